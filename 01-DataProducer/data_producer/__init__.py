@@ -1,0 +1,1 @@
+"""The data producer: random user-item interactions for Kafka."""

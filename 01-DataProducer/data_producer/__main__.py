@@ -1,0 +1,89 @@
+"""Runs the producer: ``python -m data_producer``."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+
+from prometheus_client import Gauge
+
+from contract import health, logs, topics
+from data_producer.generator import InteractionGenerator
+from data_producer.pacing import Pacer
+from data_producer.publisher import KAFKA_PART, Publisher, PublishError
+from data_producer.settings import ProducerSettings
+
+logger = logging.getLogger("data_producer")
+
+_LARGEST_BATCH = 5_000
+_LONGEST_PAUSE = 0.5
+_LAST_FLUSH = 8.0
+"""Seconds: short of the ten that a container has to stop in."""
+
+
+def main() -> int:
+    """Send until stopped or until the limit; status 1 if anything accepted was not delivered."""
+    settings = ProducerSettings.load()
+    logs.configure(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    state = health.Health(KAFKA_PART)
+    health.serve(state, settings.metrics_host, settings.producer_metrics_port)
+    topics.ensure(settings.kafka_client, topics.interactions_topic(settings))
+    publisher = Publisher(settings.kafka_client, settings.kafka_topic, state)
+    _register_metrics(publisher)
+    logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)
+    started = time.monotonic()
+    try:
+        _send(settings, publisher, state, stop)
+    except PublishError as error:
+        logger.error("cannot go on: %s", error)
+    publisher.flush(_LAST_FLUSH)
+    seconds = time.monotonic() - started
+    logger.info(
+        "sent %d interactions in %.1f s (%.0f a second), %d refused, %d not acknowledged",
+        publisher.delivered, seconds, publisher.delivered / seconds, publisher.refused, publisher.waiting,
+    )  # fmt: skip
+    return 0 if publisher.delivered == publisher.accepted else 1
+
+
+def _send(
+    settings: ProducerSettings, publisher: Publisher, state: health.Health, stop: threading.Event
+) -> None:
+    generator = InteractionGenerator(
+        settings.random_data_max_users,
+        settings.random_data_max_items,
+        skew=settings.random_data_skew,
+        seed=settings.random_data_seed,
+    )
+    pacer = Pacer(settings.producer_rate, time.monotonic()) if settings.producer_rate else None
+    while not stop.is_set():
+        due = pacer.due(time.monotonic()) if pacer else _LARGEST_BATCH
+        size = min(due, _LARGEST_BATCH)
+        if settings.producer_limit:
+            size = min(size, settings.producer_limit - publisher.accepted)
+            if publisher.accepted >= settings.producer_limit:
+                return
+        publisher.publish(generator.batch(size, timestamp=int(time.time())))
+        if publisher.delivered:
+            state.ok(KAFKA_PART)
+        if pacer:
+            pacer.taken(size)
+            stop.wait(min(pacer.pause(time.monotonic()), _LONGEST_PAUSE))
+
+
+def _register_metrics(publisher: Publisher) -> None:
+    Gauge("producer_accepted_interactions", "Interactions handed to the Kafka client").set_function(
+        lambda: publisher.accepted
+    )
+    Gauge("producer_delivered_interactions", "Interactions that the broker has acknowledged").set_function(
+        lambda: publisher.delivered
+    )
+    Gauge("producer_refused_interactions", "Interactions that were given up").set_function(lambda: publisher.refused)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

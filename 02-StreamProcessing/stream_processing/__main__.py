@@ -1,0 +1,72 @@
+"""Runs the stream job: ``python -m stream_processing``."""
+
+import logging
+import signal
+import sys
+import threading
+
+from py4j.protocol import Py4JError
+
+from contract import health, logs, topics
+from stream_processing import aggregate, ingest, materialise, metrics, progress
+from stream_processing.lake import Lake
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.single_instance import AnotherInstanceError, claim
+
+logger = logging.getLogger("stream_processing")
+
+
+def main() -> int:
+    """Run until a signal (status 0) or until a query fails (status 1)."""
+    settings = StreamProcessingSettings.load()
+    logs.configure(settings.log_level)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    state = health.Health(ingest.NAME, aggregate.NAME, materialise.NAME)
+    health.serve(state, settings.metrics_host, settings.stream_metrics_port)
+    topics.ensure(
+        settings.kafka_client,
+        topics.interactions_topic(settings),
+        topics.aggregated_topic(settings),
+        topics.dead_letter_topic(settings),
+    )
+    session = start_session(settings)
+    try:
+        lock = claim(session, settings.checkpoints)
+    except AnotherInstanceError as error:
+        logger.error("%s", error)
+        return 1
+    lake = Lake(settings.warehouse)
+    lake.create_missing_tables(session)
+    metrics.LAKE_ROWS.set(session.read.format("delta").load(lake.interactions).count())
+    queries = [
+        ingest.start_ingest(session, settings, lake),
+        aggregate.start_aggregate(session, settings, lake),
+        materialise.start_materialise(session, settings, lake),
+    ]
+    logger.info("ready: %s", ", ".join(query.name for query in queries))
+    while not stop.wait(1.0):
+        for query in queries:
+            progress.report(query, state)
+        failed = [query for query in queries if not query.isActive]
+        if failed:
+            for query in failed:
+                logger.error("%s has failed: %s", query.name, query.exception())
+            return 1
+    logger.info("stopping")
+    try:
+        for query in queries:
+            query.stop()
+        session.stop()
+    except Py4JError:
+        # A signal to the whole process group has reached Java too: it ends by itself, as after a kill.
+        logger.info("Spark is ending already")
+    del lock
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Query 2, aggregate: from the lake to the changed rows in Kafka, by counts kept in RocksDB.
+
+The lake is the source, so what is published is always in the lake already. A batch that is cut off is
+done again from the same files and the same state, and publishes the same rows again.
+"""
+
+from functools import reduce
+from typing import Final
+
+from py4j.java_gateway import JavaObject
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
+
+from contract.tables import AGGREGATE_TABLES
+from stream_processing import metrics
+from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
+from stream_processing.kafka_io import write_records
+from stream_processing.lake import Lake
+from stream_processing.settings import StreamProcessingSettings
+
+NAME: Final = "aggregate"
+
+_OVERALL: Final = "overall"
+_USER: Final = "user_id"
+"""The key whose distinct values are counted."""
+
+
+def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
+    """Start the query; it goes on from its checkpoint, or from the lake's beginning."""
+    interactions = session.readStream.format("delta").load(lake.interactions)
+    keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
+    changed = reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
+    changed = changed.observe(_OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE])
+    return (
+        changed.writeStream.queryName(NAME)
+        .outputMode("update")
+        .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
+        .foreachBatch(_Batches(session, settings))
+        .start()
+    )
+
+
+def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
+    """`rows`: topic key and value of a changed key's row in each of its tables; and the key's counts.
+
+    All tables of one key share one state. The users' aggregation rolls up into one more row, the counts
+    over everything: it has no key and so no `rows` yet, for its tables need the number of users too.
+    """
+    grouped = interactions.rollup(key) if key == _USER else interactions.groupBy(key)
+    id = F.col(key)
+    rows = [
+        F.struct(record_key(table, id).alias("key"), record_value(table, id).alias("value"))
+        for table in AGGREGATE_TABLES
+        if table.key == key
+    ]
+    return grouped.agg(*state_columns()).select(F.when(id.isNotNull(), F.array(*rows)).alias("rows"), *STATE)
+
+
+class _Batches:
+    def __init__(self, session: SparkSession, settings: StreamProcessingSettings) -> None:
+        # The session that the query was started in; a batch's own is a copy that knows no queries.
+        self._session = session
+        self._settings = settings
+
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        self._publish(batch.select(F.explode("rows").alias("row")).select("row.*"))
+        execution = _last_execution(self._session)
+        counts = execution.observedMetrics().apply(_OVERALL)
+        if counts.isNullAt(0):
+            return  # A batch without interactions, as the first over an empty lake.
+        users = _distinct_keys(execution, _USER)
+        state = {name: int(counts.getLong(n)) for n, name in enumerate(STATE)}
+        self._publish(_overall_rows(batch.sparkSession, state, users))
+        metrics.AGGREGATED.set(sum(count for name, count in state.items() if name != LAST))
+        metrics.USERS.set(users)
+
+    def _publish(self, rows: DataFrame) -> None:
+        write_records(rows, self._settings, self._settings.aggregated_topic)
+
+
+def _overall_rows(session: SparkSession, state: dict[str, int], users: int) -> DataFrame:
+    known = session.range(1).select(
+        F.lit(users).alias(USERS),
+        *[(F.timestamp_micros(F.lit(n)) if name == LAST else F.lit(n)).alias(name) for name, n in state.items()],
+    )
+    rows = [
+        F.struct(record_key(table, None).alias("key"), record_value(table, None).alias("value"))
+        for table in AGGREGATE_TABLES
+        if table.key is None
+    ]
+    return known.select(F.explode(F.array(*rows)).alias("row")).select("row.*")
+
+
+def _as_long(name: str) -> Column:
+    return F.unix_micros(name) if name == LAST else F.col(name)
+
+
+def _last_execution(session: SparkSession) -> JavaObject:
+    """Spark's record of this query's batch that has just run."""
+    query = next(query for query in session.streams.active if query.name == NAME)
+    return query._jsq.streamingQuery().lastExecution()
+
+
+def _distinct_keys(execution: JavaObject, key: str) -> int:
+    """How many values of `key` the state holds after the batch.
+
+    Spark counts the rows of a state store as it writes them, so the number of users costs neither a
+    second state nor a pass over anything. It belongs to the batch's version of the state, and comes out
+    the same when the batch is done again.
+    """
+    for node in _nodes(execution.executedPlan()):
+        if node.nodeName() == "StateStoreSave" and key in node.keyExpressions().toString():
+            # One row more is the roll-up over all of them.
+            return int(node.metrics().apply("numTotalStateRows").value()) - 1
+    raise LookupError(f"the plan of {NAME} has no state keyed by {key}")
+
+
+def _nodes(plan: JavaObject) -> list[JavaObject]:
+    children = plan.children()
+    return [plan, *(node for n in range(children.size()) for node in _nodes(children.apply(n)))]

@@ -1,0 +1,159 @@
+"""Fetches a pinned list of Maven artifacts with the Ivy that pyspark ships.
+
+``python -m stream_processing.jars DESTINATION`` brings what the stream job needs on top of Spark's
+own jars; the image does so when it is built, the local stack when it is set up. Nothing is
+downloaded when the job starts.
+
+A list has one artifact a line: ``group:artifact:version sha256:<hex>``. Only what it names is
+fetched (no transitive resolution), and a file whose checksum differs is refused.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+import pyspark
+
+PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
+"""The jars of the stream job itself."""
+
+_PARALLEL = 6
+_CACHE_PATTERN = "[artifact]-[revision].[ext]"
+
+
+class JarError(Exception):
+    """A pinned jar could not be had, or is not what was pinned."""
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One pinned artifact."""
+
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Maven's own name for it, which Elasticsearch's security policy goes by."""
+        return f"{self.artifact}-{self.version}.jar"
+
+    def is_intact(self, folder: Path) -> bool:
+        """Tell whether `folder` holds this jar with the pinned checksum."""
+        try:
+            with (folder / self.file_name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
+        except FileNotFoundError:
+            return False
+
+
+def read_pins(path: Path) -> list[Jar]:
+    """Read a list of pinned jars; raises `JarError` naming the line that is malformed."""
+    jars = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            coordinates, checksum = line.split(" sha256:")
+            group, artifact, version = coordinates.split(":")
+        except ValueError:
+            raise JarError(f"{path}:{number}: expected group:artifact:version sha256:<hex>") from None
+        jars.append(Jar(group, artifact, version, checksum))
+    return jars
+
+
+def fetch(
+    jars: Sequence[Jar],
+    destination: Path,
+    *,
+    java: Sequence[str] = ("java",),
+    on_jar: Callable[[], object] = lambda: None,
+) -> None:
+    """Bring every jar into `destination`, in parallel, skipping those already there and intact.
+
+    `java` is the command, with options such as a trust store, that runs Ivy. `on_jar` is called once
+    per jar, as it becomes available. Raises `JarError` when one cannot be
+    downloaded or fails its checksum; what did arrive is kept for the next try.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    missing = []
+    for jar in jars:
+        if jar.is_intact(destination):
+            on_jar()
+        else:
+            missing.append(jar)
+    shares = [share for n in range(_PARALLEL) if (share := missing[n::_PARALLEL])]
+    with (
+        tempfile.TemporaryDirectory(prefix="jars-") as scratch,
+        ThreadPoolExecutor(max_workers=_PARALLEL) as pool,
+    ):
+        runs = [
+            pool.submit(_fetch_share, share, destination, Path(scratch, str(n)), java, on_jar)
+            for n, share in enumerate(shares)
+        ]
+        for run in runs:
+            run.result()
+
+
+def _fetch_share(
+    jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[], object]
+) -> None:
+    scratch.mkdir()
+    descriptor = scratch / "ivy.xml"
+    descriptor.write_text(_descriptor(jars))
+    retrieved = scratch / "retrieved"
+    said: list[str] = []
+    for line in _run_ivy(java, descriptor, scratch / "cache", retrieved / _CACHE_PATTERN):
+        said.append(line)
+        if "[SUCCESSFUL ]" in line:
+            on_jar()
+    for jar in jars:
+        if not (retrieved / jar.file_name).exists():
+            reason = next((line.strip() for line in said if "error" in line.lower()), "it was not found")
+            raise JarError(
+                f"could not download {jar.group}:{jar.artifact}:{jar.version}: {reason}."
+                " Check that Maven's central repository can be reached from here, then start again:"
+                " what has arrived is kept"
+            )
+        if not jar.is_intact(retrieved):
+            raise JarError(f"{jar.file_name} was downloaded, but its sha256 is not the pinned {jar.sha256}")
+        # Copied under another name first: a jar under its own name is always whole.
+        partial = destination / f"{jar.file_name}.partial"
+        shutil.copyfile(retrieved / jar.file_name, partial)
+        partial.replace(destination / jar.file_name)
+
+
+def _descriptor(jars: Sequence[Jar]) -> str:
+    dependencies = "\n".join(
+        f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.artifact)} rev={quoteattr(jar.version)}"
+        f' transitive="false" force="true" conf="default->master">'
+        f'<artifact name={quoteattr(jar.artifact)} type="jar" ext="jar"/></dependency>'
+        for jar in jars
+    )
+    return (
+        '<ivy-module version="2.0"><info organisation="local" module="pinned"/>'
+        '<configurations><conf name="default"/></configurations>'
+        f'<dependencies defaultconf="default">{dependencies}</dependencies></ivy-module>'
+    )
+
+
+def _run_ivy(java: Sequence[str], descriptor: Path, cache: Path, pattern: Path) -> Iterator[str]:
+    spark_jars = Path(pyspark.__file__).parent / "jars"
+    ivy = next(spark_jars.glob("ivy-*.jar"))
+    command = [*java, "-cp", str(ivy), "org.apache.ivy.Main", "-ivy", str(descriptor)]
+    command += ["-cache", str(cache), "-retrieve", str(pattern)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        yield from process.stdout
+
+
+if __name__ == "__main__":
+    fetch(read_pins(PINNED_JARS), Path(sys.argv[1]))

@@ -1,0 +1,114 @@
+"""Parses Kafka records into interactions, and says what is wrong with those that do not fit.
+
+Column expressions only: one JSON parse for a record that fits, more for one that looks odd.
+"""
+
+from functools import reduce
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StringType, StructField, StructType
+
+from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, MIN_TIMESTAMP
+
+_SCHEMA: Final = StructType(
+    [
+        StructField("user_id", StringType()),
+        StructField("item_id", StringType()),
+        StructField("interaction_type", StringType()),
+        StructField("timestamp", LongType()),
+    ]
+)
+_STRICT: Final = {"allowSingleQuotes": "false"}
+_IDS: Final = ("user_id", "item_id")
+
+
+def parse(records: DataFrame) -> DataFrame:
+    """Add to Kafka records (`value`: binary) the columns of an interaction and `reason`.
+
+    `reason` is null for a record that fits, and otherwise says what does not. The columns of an
+    interaction mean nothing where there is a reason.
+    """
+    text = F.col("value").cast("string")
+    parsed = records.withColumn("json", F.from_json(text, _SCHEMA, _STRICT))
+    return parsed.select(
+        *records.columns,
+        F.col("json.user_id").alias("user_id"),
+        F.col("json.item_id").alias("item_id"),
+        F.col("json.interaction_type").alias("interaction_type"),
+        F.timestamp_seconds(F.when(_in_range(F.col("json.timestamp")), F.col("json.timestamp"))).alias("timestamp"),
+        _reason(text, F.col("json")).alias("reason"),
+    )
+
+
+def _reason(text: Column, json: Column) -> Column:
+    fits = reduce(
+        Column.__and__,
+        [
+            F.length(json["user_id"]) > 0,
+            F.length(json["item_id"]) > 0,
+            json["interaction_type"].isin(*INTERACTION_TYPES),
+            _in_range(json["timestamp"]),
+            # Spark parses the first JSON value and ignores what follows: one brace must close it all.
+            F.instr(text, "}") == F.length(text),
+            # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
+            F.decode("value", "UTF-8") == text,
+            # Spark turns any JSON value into a string when a string is asked for.
+            *(~_may_be_no_string(json[name]) for name in _IDS),
+        ],
+    )
+    return F.when(fits, F.lit(None).cast("string")).otherwise(_look_closer(text, json))
+
+
+def _in_range(timestamp: Column) -> Column:
+    return timestamp.between(MIN_TIMESTAMP, MAX_TIMESTAMP)
+
+
+def _may_be_no_string(value: Column) -> Column:
+    return F.substring(value, 1, 1).isin(*"{[-0123456789") | value.isin("true", "false")
+
+
+def _look_closer(text: Column, json: Column) -> Column:
+    """The reason, if any, for a record that did not pass at the first glance."""
+    in_array = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
+    raw_timestamp = F.get_json_object(text, "$.timestamp")
+    checks = [
+        (F.col("value").isNull(), F.lit("the value is empty")),
+        (~F.coalesce(F.decode("value", "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
+        (F.coalesce(F.size(in_array), F.lit(-1)) != 1, F.lit("not one JSON object")),
+        (in_array[0].isNull(), F.lit("not one JSON object")),
+    ]
+    for name in _IDS:
+        checks += [
+            (json[name].isNull(), F.lit(f"{name} is missing or null")),
+            (F.length(json[name]) == 0, F.lit(f"{name} is empty")),
+            (_is_no_string(text, name, json[name]), F.lit(f"{name} is not a string")),
+        ]
+    kind = json["interaction_type"]
+    checks += [
+        (kind.isNull(), F.lit("interaction_type is missing or null")),
+        (
+            ~kind.isin(*INTERACTION_TYPES),
+            F.concat(F.lit("interaction_type is "), kind, F.lit(f", not one of {', '.join(INTERACTION_TYPES)}")),
+        ),
+        (raw_timestamp.isNull(), F.lit("timestamp is missing or null")),
+        (
+            json["timestamp"].isNull(),
+            F.concat(F.lit("timestamp is "), raw_timestamp, F.lit(", not a whole number of seconds")),
+        ),
+        (
+            ~_in_range(json["timestamp"]),
+            F.concat(F.lit("timestamp "), raw_timestamp, F.lit(" is not epoch seconds within the years 1970 to 9999")),
+        ),
+    ]
+    reason = F.lit(None).cast("string")
+    for failed, text_of_reason in reversed(checks):
+        reason = F.when(failed, text_of_reason).otherwise(reason)
+    return reason
+
+
+def _is_no_string(text: Column, name: str, value: Column) -> Column:
+    others = ("double", "boolean", "map<string,string>", "array<string>")
+    is_other = [F.from_json(text, f"{name} {kind}", _STRICT)[name].isNotNull() for kind in others]
+    return _may_be_no_string(value) & reduce(Column.__or__, is_other)

@@ -1,0 +1,43 @@
+"""The Spark session, set up for small, frequent batches on few cores."""
+
+import os
+
+from pyspark.sql import SparkSession
+
+from stream_processing.settings import StreamProcessingSettings
+
+CORES = max(2, os.cpu_count() or 2)
+"""The shuffle's partitions, and so those of the state: fixed for good by the first checkpoint."""
+
+_ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+
+
+def start_session(settings: StreamProcessingSettings) -> SparkSession:
+    """Start Spark, or raise whatever it says."""
+    config = {
+        "spark.master": settings.master,
+        "spark.driver.memory": settings.spark_driver_memory,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # A batch is small: a task per core, and no second planning of a plan that never changes.
+        "spark.sql.shuffle.partitions": str(CORES),
+        "spark.sql.adaptive.enabled": "false",
+        # Delta replays its log into 50 partitions by default: 50 tasks for each look at a small table.
+        "spark.databricks.delta.snapshotPartitions": "2",
+        "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
+        "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+        "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
+        "spark.sql.streaming.minBatchesToRetain": "20",
+        "spark.sql.streaming.metricsEnabled": "false",
+    }
+    if settings.spark_jars is not None:
+        config["spark.driver.extraClassPath"] = f"{settings.spark_jars.resolve()}/*"
+    builder = SparkSession.Builder().appName("stream-processing")
+    for name, value in config.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    return session

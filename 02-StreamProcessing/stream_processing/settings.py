@@ -1,0 +1,33 @@
+"""The stream job's settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import PositiveFloat, PositiveInt
+
+from contract.settings import NonEmptyStr, Port, Settings
+
+
+class StreamProcessingSettings(Settings):
+    """What the stream job needs to know beyond what all services do."""
+
+    deploy_mode: Literal["client", "cluster"] = "client"
+    """client: Spark runs inside this process. cluster: on the cluster at `spark_master_url`."""
+    spark_master_url: NonEmptyStr = "spark://localhost:7077"
+    spark_driver_memory: NonEmptyStr = "1g"
+    spark_jars: Path | None = None
+    """Folder of the connectors' jars; unset where they are among Spark's own, as in the image."""
+    warehouse: NonEmptyStr = ".data/warehouse"
+    """Where the Delta tables are: a path or any URI that Hadoop knows."""
+    checkpoints: NonEmptyStr = ".data/checkpoints"
+    """Where the queries keep their progress and state: a path or any URI that Hadoop knows."""
+    max_offsets_per_batch: PositiveInt = 500_000
+    """The most records that one ingest batch takes from Kafka."""
+    materialise_interval: PositiveFloat = 20.0
+    """Seconds between updates of the aggregate tables in the warehouse."""
+    stream_metrics_port: Port = 9102
+
+    @property
+    def master(self) -> str:
+        """The master that Spark is given."""
+        return self.spark_master_url if self.deploy_mode == "cluster" else "local[*]"

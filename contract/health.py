@@ -1,0 +1,84 @@
+"""Health and metrics of a service over HTTP.
+
+`/health` answers 200 while every part works and 503 when one does not, with a JSON object that says
+which and why; `/metrics` is Prometheus' text format.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import make_wsgi_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+
+class Health:
+    """What is wrong with each part of a service, if anything. Safe to use from several threads.
+
+    >>> health = Health("kafka")
+    >>> health.problems()
+    {'kafka': 'starting'}
+    >>> health.ok("kafka")
+    >>> health.problems()
+    {}
+    """
+
+    def __init__(self, *parts: str) -> None:
+        self._lock = threading.Lock()
+        self._state: dict[str, str | None] = dict.fromkeys(parts, "starting")
+
+    def ok(self, part: str) -> None:
+        """`part` works."""
+        with self._lock:
+            self._state[part] = None
+
+    def failing(self, part: str, reason: str) -> None:
+        """`part` does not work at the moment, because of `reason`."""
+        with self._lock:
+            self._state[part] = reason
+
+    def problems(self) -> dict[str, str]:
+        """The parts that do not work, and why."""
+        with self._lock:
+            return {part: reason for part, reason in self._state.items() if reason is not None}
+
+    def report(self) -> dict[str, Any]:
+        """The body of /health."""
+        with self._lock:
+            parts = {part: reason or "ok" for part, reason in self._state.items()}
+        healthy = all(state == "ok" for state in parts.values())
+        return {"status": "ok" if healthy else "failing", "parts": parts}
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def serve(health: Health, host: str, port: int) -> int:
+    """Serve /health and /metrics from a background thread, and return the port.
+
+    `port` 0 takes a free one. Raises OSError when the port is taken.
+    """
+    metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app()
+
+    def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/health":
+            return metrics(environ, start_response)
+        report = health.report()
+        status = "200 OK" if report["status"] == "ok" else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(report).encode()]
+
+    server = make_server(host, port, app, _Server, _SilentHandler)
+    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    return server.server_port

@@ -1,0 +1,115 @@
+"""The tables: what each one is keyed by and what it measures.
+
+This is the one place that declares them. The stream job turns a declaration into a Delta table, an
+aggregation and a topic key; the sink into an index, its template and the fields that a rule may name.
+
+>>> [column.name for column in table_named("agg_interactions_item").columns]
+['item_id', 'min_interactions', 'max_interactions', 'last_interaction']
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class ColumnType(Enum):
+    """The types that a column can have, named as in Elasticsearch."""
+
+    KEYWORD = "keyword"
+    LONG = "long"
+    DOUBLE = "double"
+    DATE = "date"
+
+
+class Measure(Enum):
+    """What can be computed over the interactions of one key."""
+
+    CLICKS = "number of clicks"
+    LIKES = "number of likes"
+    VIEWS = "number of views"
+    PURCHASES = "number of purchases"
+    INTERACTIONS = "number of interactions"
+    MEAN_PER_TYPE = "interactions over the number of interaction types seen, half up to 2 places"
+    LEAST_PER_TYPE = "the least of the counts per interaction type, over the types seen"
+    MOST_PER_TYPE = "the greatest of the counts per interaction type, over the types seen"
+    MEAN_PER_USER = "interactions over the number of distinct users, half up to 2 places"
+    LAST = "the latest timestamp"
+
+    @property
+    def column_type(self) -> ColumnType:
+        """The type of a column that holds this measure."""
+        if self in (Measure.MEAN_PER_TYPE, Measure.MEAN_PER_USER):
+            return ColumnType.DOUBLE
+        return ColumnType.DATE if self is Measure.LAST else ColumnType.LONG
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table and, but for the key, what it measures."""
+
+    name: str
+    type: ColumnType
+    measure: Measure | None = None
+
+
+@dataclass(frozen=True)
+class AggregateTable:
+    """A table with one row per key, or with a single row where there is no key."""
+
+    name: str
+    key: str | None
+    """The interaction's column that rows are keyed by; None for one row over all interactions."""
+    measures: dict[str, Measure]
+    """Column name to what it holds."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns in order, the key first."""
+        key = (Column(self.key, ColumnType.KEYWORD),) if self.key else ()
+        return key + tuple(Column(name, measure.column_type, measure) for name, measure in self.measures.items())
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, if there is one."""
+        return next((column for column in self.columns if column.name == name), None)
+
+
+INTERACTIONS: Final = "interactions"
+"""The Delta table that keeps every valid interaction once."""
+
+AGGREGATE_TABLES: Final = (
+    AggregateTable(
+        "agg_interactions_user",
+        key="user_id",
+        measures={
+            "total_click": Measure.CLICKS,
+            "total_like": Measure.LIKES,
+            "total_view": Measure.VIEWS,
+            "total_purchase": Measure.PURCHASES,
+            "total_interactions": Measure.INTERACTIONS,
+            "avg_interactions": Measure.MEAN_PER_TYPE,
+            "last_interaction": Measure.LAST,
+        },
+    ),
+    AggregateTable(
+        "agg_interactions_item",
+        key="item_id",
+        measures={
+            "min_interactions": Measure.LEAST_PER_TYPE,
+            "max_interactions": Measure.MOST_PER_TYPE,
+            "last_interaction": Measure.LAST,
+        },
+    ),
+    AggregateTable(
+        "avg_interactions",
+        key=None,
+        measures={"avg_interactions": Measure.MEAN_PER_USER, "last_interaction": Measure.LAST},
+    ),
+)
+
+
+def table_named(name: str) -> AggregateTable:
+    """The aggregate table of that name; raises KeyError if none is declared."""
+    for table in AGGREGATE_TABLES:
+        if table.name == name:
+            return table
+    raise KeyError(name)

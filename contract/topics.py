@@ -1,0 +1,91 @@
+"""Creates the topics, with the configuration that their meaning needs."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_random_exponential
+
+from contract.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_REQUEST_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it should be."""
+
+    name: str
+    partitions: int
+    replication_factor: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def interactions_topic(settings: Settings) -> Topic:
+    """The topic that the producer writes."""
+    return Topic(settings.kafka_topic, settings.kafka_topic_partition, settings.kafka_topic_replication_factor)
+
+
+def aggregated_topic(settings: Settings) -> Topic:
+    """The topic of changed rows: the last row of a key is kept for good.
+
+    Its records carry the broker's append time, which the sink's document versions build on.
+    """
+    config = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+    return Topic(
+        settings.aggregated_topic, settings.kafka_topic_partition, settings.kafka_topic_replication_factor, config
+    )
+
+
+def dead_letter_topic(settings: Settings) -> Topic:
+    """The topic of what did not fit: kept until somebody has looked."""
+    return Topic(settings.dead_letter_topic, 1, settings.kafka_topic_replication_factor, {"retention.ms": "-1"})
+
+
+class _NotReachableError(Exception):
+    pass
+
+
+@retry(
+    retry=retry_if_exception_type(_NotReachableError),
+    wait=wait_random_exponential(multiplier=0.5, max=10),
+    before_sleep=before_sleep_log(logger, logging.WARNING),
+)
+def ensure(kafka_client: Mapping[str, str | int], *topics: Topic) -> None:
+    """Create the topics that do not exist yet, waiting for the broker for as long as it takes.
+
+    An existing topic is never changed; where it differs from what is wanted a warning says so.
+    Raises KafkaException for what no waiting mends, such as more replicas than brokers.
+    """
+    admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
+    wanted = [
+        NewTopic(t.name, num_partitions=t.partitions, replication_factor=t.replication_factor, config=t.config)
+        for t in topics
+    ]
+    for topic, result in zip(topics, admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT).values(), strict=True):
+        try:
+            result.result()
+            logger.info("created topic %s with %d partitions", topic.name, topic.partitions)
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                _warn_of_differences(admin, topic)
+            elif reason.retriable() or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+                raise _NotReachableError(f"no answer from Kafka at {kafka_client['bootstrap.servers']}: {reason.str()}") from None
+            else:
+                raise
+
+
+def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
+    partitions = len(admin.list_topics(topic.name, timeout=_REQUEST_TIMEOUT).topics[topic.name].partitions)
+    if partitions != topic.partitions:
+        logger.warning("topic %s has %d partitions, not %d: left as it is", topic.name, partitions, topic.partitions)
+    resource = ConfigResource(ResourceType.TOPIC, topic.name)
+    actual = admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result()
+    for name, value in topic.config.items():
+        if actual[name].value != value:
+            logger.warning("topic %s has %s=%s, not %s: left as it is", topic.name, name, actual[name].value, value)

@@ -1,0 +1,112 @@
+"""Kafka and Elasticsearch as plain processes on localhost: real servers, no container, no root."""
+
+import logging
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from mirakuru import HTTPExecutor, TCPExecutor
+
+from local_stack.cache import CACHE, ELASTICSEARCH, ELASTICSEARCH_NETTY, KAFKA
+from local_stack.java import JAVA
+
+HOST = "127.0.0.1"
+_TEMPLATES = Path(__file__).parent / "templates"
+_CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
+_JAVA_EXIT_ON_SIGTERM = 143
+
+logger = logging.getLogger(__name__)
+
+
+class PortTakenError(Exception):
+    """A port that a server of the stack needs is in use."""
+
+
+def free_port() -> int:
+    """A TCP port on localhost that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(port: int, owner: str) -> None:
+    """Raise `PortTakenError`, naming `owner`, if something listens on `port`."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((HOST, port)) == 0:
+            raise PortTakenError(f"{owner} needs port {port} of {HOST}, but another program listens there: stop it first")
+
+
+def kafka(data: Path, port: int, *, heap: str = "512m") -> TCPExecutor:
+    """A single-node KRaft broker that keeps its data in `data`; not started yet."""
+    folder = data / "kafka"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "server.properties"
+    config.write_text(_filled("kafka-server.properties", port=port, controller_port=free_port(), logs=folder / "logs"))
+    log4j = folder / "log4j.properties"
+    log4j.write_text(_filled("kafka-log4j.properties"))
+    java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration=file:{log4j}", "-cp", f"{KAFKA.folder}/*"]
+    if not (folder / "logs" / "meta.properties").exists():
+        command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(config)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    return TCPExecutor(
+        [*java, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)],
+        host=HOST,
+        port=port,
+        timeout=60,
+        expected_returncode=_JAVA_EXIT_ON_SIGTERM,
+        stdin=subprocess.DEVNULL,
+        stdout=_log(data, "kafka"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
+    """A single-node Elasticsearch that keeps its data in `data`; not started yet."""
+    folder = data / "elasticsearch"
+    config, scratch = folder / "config", folder / "tmp"
+    for path in (config, scratch, CACHE / "elasticsearch" / "plugins"):
+        path.mkdir(parents=True, exist_ok=True)
+    settings = _filled("elasticsearch.yml", port=port, transport_port=free_port(), folder=folder)
+    (config / "elasticsearch.yml").write_text(settings)
+    (config / "log4j2.properties").write_text(_filled("elasticsearch-log4j2.properties"))
+    for name in ("plugin-descriptor.properties", "plugin-security.policy"):
+        (ELASTICSEARCH_NETTY.folder / name).write_text(_filled(f"elasticsearch-{name}"))
+    java = [
+        str(JAVA), f"-Xms{heap}", f"-Xmx{heap}", f"-Djava.io.tmpdir={scratch}", "-Djava.security.manager=allow",
+        f"-Des.path.home={CACHE / 'elasticsearch'}", f"-Des.path.conf={config}", "-Des.distribution.flavor=default",
+        "-Des.distribution.type=tar", "-Des.bundled_jdk=false", "-Dio.netty.noUnsafe=true", "-Dlog4j2.disable.jmx=true",
+        "-Dlog4j.shutdownHookEnabled=false", "-Djava.locale.providers=SPI,COMPAT",
+        "--add-opens=java.base/java.io=ALL-UNNAMED", *_natives(), "-cp", f"{ELASTICSEARCH.folder}/*",
+    ]  # fmt: skip
+    return HTTPExecutor(
+        [*java, "org.elasticsearch.bootstrap.Elasticsearch"],
+        url=f"http://{HOST}:{port}/",
+        method="GET",
+        timeout=90,
+        expected_returncode=_JAVA_EXIT_ON_SIGTERM,
+        envvars={"ES_TMPDIR": str(scratch), "LIBFFI_TMPDIR": str(scratch)},
+        stdin=subprocess.DEVNULL,
+        stdout=_log(data, "elasticsearch"),
+        stderr=subprocess.STDOUT,
+    )
+
+
+def _natives() -> list[str]:
+    # Elasticsearch learns through JNA that it runs as root, and then refuses. Another user could not
+    # read a clone below /root, and this is a demo on localhost: as root it runs without JNA's native
+    # part, which it otherwise uses to lock memory and to filter system calls.
+    return ["-Djna.nosys=true", "-Djna.nounpack=true"] if os.geteuid() == 0 else []
+
+
+def _log(data: Path, name: str) -> IO[str]:
+    (data / "logs").mkdir(parents=True, exist_ok=True)
+    return (data / "logs" / f"{name}.log").open("a")
+
+
+def _filled(template: str, **values: object) -> str:
+    text = (_TEMPLATES / template).read_text()
+    return text.format_map({name: str(value) for name, value in values.items()}) if values else text
