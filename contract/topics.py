@@ -1,12 +1,21 @@
 """Creates the topics, with the configuration that their meaning needs."""
 
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
-from tenacity import before_sleep_log, retry, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
 from contract.settings import Settings
 
@@ -46,36 +55,54 @@ def dead_letter_topic(settings: Settings) -> Topic:
     return Topic(settings.dead_letter_topic, 1, settings.kafka_topic_replication_factor, {"retention.ms": "-1"})
 
 
+class StoppedError(Exception):
+    """The service was told to stop while it waited for the broker."""
+
+
 class _NotReachableError(Exception):
     pass
 
 
-@retry(
-    retry=retry_if_exception_type(_NotReachableError),
-    wait=wait_random_exponential(multiplier=0.5, max=10),
-    before_sleep=before_sleep_log(logger, logging.WARNING),
-)
-def ensure(kafka_client: Mapping[str, str | int], *topics: Topic) -> None:
+def ensure(kafka_client: Mapping[str, str | int], stop: threading.Event, *topics: Topic) -> None:
     """Create the topics that do not exist yet, waiting for the broker for as long as it takes.
 
-    An existing topic is never changed; where it differs from what is wanted a warning says so.
-    Raises KafkaException for what no waiting mends, such as more replicas than brokers.
+    An existing topic is never changed; where it differs from what is wanted a warning says so. Raises
+    `StoppedError` when `stop` is set meanwhile, and KafkaException for what no waiting mends, such as
+    more replicas than brokers.
     """
+
+    def give_up(_: RetryCallState) -> None:
+        raise StoppedError
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(_NotReachableError),
+        wait=wait_random_exponential(multiplier=0.5, max=10),
+        sleep=sleep_using_event(stop),
+        stop=stop_when_event_set(stop),
+        before_sleep=before_sleep_log(logger, logging.WARNING),
+        retry_error_callback=give_up,
+    )
+    retrying(_create, kafka_client, topics)
+
+
+def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> None:
     admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
     wanted = [
         NewTopic(t.name, num_partitions=t.partitions, replication_factor=t.replication_factor, config=t.config)
         for t in topics
     ]
-    for topic, result in zip(topics, admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT).values(), strict=True):
+    results = admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT)
+    for topic in topics:
         try:
-            result.result()
+            results[topic.name].result()
             logger.info("created topic %s with %d partitions", topic.name, topic.partitions)
         except KafkaException as error:
             reason: KafkaError = error.args[0]
             if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 _warn_of_differences(admin, topic)
             elif reason.retriable() or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-                raise _NotReachableError(f"no answer from Kafka at {kafka_client['bootstrap.servers']}: {reason.str()}") from None
+                broker = kafka_client["bootstrap.servers"]
+                raise _NotReachableError(f"no answer from Kafka at {broker}: {reason.str()}") from None
             else:
                 raise
 

@@ -32,7 +32,7 @@ def main() -> int:
 
     state = health.Health(KAFKA_PART)
     health.serve(state, settings.metrics_host, settings.producer_metrics_port)
-    topics.ensure(settings.kafka_client, topics.interactions_topic(settings))
+    topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
     publisher = Publisher(settings.kafka_client, settings.kafka_topic, state)
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)

@@ -29,6 +29,7 @@ def main() -> int:
     health.serve(state, settings.metrics_host, settings.stream_metrics_port)
     topics.ensure(
         settings.kafka_client,
+        stop,
         topics.interactions_topic(settings),
         topics.aggregated_topic(settings),
         topics.dead_letter_topic(settings),

@@ -1,0 +1,69 @@
+"""Runs the sink: ``python -m elasticsearch_sink_alert``."""
+
+import logging
+import signal
+import sys
+import threading
+
+from elasticsearch import Elasticsearch
+
+from contract import health, logs, topics
+from elasticsearch_sink_alert import data_mapper, membership, patience
+from elasticsearch_sink_alert.bulk import BulkWriter
+from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError
+from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
+from elasticsearch_sink_alert.membership import Membership, StoppedError
+from elasticsearch_sink_alert.patience import Patience
+from elasticsearch_sink_alert.settings import SinkSettings
+from elasticsearch_sink_alert.sink import Sink
+from elasticsearch_sink_alert.store import AlertStore, MappingError, prepare_indices
+
+logger = logging.getLogger("elasticsearch_sink_alert")
+
+
+def main() -> int:
+    """Run until stopped; status 2 if the settings or the data mapper are wrong, 1 if the indices are."""
+    settings = SinkSettings.load()
+    logs.configure(settings.log_level)
+    try:
+        mapper = data_mapper.load(settings.data_mapper)
+    except DataMapperError as error:
+        print(error, file=sys.stderr)
+        return 2
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    state = health.Health(membership.KAFKA, patience.ELASTICSEARCH)
+    health.serve(state, settings.metrics_host, settings.sink_metrics_port)
+    try:
+        topics.ensure(
+            settings.kafka_client, stop, topics.aggregated_topic(settings), topics.dead_letter_topic(settings)
+        )
+        _run(settings, mapper, state, stop)
+    except MappingError as error:
+        logger.error("%s", error)
+        return 1
+    except (StoppedError, topics.StoppedError):
+        pass
+    logger.info("stopped")
+    return 0
+
+
+def _run(settings: SinkSettings, mapper: DataMapper, state: health.Health, stop: threading.Event) -> None:
+    # Retries are Patience's; the client has none of its own.
+    client = Elasticsearch(settings.es_hosts, timeout=30, max_retries=0, http_compress=False)
+    member = Membership(settings, state, stop)
+    try:
+        patient = Patience(state, member.wait)
+        patient.call("preparing the indices", lambda: prepare_indices(client))
+        writer = BulkWriter(client, patient)
+        dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, member.wait)
+        logger.info("ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.all_rules))
+        Sink(mapper, member, patient, writer, AlertStore(client, writer), dead_letters).run(stop)
+    finally:
+        member.leave()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

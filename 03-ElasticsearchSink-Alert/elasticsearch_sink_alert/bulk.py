@@ -1,0 +1,136 @@
+"""Writes documents in bulk, each guarded by its version, and tells what became of each one."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+import orjson
+from elasticsearch import Elasticsearch
+from elasticsearch.exceptions import TransportError
+
+from elasticsearch_sink_alert.patience import Patience, UnavailableError, is_passing_status
+
+_REQUEST_BYTES: Final = 5 << 20
+"""Where a request is full; Elasticsearch's own advice is 5 to 15 MB, and its limit 100 MB."""
+
+
+class Fate(Enum):
+    """What became of a document."""
+
+    WRITTEN = "written"
+    SUPERSEDED = "superseded"
+    """A newer version is there already."""
+    REFUSED = "refused"
+    """It does not fit, and never will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A version of a document, or of its deletion."""
+
+    index: str
+    id: str
+    version: int
+    source: bytes | None
+    """JSON; None deletes the document."""
+
+    def lines(self) -> bytes:
+        """Its part of a bulk request."""
+        action = "delete" if self.source is None else "index"
+        # Greater or equal: the same version again is the same document, as after a crash before the commit.
+        where = {"_index": self.index, "_id": self.id, "version": self.version, "version_type": "external_gte"}
+        header = orjson.dumps({action: where})
+        if self.source is None:
+            return header + b"\n"
+        source = self.source if b"\n" not in self.source else orjson.dumps(orjson.loads(self.source))
+        return header + b"\n" + source + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A document's fate, and why it was refused."""
+
+    fate: Fate
+    reason: str = ""
+
+
+_WRITTEN: Final = Outcome(Fate.WRITTEN)
+_SUPERSEDED: Final = Outcome(Fate.SUPERSEDED)
+
+
+class BulkWriter:
+    """Writes until every document is written, superseded or refused; nothing else is given up."""
+
+    def __init__(self, client: Elasticsearch, patience: Patience) -> None:
+        self._client = client
+        self._patience = patience
+
+    def write(self, documents: Sequence[Document]) -> list[Outcome]:
+        """The outcomes, in the order of the documents."""
+        return [outcome for part in _requests(documents) for outcome in self._write(part)]
+
+    def _write(self, documents: Sequence[tuple[Document, bytes]]) -> list[Outcome]:
+        outcomes: list[Outcome | None] = [None] * len(documents)
+
+        def write_the_rest() -> None:
+            rest = [n for n, outcome in enumerate(outcomes) if outcome is None]
+            items = self._request([documents[n][1] for n in rest])
+            for n, item in zip(rest, items, strict=True):
+                outcomes[n] = _outcome(item)
+            waiting = [item for n, item in zip(rest, items, strict=True) if outcomes[n] is None]
+            if waiting:
+                raise UnavailableError(f"{len(waiting)} of {len(rest)} documents: {_reason(waiting[0])}")
+
+        index = documents[0][0].index
+        try:
+            self._patience.call(f"writing {len(documents)} documents to {index}", write_the_rest)
+        except TransportError as error:
+            # The request as a whole was refused. One document must be to blame: look for it by halves.
+            if len(documents) == 1:
+                return [Outcome(Fate.REFUSED, f"{error.status_code} {error.error}: {error.info}"[:1000])]
+            middle = len(documents) // 2
+            return self._write(documents[:middle]) + self._write(documents[middle:])
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _request(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
+        answer = self._client.transport.perform_request(
+            "POST",
+            "/_bulk",
+            headers={"content-type": "application/x-ndjson"},
+            params={"filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"},
+            body=b"".join(lines),
+        )
+        return [result for item in answer["items"] for result in item.values()]
+
+
+def _requests(documents: Iterable[Document]) -> Iterator[list[tuple[Document, bytes]]]:
+    part: list[tuple[Document, bytes]] = []
+    size = 0
+    for document in documents:
+        lines = document.lines()
+        if part and size + len(lines) > _REQUEST_BYTES:
+            yield part
+            part, size = [], 0
+        part.append((document, lines))
+        size += len(lines)
+    if part:
+        yield part
+
+
+def _outcome(item: dict[str, Any]) -> Outcome | None:
+    """None where waiting may help."""
+    status = item["status"]
+    if status < 300 or status == 404:
+        return _WRITTEN  # A deletion of what is not there answers 404.
+    if status == 409:
+        return _SUPERSEDED
+    if is_passing_status(status) or item["error"]["type"] == "cluster_block_exception":
+        return None
+    return Outcome(Fate.REFUSED, f"Elasticsearch refuses it: {_reason(item)}")
+
+
+def _reason(item: dict[str, Any]) -> str:
+    error = item.get("error", {})
+    cause = error.get("caused_by", {}).get("reason")
+    return f"{item['status']} {error.get('type')}: {error.get('reason')}" + (f" ({cause})" if cause else "")

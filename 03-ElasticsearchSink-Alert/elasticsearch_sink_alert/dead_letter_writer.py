@@ -1,0 +1,41 @@
+"""Sends what cannot be indexed to the dead letter topic: the original bytes, and the reason."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from confluent_kafka import Producer
+
+from contract import dead_letters
+from elasticsearch_sink_alert.rows import Rejected
+
+_SERVICE: Final = "elasticsearch-sink-alert"
+
+
+class DeadLetterWriter:
+    """Writes dead letters, and knows when the broker has them."""
+
+    def __init__(self, kafka_client: Mapping[str, str | int], topic: str, sleep: Callable[[float], None]) -> None:
+        self._topic = topic
+        self._sleep = sleep
+        settings = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 0, "message.max.bytes": 20 << 20}
+        self._producer = Producer({**kafka_client, **settings})
+
+    def write(self, rejected: Iterable[Rejected]) -> None:
+        """Send them, and wait for the broker's acknowledgement for as long as it takes."""
+        for letter in rejected:
+            record = letter.record
+            headers = {
+                dead_letters.TOPIC: record.topic,
+                dead_letters.PARTITION: str(record.partition),
+                dead_letters.OFFSET: str(record.offset),
+                dead_letters.REASON: letter.reason,
+                dead_letters.SERVICE: _SERVICE,
+            }
+            self._producer.produce(
+                self._topic,
+                key=record.key,
+                value=record.value,
+                headers=[(name, value.encode()) for name, value in headers.items()],
+            )
+        while self._producer.flush(0.5):
+            self._sleep(0.5)

@@ -1,0 +1,141 @@
+"""The sink's place in the consumer group: which partitions it has, and how it keeps them while it waits."""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from contract.health import Health
+from elasticsearch_sink_alert.rows import Record
+from elasticsearch_sink_alert.settings import SinkSettings
+from elasticsearch_sink_alert.versions import VersionClock
+
+logger = logging.getLogger(__name__)
+
+KAFKA: Final = "kafka"
+
+_GATHER_SECONDS: Final = 0.05
+"""How long a batch may fill up after its first record."""
+_KAFKA_TIMEOUT: Final = 10.0
+
+
+class StoppedError(Exception):
+    """The service was told to stop while it was waiting."""
+
+
+class Membership:
+    """A member of the group: takes records, commits them, and stays a member while nothing can be indexed."""
+
+    def __init__(self, settings: SinkSettings, health: Health, stop: threading.Event) -> None:
+        self._settings = settings
+        self._health = health
+        self._stop = stop
+        self._waiting = False
+        self.clock = VersionClock()
+        self.has_new_partitions = False
+        """Set when partitions were assigned; whoever cares resets it."""
+        self._consumer = Consumer(
+            {
+                **settings.kafka_client,
+                "group.id": settings.kafka_group_id,
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "partition.assignment.strategy": "cooperative-sticky",
+                # After a kill -9 its partitions are free again within seconds.
+                "session.timeout.ms": 10_000,
+                "heartbeat.interval.ms": 2_000,
+                "fetch.wait.max.ms": 100,
+                # What is fetched ahead: the memory that a backlog may take.
+                "queued.max.messages.kbytes": 32 << 10,
+                "fetch.message.max.bytes": 8 << 20,
+                "error_cb": self._on_error,
+            },
+            logger=logger,
+        )
+        self._consumer.subscribe([settings.aggregated_topic], on_assign=self._on_assign)
+
+    def take(self) -> list[Record]:
+        """The next records: none if there was none for `LOOP_SLEEP` seconds."""
+        first = self._consumer.poll(max(self._settings.loop_sleep, 0.01))
+        if first is None:
+            return []
+        more = self._consumer.consume(self._settings.sink_batch_size - 1, timeout=_GATHER_SECONDS)
+        self._health.ok(KAFKA)
+        return [record for message in (first, *more) if (record := self._record(message)) is not None]
+
+    def wait(self, seconds: float) -> None:
+        """Sleep without losing the membership: no records are taken, but the group hears from us.
+
+        Raises `StoppedError` when the service is to stop.
+        """
+        self._waiting = True
+        self._consumer.pause(self._consumer.assignment())
+        until = time.monotonic() + seconds
+        try:
+            while (left := until - time.monotonic()) > 0:
+                self._consumer.poll(min(left, 0.2))
+                if self._stop.is_set():
+                    raise StoppedError
+        finally:
+            self._waiting = False
+            self._consumer.resume(self._consumer.assignment())
+
+    def commit(self, records: Sequence[Record]) -> None:
+        """Commit what follows the last of `records` in each partition, with the clock's state."""
+        following = {record.partition: record.offset + 1 for record in records}
+        offsets = [
+            TopicPartition(self._settings.aggregated_topic, partition, offset, self.clock.metadata(partition))
+            for partition, offset in following.items()
+        ]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            # Whoever has the partition now does the records again: that changes nothing.
+            logger.warning("offsets were not committed, the records will be processed again: %s", error)
+
+    def lag(self) -> int:
+        """Records of this member's partitions that it has not taken yet, as far as it knows."""
+        behind = 0
+        for position in self._consumer.position(self._consumer.assignment()):
+            if position.offset >= 0:
+                _, end = self._consumer.get_watermark_offsets(position, cached=True)
+                behind += max(0, end - position.offset)
+        return behind
+
+    def leave(self) -> None:
+        """Give the partitions back at once."""
+        self._consumer.close()
+
+    def _record(self, message: Message) -> Record | None:
+        error = message.error()
+        if error is not None:
+            self._health.failing(KAFKA, error.str())
+            return None
+        return Record(
+            topic=str(message.topic()),
+            partition=int(message.partition() or 0),
+            offset=int(message.offset() or 0),
+            timestamp_ms=message.timestamp()[1],
+            key=_bytes(message.key()),
+            value=_bytes(message.value()),
+        )
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for partition in consumer.committed(partitions, timeout=_KAFKA_TIMEOUT):
+            self.clock.restore(partition.partition, partition.metadata)
+        self.has_new_partitions = self.has_new_partitions or bool(partitions)
+        consumer.incremental_assign(partitions)
+        if self._waiting:
+            consumer.pause(partitions)
+        logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._health.failing(KAFKA, error.str())
+
+
+def _bytes(data: object) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None

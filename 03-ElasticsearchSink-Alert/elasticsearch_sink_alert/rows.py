@@ -1,0 +1,92 @@
+"""From records to rows: decodes keys and values, and keeps the latest row of each key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from contract.keys import RowKey, UnknownKeyError, decode_key
+from contract.tables import table_named
+from elasticsearch_sink_alert.versions import VersionClock
+
+_LONGEST_ID: Final = 512
+"""Bytes; Elasticsearch refuses a whole bulk request for one longer id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A Kafka record."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table, as of one record."""
+
+    key: RowKey
+    fields: dict[str, Any] | None
+    """None: the row is gone (the record was a tombstone)."""
+    version: int
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that is no row, or that Elasticsearch refuses, and why."""
+
+    record: Record
+    reason: str
+
+
+class _NoRowError(ValueError):
+    pass
+
+
+def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Row], list[Rejected]]:
+    """The latest row of each key among `records`, in order, and the records that are no rows."""
+    rows: dict[RowKey, Row] = {}
+    rejected: list[Rejected] = []
+    for record in records:
+        version = clock.version(record.partition, record.timestamp_ms, record.offset)
+        try:
+            key = _decode_key(record.key)
+            fields = None if record.value is None else _decode_value(key, record.value)
+        except _NoRowError as error:
+            rejected.append(Rejected(record, str(error)))
+        else:
+            rows[key] = Row(key, fields, version, record)
+    return list(rows.values()), rejected
+
+
+def _decode_key(key: bytes | None) -> RowKey:
+    if key is None:
+        raise _NoRowError("the record has no key")
+    try:
+        row_key = decode_key(key.decode())
+    except UnicodeDecodeError:
+        raise _NoRowError("the key is not UTF-8") from None
+    except UnknownKeyError as error:
+        raise _NoRowError(str(error)) from None
+    if len(row_key.id.encode()) > _LONGEST_ID:
+        raise _NoRowError(f"the id is longer than the {_LONGEST_ID} bytes that Elasticsearch takes")
+    return row_key
+
+
+def _decode_value(key: RowKey, value: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise _NoRowError(f"the value is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise _NoRowError("the value is not a JSON object")
+    id_field = table_named(key.table).key
+    if id_field is not None and fields.get(id_field) != key.id:
+        raise _NoRowError(f"{id_field} is {fields.get(id_field)!r}, but the key says {key.id!r}")
+    return fields

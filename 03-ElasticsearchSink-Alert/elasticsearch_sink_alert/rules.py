@@ -1,0 +1,75 @@
+"""Alert rules: plain functions over a row."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal, get_args
+
+from contract.tables import ColumnType
+
+Severity = Literal["info", "warning", "critical"]
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+
+Threshold = int | float | str
+
+OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+COMPARABLE: Final[dict[ColumnType, tuple[type, ...]]] = {
+    ColumnType.KEYWORD: (str,),
+    ColumnType.LONG: (int, float),
+    ColumnType.DOUBLE: (int, float),
+    ColumnType.DATE: (str,),
+}
+"""The types that a threshold may have for a column of a type."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition on one field of a table's rows.
+
+    >>> Rule("agg_interactions_item", "max_interactions", ">", 12, ColumnType.LONG).matches({"max_interactions": 13})
+    True
+    """
+
+    table: str
+    field: str
+    operator: str
+    threshold: Threshold
+    column_type: ColumnType
+    severity: Severity = "warning"
+    given_name: str | None = None
+
+    @property
+    def alert_text(self) -> str:
+        """The condition as text."""
+        return f"{self.field} {self.operator} {self.threshold}"
+
+    @property
+    def name(self) -> str:
+        """What tells this rule from all others: the given name, or the table and the condition."""
+        return self.given_name or f"{self.table}: {self.alert_text}"
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row meets the condition. A missing or null field meets none."""
+        value = row.get(self.field)
+        if value is None:
+            return False
+        if self.column_type is ColumnType.DATE:
+            return OPERATORS[self.operator](parse_time(value), parse_time(str(self.threshold)))
+        return OPERATORS[self.operator](value, self.threshold)
+
+
+def parse_time(text: str) -> datetime:
+    """A point in time from ISO 8601 with an offset; raises ValueError for anything else."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC")
+    return time
