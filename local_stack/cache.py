@@ -2,12 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local_stack.java import JAVA, trusting_this_machine
-from stream_processing.jars import PINNED_JARS, fetch, read_pins
+from stream_processing.jars import PINNED_JARS, Jar, fetch, read_pins
 
 _LISTS = Path(__file__).parent / "jars"
 
@@ -33,7 +35,7 @@ ELASTICSEARCH_NETTY = Download(
 )
 
 
-def fill(*downloads: Download) -> None:
+def fill(*downloads: Download, console: Console) -> None:
     """Download what is missing of the lists, with a progress bar for each that misses something.
 
     Raises `stream_processing.jars.JarError` with the jar and the remedy when one cannot be had.
@@ -43,12 +45,11 @@ def fill(*downloads: Download) -> None:
         return
     java = [str(JAVA), *trusting_this_machine(CACHE)]
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns) as progress:
-        bars = [(d, pins, progress.add_task(d.title, total=len(pins), start=False)) for d, pins in missing]
-        for download, pins, bar in bars:
-            progress.start_task(bar)
-            fetch(pins, download.folder, java=java, on_jar=lambda bar=bar: progress.advance(bar))
+    with Progress(*columns, console=console) as progress:
+        for download, pins in missing:
+            bar = progress.add_task(download.title, total=len(pins))
+            fetch(pins, download.folder, java=java, on_jar=partial(progress.advance, bar))
 
 
-def _missing(download: Download):
+def _missing(download: Download) -> list[Jar]:
     return [jar for jar in read_pins(download.pins) if not (download.folder / jar.file_name).exists()]

@@ -1,13 +1,12 @@
 """Kafka and Elasticsearch as plain processes on localhost: real servers, no container, no root."""
 
-import logging
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+import psutil
 from mirakuru import HTTPExecutor, TCPExecutor
 
 from local_stack.cache import CACHE, ELASTICSEARCH, ELASTICSEARCH_NETTY, KAFKA
@@ -17,8 +16,6 @@ HOST = "127.0.0.1"
 _TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 _JAVA_EXIT_ON_SIGTERM = 143
-
-logger = logging.getLogger(__name__)
 
 
 class PortTakenError(Exception):
@@ -33,11 +30,22 @@ def free_port() -> int:
 
 
 def require_free(port: int, owner: str) -> None:
-    """Raise `PortTakenError`, naming `owner`, if something listens on `port`."""
+    """Raise `PortTakenError`, naming `owner` and who listens, if something listens on `port`."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        if probe.connect_ex((HOST, port)) == 0:
-            raise PortTakenError(f"{owner} needs port {port} of {HOST}, but another program listens there: stop it first")
+        if probe.connect_ex((HOST, port)) != 0:
+            return
+    raise PortTakenError(f"{owner} needs port {port}, but {_listener(port)} listens there: stop it and start again")
+
+
+def _listener(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass
+    return "another program"
 
 
 def kafka(data: Path, port: int, *, heap: str = "512m") -> TCPExecutor:
@@ -59,7 +67,7 @@ def kafka(data: Path, port: int, *, heap: str = "512m") -> TCPExecutor:
         timeout=60,
         expected_returncode=_JAVA_EXIT_ON_SIGTERM,
         stdin=subprocess.DEVNULL,
-        stdout=_log(data, "kafka"),
+        stdout=log_file(data, "kafka"),
         stderr=subprocess.STDOUT,
     )
 
@@ -90,7 +98,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         expected_returncode=_JAVA_EXIT_ON_SIGTERM,
         envvars={"ES_TMPDIR": str(scratch), "LIBFFI_TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,
-        stdout=_log(data, "elasticsearch"),
+        stdout=log_file(data, "elasticsearch"),
         stderr=subprocess.STDOUT,
     )
 
@@ -102,7 +110,8 @@ def _natives() -> list[str]:
     return ["-Djna.nosys=true", "-Djna.nounpack=true"] if os.geteuid() == 0 else []
 
 
-def _log(data: Path, name: str) -> IO[str]:
+def log_file(data: Path, name: str) -> IO[str]:
+    """The open log of a process, below `data`; a new start goes on at its end."""
     (data / "logs").mkdir(parents=True, exist_ok=True)
     return (data / "logs" / f"{name}.log").open("a")
 

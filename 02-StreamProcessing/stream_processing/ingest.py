@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
 from contract import dead_letters
+from stream_processing import metrics
 from stream_processing.kafka_io import source_options, write_records
 from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
@@ -50,12 +51,17 @@ class _Batches:
             # Only the first batch after a start can have been tried before.
             self._append(batch, batch_id)
             self._send_dead_letters(_without_sent(_malformed(batch), self._settings))
+            metrics.LAKE_ROWS.set(batch.sparkSession.read.format("delta").load(self._lake.interactions).count())
             self._may_be_a_repetition = False
             return
         observed = Observation()
-        self._append(batch.observe(observed, F.count("reason").alias("malformed")), batch_id)
-        if observed.get["malformed"]:
+        counts = (F.count(F.lit(1)).alias("records"), F.count("reason").alias("malformed"))
+        self._append(batch.observe(observed, *counts), batch_id)
+        records, malformed = observed.get["records"], observed.get["malformed"]
+        metrics.LAKE_ROWS.inc(records - malformed)
+        if malformed:
             self._send_dead_letters(_malformed(batch))
+            metrics.DEAD_LETTERS.inc(malformed)
 
     def _append(self, batch: DataFrame, batch_id: int) -> None:
         (

@@ -7,7 +7,7 @@ key: done twice, it changes nothing.
 from typing import Final
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 
@@ -43,6 +43,8 @@ def _merge_latest(batch: DataFrame, lake: Lake) -> None:
     # A key is always in the same partition: the greatest offset is the latest row.
     latest = batch.where("value IS NOT NULL").groupBy("key").agg(F.max_by("value", "offset").alias("value")).persist()
     try:
+        if latest.isEmpty():
+            return
         for table in AGGREGATE_TABLES:
             rows = latest.where(_is_row_of(table)).select(F.from_json("value", schema_of(table)).alias("row"))
             condition = "true" if table.key is None else f"old.{table.key} = new.{table.key}"
@@ -58,5 +60,5 @@ def _merge_latest(batch: DataFrame, lake: Lake) -> None:
         latest.unpersist()
 
 
-def _is_row_of(table: AggregateTable) -> F.Column:
+def _is_row_of(table: AggregateTable) -> Column:
     return F.col("key") == table.name if table.key is None else F.startswith("key", F.lit(table.name + SEPARATOR))

@@ -130,6 +130,7 @@ class Membership:
         consumer.incremental_assign(partitions)
         if self._waiting:
             consumer.pause(partitions)
+        self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
 
     def _on_error(self, error: KafkaError) -> None:

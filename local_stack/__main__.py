@@ -1,0 +1,44 @@
+"""The local stack's command line: ``python -m local_stack demo`` or ``stack``."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from local_stack import demo
+from local_stack.servers import PortTakenError
+from local_stack.services import ROOT
+from stream_processing.jars import JarError
+
+
+def main() -> int:
+    """Run a command; status 1, with one line of reason, if it could not run to its end."""
+    parser = argparse.ArgumentParser(prog="local_stack", description="The pipeline on real servers, without Docker.")
+    parser.add_argument("command", choices=["demo", "stack"], help="everything, or Kafka and Elasticsearch alone")
+    parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop by itself after so long")
+    parser.add_argument("--no-view", action="store_true", help="no live view")
+    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all data and logs are kept")
+    parser.add_argument("--kafka-port", type=int, default=9092)
+    parser.add_argument("--es-port", type=int, default=9200)
+    given = parser.parse_args()
+    plan = demo.Plan(given.data.resolve(), given.kafka_port, given.es_port, given.seconds, view=not given.no_view)
+    console = Console()
+    # A SIGTERM ends it like Ctrl-C, with everything stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if given.command == "demo":
+            demo.run(plan, console)
+        else:
+            demo.run_servers(plan, console)
+    except (demo.StackError, PortTakenError, JarError) as error:
+        console.print(f"[red]cannot run:[/] {error}", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""The whole pipeline on this machine: servers, services, a live view, and a summary at the end."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from dotenv import dotenv_values, find_dotenv
+from mirakuru import SimpleExecutor
+from mirakuru.exceptions import ExecutorError, ProcessFinishedWithError
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from contract.settings import Settings
+from contract.tables import AGGREGATE_TABLES
+from local_stack import cache, servers, services
+from local_stack.snapshot import ALERTS, Observer, Snapshot
+from local_stack.view import View
+
+_MEMORY_NEEDED = 3 << 30
+_DRAIN_SECONDS = 45.0
+_LIVELY_RATE = "0.02"
+"""Seconds between interactions, where the user has not said otherwise: 50 a second."""
+
+
+class StackError(Exception):
+    """The stack cannot run; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run, and where."""
+
+    data: Path
+    kafka_port: int = 9092
+    es_port: int = 9200
+    seconds: float | None = None
+    view: bool = True
+
+    @property
+    def es_host(self) -> str:
+        """Elasticsearch's address."""
+        return f"http://{servers.HOST}:{self.es_port}"
+
+    @property
+    def service_settings(self) -> dict[str, str]:
+        """What the services are told."""
+        told = {"KAFKA_BROKER": f"{servers.HOST}:{self.kafka_port}", "ES_HOST": self.es_host}
+        wanted = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
+        if not wanted.get("PRODUCER_RATE"):
+            told["PRODUCER_RATE"] = _LIVELY_RATE
+        return told
+
+
+class _Part:
+    def __init__(self, name: str, executor: SimpleExecutor, log: Path) -> None:
+        self.name = name
+        self.executor = executor
+        self.log = log
+
+    def start(self, console: Console, address: str) -> None:
+        began = time.monotonic()
+        try:
+            self.executor.start()
+        except ExecutorError as error:
+            raise StackError(f"{self.name} did not start ({type(error).__name__}): {self.last_words()}") from None
+        console.print(f"  [green]ready[/] {self.name:<26} {address:<28} {time.monotonic() - began:5.1f} s")
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessFinishedWithError):
+            self.executor.stop()
+
+    def memory(self) -> int:
+        """Resident bytes of the process and its children."""
+        if self.executor.process is None:
+            return 0
+        try:
+            process = psutil.Process(self.executor.process.pid)
+            return int(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
+        except psutil.Error:
+            return 0
+
+    def require_running(self) -> None:
+        if not self.executor.running():
+            raise StackError(f"{self.name} has died: {self.last_words()}")
+
+    def last_words(self) -> str:
+        try:
+            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError:
+            lines = []
+        telling = [line for line in lines[-200:] if not line.startswith(("\t", " ")) and "WARN" not in line]
+        return f"{telling[-1] if telling else 'it said nothing'} (all of it: {self.log})"
+
+
+def run(plan: Plan, console: Console) -> None:
+    """Run the demo until its time is over or until interrupted; raises `StackError`."""
+    ports = {s.port: s.package for s in services.ALL} | {plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch"}
+    _prepare(ports, console)
+    with ExitStack() as stack:
+        parts = _start_servers(plan, console, stack)
+        settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
+        for service in (services.STREAM, services.SINK, services.PRODUCER):
+            executor = services.run(service, plan.data, plan.service_settings)
+            part = _Part(service.package, executor, plan.data / "logs" / f"{service.package}.log")
+            stack.callback(part.stop)
+            part.start(console, f"http://{servers.HOST}:{service.port}/health")
+            parts.append(part)
+        observer = Observer(settings, plan.es_host, plan.data / "warehouse")
+        stack.callback(observer.close)
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(plan, parts, observer, console)
+        memory = {part.name: part.memory() for part in parts}
+        console.print("stopping; a moment for what is under way")
+        parts[-1].stop()
+        _summarise(_drained(observer, parts[:-1]), observer, memory, console)
+
+
+def run_servers(plan: Plan, console: Console) -> None:
+    """Run Kafka and Elasticsearch alone until interrupted; raises `StackError`."""
+    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch"}, console)
+    with ExitStack() as stack:
+        parts = _start_servers(plan, console, stack)
+        console.print("Ctrl-C stops")
+        with contextlib.suppress(KeyboardInterrupt):
+            _until(plan.seconds, parts, lambda: None)
+
+
+def _prepare(ports: dict[int, str], console: Console) -> None:
+    available = psutil.virtual_memory().available
+    if available < _MEMORY_NEEDED:
+        needed, there = _MEMORY_NEEDED / (1 << 30), available / (1 << 30)
+        raise StackError(f"about {needed:.0f} GB of free memory are needed, {there:.1f} GB are there: close something")
+    for port, owner in ports.items():
+        servers.require_free(port, owner)
+    cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
+
+
+def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part]:
+    logs = plan.data / "logs"
+    parts = [
+        _Part("Kafka", servers.kafka(plan.data, plan.kafka_port), logs / "kafka.log"),
+        _Part("Elasticsearch", servers.elasticsearch(plan.data, plan.es_port), logs / "elasticsearch.log"),
+    ]
+    for part, address in zip(parts, (f"{servers.HOST}:{plan.kafka_port}", plan.es_host), strict=True):
+        stack.callback(part.stop)
+        part.start(console, address)
+    return parts
+
+
+def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console) -> None:
+    if not (plan.view and console.is_terminal):
+        _until(plan.seconds, parts, lambda: None)
+        return
+    view = View(f"Elasticsearch {plan.es_host}   Kafka {servers.HOST}:{plan.kafka_port}")
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        _until(plan.seconds, parts, lambda: live.update(view.render(observer.look(), time.monotonic()), refresh=True))
+
+
+def _until(seconds: float | None, parts: list[_Part], every_second: Callable[[], None]) -> None:
+    end = None if seconds is None else time.monotonic() + seconds
+    while end is None or time.monotonic() < end:
+        for part in parts:
+            part.require_running()
+        every_second()
+        time.sleep(1.0)
+
+
+def _drained(observer: Observer, parts: list[_Part]) -> Snapshot:
+    """The snapshot once nothing is under way any more, or the last one after some patience."""
+    end = time.monotonic() + _DRAIN_SECONDS
+    while True:
+        for part in parts:
+            part.require_running()
+        snapshot = observer.look()
+        if snapshot.is_drained or time.monotonic() > end:
+            return snapshot
+        time.sleep(0.5)
+
+
+def _summarise(snapshot: Snapshot, observer: Observer, memory: dict[str, int], console: Console) -> None:
+    table = Table(title="what is where", title_justify="left", box=None, show_header=False)
+    for name, value in _rows(snapshot, observer):
+        table.add_row(name, "unknown" if value is None else f"{value:,}")
+    console.print(table)
+    used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
+    console.print(f"memory: {used}")
+
+
+def _rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:
+    yield "sent", snapshot.sent
+    yield "in the lake", observer.lake_rows("interactions")
+    for table in AGGREGATE_TABLES:
+        yield f"index {table.name}", snapshot.documents.get(table.name)
+    yield "alerts", snapshot.documents.get(ALERTS)
+    yield "alerts firing", snapshot.firing
+    yield "dead letters", snapshot.dead_letters
