@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from stream_processing.jars import JarError
 
 from local_stack import demo
 from local_stack.servers import PortTakenError
 from local_stack.services import ROOT
-from stream_processing.jars import JarError
 
 
 def main() -> int:

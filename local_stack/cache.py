@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from stream_processing.jars import PINNED_JARS, Jar, fetch, read_pins
 
 from local_stack.java import JAVA, trusting_this_machine
-from stream_processing.jars import PINNED_JARS, Jar, fetch, read_pins
 
 _LISTS = Path(__file__).parent / "jars"
 

@@ -92,7 +92,9 @@ class Observer:
         """Records ever written to the topic."""
         try:
             partitions = self._consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-            ends = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT) for p in partitions]
+            ends = [
+                self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT) for p in partitions
+            ]
         except KafkaException:
             return None
         return sum(end[1] for end in ends if end)

@@ -50,9 +50,7 @@ def main() -> int:
     return 0 if publisher.delivered == publisher.accepted else 1
 
 
-def _send(
-    settings: ProducerSettings, publisher: Publisher, state: health.Health, stop: threading.Event
-) -> None:
+def _send(settings: ProducerSettings, publisher: Publisher, state: health.Health, stop: threading.Event) -> None:
     generator = InteractionGenerator(
         settings.random_data_max_users,
         settings.random_data_max_items,

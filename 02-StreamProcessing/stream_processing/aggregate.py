@@ -48,13 +48,13 @@ def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
     over everything: it has no key and so no `rows` yet, for its tables need the number of users too.
     """
     grouped = interactions.rollup(key) if key == _USER else interactions.groupBy(key)
-    id = F.col(key)
+    row_id = F.col(key)
     rows = [
-        F.struct(record_key(table, id).alias("key"), record_value(table, id).alias("value"))
+        F.struct(record_key(table, row_id).alias("key"), record_value(table, row_id).alias("value"))
         for table in AGGREGATE_TABLES
         if table.key == key
     ]
-    return grouped.agg(*state_columns()).select(F.when(id.isNotNull(), F.array(*rows)).alias("rows"), *STATE)
+    return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), F.array(*rows)).alias("rows"), *STATE)
 
 
 class _Batches:
@@ -63,7 +63,7 @@ class _Batches:
         self._session = session
         self._settings = settings
 
-    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+    def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         self._publish(batch.select(F.explode("rows").alias("row")).select("row.*"))
         execution = _last_execution(self._session)
         counts = execution.observedMetrics().apply(_OVERALL)

@@ -22,11 +22,9 @@ NAME: Final = "materialise"
 
 def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
     """Start the query; it goes on from its checkpoint, or from the topic's earliest record."""
-    records = (
-        session.readStream.format("kafka").options(**source_options(settings, settings.aggregated_topic)).load()
-    )
+    records = session.readStream.format("kafka").options(**source_options(settings, settings.aggregated_topic)).load()
 
-    def merge(batch: DataFrame, batch_id: int) -> None:
+    def merge(batch: DataFrame, _batch_id: int) -> None:
         _merge_latest(batch, lake)
 
     return (

@@ -5,7 +5,9 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
-AGGREGATED: Final = Gauge("stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch")
+AGGREGATED: Final = Gauge(
+    "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
+)
 USERS: Final = Gauge("stream_users", "Distinct users")
 DEAD_LETTERS: Final = Counter("stream_dead_letters", "Records sent to the dead letter topic since the start")
 LAG: Final = Gauge("stream_lag_records", "Records of the source that are not processed yet", ["query"])

@@ -98,7 +98,9 @@ class BulkWriter:
             "POST",
             "/_bulk",
             headers={"content-type": "application/x-ndjson"},
-            params={"filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"},
+            params={
+                "filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
+            },
             body=b"".join(lines),
         )
         return [result for item in answer["items"] for result in item.values()]

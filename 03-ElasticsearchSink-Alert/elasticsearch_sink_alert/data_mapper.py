@@ -84,7 +84,9 @@ def _table(
 ) -> Iterator[Rule]:
     for name in entry:
         if name not in ("id", "alerts"):
-            problems.append(_Problem(_line(entry, name), f"table {table.name}: unknown entry {name!r}: expected id, alerts"))
+            problems.append(
+                _Problem(_line(entry, name), f"table {table.name}: unknown entry {name!r}: expected id, alerts")
+            )
     id_field = table.key or table.name
     if entry.get("id") != id_field:
         at = _line(entry, "id") if "id" in entry else line
@@ -141,7 +143,9 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
 def _threshold_problem(column: Column, threshold: Any) -> str | None:
     expected = "a number" if column.type in (ColumnType.LONG, ColumnType.DOUBLE) else "text"
     if isinstance(threshold, bool) or not isinstance(threshold, COMPARABLE[column.type]):
-        return f"threshold {threshold!r} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
+        return (
+            f"threshold {threshold!r} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
+        )
     if column.type is ColumnType.DATE:
         try:
             parse_time(str(threshold))

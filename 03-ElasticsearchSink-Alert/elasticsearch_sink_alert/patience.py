@@ -53,7 +53,9 @@ class Patience:
             assert state.next_action is not None
             reason = f"{description}: {state.outcome.exception()}"
             self._health.failing(ELASTICSEARCH, reason)
-            logger.warning("%s; next try in %.1f s (the %d. so far)", reason, state.next_action.sleep, state.attempt_number)
+            logger.warning(
+                "%s; next try in %.1f s (the %d. so far)", reason, state.next_action.sleep, state.attempt_number
+            )
 
         retrying = Retrying(
             retry=retry_if_exception(is_passing),

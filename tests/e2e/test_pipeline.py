@@ -1,0 +1,121 @@
+"""The whole pipeline: what was sent is, in the end, in every table, topic and index, whatever was killed."""
+
+from collections import Counter
+from contextlib import ExitStack
+from itertools import cycle, islice
+
+import orjson
+
+from contract.interaction import Interaction
+from local_stack.services import PRODUCER, SINK, STREAM
+from tests.pipeline import Pipeline, eventually, headers_of, kill_9_python_only
+from tests.reference import reference_tables
+
+INTERACTIONS = 100_000
+MALFORMED = 500
+KINDS_OF_MALFORMED = (
+    b"not json",
+    b"\xff\xfe\x00",
+    b'{"user_id": "u", "item_id": "i", "interaction_type": "like"}',
+    b'{"user_id": "", "item_id": "i", "interaction_type": "like", "timestamp": 1}',
+    b'{"user_id": "u", "item_id": "i", "interaction_type": "stare", "timestamp": 1}',
+)
+
+
+def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(pipeline: Pipeline) -> None:
+    with ExitStack() as stack:
+        sink = pipeline.running(SINK)
+        stack.enter_context(sink)
+        stream = pipeline.service(STREAM, MAX_OFFSETS_PER_BATCH=10_000)
+        stack.callback(stream.kill)
+        stream.start()
+
+        _send_in_two_halves(pipeline)
+        eventually(lambda: _assert_between(pipeline.lake_count(), 1, INTERACTIONS - 1))
+        kill_9_python_only(stream)
+        was_in_the_lake = pipeline.lake_count()
+        stack.enter_context(pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=10_000))
+
+        assert was_in_the_lake < INTERACTIONS
+        sent = _interactions_in(pipeline)
+        assert len(sent) == INTERACTIONS
+        expected = reference_tables(sent)
+        eventually(lambda: _assert_equal(pipeline.topic_tables(), expected))
+        eventually(lambda: _assert_equal(pipeline.index_tables(), expected))
+        eventually(lambda: _assert_equal(pipeline.lake_tables(), expected))
+
+        in_the_lake = pipeline.lake_rows("SELECT * FROM interactions")
+        assert Counter(map(_identity_of_row, in_the_lake)) == Counter(map(_identity, sent))
+        _assert_dead_letters(pipeline)
+        eventually(lambda: _assert_alerts(pipeline, expected))
+
+
+def _send_in_two_halves(pipeline: Pipeline) -> None:
+    """Real producers send the interactions; malformed records lie before, between and behind them."""
+    bad = list(islice(cycle(KINDS_OF_MALFORMED), MALFORMED))
+    pipeline.send(pipeline.topic, [(b"bad", value) for value in bad[:100]])
+    for half in (0, 1):
+        with pipeline.running(
+            PRODUCER,
+            PRODUCER_RATE=0,
+            PRODUCER_LIMIT=INTERACTIONS // 2,
+            RANDOM_DATA_MAX_USERS=60,
+            RANDOM_DATA_MAX_ITEMS=400,
+            RANDOM_DATA_SKEW=1.2,
+        ) as producer:
+            assert producer.process is not None
+            assert producer.process.wait(60) == 0
+        pipeline.send(pipeline.topic, [(None, value) for value in bad[100 + half * 200 :][:200]])
+
+
+def _interactions_in(pipeline: Pipeline) -> list[Interaction]:
+    """What the topic holds, parsed the straightforward way."""
+    values = [message.value() for message in pipeline.read(pipeline.topic)]
+    return [Interaction(**orjson.loads(value)) for value in values if value not in KINDS_OF_MALFORMED]
+
+
+def _identity(interaction: Interaction) -> tuple[str, str, str, int]:
+    return interaction.user_id, interaction.item_id, interaction.interaction_type, interaction.timestamp
+
+
+def _identity_of_row(row: dict[str, object]) -> tuple[object, ...]:
+    timestamp = row["timestamp"]
+    assert hasattr(timestamp, "timestamp")
+    return row["user_id"], row["item_id"], row["interaction_type"], int(timestamp.timestamp())
+
+
+def _assert_dead_letters(pipeline: Pipeline) -> None:
+    letters = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert len(letters) == MALFORMED
+    origins = {(headers_of(m)["dead_letter.partition"], headers_of(m)["dead_letter.offset"]) for m in letters}
+    assert len(origins) == MALFORMED
+    assert Counter(m.value() for m in letters) == Counter(dict.fromkeys(KINDS_OF_MALFORMED, 100))
+    reasons = Counter(headers_of(m)["dead_letter.reason"] for m in letters)
+    assert len(reasons) == len(KINDS_OF_MALFORMED)
+
+
+def _assert_alerts(pipeline: Pipeline, expected: dict[str, dict[str, dict[str, object]]]) -> None:
+    """The counts only grow: their rules fire once per row for good, and the average's ends where it must."""
+    alerts = pipeline.alerts()
+    periods = Counter((alert["alert_text"], alert["id"]) for alert in alerts)
+    firing = {(alert["alert_text"], alert["id"]) for alert in alerts if alert["status"] == "firing"}
+    items, users = expected["agg_interactions_item"], expected["agg_interactions_user"]
+    popular = {("max_interactions > 12", item) for item, row in items.items() if _number(row, "max_interactions") > 12}
+    busy = {("total_interactions > 100", u) for u, row in users.items() if _number(row, "total_interactions") > 100}
+    calm = {("avg_interactions < 40", u) for u, row in users.items() if _number(row, "avg_interactions") < 40}
+    assert firing == popular | busy | calm
+    assert all(periods[period] == 1 for period in popular | busy)
+
+
+def _number(row: dict[str, object], name: str) -> float:
+    value = row[name]
+    assert isinstance(value, int | float)
+    return value
+
+
+def _assert_between(number: int, low: int, high: int) -> None:
+    assert low <= number <= high
+
+
+def _assert_equal(found: object, expected: object) -> None:
+    assert found == expected

@@ -1,0 +1,178 @@
+"""A pipeline under test: its own topics, warehouse and indices, and what one sees of it from outside."""
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
+from elasticsearch import Elasticsearch, helpers
+from mirakuru import HTTPExecutor
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from contract.settings import Settings
+from contract.tables import AGGREGATE_TABLES
+from local_stack import services
+from local_stack.servers import free_port
+from local_stack.services import Service
+from tests.reference import Tables, as_epoch_seconds
+
+PATIENCE = 150.0
+
+
+@dataclass
+class Pipeline:
+    """One test's share of the servers."""
+
+    kafka: str
+    es_url: str
+    topic: str
+    data: Path
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that all services share."""
+        return Settings(kafka_broker=self.kafka, kafka_topic=self.topic)
+
+    def service(self, service: Service, **settings: object) -> HTTPExecutor:
+        """A service of this pipeline; not started yet."""
+        told = {"KAFKA_BROKER": self.kafka, "ES_HOST": self.es_url, "KAFKA_TOPIC": self.topic, "LOOP_SLEEP": "0.2"}
+        told |= {"MATERIALISE_INTERVAL": "2", "KAFKA_GROUP_ID": self.topic}
+        told |= {name: str(value) for name, value in settings.items()}
+        return services.run(service, self.data, told, port=free_port())
+
+    @contextmanager
+    def running(self, service: Service, **settings: object) -> Iterator[HTTPExecutor]:
+        """The service, ready; stopped by SIGTERM in the end, and required to exit with status 0."""
+        executor = self.service(service, **settings)
+        try:
+            executor.start()
+            yield executor
+            executor.stop()
+        finally:
+            executor.kill()
+
+    def log(self, service: Service) -> str:
+        """What the service has logged so far."""
+        return (self.data / "logs" / f"{service.package}.log").read_text()
+
+    def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
+        """Send keys and values, and wait until the broker has them."""
+        producer = Producer({"bootstrap.servers": self.kafka, "partitioner": "murmur2_random"})
+        for key, value in records:
+            producer.produce(topic, key=key, value=value)
+            producer.poll(0)
+        assert producer.flush(30) == 0
+
+    def read(self, topic: str) -> list[Message]:
+        """All records of a topic, partition by partition in order."""
+        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "tests", "enable.auto.commit": False})
+        messages: list[Message] = []
+        try:
+            for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+                start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+                consumer.assign([TopicPartition(topic, partition, start)])
+                while consumer.position([TopicPartition(topic, partition)])[0].offset < end and start < end:
+                    batch = consumer.consume(10_000, timeout=1.0)
+                    for message in batch:
+                        if (error := message.error()) is not None:
+                            raise KafkaException(error)
+                    messages += batch
+        finally:
+            consumer.close()
+        return messages
+
+    def lake_rows(self, query: str) -> list[dict[str, Any]]:
+        """The answer of an SQL query over the Delta tables, which are named as they are."""
+        builder = QueryBuilder()
+        for table in ("interactions", *(table.name for table in AGGREGATE_TABLES)):
+            builder = builder.register(table, DeltaTable(self.data / "warehouse" / table))
+        answer = builder.execute(query).read_all()
+        columns = {name: answer[name].to_pylist() for name in answer.column_names}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def lake_count(self) -> int:
+        """The number of interactions in the lake; 0 before there is a table."""
+        try:
+            return int(self.lake_rows("SELECT count(*) AS n FROM interactions")[0]["n"])
+        except TableNotFoundError:
+            return 0
+
+    def lake_tables(self) -> Tables:
+        """The aggregate tables as the lake has them."""
+        return {
+            table.name: {
+                row[table.key] if table.key else table.name: as_epoch_seconds(row)
+                for row in self.lake_rows(f"SELECT * FROM {table.name}")
+            }
+            for table in AGGREGATE_TABLES
+        }
+
+    def topic_tables(self) -> Tables:
+        """The latest row per key of the aggregated topic."""
+        tables: Tables = {table.name: {} for table in AGGREGATE_TABLES}
+        for message in self.read(self.settings.aggregated_topic):
+            key, value = message.key(), message.value()
+            assert isinstance(key, bytes)
+            assert isinstance(value, bytes)
+            table = max((t.name for t in AGGREGATE_TABLES if key.decode().startswith(t.name)), key=len)
+            row_id = key.decode()[len(table) + 1 :] or table
+            tables[table][row_id] = as_epoch_seconds(orjson.loads(value))
+        return tables
+
+    @property
+    def elasticsearch(self) -> Elasticsearch:
+        """A client."""
+        return Elasticsearch([self.es_url])
+
+    def index_tables(self) -> Tables:
+        """The documents of the tables' indices."""
+        return {
+            table.name: {id_: as_epoch_seconds(source) for id_, source in self.documents(table.name).items()}
+            for table in AGGREGATE_TABLES
+        }
+
+    def documents(self, index: str) -> dict[str, dict[str, Any]]:
+        """All documents of an index, by id."""
+        client = self.elasticsearch
+        client.indices.refresh(index=index, ignore_unavailable=True)
+        hits = helpers.scan(client, index=index, ignore_unavailable=True)
+        return {hit["_id"]: hit["_source"] for hit in hits}
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """The documents of the index alerts."""
+        return list(self.documents("alerts").values())
+
+
+def headers_of(message: Message) -> dict[str, str]:
+    """A record's headers as text."""
+    headers = message.headers() or []
+    assert isinstance(headers, list)
+    return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
+
+
+def kill_9_python_only(executor: HTTPExecutor) -> None:
+    """End a service's own process at once, and leave what it has started to itself."""
+    assert executor.process is not None
+    executor.process.send_signal(signal.SIGKILL)
+    executor.process.wait()
+
+
+def eventually(check: Callable[[], None], patience: float = PATIENCE) -> None:
+    """Repeat assertions until they hold; the last failure is raised once patience ends."""
+    retry(
+        retry=retry_if_exception_type(AssertionError),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(patience),
+        reraise=True,
+    )(check)()
+
+
+def row_record(table: str, row_id: str | None, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """A record of the aggregated topic."""
+    return (table if row_id is None else f"{table}-{row_id}").encode(), orjson.dumps(row)

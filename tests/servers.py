@@ -1,0 +1,112 @@
+"""The servers that the tests run against: containers where an engine answers, the local stack otherwise."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from docker.errors import DockerException
+from elasticsearch import Elasticsearch
+from elasticsearch.exceptions import ElasticsearchException
+from rich.console import Console
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from testcontainers.core.container import DockerContainer
+
+from local_stack import cache, servers
+
+KAFKA_IMAGE = "apache/kafka:3.9.1"
+ELASTICSEARCH_IMAGE = "elasticsearch:7.17.29"
+
+
+def engine_answers() -> bool:
+    """Whether containers can be had; TEST_SERVERS=local says no."""
+    if os.environ.get("TEST_SERVERS") == "local":
+        return False
+    try:
+        client = docker.from_env()
+        client.ping()
+        client.close()
+    except DockerException:
+        return False
+    return True
+
+
+def fill_cache() -> None:
+    """Have the jars that Spark and the local servers need."""
+    downloads = (cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY)
+    cache.fill(*downloads, console=Console(stderr=True))
+
+
+@contextmanager
+def kafka(data: Path) -> Iterator[str]:
+    """A broker's address."""
+    port = servers.free_port()
+    address = f"{servers.HOST}:{port}"
+    if not engine_answers():
+        with servers.kafka(data, port):
+            yield address
+        return
+    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
+    for name, value in {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{address}",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_HEAP_OPTS": "-Xmx512m",
+    }.items():
+        container = container.with_env(name, value)
+    with container:
+        _wait_for_kafka(address)
+        yield address
+
+
+@contextmanager
+def elasticsearch(data: Path) -> Iterator[str]:
+    """An Elasticsearch's URL."""
+    port = servers.free_port()
+    url = f"http://{servers.HOST}:{port}"
+    if not engine_answers():
+        with servers.elasticsearch(data, port):
+            yield url
+        return
+    container = (
+        DockerContainer(ELASTICSEARCH_IMAGE)
+        .with_bind_ports(9200, port)
+        .with_env("discovery.type", "single-node")
+        .with_env("xpack.security.enabled", "false")
+        .with_env("ES_JAVA_OPTS", "-Xms768m -Xmx768m")
+    )
+    with container:
+        _wait_for_elasticsearch(url)
+        yield url
+
+
+class _NotUpError(Exception):
+    pass
+
+
+@retry(retry=retry_if_exception_type(_NotUpError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
+def _wait_for_kafka(address: str) -> None:
+    try:
+        AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=3)
+    except KafkaException as error:
+        raise _NotUpError(f"Kafka at {address}") from error
+
+
+@retry(retry=retry_if_exception_type(_NotUpError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
+def _wait_for_elasticsearch(url: str) -> None:
+    try:
+        Elasticsearch([url], max_retries=0).cluster.health(wait_for_status="yellow")
+    except ElasticsearchException as error:
+        raise _NotUpError(f"Elasticsearch at {url}") from error
