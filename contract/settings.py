@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     def load(cls) -> Self:
         """Read the settings; on a wrong one print every wrong one by name, and exit with status 2."""
         try:
-            return cls(_env_file=find_dotenv(usecwd=True) or None)
+            return cls(_env_file=find_dotenv(usecwd=True) or None)  # type: ignore[call-arg]  # a keyword of pydantic's
         except ValidationError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             for problem in error.errors():

@@ -41,7 +41,8 @@ def require_free(port: int, owner: str) -> None:
 def _listener(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            listens_at = getattr(connection.laddr, "port", None) if connection.status == psutil.CONN_LISTEN else None
+            if listens_at == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     except psutil.Error:
         pass

@@ -10,7 +10,7 @@ from typing import Final
 from py4j.java_gateway import JavaObject
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics

@@ -4,6 +4,7 @@ Every measure derives from the counts per interaction type and the latest timest
 state of a key is five numbers whatever a table shows.
 """
 
+import operator
 from collections.abc import Callable
 from functools import reduce
 from typing import Final
@@ -42,11 +43,11 @@ def _counts() -> list[Column]:
 
 def total() -> Column:
     """All interactions of a key."""
-    return reduce(Column.__add__, _counts())
+    return reduce(operator.add, _counts())
 
 
 def _types_seen() -> Column:
-    return reduce(Column.__add__, [(count > 0).cast("long") for count in _counts()])
+    return reduce(operator.add, [(count > 0).cast("long") for count in _counts()])
 
 
 def _over_types_seen(function: Callable[..., Column]) -> Column:

@@ -9,7 +9,7 @@ from typing import Final
 from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.keys import SEPARATOR
 from contract.tables import AGGREGATE_TABLES, AggregateTable

@@ -3,6 +3,7 @@
 Column expressions only: one JSON parse for a record that fits, more for one that looks odd.
 """
 
+import operator
 from functools import reduce
 from typing import Final
 
@@ -44,7 +45,7 @@ def parse(records: DataFrame) -> DataFrame:
 
 def _reason(text: Column, json: Column) -> Column:
     fits = reduce(
-        Column.__and__,
+        operator.and_,
         [
             F.length(json["user_id"]) > 0,
             F.length(json["item_id"]) > 0,
@@ -111,4 +112,4 @@ def _look_closer(text: Column, json: Column) -> Column:
 def _is_no_string(text: Column, name: str, value: Column) -> Column:
     others = ("double", "boolean", "map<string,string>", "array<string>")
     is_other = [F.from_json(text, f"{name} {kind}", _STRICT)[name].isNotNull() for kind in others]
-    return _may_be_no_string(value) & reduce(Column.__or__, is_other)
+    return _may_be_no_string(value) & reduce(operator.or_, is_other)

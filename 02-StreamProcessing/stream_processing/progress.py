@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.health import Health
 from stream_processing import metrics

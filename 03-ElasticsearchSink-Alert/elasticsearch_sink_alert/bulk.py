@@ -94,7 +94,7 @@ class BulkWriter:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _request(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
-        answer = self._client.transport.perform_request(
+        answer: Any = self._client.transport.perform_request(
             "POST",
             "/_bulk",
             headers={"content-type": "application/x-ndjson"},

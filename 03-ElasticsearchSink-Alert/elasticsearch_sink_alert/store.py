@@ -31,7 +31,7 @@ def prepare_indices(client: Elasticsearch) -> None:
             if error.error == "resource_already_exists_exception":
                 continue  # Another sink was faster.
             raise MappingError(
-                f"index {index} has another mapping than this version writes ({error.info['error']['reason']}):"
+                f"index {index} has another mapping than this version writes ({error.error}: {error.info}):"
                 " reindex it, or delete it and start the sink's group from the beginning of the topic"
             ) from None
 

@@ -70,7 +70,7 @@ def _send_in_two_halves(pipeline: Pipeline) -> None:
 
 def _interactions_in(pipeline: Pipeline) -> list[Interaction]:
     """What the topic holds, parsed the straightforward way."""
-    values = [message.value() for message in pipeline.read(pipeline.topic)]
+    values = [message.value() or b"" for message in pipeline.read(pipeline.topic)]
     return [Interaction(**orjson.loads(value)) for value in values if value not in KINDS_OF_MALFORMED]
 
 

@@ -1,0 +1,112 @@
+import hashlib
+import io
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from stream_processing.jars import Jar, JarError, read_pins
+
+from local_stack import cache, servers
+from local_stack.demo import Plan, StackError, _prepare
+from local_stack.servers import PortTakenError, require_free
+from local_stack.snapshot import Snapshot
+from local_stack.view import View
+
+
+@pytest.mark.parametrize("download", [cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY])
+def test_every_pinned_jar_has_a_checksum_and_a_file_of_its_own(download: cache.Download) -> None:
+    pins = read_pins(download.pins)
+    assert len({jar.file_name for jar in pins}) == len(pins) > 5
+    assert all(len(jar.sha256) == 64 for jar in pins)
+
+
+def test_a_malformed_line_of_a_list_of_jars_is_named(tmp_path: Path) -> None:
+    pins = tmp_path / "jars.txt"
+    pins.write_text("# comment\norg:name:1.0\n")
+    with pytest.raises(JarError, match=r"jars\.txt:2"):
+        read_pins(pins)
+
+
+def test_a_jar_with_another_checksum_is_not_intact(tmp_path: Path) -> None:
+    jar = Jar("org", "name", "1.0", hashlib.sha256(b"content").hexdigest())
+    assert not jar.is_intact(tmp_path)
+    (tmp_path / "name-1.0.jar").write_bytes(b"changed")
+    assert not jar.is_intact(tmp_path)
+    (tmp_path / "name-1.0.jar").write_bytes(b"content")
+    assert jar.is_intact(tmp_path)
+
+
+def test_a_taken_port_is_told_by_number_and_by_who_needs_it() -> None:
+    with socket.socket() as listener:
+        listener.bind((servers.HOST, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there"):
+            require_free(port, "Kafka")
+    require_free(servers.free_port(), "Kafka")
+
+
+def test_too_little_memory_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_stack.demo._MEMORY_NEEDED", 1 << 60)
+    with pytest.raises(StackError, match="free memory are needed"):
+        _prepare({}, Console(file=io.StringIO()))
+
+
+def test_the_demo_is_lively_unless_the_user_has_set_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PRODUCER_RATE", raising=False)
+    assert Plan(tmp_path).service_settings["PRODUCER_RATE"] == "0.02"
+    (tmp_path / ".env").write_text("PRODUCER_RATE=3\n")
+    assert "PRODUCER_RATE" not in Plan(tmp_path).service_settings
+
+
+def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
+    alert = {
+        "fired_at": "2026-01-01T10:20:30.000Z",
+        "status": "firing",
+        "alert_text": "max_interactions > 12",
+        "id": "item_7",
+        "value": 13,
+    }
+    view = View("here")
+    view.render(Snapshot(sent=1_000, in_the_lake=900), at=0.0)
+    screen = view.render(
+        Snapshot(
+            sent=3_000,
+            in_the_lake=2_500,
+            aggregated=2_400,
+            published=70,
+            sink_lag=3,
+            dead_letters=5,
+            documents={"avg_interactions": 1, "alerts": 1},
+            firing=1,
+            alerts=(alert,),
+        ),
+        at=2.0,
+    )
+    console = Console(width=110, file=io.StringIO(), record=True)
+    console.print(screen)
+    text = console.export_text()
+    lines = {line.strip("│ ").split("  ")[0]: line for line in text.splitlines()}
+    assert "3,000" in lines["sent to Kafka"]
+    assert "1,000" in lines["sent to Kafka"]
+    assert "495" in lines["in the lake"]
+    assert "100" in lines["aggregated"]
+    assert "item_7" in text
+    assert "max_interactions > 12" in text
+
+
+def test_the_view_shows_what_it_does_not_know_as_unknown() -> None:
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(View("here").render(Snapshot(), at=0.0))
+    assert "–" in console.export_text()
+
+
+def test_all_has_gone_through_only_when_every_stage_has_caught_up() -> None:
+    drained = Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0)
+    assert drained.is_drained
+    assert not Snapshot(sent=11, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=7, sink_lag=0).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=1).is_drained
+    assert not Snapshot().is_drained

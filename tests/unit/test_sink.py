@@ -1,0 +1,300 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from elasticsearch_sink_alert import alerts, data_mapper
+from elasticsearch_sink_alert.alerts import Alert, alert_from, changes
+from elasticsearch_sink_alert.bulk import Document
+from elasticsearch_sink_alert.data_mapper import DataMapperError
+from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.rows import Record, Row, latest_rows
+from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.settings import SinkSettings
+from elasticsearch_sink_alert.versions import VersionClock
+
+from contract.keys import RowKey, encode_key
+from contract.tables import AGGREGATE_TABLES, ColumnType
+
+ITEMS = "agg_interactions_item"
+
+
+def _record(key: str | bytes | None, value: Any, *, offset: int = 0, partition: int = 0, at: int = 1_000) -> Record:
+    encoded = value if isinstance(value, bytes) or value is None else orjson.dumps(value)
+    return Record("t", partition, offset, at, key.encode() if isinstance(key, str) else key, encoded)
+
+
+def _item(id: str, most: int, offset: int = 0) -> Record:
+    return _record(f"{ITEMS}-{id}", {"item_id": id, "max_interactions": most}, offset=offset, at=1_000 + offset)
+
+
+def _rows(*records: Record) -> list[Row]:
+    rows, rejected = latest_rows(records, VersionClock())
+    assert rejected == []
+    return rows
+
+
+RULE = Rule(ITEMS, "max_interactions", ">", 12, ColumnType.LONG)
+
+
+class Firing:
+    """What a store does with changes, without a server."""
+
+    def __init__(self, *rules: Rule) -> None:
+        self.rules = {ITEMS: rules}
+        self.firing: dict[alerts.Period, Alert] = {}
+        self.documents: dict[str, Alert] = {}
+
+    def see(self, *records: Record) -> list[str]:
+        changed = changes(self.rules, _rows(*records), self.firing)
+        for alert in changed:
+            self.documents[alert.alert_id] = alert
+            if alert.status == "firing":
+                self.firing[alert.period] = alert
+            else:
+                del self.firing[alert.period]
+        return [alert.status for alert in changed]
+
+
+def test_a_rule_that_stays_true_alerts_once() -> None:
+    state = Firing(RULE)
+    assert [state.see(_item("a", most, n)) for n, most in enumerate((12, 13, 14, 15))] == [[], ["firing"], [], []]
+
+
+def test_an_alert_is_resolved_when_its_rule_stops_being_true_and_a_new_one_fires_later() -> None:
+    state = Firing(RULE)
+    seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 13))]
+    assert seen == [["firing"], ["resolved"], ["firing"]]
+    assert sorted(alert.status for alert in state.documents.values()) == ["firing", "resolved"]
+
+
+def test_every_rule_that_matches_fires() -> None:
+    critical = Rule(ITEMS, "max_interactions", ">=", 13, ColumnType.LONG, "critical", "very popular")
+    state = Firing(RULE, critical)
+    assert state.see(_item("a", 13)) == ["firing", "firing"]
+    assert {a.rule for a in state.documents.values()} == {f"{ITEMS}: max_interactions > 12", "very popular"}
+
+
+def test_each_row_has_alerts_of_its_own() -> None:
+    state = Firing(RULE)
+    assert state.see(_item("a", 13, 0), _item("b", 14, 1), _item("c", 1, 2)) == ["firing", "firing"]
+
+
+def test_an_alert_tells_all_about_the_row_that_fired() -> None:
+    state = Firing(RULE)
+    state.see(_item("a", 13, offset=5))
+    (alert,) = state.documents.values()
+    document = alert.document()
+    assert document["alert_text"] == "max_interactions > 12"
+    assert (document["index"], document["id"]) == (ITEMS, "a")
+    assert (document["field"], document["operator"], document["threshold"], document["value"]) == (
+        "max_interactions",
+        ">",
+        12,
+        13,
+    )
+    assert document["row"] == {"item_id": "a", "max_interactions": 13}
+    assert (document["status"], document["fired_at"], document["resolved_at"]) == (
+        "firing",
+        "1970-01-01T00:00:01.005Z",
+        None,
+    )
+    assert alert_from(alert.alert_id, document) == alert
+
+
+def test_the_same_records_again_lead_to_the_same_alert_ids() -> None:
+    one, two = Firing(RULE), Firing(RULE)
+    for state in (one, two):
+        state.see(_item("a", 13, 3))
+    assert one.documents == two.documents
+
+
+def test_a_deleted_row_resolves_its_alerts() -> None:
+    state = Firing(RULE)
+    state.see(_item("a", 13))
+    assert state.see(_record(f"{ITEMS}-a", None, offset=1)) == ["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "expected"),
+    [
+        (">", 12, False),
+        (">", 13, True),
+        ("<", 12, False),
+        ("<", 11.9, True),
+        ("==", 12, True),
+        ("==", 12.0, True),
+        ("==", 13, False),
+        (">=", 12, True),
+        ("<=", 12, True),
+        ("<=", 13, False),
+        ("!=", 12, False),
+        ("!=", 11, True),
+        (">", None, False),
+        ("!=", None, False),
+    ],
+)
+def test_operators_compare_the_value_with_the_threshold(operator: str, value: float | None, expected: bool) -> None:
+    rule = Rule(ITEMS, "max_interactions", operator, 12, ColumnType.LONG)
+    assert rule.matches({"max_interactions": value}) is expected
+
+
+def test_dates_are_compared_as_points_in_time() -> None:
+    rule = Rule(ITEMS, "last_interaction", "<", "2026-01-01T00:00:00+01:00", ColumnType.DATE)
+    assert rule.matches({"last_interaction": "2025-12-31T22:59:59.000Z"})
+    assert not rule.matches({"last_interaction": "2025-12-31T23:00:00.000Z"})
+
+
+def test_the_latest_row_of_each_key_is_kept() -> None:
+    rows = _rows(_item("a", 1, 0), _item("b", 2, 1), _item("a", 3, 2))
+    assert {row.key.id: row.fields["max_interactions"] for row in rows if row.fields} == {"a": 3, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (_record(None, {}), "no key"),
+        (_record(b"\xff", {}), "not UTF-8"),
+        (_record("table-1", {}), "names no row"),
+        (_record(f"{ITEMS}-a", b"{"), "not JSON"),
+        (_record(f"{ITEMS}-a", []), "not a JSON object"),
+        (_record(f"{ITEMS}-a", {"item_id": "b"}), "item_id is 'b', but the key says 'a'"),
+        (_record(f"{ITEMS}-{'x' * 513}", {}), "longer than the 512 bytes"),
+    ],
+)
+def test_a_record_that_is_no_row_is_rejected_with_the_reason(record: Record, reason: str) -> None:
+    rows, rejected = latest_rows([record], VersionClock())
+    assert rows == []
+    assert reason in rejected[0].reason
+    assert rejected[0].record is record
+
+
+def test_a_later_record_has_a_greater_version_also_when_the_clock_is_set_back() -> None:
+    clock = VersionClock()
+    times = [1_000, 1_000, 1_001, 400, 400, 1_002]
+    versions = [clock.version(0, at, offset) for offset, at in enumerate(times)]
+    assert versions == sorted(set(versions))
+
+
+def test_a_replay_gives_the_same_versions() -> None:
+    def versions(clock: VersionClock) -> list[int]:
+        return [clock.version(0, at, offset) for offset, at in enumerate([10, 10, 5, 11])]
+
+    assert versions(VersionClock()) == versions(VersionClock())
+
+
+def test_a_topic_created_anew_goes_on_with_greater_versions() -> None:
+    clock = VersionClock()
+    before = clock.version(0, timestamp_ms=1_000, offset=900_000)
+    assert VersionClock().version(0, timestamp_ms=2_000, offset=0) > before
+
+
+def test_the_clock_goes_on_from_the_metadata_of_the_commit() -> None:
+    clock = VersionClock()
+    last = clock.version(3, 1_000, 7)
+    again = VersionClock()
+    again.restore(3, clock.metadata(3))
+    assert again.version(3, 500, 8) == last + 1
+    again.restore(3, None)
+    assert again.version(3, 500, 8) < last
+
+
+def test_a_row_of_several_lines_becomes_one_line_of_the_bulk_request() -> None:
+    lines = Document(ITEMS, "a", 1, b'{\n "item_id": "a"\n}').lines().splitlines()
+    assert len(lines) == 2
+    assert orjson.loads(lines[1]) == {"item_id": "a"}
+
+
+def test_every_column_is_mapped_and_no_other_is_let_in() -> None:
+    mapped = dict(mappings())
+    for table in AGGREGATE_TABLES:
+        assert mapped[table.name]["dynamic"] == "strict"
+        assert set(mapped[table.name]["properties"]) == {column.name for column in table.columns}
+    assert set(mapped["alerts"]["properties"]) == set(_any_alert().document())
+
+
+def _any_alert() -> Alert:
+    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {})
+    return alert
+
+
+def test_the_default_data_mapper_holds_the_rules_of_the_contract() -> None:
+    mapper = data_mapper.load(SinkSettings().data_mapper)
+    assert {(rule.table, rule.alert_text) for rule in mapper.all_rules} == {
+        ("agg_interactions_item", "max_interactions > 12"),
+        ("agg_interactions_user", "total_interactions > 100"),
+        ("agg_interactions_user", "avg_interactions < 40"),
+    }
+
+
+def test_a_rule_may_have_a_name_and_a_severity(tmp_path: Path) -> None:
+    mapper = tmp_path / "mapper.yml"
+    mapper.write_text(
+        "agg_interactions_user:\n  id: user_id\n  alerts:\n"
+        '  - {field: user_id, operator: "==", threshold: user_1, name: watched, severity: info}\n'
+    )
+    (rule,) = data_mapper.load(mapper).all_rules
+    assert (rule.name, rule.severity, rule.matches({"user_id": "user_1"})) == ("watched", "info", True)
+
+
+HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("agg_interactions:\n  id: x\n", 1, "unknown table 'agg_interactions': expected agg_interactions_user, "),
+        ("agg_interactions_item:\n  id: user_id\n", 2, "id is 'user_id': expected 'item_id'"),
+        ("agg_interactions_item:\n  alerts: []\n", 1, "id is None: expected 'item_id'"),
+        ("agg_interactions_item:\n  id: item_id\n  rules: []\n", 3, "unknown entry 'rules': expected id, alerts"),
+        (HEAD + '  - [max, ">", 12]\n', 4, "unknown field 'max': expected item_id, min_interactions, "),
+        (HEAD + '  - [max_interactions, "=>", 12]\n', 4, "unknown operator '=>': expected >, >=, <, <=, ==, !="),
+        (HEAD + '  - [max_interactions, ">", "12"]\n', 4, "threshold '12' is of the wrong type"),
+        (HEAD + '  - [max_interactions, ">", true]\n', 4, "threshold True is of the wrong type"),
+        (HEAD + '  - [item_id, "==", 5]\n', 4, "item_id is a keyword, expected text"),
+        (HEAD + '  - [last_interaction, ">", "today"]\n', 4, "no point in time"),
+        (HEAD + '  - [max_interactions, ">"]\n', 4, "expected [field, operator, threshold]"),
+        (HEAD + '  - {field: max_interactions, operator: ">"}\n', 4, "expected [field, operator, threshold]"),
+        (
+            HEAD + '  - {field: max_interactions, operator: ">", threshold: 1, severity: loud}\n',
+            4,
+            "unknown severity 'loud': expected info, warning, critical",
+        ),
+        (
+            HEAD + '  - [max_interactions, ">", 1]\n  - [max_interactions, ">", 1]\n',
+            5,
+            "is on line 4 already",
+        ),
+        (HEAD + "  - [max_interactions, >, 12]\n", 4, "not YAML"),
+        ("- 1\n", 1, "expected tables"),
+        ("", 1, "expected tables"),
+    ],
+)
+def test_what_is_wrong_in_a_data_mapper_is_told_by_file_line_and_what_is_allowed(
+    tmp_path: Path, text: str, line: int, said: str
+) -> None:
+    mapper = tmp_path / "mapper.yml"
+    mapper.write_text(text)
+    with pytest.raises(DataMapperError) as raised:
+        data_mapper.load(mapper)
+    assert f"{mapper}:{line}: " in str(raised.value)
+    assert said in str(raised.value)
+
+
+def test_all_that_is_wrong_in_a_data_mapper_is_told_at_once(tmp_path: Path) -> None:
+    mapper = tmp_path / "mapper.yml"
+    mapper.write_text(HEAD + '  - [max, ">", 12]\n  - [max_interactions, "~", 12]\nnothing: {}\n')
+    with pytest.raises(DataMapperError) as raised:
+        data_mapper.load(mapper)
+    assert re.findall(r":(\d+): ", str(raised.value)) == ["4", "5", "6"]
+
+
+def test_a_data_mapper_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataMapperError, match=r"nowhere\.yml cannot be read"):
+        data_mapper.load(tmp_path / "nowhere.yml")
+
+
+def test_encode_key_is_what_the_rows_decode() -> None:
+    (row,) = _rows(_record(encode_key("avg_interactions", None), {"avg_interactions": 2.5}))
+    assert row.key == RowKey("avg_interactions", "avg_interactions")
