@@ -24,7 +24,7 @@ from contract.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_TIMEOUT = 10.0
+_REQUEST_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from elasticsearch import Elasticsearch, helpers
@@ -63,11 +63,19 @@ class Pipeline:
 
     def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         """Send keys and values, and wait until the broker has them."""
-        producer = Producer({"bootstrap.servers": self.kafka, "partitioner": "murmur2_random"})
+        refused: list[KafkaError] = []
+        producer = Producer(
+            {
+                "bootstrap.servers": self.kafka,
+                "partitioner": "murmur2_random",
+                "on_delivery": lambda error, _: refused.append(error) if error else None,
+            }
+        )
         for key, value in records:
             producer.produce(topic, key=key, value=value)
             producer.poll(0)
         assert producer.flush(30) == 0
+        assert refused == []
 
     def read(self, topic: str) -> list[Message]:
         """All records of a topic, partition by partition in order."""

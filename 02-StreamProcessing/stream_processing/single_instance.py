@@ -20,10 +20,10 @@ class AnotherInstanceError(Exception):
     """Another stream job works on these checkpoints."""
 
 
-def claim(session: SparkSession, checkpoints: str) -> JavaObject | None:
+def claim(session: SparkSession, checkpoints: str, patience: float = _PATIENCE) -> JavaObject | None:
     """Hold a lock in the checkpoints' folder until this Java process ends, however it ends.
 
-    Waits a minute for another holder, then raises `AnotherInstanceError`. Where the folder is on no
+    Waits `patience` seconds for another holder, then raises `AnotherInstanceError`. Where the folder is on no
     file system of this machine there is no such lock, and the answer is None: Spark still notices two
     jobs on one checkpoint, but only when both commit.
     """
@@ -43,7 +43,7 @@ def claim(session: SparkSession, checkpoints: str) -> JavaObject | None:
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),
         wait=wait_fixed(0.2),
-        stop=stop_after_delay(_PATIENCE),
+        stop=stop_after_delay(patience),
         retry_error_callback=give_up,
     )
     return wait(channel.tryLock)

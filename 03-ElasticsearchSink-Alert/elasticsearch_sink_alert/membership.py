@@ -33,7 +33,7 @@ class Membership:
         self._settings = settings
         self._health = health
         self._stop = stop
-        self._waiting = False
+        self._held: list[Message] = []
         self.clock = VersionClock()
         self.has_new_partitions = False
         """Set when partitions were assigned; whoever cares resets it."""
@@ -55,41 +55,44 @@ class Membership:
             },
             logger=logger,
         )
-        self._consumer.subscribe([settings.aggregated_topic], on_assign=self._on_assign)
+        self._consumer.subscribe([settings.aggregated_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
 
     def take(self) -> list[Record]:
         """The next records: none if there was none for `LOOP_SLEEP` seconds."""
-        first = self._consumer.poll(max(self._settings.loop_sleep, 0.01))
-        if first is None:
-            return []
-        more = self._consumer.consume(self._settings.sink_batch_size - 1, timeout=_GATHER_SECONDS)
+        messages, self._held = self._held, []
+        if not messages:
+            first = self._consumer.poll(max(self._settings.loop_sleep, 0.01))
+            if first is None:
+                return []
+            messages.append(first)
+        messages += self._consumer.consume(self._settings.sink_batch_size, timeout=_GATHER_SECONDS)
         self._health.ok(KAFKA)
-        return [record for message in (first, *more) if (record := self._record(message)) is not None]
+        return [record for message in messages if (record := self._record(message)) is not None]
 
     def wait(self, seconds: float) -> None:
-        """Sleep without losing the membership: no records are taken, but the group hears from us.
+        """Sleep without losing the membership. Raises `StoppedError` when the service is to stop.
 
-        Raises `StoppedError` when the service is to stop.
+        Polling once a second is enough to take part in rebalances; the record that it may bring is held
+        for the next batch. (Pausing the partitions meanwhile would throw away what is fetched already.)
         """
-        self._waiting = True
-        self._consumer.pause(self._consumer.assignment())
         until = time.monotonic() + seconds
-        try:
-            while (left := until - time.monotonic()) > 0:
-                self._consumer.poll(min(left, 0.2))
-                if self._stop.is_set():
-                    raise StoppedError
-        finally:
-            self._waiting = False
-            self._consumer.resume(self._consumer.assignment())
+        while (left := until - time.monotonic()) > 0:
+            if self._stop.wait(min(left, 1.0)):
+                raise StoppedError
+            message = self._consumer.poll(0)
+            if message is not None:
+                self._held.append(message)
 
     def commit(self, records: Sequence[Record]) -> None:
         """Commit what follows the last of `records` in each partition, with the clock's state."""
-        following = {record.partition: record.offset + 1 for record in records}
+        mine = {assigned.partition for assigned in self._consumer.assignment()}
+        following = {record.partition: record.offset + 1 for record in records if record.partition in mine}
         offsets = [
             TopicPartition(self._settings.aggregated_topic, partition, offset, self.clock.metadata(partition))
             for partition, offset in following.items()
         ]
+        if not offsets:
+            return
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
@@ -128,10 +131,13 @@ class Membership:
             self.clock.restore(partition.partition, partition.metadata)
         self.has_new_partitions = self.has_new_partitions or bool(partitions)
         consumer.incremental_assign(partitions)
-        if self._waiting:
-            consumer.pause(partitions)
         self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = {p.partition for p in partitions}
+        self._held = [message for message in self._held if message.partition() not in gone]
+        logger.info("gave back partitions %s", sorted(gone))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

@@ -1,0 +1,87 @@
+import signal
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+
+from contract.interaction import INTERACTION_TYPES
+from local_stack import servers
+from local_stack.services import PRODUCER
+from tests.pipeline import Pipeline, eventually
+
+
+def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pipeline) -> None:
+    with pipeline.running(PRODUCER, PRODUCER_RATE=0, PRODUCER_LIMIT=50_000, RANDOM_DATA_MAX_USERS=100) as producer:
+        assert producer.process is not None
+        assert producer.process.wait(60) == 0
+    messages = pipeline.read(pipeline.topic)
+    assert len(messages) == 50_000
+    partitions_of = defaultdict(set)
+    for message in messages:
+        interaction = orjson.loads(message.value() or b"")
+        assert list(interaction) == ["user_id", "item_id", "interaction_type", "timestamp"]
+        assert interaction["interaction_type"] in INTERACTION_TYPES
+        assert isinstance(interaction["timestamp"], int)
+        assert message.key() == interaction["user_id"].encode()
+        partitions_of[interaction["user_id"]].add(message.partition())
+    assert len(partitions_of) == 100
+    assert all(len(partitions) == 1 for partitions in partitions_of.values())
+    assert {p for partitions in partitions_of.values() for p in partitions} == {0, 1, 2, 3}
+    assert "sent 50000 interactions" in pipeline.log(PRODUCER)
+
+
+def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
+    with pipeline.running(PRODUCER, PRODUCER_RATE="0.002"):
+        eventually(lambda: _assert_more_than(len(pipeline.read(pipeline.topic)), 100))
+    sent = len(pipeline.read(pipeline.topic))
+    assert f"sent {sent} interactions" in pipeline.log(PRODUCER)
+    assert "0 not acknowledged" in pipeline.log(PRODUCER)
+
+
+def test_nothing_accepted_is_lost_or_doubled_while_the_broker_is_away(pipeline: Pipeline, tmp_path: Path) -> None:
+    port = servers.free_port()
+    broker = servers.kafka(tmp_path / "broker", port)
+    here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "away", tmp_path)
+    producer = here.service(PRODUCER, PRODUCER_RATE="0.001", PRODUCER_LIMIT=15_000)
+    try:
+        broker.start()
+        producer.start()
+        broker.kill(sig=signal.SIGKILL)
+        broker.start()
+        assert producer.process is not None
+        assert producer.process.wait(90) == 0
+        eventually(lambda: _assert_count(here, 15_000))
+        assert "sent 15000 interactions" in here.log(PRODUCER)
+    finally:
+        producer.kill()
+        broker.kill()
+
+
+def test_the_producer_waits_for_a_broker_that_starts_later(pipeline: Pipeline, tmp_path: Path) -> None:
+    port = servers.free_port()
+    here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "later", tmp_path)
+    producer = here.service(PRODUCER, PRODUCER_RATE="0.02", PRODUCER_LIMIT=300)
+    with ThreadPoolExecutor() as pool:
+        started = pool.submit(producer.start)
+        try:
+            eventually(lambda: _assert_said(here, "no answer from Kafka"))
+            with servers.kafka(tmp_path / "broker", port):
+                started.result()
+                assert producer.process is not None
+                assert producer.process.wait(60) == 0
+                _assert_count(here, 300)
+        finally:
+            producer.kill()
+
+
+def _assert_said(pipeline: Pipeline, text: str) -> None:
+    assert text in pipeline.log(PRODUCER)
+
+
+def _assert_more_than(number: int, least: int) -> None:
+    assert number > least
+
+
+def _assert_count(pipeline: Pipeline, count: int) -> None:
+    assert len(pipeline.read(pipeline.topic)) == count

@@ -1,0 +1,191 @@
+from collections import Counter
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from contract import topics
+from local_stack.services import SINK
+from tests.pipeline import Pipeline, eventually, headers_of, kill_9_python_only, row_record
+
+LAST = "2026-01-01T00:00:00.000Z"
+
+
+def _item(n: int, most: int) -> tuple[bytes, bytes]:
+    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": LAST}
+    return row_record("agg_interactions_item", f"item_{n}", row)
+
+
+def _publish(pipeline: Pipeline, *records: tuple[bytes | None, bytes | None]) -> None:
+    pipeline.send(pipeline.settings.aggregated_topic, records)
+
+
+def _assert_items(pipeline: Pipeline, expected: dict[str, int]) -> None:
+    found = {id_: source["max_interactions"] for id_, source in pipeline.documents("agg_interactions_item").items()}
+    assert found == expected
+
+
+def _assert_alerts(pipeline: Pipeline, **expected: int) -> None:
+    assert Counter(alert["status"] for alert in pipeline.alerts()) == expected
+
+
+def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline) -> None:
+    with pipeline.running(SINK):
+        overall = {"avg_interactions": 12.5, "last_interaction": LAST}
+        _publish(pipeline, *[_item(n, n) for n in range(10)], row_record("avg_interactions", None, overall))
+        _publish(pipeline, _item(3, 11), row_record("avg_interactions", None, overall | {"avg_interactions": 12.75}))
+        eventually(lambda: _assert_items(pipeline, {f"item_{n}": n for n in range(10)} | {"item_3": 11}))
+        assert pipeline.documents("avg_interactions") == {
+            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": LAST}
+        }
+        mapping = pipeline.elasticsearch.indices.get_mapping(index="agg_interactions_user")
+        properties = mapping["agg_interactions_user"]["mappings"]["properties"]
+        assert {name: field["type"] for name, field in properties.items()} == {
+            "user_id": "keyword",
+            "total_click": "long",
+            "total_like": "long",
+            "total_view": "long",
+            "total_purchase": "long",
+            "total_interactions": "long",
+            "avg_interactions": "double",
+            "last_interaction": "date",
+        }
+
+
+def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline: Pipeline) -> None:
+    sink = pipeline.service(SINK)
+    try:
+        sink.start()
+        _publish(pipeline, _item(1, 13))
+        eventually(lambda: _assert_alerts(pipeline, firing=1))
+        _publish(pipeline, _item(1, 14))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 14}))
+        kill_9_python_only(sink)
+    finally:
+        sink.kill()
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(1, 15))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 15}))
+        _assert_alerts(pipeline, firing=1)
+        _publish(pipeline, _item(1, 12))
+        eventually(lambda: _assert_alerts(pipeline, resolved=1))
+        _publish(pipeline, _item(1, 13))
+        eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
+    (resolved,) = [alert for alert in pipeline.alerts() if alert["status"] == "resolved"]
+    assert (resolved["alert_text"], resolved["value"]) == ("max_interactions > 12", 13)
+    assert resolved["row"]["item_id"] == "item_1"
+    assert resolved["fired_at"] < resolved["resolved_at"]
+
+
+def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeline) -> None:
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(1, 13))
+        eventually(lambda: _assert_alerts(pipeline, firing=1))
+    mapper = pipeline.data / "mapper.yml"
+    mapper.write_text("agg_interactions_item:\n  id: item_id\n  alerts: []\n")
+    with pipeline.running(SINK, DATA_MAPPER=mapper):
+        eventually(lambda: _assert_alerts(pipeline, resolved=1))
+
+
+@pytest.mark.parametrize("with_metadata", [True, False])
+def test_a_replay_from_the_beginning_changes_nothing(pipeline: Pipeline, with_metadata: bool) -> None:
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(1, 20), _item(2, 5))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 20, "item_2": 5}))
+        eventually(lambda: _assert_alerts(pipeline, firing=1))
+        _publish(pipeline, _item(1, 3), _item(2, 6))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 3, "item_2": 6}))
+        eventually(lambda: _assert_alerts(pipeline, resolved=1))
+    before = pipeline.documents("agg_interactions_item"), pipeline.documents("alerts")
+    _rewind(pipeline, "0" if with_metadata else None)
+    with pipeline.running(SINK, SINK_BATCH_SIZE=1):
+        eventually(lambda: _assert_committed(pipeline))
+        assert (pipeline.documents("agg_interactions_item"), pipeline.documents("alerts")) == before
+
+
+def _offsets(pipeline: Pipeline) -> list[TopicPartition]:
+    topic = pipeline.settings.aggregated_topic
+    return [TopicPartition(topic, n) for n in range(pipeline.settings.kafka_topic_partition)]
+
+
+def _group(pipeline: Pipeline) -> Consumer:
+    return Consumer({"bootstrap.servers": pipeline.kafka, "group.id": pipeline.topic, "enable.auto.commit": False})
+
+
+def _rewind(pipeline: Pipeline, metadata: str | None) -> None:
+    consumer = _group(pipeline)
+    start: list[Any] = [
+        TopicPartition(p.topic, p.partition, 0, metadata) if metadata else TopicPartition(p.topic, p.partition, 0)
+        for p in _offsets(pipeline)
+    ]
+    consumer.commit(offsets=start, asynchronous=False)
+    consumer.close()
+
+
+def _assert_committed(pipeline: Pipeline) -> None:
+    consumer = _group(pipeline)
+    try:
+        for partition in consumer.committed(_offsets(pipeline), timeout=10):
+            _, end = consumer.get_watermark_offsets(partition, timeout=10)
+            assert max(partition.offset, 0) == end
+    finally:
+        consumer.close()
+
+
+def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipeline: Pipeline) -> None:
+    conflict = row_record("agg_interactions_item", "item_1", {"item_id": "item_1", "max_interactions": "many"})
+    unknown_field = row_record("agg_interactions_item", "item_2", {"item_id": "item_2", "colour": "red"})
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(0, 1), (b"nothing-1", b"{}"), conflict, unknown_field, _item(3, 4))
+        eventually(lambda: _assert_items(pipeline, {"item_0": 1, "item_3": 4}))
+        eventually(lambda: _assert_committed(pipeline))
+    letters = {m.key(): m for m in pipeline.read(pipeline.settings.dead_letter_topic)}
+    assert set(letters) == {b"nothing-1", conflict[0], unknown_field[0]}
+    assert letters[conflict[0]].value() == conflict[1]
+    reasons = {key: headers_of(letter)["dead_letter.reason"] for key, letter in letters.items()}
+    assert "names no row" in reasons[b"nothing-1"]
+    assert "mapper_parsing_exception" in reasons[conflict[0]]
+    assert "strict_dynamic_mapping_exception" in reasons[unknown_field[0]]
+    assert {headers_of(m)["dead_letter.topic"] for m in letters.values()} == {pipeline.settings.aggregated_topic}
+
+
+def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(1, 5), _item(2, 5))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 5, "item_2": 5}))
+        _publish(pipeline, (b"agg_interactions_item-item_1", None))
+        eventually(lambda: _assert_items(pipeline, {"item_2": 5}))
+
+
+def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothing(pipeline: Pipeline) -> None:
+    second = pipeline.service(SINK)
+    try:
+        with pipeline.running(SINK):
+            second.start()
+            _publish(pipeline, *[_item(n, 20) for n in range(200)])
+            eventually(lambda: _assert_items(pipeline, {f"item_{n}": 20 for n in range(200)}))
+            kill_9_python_only(second)
+            _publish(pipeline, *[_item(n, 21) for n in range(200)])
+            eventually(lambda: _assert_items(pipeline, {f"item_{n}": 21 for n in range(200)}))
+            eventually(lambda: _assert_alerts(pipeline, firing=200))
+    finally:
+        second.kill()
+
+
+def test_a_wrong_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipeline) -> None:
+    mapper = pipeline.data / "mapper.yml"
+    mapper.write_text('agg_interactions_item:\n  id: item_id\n  alerts:\n    - [max, ">", 1]\n')
+    sink = pipeline.service(SINK, DATA_MAPPER=mapper)
+    with pytest.raises(Exception, match="exited with a non-zero code: 2"):
+        sink.start()
+    assert f"{mapper}:4: table agg_interactions_item: rule [max, >, 1]: unknown field 'max'" in pipeline.log(SINK)
+
+
+def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: Pipeline) -> None:
+    topic = topics.aggregated_topic(pipeline.settings)
+    assert topic.config == {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+    with pipeline.running(SINK):
+        _publish(pipeline, _item(1, 1))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 1}))
+    (message,) = pipeline.read(topic.name)
+    assert message.timestamp()[0] == 2  # TIMESTAMP_LOG_APPEND_TIME

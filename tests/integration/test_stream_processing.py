@@ -1,0 +1,209 @@
+import fcntl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from stream_processing.aggregates import LAST, USERS, count_column, row_columns
+from stream_processing.parsing import parse
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.single_instance import AnotherInstanceError, claim
+
+from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
+from contract.tables import table_named
+from local_stack.cache import SPARK
+from local_stack.services import STREAM
+from tests.pipeline import Pipeline, eventually, headers_of
+from tests.reference import reference_tables
+
+GOOD = b'{"user_id": "user_765", "item_id": "item_43", "interaction_type": "like", "timestamp": 1736404972}'
+
+
+@pytest.fixture(scope="module")
+def spark(cache: None) -> Iterator[SparkSession]:
+    session = start_session(StreamProcessingSettings(spark_jars=SPARK.folder))
+    yield session
+    session.stop()
+    gateway = session.sparkContext._gateway
+    assert gateway is not None
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait(30)
+
+
+def _record(**changes: object) -> bytes:
+    fields = {"user_id": "u", "item_id": "i", "interaction_type": "view", "timestamp": 1} | changes
+    return orjson.dumps({name: value for name, value in fields.items() if value is not ...})
+
+
+FITTING = [
+    GOOD,
+    b"  " + GOOD + b"\n",
+    _record(user_id="7", item_id="-1"),
+    _record(user_id="true", item_id="[a]"),
+    _record(user_id="{", item_id='"'),
+    _record(user_id="ü", item_id="日本"),
+    _record(user_id="\ufffd"),
+    _record(user_id=" "),
+    _record(extra={"nested": {"}": ["}"]}}),
+    _record(timestamp=0),
+    _record(timestamp=MAX_TIMESTAMP),
+]
+
+MISFITS = [
+    (None, "the value is empty"),
+    (b"", "not one JSON object"),
+    (b"null", "not one JSON object"),
+    (b"[]", "not one JSON object"),
+    (b"[" + GOOD + b"]", "not one JSON object"),
+    (b"not json", "not one JSON object"),
+    (GOOD[:-1], "not one JSON object"),
+    (GOOD + GOOD, "not one JSON object"),
+    (GOOD + b"," + GOOD, "not one JSON object"),
+    (GOOD + b" x", "not one JSON object"),
+    (GOOD.replace(b'"', b"'"), "not one JSON object"),
+    (b"\xff\xfe\x00", "not UTF-8"),
+    (GOOD.replace(b"765", b"\xff"), "not UTF-8"),
+    (b"{}", "user_id is missing or null"),
+    (_record(user_id=...), "user_id is missing or null"),
+    (_record(user_id=None), "user_id is missing or null"),
+    (_record(user_id=""), "user_id is empty"),
+    (_record(user_id=5), "user_id is not a string"),
+    (_record(user_id=True), "user_id is not a string"),
+    (_record(item_id=...), "item_id is missing or null"),
+    (_record(item_id=""), "item_id is empty"),
+    (_record(item_id={"a": 1}), "item_id is not a string"),
+    (_record(item_id=["a"]), "item_id is not a string"),
+    (_record(interaction_type=...), "interaction_type is missing or null"),
+    (_record(interaction_type="stare"), "interaction_type is stare, not one of click, like, view, purchase"),
+    (_record(interaction_type="View"), "interaction_type is View, not one of click, like, view, purchase"),
+    (_record(timestamp=...), "timestamp is missing or null"),
+    (_record(timestamp=None), "timestamp is missing or null"),
+    (_record(timestamp="now"), "timestamp is now, not a whole number of seconds"),
+    (_record(timestamp="1"), "timestamp is 1, not a whole number of seconds"),
+    (_record(timestamp=1.5), "timestamp is 1.5, not a whole number of seconds"),
+    (_record(timestamp=-1), "timestamp -1 is not epoch seconds within the years 1970 to 9999"),
+    (_record(timestamp=1736404972000), "timestamp 1736404972000 is not epoch seconds within the years 1970 to 9999"),
+]
+
+
+def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
+    values = spark.createDataFrame([(bytearray(value),) for value in FITTING], "value binary")
+    parsed = parse(values).collect()
+    assert [row.reason for row in parsed] == [None] * len(FITTING)
+    for row, value in zip(parsed, FITTING, strict=True):
+        written = orjson.loads(value)
+        assert (row.user_id, row.item_id, row.interaction_type) == tuple(
+            written[name] for name in ("user_id", "item_id", "interaction_type")
+        )
+        assert row.timestamp.replace(tzinfo=UTC) == datetime.fromtimestamp(written["timestamp"], UTC)
+
+
+def test_a_record_that_does_not_fit_gets_the_reason(spark: SparkSession) -> None:
+    rows = [(None if value is None else bytearray(value),) for value, _ in MISFITS]
+    parsed = parse(spark.createDataFrame(rows, "value binary")).select("reason").collect()
+    assert [row.reason for row in parsed] == [reason for _, reason in MISFITS]
+
+
+@pytest.mark.parametrize(
+    ("interactions", "users", "average"), [(201, 200, 1.01), (1, 8, 0.13), (3, 8, 0.38), (2, 3, 0.67), (1, 3, 0.33)]
+)
+def test_averages_are_rounded_half_up(spark: SparkSession, interactions: int, users: int, average: float) -> None:
+    counts = {count_column(kind): 0 for kind in INTERACTION_TYPES} | {count_column("view"): interactions}
+    state = spark.range(1).select(
+        F.lit(users).alias(USERS),
+        F.timestamp_seconds(F.lit(0)).alias(LAST),
+        *[F.lit(count).alias(name) for name, count in counts.items()],
+    )
+    (row,) = state.select(*row_columns(table_named("avg_interactions"), None)).collect()
+    assert row.avg_interactions == average
+
+
+def _interactions(count: int, first: int = 0) -> list[Interaction]:
+    return [
+        Interaction(f"user_{n % 7}", f"item_{n % 5}", INTERACTION_TYPES[(n * n) % 4], 1_700_000_000 + n % 1_000)
+        for n in range(first, first + count)
+    ]
+
+
+def _send(pipeline: Pipeline, interactions: list[Interaction]) -> None:
+    pipeline.send(pipeline.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in interactions])
+
+
+def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_letter(pipeline: Pipeline) -> None:
+    first, second = _interactions(900), _interactions(700, first=900)
+    with pipeline.running(STREAM):
+        _send(pipeline, first)
+        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
+        eventually(lambda: _assert_published(pipeline, first))
+        eventually(lambda: _assert_dead_letters(pipeline, 1))
+    with pipeline.running(STREAM):
+        _send(pipeline, second)
+        eventually(lambda: _assert_published(pipeline, first + second))
+        eventually(lambda: _assert_in_the_lake(pipeline, first + second))
+        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
+        eventually(lambda: _assert_dead_letters(pipeline, 2))
+    assert pipeline.lake_count() == 1_600
+
+
+def _assert_published(pipeline: Pipeline, interactions: list[Interaction]) -> None:
+    assert pipeline.topic_tables() == reference_tables(interactions)
+
+
+def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> None:
+    assert pipeline.lake_tables() == reference_tables(interactions)
+
+
+def _assert_dead_letters(pipeline: Pipeline, times: int) -> None:
+    letters = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert sorted((m.value() or b"", headers_of(m)["dead_letter.reason"]) for m in letters) == sorted(
+        (value or b"", reason) for value, reason in MISFITS * times
+    )
+    for letter in letters:
+        assert letter.key() == b"key"
+        assert headers_of(letter)["dead_letter.topic"] == pipeline.topic
+        assert headers_of(letter)["dead_letter.service"] == "stream-processing"
+
+
+def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_one_partition(
+    pipeline: Pipeline,
+) -> None:
+    with pipeline.running(STREAM):
+        _send(pipeline, _interactions(700))
+        eventually(lambda: _assert_published(pipeline, _interactions(700)))
+        before = len(pipeline.read(pipeline.settings.aggregated_topic))
+        _send(pipeline, [Interaction("user_1", "item_1", "like", 1_800_000_000)])
+        eventually(lambda: _assert_more_than(len(pipeline.read(pipeline.settings.aggregated_topic)), before))
+    messages = pipeline.read(pipeline.settings.aggregated_topic)
+    assert len(messages) == before + 3
+    partitions: dict[bytes, set[int | None]] = {}
+    for message in messages:
+        key = message.key()
+        assert isinstance(key, bytes)
+        partitions.setdefault(key, set()).add(message.partition())
+    assert all(len(found) == 1 for found in partitions.values())
+
+
+def _assert_more_than(number: int, least: int) -> None:
+    assert number > least
+
+
+def test_a_second_job_waits_until_the_first_one_has_let_go_of_the_checkpoints(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    checkpoints = str(tmp_path / "checkpoints")
+    (tmp_path / "checkpoints").mkdir()
+    with (tmp_path / "checkpoints" / ".lock").open("w") as held, ThreadPoolExecutor() as pool:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        claimed = pool.submit(claim, spark, checkpoints, patience=60)
+        with pytest.raises(TimeoutError):
+            claimed.result(timeout=1)
+        with pytest.raises(AnotherInstanceError, match="another stream job holds"):
+            claim(spark, checkpoints, patience=0.5)
+        fcntl.lockf(held, fcntl.LOCK_UN)
+        assert claimed.result(timeout=10) is not None
