@@ -22,8 +22,13 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all data and logs are kept")
     parser.add_argument("--kafka-port", type=int, default=9092)
     parser.add_argument("--es-port", type=int, default=9200)
+    parser.add_argument("--free-ports", action="store_true", help="free ports for everything, beside another demo")
     given = parser.parse_args()
-    plan = demo.Plan(given.data.resolve(), given.kafka_port, given.es_port, given.seconds, view=not given.no_view)
+    plan = demo.Plan(
+        given.data.resolve(), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
+    )
+    if given.free_ports:
+        plan = plan.with_free_ports()
     console = Console()
     # A SIGTERM ends it like Ctrl-C, with everything stopped.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

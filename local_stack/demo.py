@@ -3,9 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -39,8 +39,15 @@ class Plan:
     data: Path
     kafka_port: int = 9092
     es_port: int = 9200
+    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: s.port for s in services.ALL})
+    """Of /health and /metrics, by package."""
     seconds: float | None = None
     view: bool = True
+
+    def with_free_ports(self) -> "Plan":
+        """The same with ports that nothing listens on."""
+        ports = {package: servers.free_port() for package in self.service_ports}
+        return replace(self, kafka_port=servers.free_port(), es_port=servers.free_port(), service_ports=ports)
 
     @property
     def es_host(self) -> str:
@@ -100,18 +107,19 @@ class _Part:
 
 def run(plan: Plan, console: Console) -> None:
     """Run the demo until its time is over or until interrupted; raises `StackError`."""
-    ports = {s.port: s.package for s in services.ALL} | {plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch"}
-    _prepare(ports, console)
+    owners = {port: package for package, port in plan.service_ports.items()}
+    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
     with ExitStack() as stack:
         parts = _start_servers(plan, console, stack)
         settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
         for service in (services.STREAM, services.SINK, services.PRODUCER):
-            executor = services.run(service, plan.data, plan.service_settings)
+            port = plan.service_ports[service.package]
+            executor = services.run(service, plan.data, plan.service_settings, port=port)
             part = _Part(service.package, executor, plan.data / "logs" / f"{service.package}.log")
             stack.callback(part.stop)
-            part.start(console, f"http://{servers.HOST}:{service.port}/health")
+            part.start(console, f"http://{servers.HOST}:{port}/health")
             parts.append(part)
-        observer = Observer(settings, plan.es_host, plan.data / "warehouse")
+        observer = Observer(settings, plan.es_host, plan.data / "warehouse", plan.service_ports.values())
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
             _watch(plan, parts, observer, console)
@@ -154,6 +162,7 @@ def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part
 
 
 def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console) -> None:
+    console.print("running; Ctrl-C stops")
     if not (plan.view and console.is_terminal):
         _until(plan.seconds, parts, lambda: None)
         return

@@ -3,7 +3,7 @@
 import math
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS
 from local_stack.servers import HOST
-from local_stack.services import ALL
 
 ALERTS = "alerts"
 _TIMEOUT = 2.0
@@ -54,9 +53,10 @@ class Snapshot:
 class Observer:
     """Takes snapshots; what does not answer within seconds is left out of one."""
 
-    def __init__(self, settings: Settings, es_host: str, warehouse: Path) -> None:
+    def __init__(self, settings: Settings, es_host: str, warehouse: Path, metrics_ports: Iterable[int]) -> None:
         self._settings = settings
         self._warehouse = warehouse
+        self._metrics_ports = tuple(metrics_ports)
         self._consumer = Consumer({**settings.kafka_client, "group.id": "local-stack-observer", "log_level": 0})
         self._elasticsearch = Elasticsearch([es_host], timeout=_TIMEOUT, max_retries=0)
 
@@ -67,7 +67,7 @@ class Observer:
 
     def look(self) -> Snapshot:
         """A snapshot of now."""
-        metrics = {name: value for service in ALL for name, value in _metrics(service.port).items()}
+        metrics = {name: value for port in self._metrics_ports for name, value in _metrics(port).items()}
         in_the_lake = _whole(metrics.get("stream_lake_interactions"))
         return Snapshot(
             sent=self._end_of(self._settings.kafka_topic),

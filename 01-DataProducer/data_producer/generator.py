@@ -14,7 +14,7 @@ class InteractionGenerator:
     of 1, a uniform distribution at 0).
 
     >>> InteractionGenerator(users=5, items=5, seed=7).batch(1, timestamp=1736404972)
-    [Interaction(user_id='user_1', item_id='item_3', interaction_type='like', timestamp=1736404972)]
+    [Interaction(user_id='user_1', item_id='item_0', interaction_type='view', timestamp=1736404972)]
     """
 
     def __init__(self, users: int, items: int, *, skew: float = 0.0, seed: int | None = None) -> None:
