@@ -58,6 +58,8 @@ def main() -> int:
                 logger.error("%s has failed: %s", query.name, query.exception())
             return 1
     logger.info("stopping")
+    # py4j logs each call that Java no longer answers, with its stack, straight to the root logger.
+    logging.getLogger().addFilter(lambda record: record.name != "root")
     try:
         for query in queries:
             query.stop()

@@ -1,6 +1,7 @@
 """The Spark session, set up for small, frequent batches on few cores."""
 
 import os
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -9,6 +10,8 @@ from stream_processing.settings import StreamProcessingSettings
 CORES = max(2, os.cpu_count() or 2)
 """The shuffle's partitions, and so those of the state: fixed for good by the first checkpoint."""
 
+_LOG4J = Path(__file__).with_name("log4j2.properties")
+_FILE_MANAGER = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 _ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
 
 
@@ -17,6 +20,7 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
     config = {
         "spark.master": settings.master,
         "spark.driver.memory": settings.spark_driver_memory,
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -31,13 +35,12 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
         "spark.sql.streaming.minBatchesToRetain": "20",
-        "spark.sql.streaming.metricsEnabled": "false",
+        # The default file manager starts a process to look for a link at every commit to a checkpoint.
+        "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
     }
     if settings.spark_jars is not None:
         config["spark.driver.extraClassPath"] = f"{settings.spark_jars.resolve()}/*"
     builder = SparkSession.Builder().appName("stream-processing")
     for name, value in config.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("WARN")
-    return session
+    return builder.getOrCreate()
