@@ -35,8 +35,12 @@ clean-data: ## forget all data of the local stack
 clean: clean-data ## forget the virtual environment too
 	rm -rf $(VENV)
 
+PIN := uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: ## pin the newest versions that the requirements.in files allow (needs uv)
-	@./requirements-lock
+	@$(PIN) tests/requirements.in -o tests/requirements.txt
+	@for folder in $(SERVICES) local_stack; do \
+	  $(PIN) -c tests/requirements.txt $$folder/requirements.in -o $$folder/requirements.txt || exit 1; \
+	done
 
 $(VENV)/venv.done:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
