@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from stream_processing import trust
 from stream_processing.jars import PINNED_JARS, Jar, fetch, read_pins
 
-from local_stack.java import JAVA, trusting_this_machine
+from local_stack.java import JAVA
 
 _LISTS = Path(__file__).parent / "jars"
 
@@ -43,7 +44,7 @@ def fill(*downloads: Download, console: Console) -> None:
     missing = [(d, pins) for d in downloads if (pins := _missing(d))]
     if not missing:
         return
-    java = [str(JAVA), *trusting_this_machine(CACHE)]
+    java = [str(JAVA), *trust.java_options(CACHE)]
     columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         for download, pins in missing:

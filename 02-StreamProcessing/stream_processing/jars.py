@@ -21,6 +21,8 @@ from xml.sax.saxutils import quoteattr
 
 import pyspark
 
+from stream_processing import trust
+
 PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
 """The jars of the stream job itself."""
 
@@ -155,5 +157,16 @@ def _run_ivy(java: Sequence[str], descriptor: Path, cache: Path, pattern: Path) 
         yield from process.stdout
 
 
+def main() -> int:
+    """Fetch the stream job's jars into the folder that the command line names."""
+    with tempfile.TemporaryDirectory(prefix="trust-") as scratch:
+        try:
+            fetch(read_pins(PINNED_JARS), Path(sys.argv[1]), java=["java", *trust.java_options(Path(scratch))])
+        except JarError as error:
+            print(error, file=sys.stderr)
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
-    fetch(read_pins(PINNED_JARS), Path(sys.argv[1]))
+    sys.exit(main())

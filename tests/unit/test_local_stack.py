@@ -1,14 +1,18 @@
 import hashlib
 import io
 import socket
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from stream_processing.jars import Jar, JarError, read_pins
+from stream_processing.trust import java_options
 
 from local_stack import cache, servers
 from local_stack.demo import Plan, StackError, _prepare
+from local_stack.java import JAVA_HOME
 from local_stack.servers import PortTakenError, require_free
 from local_stack.snapshot import Snapshot
 from local_stack.view import View
@@ -110,3 +114,19 @@ def test_all_has_gone_through_only_when_every_stage_has_caught_up() -> None:
     assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=7, sink_lag=0).is_drained
     assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=1).is_drained
     assert not Snapshot().is_drained
+
+
+def test_java_reads_the_trust_store_that_is_made_of_what_python_trusts(tmp_path: Path) -> None:
+    authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
+    assert authorities
+    (store, kind) = java_options(tmp_path)
+    assert kind.endswith("=JKS")
+    keytool = JAVA_HOME / "bin" / "keytool"
+    listing = subprocess.run(
+        [str(keytool), "-list", "-keystore", store.split("=", 1)[1], "-storepass", "changeit"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert f"contains {len(authorities)} entries" in listing
+    assert listing.count("trustedCertEntry") == len(authorities)
