@@ -1,6 +1,7 @@
 """The Spark session, set up for small, frequent batches on few cores."""
 
 import os
+import socket
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -38,6 +39,15 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
         # The default file manager starts a process to look for a link at every commit to a checkpoint.
         "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
     }
+    if settings.deploy_mode == "cluster":
+        config |= {
+            "spark.driver.host": socket.gethostname(),
+            "spark.driver.bindAddress": "0.0.0.0",
+            "spark.executor.memory": settings.spark_executor_memory,
+            "spark.executor.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG4J}",
+            # A lost worker's tasks are tried elsewhere, for as long as there is an elsewhere.
+            "spark.task.maxFailures": "16",
+        }
     if settings.spark_jars is not None:
         config["spark.driver.extraClassPath"] = f"{settings.spark_jars.resolve()}/*"
     builder = SparkSession.Builder().appName("stream-processing")

@@ -13,8 +13,10 @@ class StreamProcessingSettings(Settings):
 
     deploy_mode: Literal["client", "cluster"] = "client"
     """client: Spark runs inside this process. cluster: on the cluster at `spark_master_url`."""
-    spark_master_url: NonEmptyStr = "spark://localhost:7077"
+    spark_master_url: NonEmptyStr = "spark://spark-master:7077"
     spark_driver_memory: NonEmptyStr = "1g"
+    spark_executor_memory: NonEmptyStr = "768m"
+    """Of each executor, on a cluster."""
     spark_jars: Path | None = None
     """Folder of the connectors' jars; unset where they are among Spark's own, as in the image."""
     warehouse: NonEmptyStr = ".data/warehouse"

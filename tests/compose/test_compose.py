@@ -1,0 +1,165 @@
+"""`docker compose up`: the services that have an image here, seen from outside.
+
+Kibana and Kafka UI are not started: their images cannot be had on every machine that runs the tests.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from testcontainers.compose import DockerCompose
+
+from contract.interaction import Interaction
+from local_stack import servers
+from local_stack.services import ROOT
+from tests.pipeline import Pipeline, eventually
+from tests.reference import reference_tables
+from tests.servers import engine_answers
+
+OURS = ["data-producer", "stream-processing", "elasticsearch-sink-alert"]
+STARTED = ["kafka", "elasticsearch", "spark-master", "spark-worker", *OURS]
+
+needs_an_engine = pytest.mark.skipif(
+    not engine_answers(), reason="no container engine answers here, and Compose is nothing without one"
+)
+
+
+@dataclass
+class Stack:
+    """A Compose project under test."""
+
+    compose: DockerCompose
+    pipeline: Pipeline
+    scratch: Path
+
+    def run(self, *arguments: str) -> str:
+        """The output of a `docker compose` command over this project."""
+        command = [*self.compose.compose_command_property, *arguments]
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    def state(self) -> dict[str, tuple[str, str]]:
+        """State and health of each service."""
+        lines = self.run("ps", "--all", "--format", "json").splitlines()
+        found = [json.loads(line) for line in lines]
+        return {container["Service"]: (container["State"], container["Health"]) for container in found}
+
+    def lake(self) -> Pipeline:
+        """The pipeline with a copy of the warehouse as it is now."""
+        target = self.scratch / f"copy-{time.monotonic_ns()}"
+        target.mkdir()
+        self.run("cp", "stream-processing:/data/warehouse", str(target))
+        return Pipeline(self.pipeline.kafka, self.pipeline.es_url, self.pipeline.topic, target)
+
+    def kill_9(self, service: str) -> None:
+        """End a service's first process from outside, as the kernel would when memory runs out."""
+        container = self.run("ps", "--quiet", service).strip()
+        pid = subprocess.run(
+            ["docker", "inspect", "--format", "{{.State.Pid}}", container], check=True, capture_output=True, text=True
+        ).stdout
+        os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    kafka_port, es_port = servers.free_port(), servers.free_port()
+    told = {
+        "COMPOSE_PROJECT_NAME": "streaming-analytics-test",
+        "TEST_KAFKA_PORT": str(kafka_port),
+        "TEST_ES_PORT": str(es_port),
+        "PRODUCER_RATE": "0.01",
+        "MATERIALISE_INTERVAL": "2",
+        "LOOP_SLEEP": "0.2",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in told.items():
+            environment.setenv(name, value)
+        compose = DockerCompose(
+            ROOT,
+            compose_file_name=["docker-compose.yml", "tests/compose/ports.yml"],
+            build=True,
+            wait=True,
+            services=STARTED,
+        )
+        with compose:
+            pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
+            yield Stack(compose, pipeline, tmp_path_factory.mktemp("compose"))
+
+
+@needs_an_engine
+@pytest.mark.timeout(1800)
+def test_everything_is_healthy_at_the_first_try(stack: Stack) -> None:
+    assert stack.state() == dict.fromkeys(STARTED, ("running", "healthy"))
+
+
+@needs_an_engine
+@pytest.mark.parametrize("service", STARTED)
+def test_no_container_runs_as_root(stack: Stack, service: str) -> None:
+    assert int(stack.run("exec", "-T", service, "id", "-u")) > 0
+
+
+@needs_an_engine
+def test_documents_and_alerts_appear(stack: Stack) -> None:
+    def documents_and_alerts() -> None:
+        assert len(stack.pipeline.documents("agg_interactions_user")) == 10
+        assert len(stack.pipeline.documents("agg_interactions_item")) == 10
+        assert len(stack.pipeline.documents("avg_interactions")) == 1
+        assert any(alert["status"] == "firing" for alert in stack.pipeline.alerts())
+
+    eventually(documents_and_alerts)
+
+
+@needs_an_engine
+@pytest.mark.parametrize("service", ["stream-processing", "elasticsearch-sink-alert"])
+def test_a_killed_service_comes_back_and_the_counts_stay_right(stack: Stack, service: str) -> None:
+    stack.kill_9(service)
+    eventually(lambda: _assert_healthy(stack, service))
+    stack.run("stop", "data-producer")
+    sent = _sent(stack)
+    eventually(lambda: _assert_tables(stack, sent))
+    stack.run("start", "data-producer")
+
+
+@needs_an_engine
+def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_data(stack: Stack) -> None:
+    before = len(stack.pipeline.read("avroic"))
+    for service in OURS:
+        began = time.monotonic()
+        stack.run("stop", "--timeout", "30", service)
+        assert time.monotonic() - began < 12
+    codes = {line["Service"]: line["ExitCode"] for line in map(json.loads, _exited(stack))}
+    assert codes == dict.fromkeys(OURS, 0)
+    stack.run("down")
+    stack.run("up", "--detach", "--wait", *STARTED)
+    stack.run("stop", "data-producer")
+    sent = _sent(stack)
+    assert len(sent) > before
+    eventually(lambda: _assert_tables(stack, sent))
+    stack.run("start", "data-producer")
+
+
+def _exited(stack: Stack) -> list[str]:
+    return stack.run("ps", "--all", "--status", "exited", "--format", "json").splitlines()
+
+
+def _assert_healthy(stack: Stack, service: str) -> None:
+    assert stack.state().get(service) == ("running", "healthy")
+
+
+def _sent(stack: Stack) -> list[Interaction]:
+    """What the topic holds once nobody sends any more."""
+    return [Interaction(**json.loads(message.value() or b"")) for message in stack.pipeline.read("avroic")]
+
+
+def _assert_tables(stack: Stack, sent: list[Interaction]) -> None:
+    expected = reference_tables(sent)
+    assert stack.pipeline.topic_tables() == expected
+    assert stack.pipeline.index_tables() == expected
+    lake = stack.lake()
+    assert lake.lake_count() == len(sent)
+    assert lake.lake_tables() == expected
