@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 
-.PHONY: demo stack test unit lint types lock clean-data clean
+.PHONY: demo stack test unit lint types bench lock clean-data clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -28,6 +28,9 @@ lint: $(VENV)/tests.done ## ruff: lint and format
 
 types: $(VENV)/tests.done ## mypy, strict
 	@$(VENV)/bin/mypy
+
+bench: $(VENV)/demo.done ## how fast the whole pipeline works off a backlog
+	@$(RUN) -m benchmarks.backlog $(ARGS)
 
 clean-data: ## forget all data of the local stack
 	rm -rf .data
