@@ -1,0 +1,42 @@
+"""Imports the dashboard into Kibana, once Kibana is up: ``python -m dashboards``.
+
+Running it again changes nothing. When it is done it stays, idle and healthy, until it is stopped:
+`docker compose up --wait` takes a service that ends for one that has failed.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from contract import logs
+from contract.health import Health, serve
+from dashboards.importer import NotUpError, RefusedError, import_objects
+
+logger = logging.getLogger("dashboards")
+
+
+def main() -> int:
+    """Import, then wait for a signal; status 1, with the reason, if Kibana does not take the objects."""
+    logs.configure("INFO")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    health = Health("import")
+    serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")))
+    kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")
+    try:
+        count = import_objects(kibana, Path(__file__).with_name("kibana.ndjson"), patience=300)
+    except (NotUpError, RefusedError) as error:
+        logger.error("%s", error)
+        return 1
+    logger.info("%d saved objects imported: %s/app/dashboards", count, kibana)
+    health.ok("import")
+    stop.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

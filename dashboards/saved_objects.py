@@ -1,0 +1,323 @@
+"""Builds the saved objects of Kibana 7.17: data views, visualizations, saved searches, the dashboard.
+
+``python -m dashboards.saved_objects`` writes them to `kibana.ndjson`, which the set-up service imports and
+which can be imported by hand as well (Stack Management, Saved Objects).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+FILE: Final = Path(__file__).with_name("kibana.ndjson")
+
+SavedObject = dict[str, Any]
+
+_DASHBOARD_ID: Final = "streaming-analytics"
+# The versions in which the form of each type last changed, as exports of 7.14 to 7.17 state them.
+_MIGRATIONS: Final = {
+    "index-pattern": "7.11.0",
+    "visualization": "7.14.0",
+    "search": "7.9.3",
+    "dashboard": "7.14.0",
+}
+_CORE_MIGRATION: Final = "7.14.0"
+_INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
+
+
+@dataclass(frozen=True)
+class DataView:
+    """A name for an index in Kibana; with a time field, the dashboard's time range applies to it."""
+
+    id: str
+    index: str
+    time_field: str | None = None
+
+
+USERS: Final = DataView("users", "agg_interactions_user")
+ITEMS: Final = DataView("items", "agg_interactions_item")
+OVERALL: Final = DataView("overall", "avg_interactions")
+ALERTS: Final = DataView("alerts", "alerts")
+USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user", "last_interaction")
+ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts", "fired_at")
+
+DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number: `function` over `of`; count needs no field."""
+
+    id: str
+    title: str
+    view: DataView
+    function: str
+    of: str | None = None
+    query: str = ""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar per value of `by`, or per interval of time where `by` is the view's time field."""
+
+    id: str
+    title: str
+    view: DataView
+    by: str
+    function: str = "count"
+    of: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A saved search: documents as a table."""
+
+    id: str
+    title: str
+    view: DataView
+    columns: tuple[str, ...]
+    sort: str
+
+
+Panel = Metric | Bars | Rows
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A panel's place on the dashboard's grid of 48 columns."""
+
+    panel: Panel
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+_METRICS: Final = (
+    Metric("total-interactions", "Interactions", USERS, "sum", "total_interactions"),
+    Metric("total-clicks", "Clicks", USERS, "sum", "total_click"),
+    Metric("total-likes", "Likes", USERS, "sum", "total_like"),
+    Metric("total-views", "Views", USERS, "sum", "total_view"),
+    Metric("total-purchases", "Purchases", USERS, "sum", "total_purchase"),
+    Metric("users-average", "Interactions per user", OVERALL, "max", "avg_interactions"),
+    Metric("item-max", "Most of one type on an item", ITEMS, "max", "max_interactions"),
+    Metric("item-min", "Least of one type on an item", ITEMS, "min", "min_interactions"),
+)
+
+DASHBOARD: Final = (
+    *(Placed(metric, x=6 * n, y=0, width=6, height=7) for n, metric in enumerate(_METRICS)),
+    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 7, 12, 13),
+    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 7, 18, 13),
+    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 7, 18, 13),
+    Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 20, 16, 14),
+    Placed(Bars("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 20, 16, 14),
+    Placed(Bars("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 20, 16, 14),
+    Placed(
+        Rows(
+            "users-by-last-interaction",
+            "Users, the latest first",
+            USERS,
+            ("user_id", "total_interactions", "avg_interactions", "last_interaction"),
+            sort="last_interaction",
+        ),
+        0, 34, 24, 16,
+    ),
+    Placed(
+        Rows(
+            "alerts-latest",
+            "Alerts, the latest first",
+            ALERTS,
+            ("fired_at", "status", "alert_text", "index", "id", "value", "resolved_at"),
+            sort="fired_at",
+        ),
+        24, 34, 24, 16,
+    ),
+)  # fmt: skip
+
+
+def saved_objects() -> list[SavedObject]:
+    """All objects, those that others refer to first."""
+    views = [_data_view(view) for view in DATA_VIEWS]
+    panels = [_panel(placed.panel) for placed in DASHBOARD]
+    return [*views, *panels, _dashboard()]
+
+
+def ndjson() -> str:
+    """The content of `kibana.ndjson`."""
+    return "".join(json.dumps(saved, sort_keys=True) + "\n" for saved in saved_objects())
+
+
+def _saved(kind: str, id: str, attributes: Mapping[str, Any], references: Sequence[Mapping[str, str]]) -> SavedObject:
+    return {
+        "attributes": dict(attributes),
+        "coreMigrationVersion": _CORE_MIGRATION,
+        "id": id,
+        "migrationVersion": {kind: _MIGRATIONS[kind]},
+        "references": list(references),
+        "type": kind,
+    }
+
+
+def _data_view(view: DataView) -> SavedObject:
+    attributes = {"title": view.index, "fields": "[]", "typeMeta": "{}", "runtimeFieldMap": "{}"}
+    if view.time_field:
+        attributes["timeFieldName"] = view.time_field
+    return _saved("index-pattern", view.id, attributes, [])
+
+
+def _panel(panel: Panel) -> SavedObject:
+    source = {
+        "query": {"language": "kuery", "query": panel.query if isinstance(panel, Metric) else ""},
+        "filter": [],
+        "indexRefName": _INDEX_REFERENCE,
+    }
+    attributes: dict[str, Any] = {
+        "title": panel.title,
+        "description": "",
+        "version": 1,
+        "kibanaSavedObjectMeta": {"searchSourceJSON": json.dumps(source)},
+    }
+    references = [{"id": panel.view.id, "name": _INDEX_REFERENCE, "type": "index-pattern"}]
+    if isinstance(panel, Rows):
+        attributes |= {"columns": list(panel.columns), "sort": [[panel.sort, "desc"]], "hits": 0}
+        return _saved("search", panel.id, attributes, references)
+    state = _metric_state(panel) if isinstance(panel, Metric) else _bars_state(panel)
+    attributes |= {"visState": json.dumps(state), "uiStateJSON": "{}"}
+    return _saved("visualization", panel.id, attributes, references)
+
+
+def _agg(id: str, type: str, schema: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": id, "enabled": True, "type": type, "schema": schema, "params": dict(params)}
+
+
+def _value(panel: Metric | Bars, label: str) -> dict[str, Any]:
+    params = {"customLabel": label} | ({"field": panel.of} if panel.of else {})
+    return _agg("1", panel.function, "metric", params)
+
+
+def _metric_state(panel: Metric) -> dict[str, Any]:
+    return {
+        "title": panel.title,
+        "type": "metric",
+        "aggs": [_value(panel, panel.title)],
+        "params": {
+            "addTooltip": True,
+            "addLegend": False,
+            "type": "metric",
+            "metric": {
+                "percentageMode": False,
+                "useRanges": False,
+                "colorSchema": "Green to Red",
+                "metricColorMode": "None",
+                "colorsRange": [{"from": 0, "to": 10000}],
+                "labels": {"show": True},
+                "invertColors": False,
+                "style": {"bgFill": "#000", "bgColor": False, "labelColor": False, "subText": "", "fontSize": 32},
+            },
+        },
+    }
+
+
+def _bars_state(panel: Bars) -> dict[str, Any]:
+    over_time = panel.by == panel.view.time_field
+    if over_time:
+        by = _agg("2", "date_histogram", "segment", {"field": panel.by, "interval": "auto", "min_doc_count": 1})
+    else:
+        by = _agg("2", "terms", "segment", {"field": panel.by, "size": 10, "order": "desc", "orderBy": "1"})
+    aggs = [_value(panel, panel.of or "number"), by]
+    if panel.split:
+        aggs.append(_agg("3", "terms", "group", {"field": panel.split, "size": 5, "order": "desc", "orderBy": "1"}))
+    kind = "histogram" if over_time else "horizontal_bar"
+    return {"title": panel.title, "type": kind, "aggs": aggs, "params": _axes(panel, over_time)}
+
+
+def _axes(panel: Bars, over_time: bool) -> dict[str, Any]:
+    along, across = ("bottom", "left") if over_time else ("left", "bottom")
+    labels = {"show": True, "filter": not over_time, "truncate": 100}
+    return {
+        "type": "histogram",
+        "grid": {"categoryLines": False},
+        "addTooltip": True,
+        "addLegend": panel.split is not None,
+        "legendPosition": "right",
+        "times": [],
+        "addTimeMarker": False,
+        "labels": {},
+        "thresholdLine": {"show": False, "value": 10, "width": 1, "style": "full", "color": "#E7664C"},
+        "categoryAxes": [
+            {
+                "id": "CategoryAxis-1",
+                "type": "category",
+                "position": along,
+                "show": True,
+                "scale": {"type": "linear"},
+                "labels": labels,
+                "title": {},
+                "style": {},
+            }
+        ],
+        "valueAxes": [
+            {
+                "id": "ValueAxis-1",
+                "name": "LeftAxis-1",
+                "type": "value",
+                "position": across,
+                "show": True,
+                "scale": {"type": "linear", "mode": "normal"},
+                "labels": {"show": True, "rotate": 0, "filter": True, "truncate": 100},
+                "title": {"text": panel.of or "number"},
+                "style": {},
+            }
+        ],
+        "seriesParams": [
+            {
+                "show": True,
+                "type": "histogram",
+                "mode": "stacked",
+                "data": {"id": "1", "label": panel.of or "number"},
+                "valueAxis": "ValueAxis-1",
+                "drawLinesBetweenPoints": True,
+                "showCircles": True,
+            }
+        ],
+    }
+
+
+def _dashboard() -> SavedObject:
+    panels, references = [], []
+    for number, placed in enumerate(DASHBOARD, start=1):
+        kind = "search" if isinstance(placed.panel, Rows) else "visualization"
+        place = {"x": placed.x, "y": placed.y, "w": placed.width, "h": placed.height, "i": str(number)}
+        panels.append(
+            {
+                "version": "7.14.0",
+                "type": kind,
+                "gridData": place,
+                "panelIndex": str(number),
+                "embeddableConfig": {"enhancements": {}},
+                "panelRefName": f"panel_{number}",
+            }
+        )
+        references.append({"id": placed.panel.id, "name": f"{number}:panel_{number}", "type": kind})
+    attributes = {
+        "title": "Streaming analytics",
+        "description": "Interactions per user, per item and overall, and the alerts over them",
+        "version": 1,
+        "hits": 0,
+        "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),
+        "panelsJSON": json.dumps(panels),
+        "timeRestore": True,
+        "timeFrom": "now-24h",
+        "timeTo": "now",
+        "refreshInterval": {"pause": False, "value": 5000},
+        "kibanaSavedObjectMeta": {
+            "searchSourceJSON": json.dumps({"query": {"language": "kuery", "query": ""}, "filter": []})
+        },
+    }
+    return _saved("dashboard", _DASHBOARD_ID, attributes, references)
+
+
+if __name__ == "__main__":
+    FILE.write_text(ndjson())
