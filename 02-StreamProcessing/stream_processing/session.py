@@ -20,6 +20,8 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
     """Start Spark, or raise whatever it says."""
     config = {
         "spark.master": settings.master,
+        # The driver is always this process. Unsaid, Spark would take DEPLOY_MODE for its own variable.
+        "spark.submit.deployMode": "client",
         "spark.driver.memory": settings.spark_driver_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG4J}",
         "spark.ui.enabled": "false",

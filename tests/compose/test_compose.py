@@ -58,7 +58,7 @@ class Stack:
 
     def kill_9(self, service: str) -> None:
         """End a service's first process from outside, as the kernel would when memory runs out."""
-        container = self.run("ps", "--quiet", service).strip()
+        container = self.run("ps", "--quiet", service).split()[0]
         pid = subprocess.run(
             ["docker", "inspect", "--format", "{{.State.Pid}}", container], check=True, capture_output=True, text=True
         ).stdout
@@ -141,6 +141,40 @@ def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_da
     assert len(sent) > before
     eventually(lambda: _assert_tables(stack, sent))
     stack.run("start", "data-producer")
+
+
+@needs_an_engine
+def test_on_the_spark_cluster_a_lost_worker_loses_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOY_MODE", "cluster")
+    stack.run("up", "--detach", "--wait", "--scale", "spark-worker=2", *STARTED)
+    before = len(stack.pipeline.alerts())
+    lake = stack.lake().lake_count()
+    eventually(lambda: _assert_more_than(stack.lake().lake_count(), lake))
+    stack.kill_9("spark-worker")
+    stack.run("stop", "data-producer")
+    sent = _sent(stack)
+    eventually(lambda: _assert_tables(stack, sent))
+    assert len(stack.pipeline.alerts()) >= before
+
+
+@pytest.mark.parametrize("overlay", [None, "compose.cluster.yml"])
+@needs_an_engine
+def test_every_overlay_is_valid(overlay: str | None) -> None:
+    files = ["-f", "docker-compose.yml", *(["-f", overlay] if overlay else [])]
+    command = ["docker", "compose", *files, "config", "--format", "json"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+    for name, service in found["services"].items():
+        assert "healthcheck" in service or name in OURS, name  # Ours have theirs in the image.
+        assert int(service["mem_limit"]) > 0
+        assert service["logging"]["options"]["max-size"]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))
+        assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
+    limits = sum(int(service["mem_limit"]) for service in found["services"].values())
+    assert overlay or limits < 7.5 * 2**30
+
+
+def _assert_more_than(number: int, least: int) -> None:
+    assert number > least
 
 
 def _exited(stack: Stack) -> list[str]:

@@ -1,0 +1,107 @@
+"""Each panel's aggregation, derived from its saved object as Kibana does, over a real Elasticsearch."""
+
+import json
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.store import prepare_indices
+
+from dashboards.saved_objects import FILE, SavedObject
+from tests.pipeline import Pipeline
+
+OBJECTS: list[SavedObject] = [json.loads(line) for line in FILE.read_text().splitlines()]
+INDICES = {s["id"]: s["attributes"]["title"] for s in OBJECTS if s["type"] == "index-pattern"}
+
+USERS = [("user_1", 4, 1, 2, 3), ("user_2", 0, 0, 0, 1), ("user_3", 5, 6, 7, 8)]
+ITEMS = [("item_1", 1, 9), ("item_2", 2, 14), ("item_3", 3, 13)]
+ALERTS = [
+    ("max_interactions > 12", "firing"),
+    ("max_interactions > 12", "firing"),
+    ("avg_interactions < 40", "resolved"),
+]
+LAST = "2026-01-01T00:00:00.000Z"
+
+EXPECTED: dict[str, object] = {
+    "total-interactions": 37,
+    "total-clicks": 9,
+    "total-likes": 7,
+    "total-views": 9,
+    "total-purchases": 12,
+    "users-average": 12.33,
+    "item-max": 14,
+    "item-min": 1,
+    "alerts-firing": 2,
+    "alerts-by-text": {"max_interactions > 12": 2, "avg_interactions < 40": 1},
+    "alerts-fired": {LAST: 3},
+    "top-users": {"user_3": 26, "user_1": 10, "user_2": 1},
+    "top-items": {"item_2": 14, "item_3": 13, "item_1": 9},
+    "activity": {LAST: 3},
+}
+
+
+def _fill(client: Elasticsearch) -> None:
+    prepare_indices(client)
+    for user, click, like, view, purchase in USERS:
+        row = {"total_click": click, "total_like": like, "total_view": view, "total_purchase": purchase}
+        total = {"user_id": user, "total_interactions": sum(row.values()), "last_interaction": LAST}
+        client.index(index="agg_interactions_user", id=user, document=row | total)
+    for item, least, most in ITEMS:
+        row = {"min_interactions": least, "max_interactions": most}
+        client.index(index="agg_interactions_item", id=item, document={"item_id": item, **row})
+    client.index(index="avg_interactions", id="avg_interactions", document={"avg_interactions": 12.33})
+    for number, (text, status) in enumerate(ALERTS):
+        document = {"alert_text": text, "status": status, "fired_at": LAST}
+        client.index(index="alerts", id=str(number), document=document)
+    client.indices.refresh(index="*")
+
+
+def _shown(client: Elasticsearch, saved: SavedObject) -> object:
+    """What the panel would show: a number, or a number per bar."""
+    aggs = {agg["id"]: agg for agg in json.loads(saved["attributes"]["visState"])["aggs"]}
+    source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
+    metric, by = aggs["1"], aggs.get("2")
+    metric_aggs = {} if metric["type"] == "count" else {"1": {metric["type"]: {"field": metric["params"]["field"]}}}
+    request = metric_aggs if by is None else {"2": _buckets(by, metric) | {"aggs": metric_aggs}}
+    found = client.search(
+        index=INDICES[saved["references"][0]["id"]],
+        size=0,
+        query={"query_string": {"query": source["query"]["query"] or "*"}},
+        aggs=request,
+        track_total_hits=True,
+    )
+    if by is None:
+        return found["hits"]["total"]["value"] if metric["type"] == "count" else found["aggregations"]["1"]["value"]
+    return {
+        bucket.get("key_as_string", bucket["key"]): bucket["1"]["value"] if metric_aggs else bucket["doc_count"]
+        for bucket in found["aggregations"]["2"]["buckets"]
+    }
+
+
+def _buckets(by: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
+    params = by["params"]
+    if by["type"] == "date_histogram":
+        # Kibana puts the interval that suits the time range in place of "auto".
+        assert params["interval"] == "auto"
+        return {"date_histogram": {"field": params["field"], "fixed_interval": "1h", "min_doc_count": 1}}
+    order = "_count" if metric["type"] == "count" else params["orderBy"]
+    return {"terms": {"field": params["field"], "size": params["size"], "order": {order: params["order"]}}}
+
+
+def test_every_panel_shows_the_right_numbers(pipeline: Pipeline) -> None:
+    client = pipeline.elasticsearch
+    _fill(client)
+    panels = {saved["id"]: saved for saved in OBJECTS if saved["type"] == "visualization"}
+    assert {panel: _shown(client, saved) for panel, saved in panels.items()} == EXPECTED
+
+
+@pytest.mark.parametrize("id", ["users-by-last-interaction", "alerts-latest"])
+def test_every_saved_search_finds_its_rows_in_order(pipeline: Pipeline, id: str) -> None:
+    client = pipeline.elasticsearch
+    _fill(client)
+    (saved,) = [saved for saved in OBJECTS if saved["id"] == id]
+    sort = [f"{name}:{direction}" for name, direction in saved["attributes"]["sort"]]
+    index = INDICES[saved["references"][0]["id"]]
+    found = client.search(index=index, sort=sort, _source=saved["attributes"]["columns"])
+    assert len(found["hits"]["hits"]) == 3
+    assert all(set(hit["_source"]) <= set(saved["attributes"]["columns"]) for hit in found["hits"]["hits"])

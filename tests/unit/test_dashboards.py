@@ -1,0 +1,163 @@
+"""The saved objects, held against the form that exports of Kibana 7.14 to 7.17 have.
+
+Kibana itself does not run here. What it would read is checked: the form, the references, and the fields.
+"""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, ClassVar
+
+import pytest
+from elasticsearch_sink_alert.index_templates import mappings
+
+from dashboards.importer import NotUpError, RefusedError, import_objects
+from dashboards.saved_objects import FILE, SavedObject, ndjson
+
+OBJECTS: list[SavedObject] = [json.loads(line) for line in FILE.read_text().splitlines()]
+BY_ID = {(saved["type"], saved["id"]): saved for saved in OBJECTS}
+MAPPED = {index: set(mapping["properties"]) for index, mapping in mappings()}
+
+# What exports have of each type.
+ATTRIBUTES = {
+    "index-pattern": {"title", "fields", "typeMeta", "runtimeFieldMap"},
+    "visualization": {"title", "description", "version", "kibanaSavedObjectMeta", "visState", "uiStateJSON"},
+    "search": {"title", "description", "version", "kibanaSavedObjectMeta", "columns", "sort", "hits"},
+    "dashboard": {
+        "title",
+        "description",
+        "version",
+        "kibanaSavedObjectMeta",
+        "hits",
+        "optionsJSON",
+        "panelsJSON",
+        "timeRestore",
+        "timeFrom",
+        "timeTo",
+        "refreshInterval",
+    },
+}
+
+
+def _ids(saved: SavedObject) -> str:
+    return f"{saved['type']}-{saved['id']}"
+
+
+def _index_of(saved: SavedObject) -> str:
+    (reference,) = saved["references"]
+    return str(BY_ID["index-pattern", reference["id"]]["attributes"]["title"])
+
+
+def test_the_file_is_what_the_declarations_make() -> None:
+    assert FILE.read_text() == ndjson()
+
+
+@pytest.mark.parametrize("saved", OBJECTS, ids=_ids)
+def test_an_object_has_the_form_of_its_type(saved: SavedObject) -> None:
+    assert set(saved) == {"attributes", "coreMigrationVersion", "id", "migrationVersion", "references", "type"}
+    assert set(saved["migrationVersion"]) == {saved["type"]}
+    assert set(saved["attributes"]) - {"timeFieldName"} == ATTRIBUTES[saved["type"]]
+    for name, value in saved["attributes"].items():
+        if name.endswith("JSON") or name == "visState":
+            json.loads(value)
+
+
+@pytest.mark.parametrize("saved", OBJECTS, ids=_ids)
+def test_every_reference_resolves_and_is_used(saved: SavedObject) -> None:
+    for reference in saved["references"]:
+        assert (reference["type"], reference["id"]) in BY_ID
+    if saved["type"] == "dashboard":
+        used = [
+            f"{panel['panelIndex']}:{panel['panelRefName']}" for panel in json.loads(saved["attributes"]["panelsJSON"])
+        ]
+        assert used == [reference["name"] for reference in saved["references"]]
+    elif saved["type"] != "index-pattern":
+        source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
+        assert [source["indexRefName"]] == [reference["name"] for reference in saved["references"]]
+
+
+@pytest.mark.parametrize("saved", [s for s in OBJECTS if s["type"] == "visualization"], ids=_ids)
+def test_every_field_of_a_panel_is_mapped(saved: SavedObject) -> None:
+    state = json.loads(saved["attributes"]["visState"])
+    assert state["type"] in ("metric", "horizontal_bar", "histogram")
+    fields = [agg["params"]["field"] for agg in state["aggs"] if "field" in agg["params"]]
+    assert set(fields) <= MAPPED[_index_of(saved)]
+    assert [agg["id"] for agg in state["aggs"]] == sorted({agg["id"] for agg in state["aggs"]})
+
+
+@pytest.mark.parametrize("saved", [s for s in OBJECTS if s["type"] == "search"], ids=_ids)
+def test_every_column_of_a_search_is_mapped(saved: SavedObject) -> None:
+    sorts = [name for name, _ in saved["attributes"]["sort"]]
+    assert {*saved["attributes"]["columns"], *sorts} <= MAPPED[_index_of(saved)]
+
+
+@pytest.mark.parametrize("saved", [s for s in OBJECTS if s["type"] == "index-pattern"], ids=_ids)
+def test_every_time_field_is_mapped(saved: SavedObject) -> None:
+    assert saved["attributes"].get("timeFieldName") in {None, *MAPPED[saved["attributes"]["title"]]}
+
+
+def test_no_two_panels_overlap_and_all_fit_the_grid() -> None:
+    (dashboard,) = [saved for saved in OBJECTS if saved["type"] == "dashboard"]
+    taken: set[tuple[int, int]] = set()
+    for panel in json.loads(dashboard["attributes"]["panelsJSON"]):
+        place = panel["gridData"]
+        assert place["x"] + place["w"] <= 48
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        taken |= cells
+
+
+class _Kibana(BaseHTTPRequestHandler):
+    """Answers as its class is told, and keeps what it was sent."""
+
+    answers: ClassVar[list[tuple[int, dict[str, Any]]]] = []
+    requests: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+        status, answer = self.answers.pop(0)
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def kibana() -> Iterator[str]:
+    _Kibana.answers, _Kibana.requests = [], []
+    server = HTTPServer(("127.0.0.1", 0), _Kibana)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_importer_sends_the_file_as_kibanas_api_wants_it_and_waits_while_it_is_not_ready(kibana: str) -> None:
+    _Kibana.answers = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
+    assert import_objects(kibana, FILE, patience=20) == len(OBJECTS)
+    path, headers, body = _Kibana.requests[-1]
+    assert len(_Kibana.requests) == 2
+    assert path == "/api/saved_objects/_import?overwrite=true"
+    assert headers["kbn-xsrf"] == "true"
+    assert headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b'name="file"; filename="kibana.ndjson"' in body
+    assert FILE.read_bytes() in body
+
+
+def test_the_importer_gives_up_with_kibanas_words_when_it_refuses(kibana: str) -> None:
+    _Kibana.answers = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
+    with pytest.raises(RefusedError, match="unsupported_type"):
+        import_objects(kibana, FILE, patience=20)
+
+
+def test_the_importer_waits_for_kibana_only_so_long() -> None:
+    with pytest.raises(NotUpError, match="no answer from Kibana"):
+        import_objects("http://127.0.0.1:1", FILE, patience=0.1)
