@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
+# pip shows its progress, but where nobody looks on.
+PIP = $(VENV)/bin/pip install --disable-pip-version-check --require-hashes $(if $(CI),--quiet)
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 
 .PHONY: demo stack test unit lint types bench lock clean-data clean
@@ -54,9 +56,9 @@ $(VENV)/venv.done:
 
 $(VENV)/demo.done: local_stack/requirements.txt $(VENV)/venv.done
 	@echo "installing the Python packages, about 450 MB the first time"
-	@$(VENV)/bin/pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r $<
+	@$(PIP) -r $<
 	@touch $@
 
 $(VENV)/tests.done: tests/requirements.txt $(VENV)/venv.done
-	@$(VENV)/bin/pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r $<
+	@$(PIP) -r $<
 	@touch $@ $(VENV)/demo.done
