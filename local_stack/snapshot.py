@@ -69,10 +69,16 @@ class Observer:
         """A snapshot of now."""
         metrics = {name: value for port in self._metrics_ports for name, value in _metrics(port).items()}
         in_the_lake = _whole(metrics.get("stream_lake_interactions"))
+        aggregated = _whole(metrics.get("stream_aggregated_interactions"))
+        if in_the_lake is None:
+            in_the_lake = self.lake_rows(INTERACTIONS)
+        elif aggregated is not None:
+            # The job counts a batch once Delta has tidied up after it; it may be aggregated by then.
+            in_the_lake = max(in_the_lake, aggregated)
         return Snapshot(
             sent=self._end_of(self._settings.kafka_topic),
-            in_the_lake=in_the_lake if in_the_lake is not None else self.lake_rows(INTERACTIONS),
-            aggregated=_whole(metrics.get("stream_aggregated_interactions")),
+            in_the_lake=in_the_lake,
+            aggregated=aggregated,
             published=self._end_of(self._settings.aggregated_topic),
             sink_lag=_whole(metrics.get("sink_lag_records")),
             dead_letters=self._end_of(self._settings.dead_letter_topic),
@@ -104,12 +110,9 @@ class Observer:
             self._elasticsearch.indices.refresh(index="*")
             indices = [*(table.name for table in AGGREGATE_TABLES), ALERTS]
             documents = {index: self._elasticsearch.count(index=index)["count"] for index in indices}
-            found = self._elasticsearch.search(
-                index=ALERTS,
-                size=8,
-                sort=["fired_at:desc"],
-                body={"aggs": {"firing": {"filter": {"term": {"status": "firing"}}}}},
-            )
+            latest_first: Any = [{"fired_at": "desc"}]
+            firing = {"firing": {"filter": {"term": {"status": "firing"}}}}
+            found = self._elasticsearch.search(index=ALERTS, size=8, sort=latest_first, aggs=firing)
         except ElasticsearchException:
             return {}
         return {

@@ -100,7 +100,7 @@ def test_every_saved_search_finds_its_rows_in_order(pipeline: Pipeline, id: str)
     client = pipeline.elasticsearch
     _fill(client)
     (saved,) = [saved for saved in OBJECTS if saved["id"] == id]
-    sort = [f"{name}:{direction}" for name, direction in saved["attributes"]["sort"]]
+    sort: Any = [{name: direction} for name, direction in saved["attributes"]["sort"]]
     index = INDICES[saved["references"][0]["id"]]
     found = client.search(index=index, sort=sort, _source=saved["attributes"]["columns"])
     assert len(found["hits"]["hits"]) == 3
