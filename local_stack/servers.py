@@ -106,7 +106,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
 
 def _natives() -> list[str]:
     # Elasticsearch learns through JNA that it runs as root, and then refuses. Another user could not
-    # read a clone below /root, and this is a demo on localhost: as root it runs without JNA's native
+    # read a clone in root's home, and this is a demo on localhost: as root it runs without JNA's native
     # part, which it otherwise uses to lock memory and to filter system calls.
     return ["-Djna.nosys=true", "-Djna.nounpack=true"] if os.geteuid() == 0 else []
 

@@ -43,8 +43,13 @@ def main() -> int:
     lake = Lake(settings.warehouse)
     lake.create_missing_tables(session)
     metrics.LAKE_ROWS.set(session.read.format("delta").load(lake.interactions).count())
+    try:
+        ingesting = ingest.start_ingest(session, settings, lake)
+    except ingest.LostCheckpointError as error:
+        logger.error("%s", error)
+        return 1
     queries = [
-        ingest.start_ingest(session, settings, lake),
+        ingesting,
         aggregate.start_aggregate(session, settings, lake),
         materialise.start_materialise(session, settings, lake),
     ]

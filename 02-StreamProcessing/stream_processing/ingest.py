@@ -14,7 +14,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from contract import dead_letters
 from stream_processing import metrics
 from stream_processing.kafka_io import source_options, write_records
-from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
+from stream_processing.lake import INTERACTIONS_SCHEMA, Lake, exists
 from stream_processing.parsing import parse
 from stream_processing.settings import StreamProcessingSettings
 
@@ -23,8 +23,21 @@ _SERVICE: Final = "stream-processing"
 _ORIGIN: Final = ["topic", "partition", "offset"]
 
 
+class LostCheckpointError(Exception):
+    """The lake has interactions, but nothing says up to which offsets."""
+
+
 def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or from the topic's earliest record."""
+    """Start the query; it goes on from its checkpoint, or, into an empty lake, from the topic's earliest record.
+
+    Raises `LostCheckpointError` rather than read into a filled lake what it may have already.
+    """
+    checkpoint = f"{settings.checkpoints}/{NAME}"
+    if not exists(session, checkpoint) and not session.read.format("delta").load(lake.interactions).isEmpty():
+        raise LostCheckpointError(
+            f"{lake.interactions} has interactions, but their checkpoint {checkpoint} is gone, and with it the offsets"
+            " up to which they were read: bring the checkpoint back, or remove warehouse and checkpoints to start anew"
+        )
     records = (
         session.readStream.format("kafka")
         .options(**source_options(settings, settings.kafka_topic))
@@ -34,7 +47,7 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
     return (
         parse(records.select("key", "value", *_ORIGIN))
         .writeStream.queryName(NAME)
-        .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
+        .option("checkpointLocation", checkpoint)
         .foreachBatch(_Batches(settings, lake))
         .start()
     )

@@ -68,3 +68,11 @@ def _definitions() -> Iterator[tuple[str, StructType, dict[str, str]]]:
     yield INTERACTIONS, INTERACTIONS_SCHEMA, {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "timestamp"}
     for table in AGGREGATE_TABLES:
         yield table.name, schema_of(table), {}
+
+
+def exists(session: SparkSession, path: str) -> bool:
+    """Whether there is a file or folder at `path`, a path or any URI that Hadoop knows."""
+    jvm = session._jvm
+    assert jvm is not None
+    folder = jvm.org.apache.hadoop.fs.Path(path)
+    return bool(folder.getFileSystem(session._jsc.hadoopConfiguration()).exists(folder))

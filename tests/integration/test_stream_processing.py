@@ -1,4 +1,5 @@
 import fcntl
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from stream_processing.aggregates import LAST, USERS, count_column, row_columns
@@ -148,6 +150,13 @@ def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_l
         eventually(lambda: _assert_in_the_lake(pipeline, first + second))
         pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
         eventually(lambda: _assert_dead_letters(pipeline, 2))
+    assert pipeline.lake_count() == 1_600
+
+    shutil.rmtree(pipeline.data / "checkpoints" / "ingest")
+    job = pipeline.service(STREAM)
+    with pytest.raises(ProcessExitedWithError):
+        job.start()
+    assert "bring the checkpoint back" in pipeline.log(STREAM)
     assert pipeline.lake_count() == 1_600
 
 
