@@ -1,15 +1,17 @@
 """Settings: read from the environment and from `.env`, typed, and checked before anything starts."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from dotenv import find_dotenv
-from pydantic import Field, NonNegativeFloat, PositiveInt, StringConstraints, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$")]
+_SECRETS = Path("/run/secrets")
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -17,13 +19,20 @@ class Settings(BaseSettings):
     """What every service needs to know; a service's own settings extend it.
 
     A variable of the environment goes before the same name in the nearest `.env`, searched from the
-    working directory upwards. An empty value counts as unset.
+    working directory upwards, and that before a file of that name (in small letters) in /run/secrets,
+    where Docker puts secrets. An empty value counts as unset.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
 
     kafka_broker: NonEmptyStr = "localhost:9092"
     """Bootstrap servers, host:port, separated by commas."""
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_ca_file: Path | None = None
+    """The certificate authority of the brokers (PEM), if it is none that the machine knows."""
     kafka_topic: TopicName = "avroic"
     kafka_topic_partition: PositiveInt = 4
     kafka_topic_replication_factor: PositiveInt = 1
@@ -36,7 +45,20 @@ class Settings(BaseSettings):
     @property
     def kafka_client(self) -> dict[str, str | int]:
         """How a librdkafka client reaches the broker."""
-        return {"bootstrap.servers": self.kafka_broker, "reconnect.backoff.max.ms": 5000}
+        client: dict[str, str | int] = {
+            "bootstrap.servers": self.kafka_broker,
+            "reconnect.backoff.max.ms": 5000,
+            "security.protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_security_protocol.startswith("SASL"):
+            client |= {
+                "sasl.mechanism": self.kafka_sasl_mechanism,
+                "sasl.username": self.kafka_username,
+                "sasl.password": self.kafka_password.get_secret_value(),
+            }
+        if self.kafka_ca_file is not None:
+            client["ssl.ca.location"] = str(self.kafka_ca_file)
+        return client
 
     @property
     def aggregated_topic(self) -> str:
@@ -52,7 +74,9 @@ class Settings(BaseSettings):
     def load(cls) -> Self:
         """Read the settings; on a wrong one print every wrong one by name, and exit with status 2."""
         try:
-            return cls(_env_file=find_dotenv(usecwd=True) or None)  # type: ignore[call-arg]  # a keyword of pydantic's
+            secrets = _SECRETS if _SECRETS.is_dir() else None
+            # Keywords of pydantic's own.
+            return cls(_env_file=find_dotenv(usecwd=True) or None, _secrets_dir=secrets)  # type: ignore[call-arg]
         except ValidationError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             for problem in error.errors():

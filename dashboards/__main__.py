@@ -28,7 +28,8 @@ def main() -> int:
     serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")))
     kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")
     try:
-        count = import_objects(kibana, Path(__file__).with_name("kibana.ndjson"), patience=300)
+        user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))
+        count = import_objects(kibana, Path(__file__).with_name("kibana.ndjson"), 300, user, password)
     except (NotUpError, RefusedError) as error:
         logger.error("%s", error)
         return 1

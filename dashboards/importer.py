@@ -19,13 +19,15 @@ class RefusedError(Exception):
     """Kibana refuses the objects; waiting would not mend it."""
 
 
-def import_objects(kibana: str, file: Path, patience: float) -> int:
+def import_objects(kibana: str, file: Path, patience: float, user: str = "", password: str = "") -> int:
     """Import the objects of `file` (NDJSON), in place of those of the same ids, and give their number.
 
+    `user` is empty where Kibana asks for none.
     Waits up to `patience` seconds for Kibana, then raises `NotUpError`; raises `RefusedError` with Kibana's
     words if it does not take them.
     """
-    http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False)
+    headers = urllib3.make_headers(basic_auth=f"{user}:{password}") if user else {}
+    http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False, headers=headers)
     retrying = Retrying(
         retry=retry_if_exception_type(NotUpError), wait=wait_fixed(2), stop=stop_after_delay(patience), reraise=True
     )
@@ -42,7 +44,7 @@ def _import(http: urllib3.PoolManager, kibana: str, objects: bytes) -> int:
             "POST",
             f"{kibana}/api/saved_objects/_import?overwrite=true",
             body=body,
-            headers={"content-type": content_type, "kbn-xsrf": "true"},
+            headers={**http.headers, "content-type": content_type, "kbn-xsrf": "true"},
         )
     except urllib3.exceptions.HTTPError as error:
         raise NotUpError(f"no answer from Kibana at {kibana}: {error}") from None

@@ -5,10 +5,35 @@ from pyspark.sql import DataFrame
 from stream_processing.settings import StreamProcessingSettings
 
 
+def connection_options(settings: StreamProcessingSettings) -> dict[str, str]:
+    """How Spark's Java clients reach the broker: what `Settings.kafka_client` is for librdkafka."""
+    options = {
+        "kafka.bootstrap.servers": settings.kafka_broker,
+        "kafka.security.protocol": settings.kafka_security_protocol,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        module = "plain.PlainLoginModule" if settings.kafka_sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
+        user, password = _quoted(settings.kafka_username), _quoted(settings.kafka_password.get_secret_value())
+        options |= {
+            "kafka.sasl.mechanism": settings.kafka_sasl_mechanism,
+            "kafka.sasl.jaas.config": (
+                f"org.apache.kafka.common.security.{module} required username={user} password={password};"
+            ),
+        }
+    if settings.kafka_ca_file is not None:
+        options |= {"kafka.ssl.truststore.type": "PEM", "kafka.ssl.truststore.location": str(settings.kafka_ca_file)}
+    return options
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, str]:
     """Options of a Kafka source, streaming or not, over all of `topic`."""
     return {
-        "kafka.bootstrap.servers": settings.kafka_broker,
+        **connection_options(settings),
         "subscribe": topic,
         "startingOffsets": "earliest",
         # A gap in the offsets stops the job instead of passing for no data.
@@ -25,7 +50,7 @@ def write_records(records: DataFrame, settings: StreamProcessingSettings, topic:
     """Send records (key, value, headers if any) to `topic`; returns when the broker has them all."""
     (
         records.write.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_broker)
+        .options(**connection_options(settings))
         .option("kafka.acks", "all")
         .option("kafka.enable.idempotence", "true")
         .option("kafka.linger.ms", "5")

@@ -52,7 +52,7 @@ def main() -> int:
 
 def _run(settings: SinkSettings, mapper: DataMapper, state: health.Health, stop: threading.Event) -> None:
     # Retries are Patience's; the client has none of its own.
-    client = Elasticsearch(settings.es_hosts, timeout=30, max_retries=0, http_compress=False)
+    client = Elasticsearch(settings.es_hosts, timeout=30, max_retries=0, http_compress=False, **settings.es_client)
     member = Membership(settings, state, stop)
     try:
         patient = Patience(state, member.wait)

@@ -9,10 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 from testcontainers.compose import DockerCompose
 
 from contract.interaction import Interaction
@@ -65,30 +68,37 @@ class Stack:
         os.kill(int(pid), signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+@contextmanager
+def _running(project: str, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
     kafka_port, es_port = servers.free_port(), servers.free_port()
     told = {
-        "COMPOSE_PROJECT_NAME": "streaming-analytics-test",
+        "COMPOSE_PROJECT_NAME": project,
         "TEST_KAFKA_PORT": str(kafka_port),
         "TEST_ES_PORT": str(es_port),
         "PRODUCER_RATE": "0.01",
         "MATERIALISE_INTERVAL": "2",
         "LOOP_SLEEP": "0.2",
+        **settings,
     }
     with pytest.MonkeyPatch.context() as environment:
         for name, value in told.items():
             environment.setenv(name, value)
         compose = DockerCompose(
             ROOT,
-            compose_file_name=["docker-compose.yml", "tests/compose/ports.yml"],
+            compose_file_name=["docker-compose.yml", *overlays, "tests/compose/ports.yml"],
             build=True,
             wait=True,
             services=STARTED,
         )
         with compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
-            yield Stack(compose, pipeline, tmp_path_factory.mktemp("compose"))
+            yield Stack(compose, pipeline, scratch)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with _running("streaming-analytics-test", tmp_path_factory.mktemp("compose")) as running:
+        yield running
 
 
 @needs_an_engine
@@ -157,9 +167,11 @@ def test_on_the_spark_cluster_a_lost_worker_loses_nothing(stack: Stack, monkeypa
     assert len(stack.pipeline.alerts()) >= before
 
 
-@pytest.mark.parametrize("overlay", [None, "compose.cluster.yml"])
+@pytest.mark.parametrize("overlay", [None, "compose.cluster.yml", "compose.secure.yml"])
 @needs_an_engine
-def test_every_overlay_is_valid(overlay: str | None) -> None:
+def test_every_overlay_is_valid(overlay: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_PASSWORD", "kafka-secret")
+    monkeypatch.setenv("ELASTIC_PASSWORD", "elastic-secret")
     files = ["-f", "docker-compose.yml", *(["-f", overlay] if overlay else [])]
     command = ["docker", "compose", *files, "config", "--format", "json"]
     found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
@@ -171,6 +183,44 @@ def test_every_overlay_is_valid(overlay: str | None) -> None:
         assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
     limits = sum(int(service["mem_limit"]) for service in found["services"].values())
     assert overlay or limits < 7.5 * 2**30
+
+
+@needs_an_engine
+@pytest.mark.timeout(900)
+def test_with_the_secure_overlay_only_who_has_the_password_reaches_kafka(tmp_path: Path) -> None:
+    """Kafka's part of the overlay; a stand-in for Elasticsearch's image may have no security to switch on."""
+    passwords = {"KAFKA_PASSWORD": "kafka-secret", "ELASTIC_PASSWORD": "elastic-secret"}
+    with _running("streaming-analytics-secure", tmp_path, "compose.secure.yml", **passwords) as secure:
+        eventually(lambda: _assert_ten_users(secure))
+        known: dict[str, str | int | float] = {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": "pipeline",
+        }
+        broker: dict[str, str | int | float] = {"bootstrap.servers": secure.pipeline.kafka, "log_level": 0}
+        assert (
+            "avroic" in AdminClient({**broker, **known, "sasl.password": "kafka-secret"}).list_topics(timeout=20).topics
+        )
+        for other in (dict[str, str | int | float](), {**known, "sasl.password": "guessed"}):
+            with pytest.raises(KafkaException):
+                AdminClient({**broker, **other}).list_topics(timeout=3)
+
+
+_COUNT_USERS = "http://localhost:9200/agg_interactions_user/_count"
+
+
+def _assert_ten_users(stack: Stack) -> None:
+    answer = stack.run("exec", "-T", "elasticsearch", "curl", "-s", "-u", "elastic:elastic-secret", _COUNT_USERS)
+    assert json.loads(answer)["count"] == 10
+
+
+@needs_an_engine
+def test_the_secure_overlay_asks_for_passwords_that_are_not_set() -> None:
+    command = ["docker", "compose", "-f", "docker-compose.yml", "-f", "compose.secure.yml", "config", "--quiet"]
+    environment = {name: value for name, value in os.environ.items() if "PASSWORD" not in name}
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert said.returncode != 0
+    assert "set it in .env" in said.stderr
 
 
 def _assert_more_than(number: int, least: int) -> None:

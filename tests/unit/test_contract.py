@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from contract import logs, topics
 from contract.health import Health, serve
@@ -146,3 +147,47 @@ def test_log_lines_carry_utc_time_level_and_logger(capsys: pytest.CaptureFixture
     assert line.endswith("WARNING some.part: it happened")
     assert line[10] == "T"
     assert line[23] == "Z"
+
+
+def test_a_password_may_be_a_secret_file_and_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "kafka_password").write_text("from-file\n")
+    monkeypatch.setattr("contract.settings._SECRETS", secrets)
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_USERNAME", "pipeline")
+    monkeypatch.setenv("KAFKA_CA_FILE", "/some/ca.pem")
+    settings = Settings.load()
+    client = settings.kafka_client
+    assert (client["security.protocol"], client["sasl.username"]) == ("SASL_SSL", "pipeline")
+    assert (client["sasl.password"], client["ssl.ca.location"]) == ("from-file", "/some/ca.pem")
+    assert "from-file" not in repr(settings)
+
+
+def test_spark_reaches_kafka_with_the_same_user_and_password() -> None:
+    from stream_processing.kafka_io import connection_options
+    from stream_processing.settings import StreamProcessingSettings
+
+    plain = connection_options(StreamProcessingSettings())
+    assert plain == {"kafka.bootstrap.servers": "localhost:9092", "kafka.security.protocol": "PLAINTEXT"}
+    settings = StreamProcessingSettings(
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="SCRAM-SHA-512",
+        kafka_username="pipeline",
+        kafka_password=SecretStr('with "quotes" and \\'),
+    )
+    jaas = connection_options(settings)["kafka.sasl.jaas.config"]
+    assert jaas == (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        ' username="pipeline" password="with \\"quotes\\" and \\\\";'
+    )
+
+
+def test_an_api_key_goes_before_user_and_password() -> None:
+    from elasticsearch_sink_alert.settings import SinkSettings
+
+    named = SinkSettings(es_username="elastic", es_password=SecretStr("secret"))
+    assert named.es_client == {"http_auth": ("elastic", "secret")}
+    keyed = SinkSettings(es_username="elastic", es_password=SecretStr("secret"), es_api_key=SecretStr("a2V5"))
+    assert keyed.es_client == {"headers": {"authorization": "ApiKey a2V5"}}
+    assert SinkSettings().es_client == {}

@@ -152,6 +152,12 @@ def test_the_importer_sends_the_file_as_kibanas_api_wants_it_and_waits_while_it_
     assert FILE.read_bytes() in body
 
 
+def test_the_importer_proves_who_it_is_where_kibana_asks(kibana: str) -> None:
+    _Kibana.answers = [(200, {"success": True, "successCount": 1})]
+    import_objects(kibana, FILE, 20, "elastic", "secret")
+    assert _Kibana.requests[-1][1]["authorization"] == "Basic ZWxhc3RpYzpzZWNyZXQ="
+
+
 def test_the_importer_gives_up_with_kibanas_words_when_it_refuses(kibana: str) -> None:
     _Kibana.answers = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
     with pytest.raises(RefusedError, match="unsupported_type"):
