@@ -1,5 +1,6 @@
 """`make demo`: everything starts, everything arrives, everything stops, and the next start goes on."""
 
+import contextlib
 import os
 import re
 import signal
@@ -68,8 +69,10 @@ def test_the_demo_ends_with_the_reason_when_a_part_has_died(tmp_path: Path) -> N
         if "ready elasticsearch_sink_alert" in line:
             break
     for process in psutil.Process(demo.pid).children(recursive=True):
-        if "elasticsearch_sink_alert" in process.cmdline():
-            process.kill()
+        # Spark starts processes that live for a moment only.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "elasticsearch_sink_alert" in process.cmdline():
+                process.kill()
     said = demo.communicate(timeout=120)[0]
     assert demo.returncode == 1
     assert "cannot run: elasticsearch_sink_alert has died" in said
