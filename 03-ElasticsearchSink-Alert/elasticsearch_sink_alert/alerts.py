@@ -101,5 +101,9 @@ def _fired(rule: Rule, row: Row) -> Alert:
 
 def _time(row: Row) -> str:
     # The record's time, not the clock's: the same again when the record is processed again.
-    time = datetime.fromtimestamp(row.record.timestamp_ms / 1000, UTC)
+    return as_text(datetime.fromtimestamp(row.record.timestamp_ms / 1000, UTC))
+
+
+def as_text(time: datetime) -> str:
+    """A time in UTC as alerts have it: ISO 8601 to the millisecond."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -97,6 +97,6 @@ class Sink:
         self._membership.has_new_partitions = False
         self._patience.call("loading the alerts that fire", self._alert_store.load)
         known = {rule.name for rule in self._mapper.all_rules}
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = alerts.as_text(datetime.now(UTC))
         orphans = [alert for alert in self._alert_store.firing.values() if alert.rule not in known]
         self._save_alerts([alerts.resolved(alert, alert.version, now) for alert in orphans])
