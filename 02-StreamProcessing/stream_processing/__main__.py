@@ -42,7 +42,7 @@ def main() -> int:
         return 1
     lake = Lake(settings.warehouse)
     lake.create_missing_tables(session)
-    metrics.LAKE_ROWS.set(session.read.format("delta").load(lake.interactions).count())
+    metrics.LAKE_ROWS.set(lake.count(session))
     try:
         ingesting = ingest.start_ingest(session, settings, lake)
     except ingest.LostCheckpointError as error:

@@ -15,7 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
-from stream_processing.kafka_io import write_records
+from stream_processing.kafka_io import RecordSender, write_records
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
 
@@ -62,34 +62,32 @@ class _Batches:
         # The session that the query was started in; a batch's own is a copy that knows no queries.
         self._session = session
         self._settings = settings
+        self._sender = RecordSender(settings, settings.aggregated_topic)
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        self._publish(batch.select(F.explode("rows").alias("row")).select("row.*"))
+        write_records(batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic)
         execution = _last_execution(self._session)
         counts = execution.observedMetrics().apply(_OVERALL)
         if counts.isNullAt(0):
             return  # A batch without interactions, as the first over an empty lake.
         users = _distinct_keys(execution, _USER)
         state = {name: int(counts.getLong(n)) for n, name in enumerate(STATE)}
-        self._publish(_overall_rows(batch.sparkSession, state, users))
+        self._sender.send(_overall_records(batch.sparkSession, state, users))
         metrics.AGGREGATED.set(sum(count for name, count in state.items() if name != LAST))
         metrics.USERS.set(users)
 
-    def _publish(self, rows: DataFrame) -> None:
-        write_records(rows, self._settings, self._settings.aggregated_topic)
 
-
-def _overall_rows(session: SparkSession, state: dict[str, int], users: int) -> DataFrame:
-    known = session.range(1).select(
-        F.lit(users).alias(USERS),
-        *[(F.timestamp_micros(F.lit(n)) if name == LAST else F.lit(n)).alias(name) for name, n in state.items()],
+def _overall_records(session: SparkSession, state: dict[str, int], users: int) -> list[tuple[str, str]]:
+    """Key and value of the row of each table that has no key. Literals only: Spark needs no job for it."""
+    known = [f"{n}L AS {name}" if name != LAST else f"timestamp_micros({n}L) AS {name}" for name, n in state.items()]
+    rows = session.sql(f"SELECT {users}L AS {USERS}, {', '.join(known)}").select(
+        *[
+            F.struct(record_key(table, None).alias("key"), record_value(table, None).alias("value")).alias(table.name)
+            for table in AGGREGATE_TABLES
+            if table.key is None
+        ]
     )
-    rows = [
-        F.struct(record_key(table, None).alias("key"), record_value(table, None).alias("value"))
-        for table in AGGREGATE_TABLES
-        if table.key is None
-    ]
-    return known.select(F.explode(F.array(*rows)).alias("row")).select("row.*")
+    return [(row["key"], row["value"]) for row in rows.head() or ()]
 
 
 def _as_long(name: str) -> Column:

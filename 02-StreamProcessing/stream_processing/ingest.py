@@ -1,11 +1,13 @@
 """Query 1, ingest: every interaction from Kafka into the lake once, and what does not fit into dead letters.
 
 What a kill at any point does: before the append is committed, the batch is done again from the same
-offsets; after it, Delta knows the batch's number and skips the append; while dead letters are written,
-the next start sends only those that are not in their topic yet.
+offsets; after it, the table's history tells that it has the batch, and the append is skipped; while dead letters are
+written, the next start sends only those that are not in their topic yet.
 """
 
-from typing import Final
+import json
+import logging
+from typing import Any, Final
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
@@ -13,14 +15,19 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract import dead_letters
 from stream_processing import metrics
-from stream_processing.kafka_io import source_options, write_records
-from stream_processing.lake import INTERACTIONS_SCHEMA, Lake, exists
+from stream_processing.checkpoint import Checkpoint
+from stream_processing.kafka_io import partitions_of, source_options, write_records
+from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "ingest"
 _SERVICE: Final = "stream-processing"
 _ORIGIN: Final = ["topic", "partition", "offset"]
+_EARLIEST: Final = -2
+"""An offset, as Spark has it in JSON."""
+
+logger = logging.getLogger(__name__)
 
 
 class LostCheckpointError(Exception):
@@ -28,63 +35,83 @@ class LostCheckpointError(Exception):
 
 
 def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or, into an empty lake, from the topic's earliest record.
+    """Start the query; it goes on from its checkpoint, or, without one, from where the lake's history says that it was.
 
-    Raises `LostCheckpointError` rather than read into a filled lake what it may have already.
+    Into an empty lake it reads from the topic's earliest record. Raises `LostCheckpointError` rather than read into a
+    filled lake what it may have already.
     """
-    checkpoint = f"{settings.checkpoints}/{NAME}"
-    if not exists(session, checkpoint) and not session.read.format("delta").load(lake.interactions).isEmpty():
-        raise LostCheckpointError(
-            f"{lake.interactions} has interactions, but their checkpoint {checkpoint} is gone, and with it the offsets"
-            " up to which they were read: bring the checkpoint back, or remove warehouse and checkpoints to start anew"
-        )
+    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
+    options = source_options(settings, settings.kafka_topic)
+    if not checkpoint.exists and lake.has_interactions(session):
+        options["startingOffsets"] = json.dumps(_known_offsets(session, settings, lake, checkpoint))
     records = (
         session.readStream.format("kafka")
-        .options(**source_options(settings, settings.kafka_topic))
+        .options(**options)
         .option("maxOffsetsPerTrigger", settings.max_offsets_per_batch)
         .load()
     )
+    # A task per core: each has a fixed cost, and writes a file.
+    shared_out = records.select("key", "value", *_ORIGIN).coalesce(session.sparkContext.defaultParallelism)
     return (
-        parse(records.select("key", "value", *_ORIGIN))
+        parse(shared_out)
         .writeStream.queryName(NAME)
-        .option("checkpointLocation", checkpoint)
-        .foreachBatch(_Batches(settings, lake))
+        .option("checkpointLocation", checkpoint.path)
+        .foreachBatch(_Batches(settings, lake, checkpoint))
         .start()
     )
 
 
+def _known_offsets(
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint
+) -> dict[str, dict[str, int]]:
+    note = lake.last_note(session)
+    if note is None:
+        raise LostCheckpointError(
+            f"{lake.interactions} has interactions, but their checkpoint {checkpoint.path} is gone, and the table's"
+            " history does not reach back to an append that would tell the offsets up to which they were read: bring"
+            " the checkpoint back, or remove warehouse and checkpoints to start anew"
+        )
+    logger.warning("%s is gone: going on from the offsets in the table's history, %s", checkpoint.path, note["offsets"])
+    # Partitions that came later are read from their beginning.
+    everything = {str(partition): _EARLIEST for partition in partitions_of(settings, settings.kafka_topic)}
+    return {settings.kafka_topic: everything | note["offsets"][settings.kafka_topic]}
+
+
 class _Batches:
-    def __init__(self, settings: StreamProcessingSettings, lake: Lake) -> None:
+    def __init__(self, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint) -> None:
         self._settings = settings
         self._lake = lake
-        self._may_be_a_repetition = True
+        self._checkpoint = checkpoint
+        self._repetition = checkpoint.unfinished_batch()
+        self._query_id: str | None = None
+        self._counts = (F.count(F.lit(1)).alias("records"), F.count("reason").alias("malformed"))
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        if self._may_be_a_repetition:
-            # Only the first batch after a start can have been tried before.
-            self._append(batch, batch_id)
+        note = self._note(batch_id)
+        if batch_id == self._repetition:
+            if not self._lake.has(batch.sparkSession, note):
+                self._append(batch, note)
             self._send_dead_letters(_without_sent(_malformed(batch), self._settings))
-            metrics.LAKE_ROWS.set(batch.sparkSession.read.format("delta").load(self._lake.interactions).count())
-            self._may_be_a_repetition = False
+            metrics.LAKE_ROWS.set(self._lake.count(batch.sparkSession))
             return
         observed = Observation()
-        counts = (F.count(F.lit(1)).alias("records"), F.count("reason").alias("malformed"))
-        self._append(batch.observe(observed, *counts), batch_id)
+        self._append(batch.observe(observed, *self._counts), note)
         records, malformed = observed.get["records"], observed.get["malformed"]
         metrics.LAKE_ROWS.inc(records - malformed)
         if malformed:
             self._send_dead_letters(_malformed(batch))
             metrics.DEAD_LETTERS.inc(malformed)
 
-    def _append(self, batch: DataFrame, batch_id: int) -> None:
-        (
-            batch.where("reason IS NULL")
-            .select(*INTERACTIONS_SCHEMA.names)
-            .write.format("delta")
-            .mode("append")
-            .option("txnAppId", NAME)
-            .option("txnVersion", batch_id)
-            .save(self._lake.interactions)
+    def _note(self, batch_id: int) -> dict[str, Any]:
+        """What the append leaves in the table's history: which batch it is, and where it ends."""
+        self._query_id = self._query_id or self._checkpoint.query_id
+        return {"query": self._query_id, "batch": batch_id, "offsets": self._checkpoint.end_offsets(batch_id)}
+
+    def _append(self, batch: DataFrame, note: dict[str, Any]) -> None:
+        rows = batch.where("reason IS NULL").select(*INTERACTIONS_SCHEMA.names)
+        # Not Delta's own txnVersion: to look that up, it puts the table's whole state together at every append.
+        rows.write.save(
+            self._lake.interactions, format="delta", mode="append", userMetadata=json.dumps(note, sort_keys=True)
         )
 
     def _send_dead_letters(self, malformed: DataFrame) -> None:
@@ -101,7 +128,7 @@ class _Batches:
 
 
 def _malformed(batch: DataFrame) -> DataFrame:
-    return batch.where("reason IS NOT NULL")
+    return batch.where("reason IS NOT NULL").select("record.*", "reason")
 
 
 def _without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> DataFrame:

@@ -1,5 +1,9 @@
 """How Spark reaches Kafka, and the form of what it writes there."""
 
+from collections.abc import Sequence
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
 from stream_processing.settings import StreamProcessingSettings
@@ -61,3 +65,36 @@ def write_records(records: DataFrame, settings: StreamProcessingSettings, topic:
         .option("topic", topic)
         .save()
     )
+
+
+def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
+    """The partitions that the topic has now."""
+    return list(AdminClient(settings.kafka_client).list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+class RecordSender:
+    """Sends a few records from the driver, where a Spark job would cost more than the records."""
+
+    def __init__(self, settings: StreamProcessingSettings, topic: str) -> None:
+        self._topic = topic
+        self._refused: list[str] = []
+        self._producer = Producer(
+            {
+                **settings.kafka_client,
+                "acks": "all",
+                "enable.idempotence": True,
+                # Spark's partitioner, so that a key is in the same partition whoever sends it.
+                "partitioner": "murmur2_random",
+                "linger.ms": 0,
+                "on_delivery": lambda error, _: self._refused.append(error.str()) if error else None,
+            }
+        )
+
+    def send(self, records: Sequence[tuple[str, str]]) -> None:
+        """Send keys and values; returns when the broker has them all, and raises `ConnectionError` if it has not."""
+        for key, value in records:
+            self._producer.produce(self._topic, key=key.encode(), value=value.encode())
+        # librdkafka gives a record up after five minutes, as Spark's sink does.
+        self._producer.flush()
+        if self._refused:
+            raise ConnectionError(f"{self._topic}: {len(self._refused)} records were not delivered: {self._refused[0]}")

@@ -1,7 +1,9 @@
-"""The Delta tables: where they are and what columns they have."""
+"""The Delta tables: where they are, what columns they have, and what their history tells."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
@@ -54,6 +56,27 @@ class Lake:
         """Where the interactions are."""
         return self.path(INTERACTIONS)
 
+    def count(self, session: SparkSession) -> int:
+        """The number of interactions; Delta's log tells it."""
+        return session.read.format("delta").load(self.interactions).count()
+
+    def has_interactions(self, session: SparkSession) -> bool:
+        """Whether there is any interaction."""
+        return not session.read.format("delta").load(self.interactions).isEmpty()
+
+    def last_note(self, session: SparkSession) -> dict[str, Any] | None:
+        """What the latest append that the history still knows says of itself."""
+        history = DeltaTable.forPath(session, self.interactions).history()
+        latest = history.where("userMetadata IS NOT NULL").orderBy("version", ascending=False).first()
+        if latest is None:
+            return None
+        note: dict[str, Any] = json.loads(latest.userMetadata)
+        return note
+
+    def has(self, session: SparkSession, note: dict[str, Any]) -> bool:
+        """Whether the latest append is the one with this note."""
+        return self.last_note(session) == note
+
     def create_missing_tables(self, session: SparkSession) -> None:
         """Create the tables that do not exist; those that do are left as they are."""
         for name, schema, properties in _definitions():
@@ -65,14 +88,15 @@ class Lake:
 
 def _definitions() -> Iterator[tuple[str, StructType, dict[str, str]]]:
     # Statistics cost time on every append, and only a range of time is ever looked for.
-    yield INTERACTIONS, INTERACTIONS_SCHEMA, {"delta.appendOnly": "true", "delta.dataSkippingStatsColumns": "timestamp"}
+    yield (
+        INTERACTIONS,
+        INTERACTIONS_SCHEMA,
+        {
+            "delta.appendOnly": "true",
+            "delta.dataSkippingStatsColumns": "timestamp",
+            # An append needs no state of the table, a checkpoint does: one per some minute of appends.
+            "delta.checkpointInterval": "100",
+        },
+    )
     for table in AGGREGATE_TABLES:
         yield table.name, schema_of(table), {}
-
-
-def exists(session: SparkSession, path: str) -> bool:
-    """Whether there is a file or folder at `path`, a path or any URI that Hadoop knows."""
-    jvm = session._jvm
-    assert jvm is not None
-    folder = jvm.org.apache.hadoop.fs.Path(path)
-    return bool(folder.getFileSystem(session._jsc.hadoopConfiguration()).exists(folder))

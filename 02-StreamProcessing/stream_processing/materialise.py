@@ -1,12 +1,12 @@
 """Query 3, materialise: the changed rows from Kafka into the aggregate tables, at an interval of its own.
 
-A MERGE takes seconds whatever its size, so it stays out of the path of latency. It replaces whole rows by
-key: done twice, it changes nothing.
+A table is written anew: the rows that did not change, and those that did. A MERGE would rewrite as many files, for
+the keys of a batch are in all of them, and takes several jobs to find out. It takes seconds whatever the size, so it
+stays out of the path of latency. Whole rows are replaced by key: done twice, it changes nothing.
 """
 
 from typing import Final
 
-from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
@@ -41,21 +41,20 @@ def _merge_latest(batch: DataFrame, lake: Lake) -> None:
     # A key is always in the same partition: the greatest offset is the latest row.
     latest = batch.where("value IS NOT NULL").groupBy("key").agg(F.max_by("value", "offset").alias("value")).persist()
     try:
-        if latest.isEmpty():
-            return
-        for table in AGGREGATE_TABLES:
-            rows = latest.where(_is_row_of(table)).select(F.from_json("value", schema_of(table)).alias("row"))
-            condition = "true" if table.key is None else f"old.{table.key} = new.{table.key}"
-            (
-                DeltaTable.forPath(batch.sparkSession, lake.path(table.name))
-                .alias("old")
-                .merge(rows.select("row.*").alias("new"), condition)
-                .whenMatchedUpdateAll()
-                .whenNotMatchedInsertAll()
-                .execute()
-            )
+        changed = [table for table in AGGREGATE_TABLES if not latest.where(_is_row_of(table)).isEmpty()]
+        for table in changed:
+            row = F.from_json("value", schema_of(table)).alias("row")
+            _replace(batch.sparkSession, lake.path(table.name), table.key, latest.where(_is_row_of(table)).select(row))
     finally:
         latest.unpersist()
+
+
+def _replace(session: SparkSession, path: str, key: str | None, changed: DataFrame) -> None:
+    rows = changed.select("row.*")
+    if key is not None:
+        unchanged = session.read.format("delta").load(path).join(rows, key, "left_anti")
+        rows = unchanged.unionByName(rows)
+    rows.coalesce(1).write.save(path, format="delta", mode="overwrite")
 
 
 def _is_row_of(table: AggregateTable) -> Column:

@@ -1,6 +1,6 @@
 """Parses Kafka records into interactions, and says what is wrong with those that do not fit.
 
-Column expressions only: one JSON parse for a record that fits, more for one that looks odd.
+Column expressions only: none or one JSON parse for a record that fits, more for one that looks odd.
 """
 
 import operator
@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, MIN_TIMESTAMP
+from stream_processing import usual_form
 
 _SCHEMA: Final = StructType(
     [
@@ -26,24 +27,39 @@ _IDS: Final = ("user_id", "item_id")
 
 
 def parse(records: DataFrame) -> DataFrame:
-    """Add to Kafka records (`value`: binary) the columns of an interaction and `reason`.
+    """From Kafka records (`value`: binary) to the columns of an interaction, `reason` and `record`.
 
-    `reason` is null for a record that fits, and otherwise says what does not. The columns of an
-    interaction mean nothing where there is a reason.
+    `reason` is null for a record that fits, and otherwise says what does not; then the columns of an interaction
+    mean nothing, and `record` holds all columns of the original. Only what is not in the usual form is parsed as JSON.
     """
-    text = F.col("value").cast("string")
-    parsed = records.withColumn("json", F.from_json(text, _SCHEMA, _STRICT))
+    text, pieces, seconds, usual = (F.col(name) for name in ("text", "pieces", "seconds", "usual"))
+    # Step by step: what one step computes, the next may use several times and has only once.
+    read = records.withColumn("text", F.col("value").cast("string")).withColumn("pieces", usual_form.split(text))
+    glanced = read.withColumn("seconds", usual_form.timestamp(pieces)).withColumn(
+        "usual", usual_form.fits(pieces, seconds, text, F.col("value"))
+    )
+    # Spark's JSON parser is outside of its generated code: little should cross that border.
+    slim = glanced.select(
+        "usual",
+        F.when(usual, usual_form.user_id(pieces)).alias("user_id"),
+        F.when(usual, usual_form.item_id(pieces)).alias("item_id"),
+        F.when(usual, usual_form.interaction_type(pieces)).alias("interaction_type"),
+        "seconds",
+        F.when(~usual, text).alias("text"),
+        F.when(~usual, F.struct(*records.columns)).alias("record"),
+    )
+    parsed = slim.withColumn("json", F.from_json(text, _SCHEMA, _STRICT))
+    json = F.col("json")
+    timestamp = F.when(usual, seconds).when(_in_range(json["timestamp"]), json["timestamp"])
     return parsed.select(
-        *records.columns,
-        F.col("json.user_id").alias("user_id"),
-        F.col("json.item_id").alias("item_id"),
-        F.col("json.interaction_type").alias("interaction_type"),
-        F.timestamp_seconds(F.when(_in_range(F.col("json.timestamp")), F.col("json.timestamp"))).alias("timestamp"),
-        _reason(text, F.col("json")).alias("reason"),
+        *(F.coalesce(name, json[name]).alias(name) for name in ("user_id", "item_id", "interaction_type")),
+        F.timestamp_seconds(timestamp).alias("timestamp"),
+        F.when(~usual, _reason(F.col("record.value"), text, json)).alias("reason"),
+        "record",
     )
 
 
-def _reason(text: Column, json: Column) -> Column:
+def _reason(value: Column, text: Column, json: Column) -> Column:
     fits = reduce(
         operator.and_,
         [
@@ -54,12 +70,12 @@ def _reason(text: Column, json: Column) -> Column:
             # Spark parses the first JSON value and ignores what follows: one brace must close it all.
             F.instr(text, "}") == F.length(text),
             # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
-            F.decode("value", "UTF-8") == text,
+            F.decode(value, "UTF-8") == text,
             # Spark turns any JSON value into a string when a string is asked for.
             *(~_may_be_no_string(json[name]) for name in _IDS),
         ],
     )
-    return F.when(fits, F.lit(None).cast("string")).otherwise(_look_closer(text, json))
+    return F.when(fits, F.lit(None).cast("string")).otherwise(_look_closer(value, text, json))
 
 
 def _in_range(timestamp: Column) -> Column:
@@ -70,13 +86,13 @@ def _may_be_no_string(value: Column) -> Column:
     return F.substring(value, 1, 1).isin(*"{[-0123456789") | value.isin("true", "false")
 
 
-def _look_closer(text: Column, json: Column) -> Column:
+def _look_closer(value: Column, text: Column, json: Column) -> Column:
     """The reason, if any, for a record that did not pass at the first glance."""
     in_array = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
     raw_timestamp = F.get_json_object(text, "$.timestamp")
     checks = [
-        (F.col("value").isNull(), F.lit("the value is empty")),
-        (~F.coalesce(F.decode("value", "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
+        (value.isNull(), F.lit("the value is empty")),
+        (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
         (F.coalesce(F.size(in_array), F.lit(-1)) != 1, F.lit("not one JSON object")),
         (in_array[0].isNull(), F.lit("not one JSON object")),
     ]

@@ -11,9 +11,20 @@ from stream_processing.settings import StreamProcessingSettings
 CORES = max(2, os.cpu_count() or 2)
 """The shuffle's partitions, and so those of the state: fixed for good by the first checkpoint."""
 
-_LOG4J = Path(__file__).with_name("log4j2.properties")
+_JAVA_OPTIONS = " ".join(
+    [
+        f"-Dlog4j2.configurationFile=file:{Path(__file__).with_name('log4j2.properties')}",
+        # Batches want throughput, and nobody waits for a pause of milliseconds.
+        "-XX:+UseParallelGC",
+        # The code that Spark generates for parsing is longer than what Java compiles by default.
+        "-XX:-DontCompileHugeMethods",
+        # Anywhere else Delta recomputes a table's state at every commit, to be sure of its time stamps.
+        "-Duser.timezone=UTC",
+    ]
+)
 _FILE_MANAGER = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
-_ROCKSDB = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+_STATE = "org.apache.spark.sql.execution.streaming.state"
+_STATE_STORES = {"memory": "HDFSBackedStateStoreProvider", "rocksdb": "RocksDBStateStoreProvider"}
 
 
 def start_session(settings: StreamProcessingSettings) -> SparkSession:
@@ -23,20 +34,30 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
         # The driver is always this process. Unsaid, Spark would take DEPLOY_MODE for its own variable.
         "spark.submit.deployMode": "client",
         "spark.driver.memory": settings.spark_driver_memory,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG4J}",
+        "spark.driver.extraJavaOptions": _JAVA_OPTIONS,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Timestamps as Parquet's own type: the old default has no statistics, so that no file could be skipped.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.parquet.compression.codec": "zstd",
         # A batch is small: a task per core, and no second planning of a plan that never changes.
         "spark.sql.shuffle.partitions": str(CORES),
         "spark.sql.adaptive.enabled": "false",
         # Delta replays its log into 50 partitions by default: 50 tasks for each look at a small table.
         "spark.databricks.delta.snapshotPartitions": "2",
-        "spark.sql.streaming.stateStore.providerClass": _ROCKSDB,
+        "spark.sql.streaming.stateStore.providerClass": f"{_STATE}.{_STATE_STORES[settings.state_store]}",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
+        # Hadoop's checksum files would double the listing of every folder; see below for the other half.
+        "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
+        # Three queries and Delta's own share the generated code; with fewer places it would be compiled again and again.
+        "spark.sql.codegen.cache.maxEntries": "1000",
+        # Every execution writes its plan down for a page that nobody serves: briefly, then.
+        "spark.sql.ui.explainMode": "simple",
+        "spark.sql.maxPlanStringLength": "200",
         "spark.sql.streaming.minBatchesToRetain": "20",
         # The default file manager starts a process to look for a link at every commit to a checkpoint.
         "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
@@ -46,7 +67,7 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
             "spark.driver.host": socket.gethostname(),
             "spark.driver.bindAddress": "0.0.0.0",
             "spark.executor.memory": settings.spark_executor_memory,
-            "spark.executor.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG4J}",
+            "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
             # A lost worker's tasks are tried elsewhere, for as long as there is an elsewhere.
             "spark.task.maxFailures": "16",
         }
@@ -55,4 +76,13 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
     builder = SparkSession.Builder().appName("stream-processing")
     for name, value in config.items():
         builder = builder.config(name, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    _write_no_checksum_files(session)
+    return session
+
+
+def _write_no_checksum_files(session: SparkSession) -> None:
+    """Keep Hadoop from writing a checksum file beside each local file: they double every folder's listing."""
+    jvm = session._jvm
+    assert jvm is not None
+    jvm.org.apache.hadoop.fs.FileSystem.getLocal(session._jsc.hadoopConfiguration()).setWriteChecksum(False)

@@ -23,10 +23,17 @@ class StreamProcessingSettings(Settings):
     """Where the Delta tables are: a path or any URI that Hadoop knows."""
     checkpoints: NonEmptyStr = ".data/checkpoints"
     """Where the queries keep their progress and state: a path or any URI that Hadoop knows."""
+    state_store: Literal["memory", "rocksdb"] = "memory"
+    """Where the counts per key are while the job runs: in the driver's or executors' heap, about 350 bytes a key,
+    or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case, each in its own form."""
     max_offsets_per_batch: PositiveInt = 500_000
     """The most records that one ingest batch takes from Kafka."""
     materialise_interval: PositiveFloat = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""
+    upkeep_interval: PositiveFloat = 300.0
+    """Seconds between rounds of upkeep: small files put together, old versions and logs removed."""
+    lake_history: PositiveFloat = 10.0
+    """Minutes for which old versions of a table can be read."""
     stream_metrics_port: Port = 9102
 
     @property

@@ -1,0 +1,31 @@
+"""Small files and folders on whatever storage Hadoop knows."""
+
+from py4j.java_gateway import JavaObject
+from pyspark.sql import SparkSession
+
+
+def names_in(session: SparkSession, folder: str) -> list[str]:
+    """The names of what is in a folder; none where there is no such folder."""
+    file_system, path = _at(session, folder)
+    if not file_system.exists(path):
+        return []
+    return [status.getPath().getName() for status in file_system.listStatus(path)]
+
+
+def read_text(session: SparkSession, file: str) -> str:
+    """The content of a small UTF-8 file; raises what Hadoop does where it cannot be read."""
+    file_system, path = _at(session, file)
+    jvm = session._jvm
+    assert jvm is not None
+    stream = file_system.open(path)
+    try:
+        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+    finally:
+        stream.close()
+
+
+def _at(session: SparkSession, location: str) -> tuple[JavaObject, JavaObject]:
+    jvm = session._jvm
+    assert jvm is not None
+    path = jvm.org.apache.hadoop.fs.Path(location)
+    return path.getFileSystem(session._jsc.hadoopConfiguration()), path

@@ -1,0 +1,92 @@
+"""What the aggregated topic tells afterwards: when which interaction was counted in a published row.
+
+No service is instrumented: a user's interactions are all in one partition, so the n-th of them is covered by
+the first row of that user with a total of at least n, and both records carry their times.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from contract.keys import encode_key
+
+_USERS = encode_key("agg_interactions_user", "").encode()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published row of a user: its total, and when the broker had it (epoch milliseconds)."""
+
+    at_ms: int
+    total: int
+
+
+@dataclass
+class Published:
+    """All published rows of users, in order per user."""
+
+    rows: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
+
+    def progress(self) -> list[tuple[int, int]]:
+        """Times (epoch ms) and how many interactions the rows published until then cover."""
+        steps = []
+        for rows in self.rows.values():
+            before = 0
+            for row in rows:
+                steps.append((row.at_ms, row.total - before))
+                before = row.total
+        covered = 0
+        curve = []
+        for at_ms, more in sorted(steps):
+            covered += more
+            curve.append((at_ms, covered))
+        return curve
+
+
+def records(broker: str, topic: str) -> Iterator[tuple[bytes, bytes, int]]:
+    """Key, value and time (epoch ms) of all records that the topic has now, in order per partition."""
+    consumer = Consumer({"bootstrap.servers": broker, "group.id": "benchmarks", "enable.auto.commit": False})
+    try:
+        ends = {}
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
+            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            if end > start:
+                ends[partition] = end
+        consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
+        while ends:
+            for message in consumer.consume(10_000, timeout=1.0):
+                if (error := message.error()) is not None:
+                    raise KafkaException(error)
+                yield message.key() or b"", message.value() or b"", message.timestamp()[1]
+            for place in consumer.position([TopicPartition(topic, partition) for partition in ends]):
+                if place.offset >= ends[place.partition]:
+                    del ends[place.partition]
+    finally:
+        consumer.close()
+
+
+def read_published(broker: str, topic: str) -> Published:
+    """Read the aggregated topic."""
+    published = Published()
+    for key, value, at_ms in records(broker, topic):
+        if key.startswith(_USERS):
+            row = orjson.loads(value)
+            published.rows[row["user_id"].encode()].append(Row(at_ms, row["total_interactions"]))
+    return published
+
+
+def latencies(broker: str, topic: str, published: Published) -> list[tuple[int, int]]:
+    """Per interaction of `topic`: when it was sent (epoch ms), and how long until its aggregate was in Kafka (ms)."""
+    numbers: dict[bytes, int] = defaultdict(int)
+    totals = {user: [row.total for row in rows] for user, rows in published.rows.items()}
+    found = []
+    for user, _, sent_ms in records(broker, topic):
+        numbers[user] += 1
+        n = bisect_left(totals.get(user, []), numbers[user])
+        if user in totals and n < len(totals[user]):
+            found.append((sent_ms, published.rows[user][n].at_ms - sent_ms))
+    return found
