@@ -13,6 +13,7 @@ from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.upkeep import Upkeep
 
 logger = logging.getLogger("stream_processing")
 
@@ -41,18 +42,16 @@ def main() -> int:
         logger.error("%s", error)
         return 1
     lake = Lake(settings.warehouse)
-    lake.create_missing_tables(session)
+    lake.create_missing_tables()
     metrics.LAKE_ROWS.set(lake.count(session))
     try:
         ingesting = ingest.start_ingest(session, settings, lake)
     except ingest.LostCheckpointError as error:
         logger.error("%s", error)
         return 1
-    queries = [
-        ingesting,
-        aggregate.start_aggregate(session, settings, lake),
-        materialise.start_materialise(session, settings, lake),
-    ]
+    aggregating = aggregate.start_aggregate(session, settings, lake)
+    queries = [ingesting, aggregating, materialise.start_materialise(session, settings, lake)]
+    Upkeep(session, settings, lake).start(stop, aggregating)
     logger.info("ready: %s", ", ".join(query.name for query in queries))
     while not stop.wait(1.0):
         for query in queries:
@@ -69,7 +68,7 @@ def main() -> int:
         for query in queries:
             query.stop()
         session.stop()
-    except Py4JError:
+    except (Py4JError, ConnectionError):
         # A signal to the whole process group has reached Java too: it ends by itself, as after a kill.
         logger.info("Spark is ending already")
     del lock

@@ -17,11 +17,14 @@ from stream_processing import metrics
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.kafka_io import RecordSender, write_records
 from stream_processing.lake import Lake
+from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "aggregate"
 
 _OVERALL: Final = "overall"
+_LONGEST_WAIT: Final = 0.2
+"""Seconds: what waits for this query has waited for ingest already."""
 _USER: Final = "user_id"
 """The key whose distinct values are counted."""
 
@@ -32,6 +35,7 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
     keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
     changed = reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
     changed = changed.observe(_OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE])
+    look_every(session, min(settings.loop_sleep, _LONGEST_WAIT))
     return (
         changed.writeStream.queryName(NAME)
         .outputMode("update")

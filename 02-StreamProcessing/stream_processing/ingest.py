@@ -19,6 +19,7 @@ from stream_processing.checkpoint import Checkpoint
 from stream_processing.kafka_io import partitions_of, source_options, write_records
 from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
+from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "ingest"
@@ -52,6 +53,7 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
     )
     # A task per core: each has a fixed cost, and writes a file.
     shared_out = records.select("key", "value", *_ORIGIN).coalesce(session.sparkContext.defaultParallelism)
+    look_every(session, settings.loop_sleep)
     return (
         parse(shared_out)
         .writeStream.queryName(NAME)

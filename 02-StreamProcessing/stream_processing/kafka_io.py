@@ -69,7 +69,7 @@ def write_records(records: DataFrame, settings: StreamProcessingSettings, topic:
 
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     """The partitions that the topic has now."""
-    return list(AdminClient(settings.kafka_client).list_topics(topic, timeout=30).topics[topic].partitions)
+    return list(AdminClient({**settings.kafka_client}).list_topics(topic, timeout=30).topics[topic].partitions)
 
 
 class RecordSender:

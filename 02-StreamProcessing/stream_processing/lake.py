@@ -5,19 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from delta.tables import DeltaTable
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable, Field, Schema
+from deltalake.schema import PrimitiveType
 from pyspark.sql import SparkSession
-from pyspark.sql.types import (
-    DataType,
-    DoubleType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
+from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS, AggregateTable, ColumnType
+from contract.tables import AGGREGATE_TABLES, INTERACTIONS, ColumnType
 
 INTERACTIONS_SCHEMA = StructType(
     [
@@ -28,17 +22,12 @@ INTERACTIONS_SCHEMA = StructType(
     ]
 )
 
-_SPARK_TYPES: dict[ColumnType, DataType] = {
-    ColumnType.KEYWORD: StringType(),
-    ColumnType.LONG: LongType(),
-    ColumnType.DOUBLE: DoubleType(),
-    ColumnType.DATE: TimestampType(),
+_DELTA_TYPES: dict[ColumnType, str] = {
+    ColumnType.KEYWORD: "string",
+    ColumnType.LONG: "long",
+    ColumnType.DOUBLE: "double",
+    ColumnType.DATE: "timestamp",
 }
-
-
-def schema_of(table: AggregateTable) -> StructType:
-    """The columns of an aggregate table as Spark has them."""
-    return StructType([StructField(column.name, _SPARK_TYPES[column.type]) for column in table.columns])
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Lake:
 
     def last_note(self, session: SparkSession) -> dict[str, Any] | None:
         """What the latest append that the history still knows says of itself."""
-        history = DeltaTable.forPath(session, self.interactions).history()
+        history = SparkDeltaTable.forPath(session, self.interactions).history()
         latest = history.where("userMetadata IS NOT NULL").orderBy("version", ascending=False).first()
         if latest is None:
             return None
@@ -77,26 +66,24 @@ class Lake:
         """Whether the latest append is the one with this note."""
         return self.last_note(session) == note
 
-    def create_missing_tables(self, session: SparkSession) -> None:
+    def create_missing_tables(self) -> None:
         """Create the tables that do not exist; those that do are left as they are."""
         for name, schema, properties in _definitions():
-            table = DeltaTable.createIfNotExists(session).location(self.path(name)).addColumns(schema)
-            for key, value in properties.items():
-                table = table.property(key, value)
-            table.execute()
+            DeltaTable.create(self.path(name), schema, mode="ignore", configuration=properties)
 
 
-def _definitions() -> Iterator[tuple[str, StructType, dict[str, str]]]:
-    # Statistics cost time on every append, and only a range of time is ever looked for.
+def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:
     yield (
         INTERACTIONS,
-        INTERACTIONS_SCHEMA,
+        Schema.from_json(INTERACTIONS_SCHEMA.json()),
         {
             "delta.appendOnly": "true",
+            # Statistics cost time on every append, and only a range of time is ever looked for.
             "delta.dataSkippingStatsColumns": "timestamp",
-            # An append needs no state of the table, a checkpoint does: one per some minute of appends.
+            # An append needs no state of the table, a checkpoint does: one in a hundred appends writes one.
             "delta.checkpointInterval": "100",
         },
     )
     for table in AGGREGATE_TABLES:
-        yield table.name, schema_of(table), {}
+        fields = [Field(column.name, PrimitiveType(_DELTA_TYPES[column.type])) for column in table.columns]
+        yield table.name, Schema(fields), {}

@@ -5,6 +5,8 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
+LAKE_FILES: Final = Gauge("stream_lake_files", "Files of the interactions table, as of the last round of upkeep")
+LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table, as of the last round of upkeep")
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )

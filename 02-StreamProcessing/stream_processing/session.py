@@ -53,7 +53,7 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
         # Hadoop's checksum files would double the listing of every folder; see below for the other half.
         "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
-        # Three queries and Delta's own share the generated code; with fewer places it would be compiled again and again.
+        # All queries share what is generated: with fewer places it would be compiled again and again.
         "spark.sql.codegen.cache.maxEntries": "1000",
         # Every execution writes its plan down for a page that nobody serves: briefly, then.
         "spark.sql.ui.explainMode": "simple",
@@ -79,6 +79,11 @@ def start_session(settings: StreamProcessingSettings) -> SparkSession:
     session = builder.getOrCreate()
     _write_no_checksum_files(session)
     return session
+
+
+def look_every(session: SparkSession, seconds: float) -> None:
+    """How often a query that is started from now on looks for new data while there is none."""
+    session.conf.set("spark.sql.streaming.pollingDelay", f"{max(10, round(seconds * 1000))}ms")
 
 
 def _write_no_checksum_files(session: SparkSession) -> None:

@@ -24,6 +24,12 @@ def read_text(session: SparkSession, file: str) -> str:
         stream.close()
 
 
+def modified_at(session: SparkSession, file: str) -> float | None:
+    """When a file was written, epoch seconds; None where there is no such file."""
+    file_system, path = _at(session, file)
+    return file_system.getFileStatus(path).getModificationTime() / 1000 if file_system.exists(path) else None
+
+
 def _at(session: SparkSession, location: str) -> tuple[JavaObject, JavaObject]:
     jvm = session._jvm
     assert jvm is not None

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from arro3.core import Array, DataType, Table
+from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from stream_processing.aggregates import LAST, USERS, count_column, row_columns
+from stream_processing.lake import Lake
 from stream_processing.parsing import parse
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
@@ -152,12 +156,27 @@ def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_l
         eventually(lambda: _assert_dead_letters(pipeline, 2))
     assert pipeline.lake_count() == 1_600
 
+    # The table's history knows the offsets too.
     shutil.rmtree(pipeline.data / "checkpoints" / "ingest")
+    with pipeline.running(STREAM):
+        _send(pipeline, _interactions(300, first=1_600))
+        eventually(lambda: _assert_published(pipeline, _interactions(1_900)))
+    assert pipeline.lake_count() == 1_900
+    assert "going on from the offsets in the table's history" in pipeline.log(STREAM)
+
+
+def test_a_lake_that_nobody_knows_the_offsets_of_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
+    lake = Lake(str(pipeline.data / "warehouse"))
+    lake.create_missing_tables()
+    row = {"user_id": ["u"], "item_id": ["i"], "interaction_type": ["view"]}
+    columns: dict[str, Any] = {name: Array(values, DataType.utf8()) for name, values in row.items()}
+    columns["timestamp"] = Array([1], DataType.int64()).cast(DataType.timestamp("us", tz="UTC"))
+    write_deltalake(lake.interactions, Table.from_pydict(columns), mode="append")
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
         job.start()
     assert "bring the checkpoint back" in pipeline.log(STREAM)
-    assert pipeline.lake_count() == 1_600
+    assert pipeline.lake_count() == 1
 
 
 def _assert_published(pipeline: Pipeline, interactions: list[Interaction]) -> None:

@@ -1,0 +1,121 @@
+"""Keeps the lake small beside the running queries: small files put together, old versions and old logs removed.
+
+Nothing here is in the way of a batch. Putting files together changes no data, so the aggregate query, which reads the
+table as a stream, does not see it; what is removed is older than what any reader or query may still be at.
+"""
+
+import json
+import logging
+import math
+import threading
+import time
+from typing import Any, Final
+
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from contract.tables import AGGREGATE_TABLES
+from stream_processing import metrics
+from stream_processing.lake import Lake
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.storage import modified_at
+
+logger = logging.getLogger(__name__)
+
+_SMALL: Final = 16 << 20
+"""Bytes; a file of at least this size is left alone, so that a round rewrites what is new and not what is old."""
+_LARGE: Final = 64 << 20
+"""Bytes; what a file put together may reach."""
+_SLOWEST_READER: Final = 60.0
+"""Minutes that a file may still be read after a newer version has replaced it."""
+
+
+class Upkeep:
+    """Rounds of upkeep in a thread of its own; a round that fails is told, and the next one tries again."""
+
+    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+        # A session of its own: what is set here is of no concern to the queries.
+        self._session = session.newSession()
+        self._session.conf.set("spark.databricks.delta.optimize.minFileSize", str(_SMALL))
+        self._session.conf.set("spark.databricks.delta.optimize.maxFileSize", str(_LARGE))
+        self._session.conf.set("spark.databricks.delta.optimize.maxThreads", "1")
+        self._session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+        self._settings = settings
+        self._lake = lake
+
+    def start(self, stop: threading.Event, aggregate: StreamingQuery) -> threading.Thread:
+        """Start the rounds, which end when `stop` is set; `aggregate` is the query that reads the interactions."""
+
+        def rounds() -> None:
+            while not stop.wait(self._settings.upkeep_interval):
+                try:
+                    self.round(aggregate)
+                except Exception as error:
+                    if not stop.is_set():
+                        logger.warning("a round of upkeep failed, the next one tries again: %s", error)
+
+        thread = threading.Thread(target=rounds, name="upkeep", daemon=True)
+        thread.start()
+        return thread
+
+    def round(self, aggregate: StreamingQuery) -> None:
+        """One round over all tables."""
+        began = time.monotonic()
+        interactions = SparkDeltaTable.forPath(self._session, self._lake.interactions)
+        interactions.optimize().executeCompaction()
+        if self._is_far_behind(aggregate):
+            logger.warning("the aggregate query is far behind: old files and log entries are kept for it")
+        else:
+            interactions.vacuum(self._hours_kept)
+            self._remove_old_log_entries()
+        for table in AGGREGATE_TABLES:
+            delta = DeltaTable(self._lake.path(table.name))
+            delta.vacuum(math.ceil(self._hours_kept), enforce_retention_duration=False, dry_run=False)
+            delta.create_checkpoint()
+            delta.cleanup_metadata()
+        detail = interactions.detail().select("numFiles", "sizeInBytes").first()
+        assert detail is not None
+        metrics.LAKE_FILES.set(detail["numFiles"])
+        metrics.LAKE_BYTES.set(detail["sizeInBytes"])
+        logger.info(
+            "upkeep took %.1f s: the interactions are %d files of %.1f MB in all",
+            time.monotonic() - began, detail["numFiles"], detail["sizeInBytes"] / (1 << 20),
+        )  # fmt: skip
+
+    @property
+    def _hours_kept(self) -> float:
+        return max(self._settings.lake_history, _SLOWEST_READER) / 60
+
+    def _is_far_behind(self, aggregate: StreamingQuery) -> bool:
+        """Whether the query has yet to read a version that is older than the history to keep."""
+        progress = aggregate.lastProgress
+        if progress is None:
+            return True
+        unread = min(_next_version(source["endOffset"]) for source in progress["sources"])
+        entry = f"{self._lake.interactions}/_delta_log/{unread:020d}.json"
+        written = modified_at(self._session, entry)
+        return written is not None and time.time() - written > self._settings.lake_history * 60
+
+    def _remove_old_log_entries(self) -> None:
+        """Remove the entries of the log that a checkpoint covers and that are older than the history to keep.
+
+        Delta itself does so by whole days; by then a folder that every batch lists would hold 200,000 of them.
+        """
+        jvm, gateway = self._session._jvm, self._session.sparkContext._gateway
+        assert jvm is not None
+        assert gateway is not None
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self._session._jsparkSession, self._lake.interactions)
+        log.checkpoint()
+        milliseconds = gateway.new_array(jvm.long, 1)
+        milliseconds[0] = int(self._settings.lake_history * 60_000)
+        retention = jvm.scala.Predef.wrapLongArray(milliseconds).headOption()
+        minute = getattr(jvm.org.apache.spark.sql.delta, "TruncationGranularity$").__getattr__("MODULE$").MINUTE()
+        log.cleanUpExpiredLogs(log.unsafeVolatileSnapshot(), retention, minute)
+
+
+def _next_version(offset: Any) -> int:
+    """The version of the table that a stream reads next, from its source's offset."""
+    parsed = json.loads(offset) if isinstance(offset, str) else offset
+    return int(parsed["reservoirVersion"])
