@@ -32,23 +32,24 @@ SINK = Service("elasticsearch_sink_alert", "SINK_METRICS_PORT", 9103)
 ALL = (PRODUCER, STREAM, SINK)
 
 
-def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int | None = None) -> HTTPExecutor:
-    """The service, keeping its data and log below `data`; not started yet.
-
-    `settings` go before the environment and `.env`.
-    """
-    at = port or service.port
-    environment = {
-        # The wheel's Java and Spark, whatever else this machine has.
+def environment(data: Path) -> dict[str, str]:
+    """What every service needs to run here: the wheel's Java and Spark, whatever else this machine has."""
+    return {
         "JAVA_HOME": str(JAVA_HOME),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "SPARK_JARS": str(SPARK.folder),
         "SPARK_LOCAL_IP": HOST,
         "WAREHOUSE": str(data / "warehouse"),
         "CHECKPOINTS": str(data / "checkpoints"),
-        service.port_setting: str(at),
-        **settings,
     }
+
+
+def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int | None = None) -> HTTPExecutor:
+    """The service, keeping its data and log below `data`; not started yet.
+
+    `settings` go before the environment and `.env`.
+    """
+    at = port or service.port
     return HTTPExecutor(
         [sys.executable, "-m", service.package],
         url=f"http://{HOST}:{at}/health",
@@ -56,7 +57,7 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
         timeout=120,
         cwd=str(ROOT),
         expected_returncode=0,
-        envvars=environment,
+        envvars={**environment(data), service.port_setting: str(at), **settings},
         stdin=subprocess.DEVNULL,
         stdout=log_file(data, service.package),
         stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pyspark import SparkContext
 from stream_processing import __main__ as job
-from stream_processing import aggregate, ingest, materialise
+from stream_processing import aggregate, ingest, kafka_io, materialise
 
 Wrapped = Callable[..., Any]
 
@@ -57,7 +57,7 @@ _MOMENTS: Final[dict[str, tuple[Any, str, Callable[[Wrapped], Wrapped]]]] = {
     "after-dead-letters": (ingest._Batches, "_send_dead_letters", lambda f: _after(f, 1)),
     "within-publish": (aggregate, "write_records", lambda f: _within(f, 2, 0.2)),
     "after-publish": (aggregate, "write_records", lambda f: _after(f, 2)),
-    "after-overall-row": (aggregate.RecordSender, "send", lambda f: _after(f, 2)),
+    "after-overall-row": (kafka_io.RecordSender, "send", lambda f: _after(f, 2)),
     "between-merges": (materialise, "_merge", lambda f: _after(f, 2)),
     "within-merge": (materialise, "_merge", lambda f: _within(f, 1, 0.004)),
 }

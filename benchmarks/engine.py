@@ -1,0 +1,82 @@
+"""What Spark alone can do with the topic, as a process of its own: ``python -m benchmarks.engine parse``.
+
+nothing: Kafka to nowhere. json: Kafka, Spark's JSON parser, nowhere. parse: Kafka, the job's own parser with all its
+checks, nowhere. ingest: the same into a Delta table. The same session, source options and batch size as in the job.
+Prints a line of JSON: interactions a second of all batches but the first third, which warm the machine up.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Final
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from stream_processing.kafka_io import source_options
+from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
+from stream_processing.parsing import parse
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
+
+_COLUMNS: Final = INTERACTIONS_SCHEMA.names
+_JSON: Final = "user_id STRING, item_id STRING, interaction_type STRING, timestamp BIGINT"
+
+
+def main() -> None:
+    """Run the stage that the command line names over the whole topic."""
+    settings = StreamProcessingSettings.load()
+    session = start_session(settings)
+    stage = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(f"{folder}/warehouse")
+        lake.create_missing_tables()
+        transform, write = _stage(stage, lake)
+        records = (
+            session.readStream.format("kafka")
+            .options(**source_options(settings, settings.kafka_topic))
+            .option("maxOffsetsPerTrigger", settings.max_offsets_per_batch)
+            .load()
+        )
+        query = (
+            transform(records.select("key", "value", "topic", "partition", "offset"))
+            .writeStream.trigger(availableNow=True)
+            .option("checkpointLocation", f"{folder}/checkpoint")
+            .foreachBatch(write)
+            .start()
+        )
+        query.awaitTermination()
+        batches = [(p["numInputRows"], p["durationMs"]["triggerExecution"]) for p in query.recentProgress]
+        session.stop()
+    warm = batches[len(batches) // 3 :]
+    rows, milliseconds = (sum(column) for column in zip(*warm, strict=True))
+    print(json.dumps({"stage": stage, "rate": rows / milliseconds * 1000, "warm": rows}))
+
+
+def _stage(stage: str, lake: Lake) -> tuple[Callable[[DataFrame], DataFrame], Callable[[DataFrame, int], None]]:
+    def as_it_is(records: DataFrame) -> DataFrame:
+        return records
+
+    def json_only(records: DataFrame) -> DataFrame:
+        return records.select(F.from_json(F.col("value").cast("string"), _JSON).alias("row")).select("row.*")
+
+    def nowhere(batch: DataFrame, _: int) -> None:
+        batch.write.format("noop").mode("overwrite").save()
+
+    def fitting_nowhere(batch: DataFrame, _: int) -> None:
+        nowhere(batch.where("reason IS NULL").select(*_COLUMNS), 0)
+
+    def into_the_lake(batch: DataFrame, _: int) -> None:
+        rows = batch.where("reason IS NULL").select(*_COLUMNS)
+        rows.write.save(lake.interactions, format="delta", mode="append")
+
+    return {
+        "nothing": (as_it_is, nowhere),
+        "json": (json_only, nowhere),
+        "parse": (parse, fitting_nowhere),
+        "ingest": (parse, into_the_lake),
+    }[stage]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Whether a batch takes as long when history or the number of users grows; and what a restart takes then."""
+
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import psutil
+from mirakuru import HTTPExecutor
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.published import read_published
+from benchmarks.results import Result
+from benchmarks.stack import Stack
+from local_stack import services
+
+_STEP = 5_000_000
+
+
+def users(stack: Stack, interactions: int) -> Iterator[Result]:
+    """The whole job's rate with 1,000 and 1,000,000 distinct users, its memory, and a restart with the larger state."""
+    for count in (1_000, 1_000_000):
+        topic = f"users-{count}"
+        stack.send(topic, interactions, RANDOM_DATA_MAX_USERS=count)
+        with stack.service(services.STREAM, topic) as job:
+            _wait_for(job, "stream_aggregated_interactions", interactions)
+            curve = read_published(stack.kafka, topic + "_aggregated").progress()
+            yield Result(f"driver's memory with {count:,} users", _memory(job) / (1 << 20), "MB")
+        start = next(at for at, n in curve if n >= interactions / 3)
+        rest = interactions - next(n for _, n in curve if n >= interactions / 3)
+        rate = rest / (curve[-1][0] - start) * 1000
+        yield Result(f"whole job with {count:,} users", rate, "interactions/s", rest)
+    stack.send(topic, 1_000)
+    began = time.monotonic()
+    with stack.service(services.STREAM, topic) as job:
+        _wait_for(job, "stream_aggregated_interactions", interactions + 1_000)
+        yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - began, "s")
+
+
+def history(stack: Stack, most: int) -> Iterator[Result]:
+    """Seconds per million interactions while the lake grows: at its beginning, at a fifth and at the end."""
+    with stack.service(services.STREAM, "history") as job:
+        took = {}
+        for step in range(1, most // _STEP + 1):
+            stack.send("history", _STEP)
+            began = time.monotonic()
+            _wait_for(job, "stream_aggregated_interactions", step * _STEP)
+            took[step * _STEP] = time.monotonic() - began
+            small = _small_batches(job)
+            yield Result(f"batch of aggregate, {step * _STEP:,} in the lake", small, "s")
+        yield Result("driver's memory after all that", _memory(job) / (1 << 20), "MB")
+
+
+def _small_batches(job: HTTPExecutor) -> float:
+    return _metric(job, "stream_batch_seconds")
+
+
+def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
+    end = time.monotonic() + 900
+    while _metric(job, name) < least:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{name} did not reach {least:,.0f} in 15 minutes")
+        time.sleep(0.25)
+
+
+def _metric(job: HTTPExecutor, name: str) -> float:
+    """A metric's value; that of the query aggregate where there is one per query."""
+    with urllib.request.urlopen(job.url.geturl().replace("/health", "/metrics"), timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+    samples = [s for family in families for s in family.samples if s.name == name]
+    return float(next((s.value for s in samples if s.labels.get("query", "aggregate") == "aggregate"), float("nan")))
+
+
+def _memory(job: HTTPExecutor) -> float:
+    assert job.process is not None
+    process = psutil.Process(job.process.pid)
+    return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))

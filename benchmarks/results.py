@@ -1,0 +1,51 @@
+"""A measured figure, and how figures are shown."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure."""
+
+    name: str
+    value: float
+    unit: str
+    over: int = 0
+    """How many interactions it was taken over, the warm-up left out."""
+
+
+def machine() -> str:
+    """The machine in a line."""
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    return f"{os.cpu_count()} cores, {cpu}, {psutil.virtual_memory().total >> 30} GB, shared by all that is measured"
+
+
+def show(results: Sequence[Result], console: Console, *, relative_to: str) -> None:
+    """Print a table; rates also as a ratio to the one that is named `relative_to`."""
+    base = next((result.value for result in results if result.name == relative_to), None)
+    table = Table("what", "figure", "over", "ratio", title=machine())
+    for result in results:
+        ratio = f"{result.value / base:.2f}" if base and result.unit == "interactions/s" else ""
+        shown = f"{result.value:,.0f}" if result.value >= 100 else f"{result.value:.2f}"
+        table.add_row(result.name, f"{shown} {result.unit}", f"{result.over:,}" if result.over else "", ratio)
+    console.print(table)
+
+
+def save(results: Sequence[Result], file: Path) -> None:
+    """Write the results as JSON, with machine and time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    taken = {"machine": machine(), "taken_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    file.write_text(json.dumps(taken | {"results": [asdict(result) for result in results]}, indent=2) + "\n")

@@ -1,0 +1,94 @@
+"""How many interactions a second, stage by stage, over one backlog; and a peer, where it is installed."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+
+from benchmarks.published import read_published, records
+from benchmarks.results import Result
+from benchmarks.stack import Stack
+from local_stack import services
+
+_WARM = 1 / 3
+"""The part of a backlog that warms up."""
+
+
+def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Result]:
+    """The producer, the engine's limits, the whole job, and Pathway by the Python that `peer` names."""
+    took = stack.send("backlog", interactions)
+    yield Result("producer alone", interactions / took, "interactions/s", interactions)
+    for stage, name in {
+        "nothing": "Kafka → nothing",
+        "json": "Kafka → Spark's JSON parser → nothing",
+        "parse": "Kafka → parse with all checks → nothing",
+        "ingest": "ingest alone",
+    }.items():
+        command = [sys.executable, "-m", "benchmarks.engine", stage]
+        said = subprocess.run(command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(said.stdout.splitlines()[-1])
+        yield Result(name, found["rate"], "interactions/s", found["warm"])
+    with stack.service(services.STREAM, "backlog"):
+        curve = _until_all(lambda: read_published(stack.kafka, "backlog_aggregated").progress(), interactions)
+    yield _rate("whole job, backlog to the last changed aggregate in Kafka", curve, interactions)
+    if peer is not None:
+        yield from _pathway(stack, interactions, peer)
+
+
+def _until_all(look: Callable[[], list[tuple[int, int]]], interactions: int) -> list[tuple[int, int]]:
+    """The curve of what is covered when, once it covers everything."""
+    end = time.monotonic() + 900
+    while time.monotonic() < end:
+        time.sleep(3)  # A look costs something too.
+        curve = look()
+        if curve and curve[-1][1] >= interactions:
+            return curve
+    raise TimeoutError(f"{curve[-1][1] if curve else 0} of {interactions} interactions were aggregated in 15 minutes")
+
+
+def _rate(name: str, curve: list[tuple[int, int]], interactions: int) -> Result:
+    start_ms, covered = next((at, n) for at, n in curve if n >= interactions * _WARM)
+    end_ms = curve[-1][0]
+    rest = interactions - covered
+    return Result(name, rest / max(1, end_ms - start_ms) * 1000, "interactions/s", rest)
+
+
+def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
+    for key in ("user_id", "item_id"):
+        stack.create_topic(f"pathway_{key}")
+    script = Path(__file__).with_name("pathway_peer.py")
+    spawn = [str(Path(python).with_name("pathway")), "spawn", "--threads", "2"]
+    environment = {**os.environ, "KAFKA_BROKER": stack.kafka, "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
+    with (
+        (stack.data / "pathway.log").open("w") as log,
+        subprocess.Popen(
+            [*spawn, python, str(script), "backlog", "pathway"], env=environment, stdout=log, stderr=log
+        ) as peer,
+    ):
+        try:
+            curves = [
+                _until_all(lambda key=key: _pathway_curve(stack, key), interactions)  # type: ignore[misc]
+                for key in ("user_id", "item_id")
+            ]
+        finally:
+            peer.terminate()
+    slower = max(curves, key=lambda curve: curve[-1][0])
+    yield _rate("Pathway, two workers, no lake", slower, interactions)
+
+
+def _pathway_curve(stack: Stack, key: str) -> list[tuple[int, int]]:
+    totals: dict[str, int] = defaultdict(int)
+    curve, covered = [], 0
+    for _, value, at_ms in sorted(records(stack.kafka, f"pathway_{key}"), key=lambda record: record[2]):
+        row = orjson.loads(value)
+        if row["diff"] > 0 and row["total_interactions"] > totals[row[key]]:
+            covered += row["total_interactions"] - totals[row[key]]
+            totals[row[key]] = row["total_interactions"]
+            curve.append((at_ms, covered))
+    return curve
