@@ -1,14 +1,17 @@
-"""Runs the stream job: ``python -m stream_processing``."""
+"""Runs the stream job: ``python -m stream_processing``; or one command: rebuild, accept-gap."""
 
+import argparse
 import logging
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from py4j.protocol import Py4JError
 
 from contract import health, logs, topics
-from stream_processing import aggregate, ingest, materialise, metrics, progress
+from stream_processing import aggregate, commands, ingest, materialise, metrics, progress
 from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
@@ -17,38 +20,71 @@ from stream_processing.upkeep import Upkeep
 
 logger = logging.getLogger("stream_processing")
 
+_DATA_LOSS: Final = "failOnDataLoss"
+"""Of Spark's message when offsets that it has yet to read are gone."""
+_HOW_TO_GO_ON: Final = "`python -m stream_processing accept-gap` tells which, and has the next start go on behind them"
+
+
+_COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
+_REFUSALS: Final = (
+    AnotherInstanceError,
+    ingest.LostCheckpointError,
+    ingest.TopicMadeAnewError,
+    aggregate.DefinitionsChangedError,
+    commands.NothingKnownError,
+)
+
 
 def main() -> int:
-    """Run until a signal (status 0) or until a query fails (status 1)."""
+    """Run until a signal (status 0) or until a query fails (status 1); or run one command."""
+    parser = argparse.ArgumentParser(prog="stream_processing", description="Runs the stream job.")
+    parser.add_argument("command", nargs="?", choices=[*_COMMANDS], help="what to do instead, while the job is stopped")
+    command = parser.parse_args().command
     settings = StreamProcessingSettings.load()
     logs.configure(settings.log_level)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    lake = Lake(settings.warehouse)
+    try:
+        if command is not None:
+            return _run_command(command, settings, lake)
+        return _run(settings, lake, stop)
+    except _REFUSALS as error:
+        logger.error("%s", error)
+        return 1
+    except topics.StoppedError:
+        return 0
 
+
+def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+    session = start_session(settings)
+    lock = claim(session, settings.checkpoints)
+    lake.create_missing_tables()
+    _COMMANDS[command](session, settings, lake)
+    session.stop()
+    del lock
+    return 0
+
+
+def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
     state = health.Health(ingest.NAME, aggregate.NAME, materialise.NAME)
     health.serve(state, settings.metrics_host, settings.stream_metrics_port)
-    topics.ensure(
-        settings.kafka_client,
-        stop,
-        topics.interactions_topic(settings),
-        topics.aggregated_topic(settings),
-        topics.dead_letter_topic(settings),
-    )
-    session = start_session(settings)
-    try:
-        lock = claim(session, settings.checkpoints)
-    except AnotherInstanceError as error:
-        logger.error("%s", error)
-        return 1
-    lake = Lake(settings.warehouse)
-    lake.create_missing_tables()
-    metrics.LAKE_ROWS.set(lake.count(session))
-    try:
-        ingesting = ingest.start_ingest(session, settings, lake)
-    except ingest.LostCheckpointError as error:
-        logger.error("%s", error)
-        return 1
+    with ThreadPoolExecutor() as pool:
+        # Java takes seconds to start, and what else is to be done needs none.
+        starting = pool.submit(start_session, settings)
+        topics.ensure(
+            settings.kafka_client,
+            stop,
+            topics.interactions_topic(settings),
+            topics.aggregated_topic(settings),
+            topics.dead_letter_topic(settings),
+        )
+        lake.create_missing_tables()
+        metrics.LAKE_ROWS.set(lake.count())
+        session = starting.result()
+    lock = claim(session, settings.checkpoints)
+    ingesting = ingest.start_ingest(session, settings, lake)
     aggregating = aggregate.start_aggregate(session, settings, lake)
     queries = [ingesting, aggregating, materialise.start_materialise(session, settings, lake)]
     Upkeep(session, settings, lake).start(stop, aggregating)
@@ -60,6 +96,8 @@ def main() -> int:
         if failed:
             for query in failed:
                 logger.error("%s has failed: %s", query.name, query.exception())
+                if _DATA_LOSS in str(query.exception()):
+                    logger.error("records are gone from the topic before they were read: %s", _HOW_TO_GO_ON)
             return 1
     logger.info("stopping")
     # py4j logs each call that Java no longer answers, with its stack, straight to the root logger.

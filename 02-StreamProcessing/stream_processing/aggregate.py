@@ -19,19 +19,30 @@ from stream_processing.kafka_io import RecordSender, write_records
 from stream_processing.lake import Lake
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
+from stream_processing.storage import modified_at, read_text, write_text
 
 NAME: Final = "aggregate"
 
 _OVERALL: Final = "overall"
+_ALL_FILES: Final = 1_000_000
 _LONGEST_WAIT: Final = 0.2
 """Seconds: what waits for this query has waited for ingest already."""
 _USER: Final = "user_id"
 """The key whose distinct values are counted."""
 
 
+class DefinitionsChangedError(Exception):
+    """The state in the checkpoint is not that of the declared tables."""
+
+
 def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or from the lake's beginning."""
-    interactions = session.readStream.format("delta").load(lake.interactions)
+    """Start the query; it goes on from its checkpoint, or computes all anew from the lake.
+
+    Raises `DefinitionsChangedError` where the checkpoint's state is that of other tables than are declared now.
+    """
+    _require_same_definitions(session, settings)
+    # All that there is in one batch, so that no row of a first batch is older than one that was published before.
+    interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
     keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
     changed = reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
     changed = changed.observe(_OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE])
@@ -43,6 +54,26 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
         .foreachBatch(_Batches(session, settings))
         .start()
     )
+
+
+def definitions_file(settings: StreamProcessingSettings) -> str:
+    """The file that tells which tables the checkpoint's state is for."""
+    return f"{settings.checkpoints}/{NAME}.definitions"
+
+
+def _require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
+    declared = "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
+    file = definitions_file(settings)
+    known = read_text(session, file) if modified_at(session, file) is not None else None
+    if known is None:
+        write_text(session, file, declared)
+    elif known != declared:
+        before, now = set(known.splitlines()), set(declared.splitlines())
+        raise DefinitionsChangedError(
+            "the aggregate tables are declared otherwise than when their state was computed"
+            f" (new: {', '.join(sorted(now - before)) or '-'}; gone: {', '.join(sorted(before - now)) or '-'}):"
+            " run `python -m stream_processing rebuild`, which computes them anew from the lake"
+        )
 
 
 def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:

@@ -35,6 +35,11 @@ class Checkpoint:
         begun, committed = self._batches("offsets"), self._batches("commits")
         return max(begun) if begun and max(begun) > max(committed, default=-1) else None
 
+    def committed_offsets(self) -> dict[str, Any] | None:
+        """Where the last committed batch ends; None where there is none."""
+        committed = self._batches("commits")
+        return self.end_offsets(max(committed)) if committed else None
+
     def end_offsets(self, batch_id: int) -> dict[str, Any]:
         """Where the batch ends, by topic and partition, for a query with one source, a Kafka one."""
         # A line with the version, one with the query's settings, then one per source.

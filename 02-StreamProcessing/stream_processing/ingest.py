@@ -14,9 +14,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from contract import dead_letters
-from stream_processing import metrics
+from stream_processing import kafka_io, metrics
 from stream_processing.checkpoint import Checkpoint
-from stream_processing.kafka_io import partitions_of, source_options, write_records
+from stream_processing.kafka_io import source_options, write_records
 from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
 from stream_processing.session import look_every
@@ -35,16 +35,27 @@ class LostCheckpointError(Exception):
     """The lake has interactions, but nothing says up to which offsets."""
 
 
+class TopicMadeAnewError(Exception):
+    """The topic is not the one that was read before; offsets of the one mean nothing in the other."""
+
+
 def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
     """Start the query; it goes on from its checkpoint, or, without one, from where the lake's history says that it was.
 
     Into an empty lake it reads from the topic's earliest record. Raises `LostCheckpointError` rather than read into a
-    filled lake what it may have already.
+    filled lake what it may have already, and `TopicMadeAnewError` rather than skip a new topic's first records.
     """
+    note, topic_id = lake.last_note(), kafka_io.topic_id(settings, settings.kafka_topic)
+    if note is not None and note["topic_id"] != topic_id:
+        raise TopicMadeAnewError(
+            f"topic {settings.kafka_topic} was deleted and made anew since it was read last: run"
+            " `python -m stream_processing accept-gap`, which tells what is gone and lets the next start read it from"
+            " its beginning"
+        )
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
     options = source_options(settings, settings.kafka_topic)
-    if not checkpoint.exists and lake.has_interactions(session):
-        options["startingOffsets"] = json.dumps(_known_offsets(session, settings, lake, checkpoint))
+    if not checkpoint.exists and lake.count() > 0:
+        options["startingOffsets"] = json.dumps(_known_offsets(settings, note, lake, checkpoint))
     records = (
         session.readStream.format("kafka")
         .options(**options)
@@ -58,15 +69,14 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
         parse(shared_out)
         .writeStream.queryName(NAME)
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_Batches(settings, lake, checkpoint))
+        .foreachBatch(_Batches(settings, lake, checkpoint, topic_id))
         .start()
     )
 
 
 def _known_offsets(
-    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint
+    settings: StreamProcessingSettings, note: dict[str, Any] | None, lake: Lake, checkpoint: Checkpoint
 ) -> dict[str, dict[str, int]]:
-    note = lake.last_note(session)
     if note is None:
         raise LostCheckpointError(
             f"{lake.interactions} has interactions, but their checkpoint {checkpoint.path} is gone, and the table's"
@@ -75,12 +85,13 @@ def _known_offsets(
         )
     logger.warning("%s is gone: going on from the offsets in the table's history, %s", checkpoint.path, note["offsets"])
     # Partitions that came later are read from their beginning.
-    everything = {str(partition): _EARLIEST for partition in partitions_of(settings, settings.kafka_topic)}
+    everything = {str(partition): _EARLIEST for partition in kafka_io.partitions_of(settings, settings.kafka_topic)}
     return {settings.kafka_topic: everything | note["offsets"][settings.kafka_topic]}
 
 
 class _Batches:
-    def __init__(self, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint) -> None:
+    def __init__(self, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint, topic_id: str) -> None:
+        self._topic_id = topic_id
         self._settings = settings
         self._lake = lake
         self._checkpoint = checkpoint
@@ -91,10 +102,10 @@ class _Batches:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         note = self._note(batch_id)
         if batch_id == self._repetition:
-            if not self._lake.has(batch.sparkSession, note):
+            if not self._lake.has(note):
                 self._append(batch, note)
             self._send_dead_letters(_without_sent(_malformed(batch), self._settings))
-            metrics.LAKE_ROWS.set(self._lake.count(batch.sparkSession))
+            metrics.LAKE_ROWS.set(self._lake.count())
             return
         observed = Observation()
         self._append(batch.observe(observed, *self._counts), note)
@@ -107,7 +118,8 @@ class _Batches:
     def _note(self, batch_id: int) -> dict[str, Any]:
         """What the append leaves in the table's history: which batch it is, and where it ends."""
         self._query_id = self._query_id or self._checkpoint.query_id
-        return {"query": self._query_id, "batch": batch_id, "offsets": self._checkpoint.end_offsets(batch_id)}
+        offsets = self._checkpoint.end_offsets(batch_id)
+        return {"query": self._query_id, "batch": batch_id, "topic_id": self._topic_id, "offsets": offsets}
 
     def _append(self, batch: DataFrame, note: dict[str, Any]) -> None:
         rows = batch.where("reason IS NULL").select(*INTERACTIONS_SCHEMA.names)

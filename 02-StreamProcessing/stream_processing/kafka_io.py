@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
@@ -70,6 +70,14 @@ def write_records(records: DataFrame, settings: StreamProcessingSettings, topic:
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     """The partitions that the topic has now."""
     return list(AdminClient({**settings.kafka_client}).list_topics(topic, timeout=30).topics[topic].partitions)
+
+
+def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
+    """What tells a topic from one of the same name that is made after it is deleted."""
+    # The client has to live until it has answered.
+    admin = AdminClient({**settings.kafka_client})
+    found = admin.describe_topics(TopicCollection([topic]), request_timeout=30)
+    return str(found[topic].result().topic_id)
 
 
 class RecordSender:

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from delta.tables import DeltaTable as SparkDeltaTable
-from deltalake import DeltaTable, Field, Schema
+from arro3.core import Table
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.schema import PrimitiveType
-from pyspark.sql import SparkSession
 from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, ColumnType
+from stream_processing.arrow import arrow_column
 
 INTERACTIONS_SCHEMA = StructType(
     [
@@ -45,26 +45,40 @@ class Lake:
         """Where the interactions are."""
         return self.path(INTERACTIONS)
 
-    def count(self, session: SparkSession) -> int:
-        """The number of interactions; Delta's log tells it."""
-        return session.read.format("delta").load(self.interactions).count()
+    def count(self) -> int:
+        """The number of interactions; the table's log tells it."""
+        return DeltaTable(self.interactions).count()
 
-    def has_interactions(self, session: SparkSession) -> bool:
-        """Whether there is any interaction."""
-        return not session.read.format("delta").load(self.interactions).isEmpty()
-
-    def last_note(self, session: SparkSession) -> dict[str, Any] | None:
+    def last_note(self) -> dict[str, Any] | None:
         """What the latest append that the history still knows says of itself."""
-        history = SparkDeltaTable.forPath(session, self.interactions).history()
-        latest = history.where("userMetadata IS NOT NULL").orderBy("version", ascending=False).first()
-        if latest is None:
-            return None
-        note: dict[str, Any] = json.loads(latest.userMetadata)
-        return note
+        for commit in DeltaTable(self.interactions).history():
+            if "userMetadata" in commit:
+                note: dict[str, Any] = json.loads(commit["userMetadata"])
+                return note
+        return None
 
-    def has(self, session: SparkSession, note: dict[str, Any]) -> bool:
+    def has(self, note: dict[str, Any]) -> bool:
         """Whether the latest append is the one with this note."""
-        return self.last_note(session) == note
+        return self.last_note() == note
+
+    def leave_note(self, note: dict[str, Any]) -> None:
+        """Leave a note in the history without any interaction; only while nobody else writes the table."""
+        types = (*[ColumnType.KEYWORD] * 3, ColumnType.DATE)
+        columns: dict[str, Any] = {
+            name: arrow_column(kind, []) for name, kind in zip(INTERACTIONS_SCHEMA.names, types, strict=True)
+        }
+        nothing = Table.from_pydict(columns)
+        said = CommitProperties(custom_metadata={"userMetadata": json.dumps(note, sort_keys=True)})
+        write_deltalake(self.interactions, nothing, mode="append", commit_properties=said)
+
+    def renew_tables_of_another_form(self) -> None:
+        """Empty the aggregate tables that have other columns than are declared now, and give them those."""
+        for name, schema, _ in _definitions():
+            path = self.path(name)
+            if name == INTERACTIONS or not DeltaTable.is_deltatable(path):
+                continue
+            if DeltaTable(path).schema() != schema:
+                DeltaTable.create(path, schema, mode="overwrite")
 
     def create_missing_tables(self) -> None:
         """Create the tables that do not exist; those that do are left as they are."""

@@ -10,8 +10,7 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Any, Final
 
-from arro3.core import Array, DataType
-from arro3.core import Table as ArrowTable
+from arro3.core import Table
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -19,6 +18,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.keys import UnknownKeyError, decode_key
 from contract.tables import AggregateTable, ColumnType, table_named
+from stream_processing.arrow import arrow_column
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
@@ -27,13 +27,6 @@ NAME: Final = "materialise"
 
 _MOST_RECORDS: Final = 500_000
 """Of one batch: the bound of the memory that its rows take in this process."""
-
-_ARROW_TYPES: Final[dict[ColumnType, DataType]] = {
-    ColumnType.KEYWORD: DataType.utf8(),
-    ColumnType.LONG: DataType.int64(),
-    ColumnType.DOUBLE: DataType.float64(),
-    ColumnType.DATE: DataType.timestamp("us", tz="UTC"),
-}
 
 
 def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
@@ -86,13 +79,11 @@ def _merge(path: str, table: AggregateTable, rows: list[dict[str, Any]]) -> None
     )
 
 
-def _arrow(table: AggregateTable, rows: list[dict[str, Any]]) -> ArrowTable:
+def _arrow(table: AggregateTable, rows: list[dict[str, Any]]) -> Table:
     columns: dict[str, Any] = {}
     for column in table.columns:
         values: list[Any] = [row.get(column.name) for row in rows]
         if column.type is ColumnType.DATE:
-            micros = [value and round(datetime.fromisoformat(value).timestamp() * 1_000_000) for value in values]
-            columns[column.name] = Array(micros, DataType.int64()).cast(_ARROW_TYPES[column.type])
-        else:
-            columns[column.name] = Array(values, _ARROW_TYPES[column.type])
-    return ArrowTable.from_pydict(columns)
+            values = [value and round(datetime.fromisoformat(value).timestamp() * 1_000_000) for value in values]
+        columns[column.name] = arrow_column(column.type, values)
+    return Table.from_pydict(columns)

@@ -26,7 +26,7 @@ class StreamProcessingSettings(Settings):
     state_store: Literal["memory", "rocksdb"] = "memory"
     """Where the counts per key are while the job runs: in the driver's or executors' heap, about 350 bytes a key,
     or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case, each in its own form."""
-    max_offsets_per_batch: PositiveInt = 500_000
+    max_offsets_per_batch: PositiveInt = 1_500_000
     """The most records that one ingest batch takes from Kafka."""
     materialise_interval: PositiveFloat = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""

@@ -24,6 +24,22 @@ def read_text(session: SparkSession, file: str) -> str:
         stream.close()
 
 
+def write_text(session: SparkSession, file: str, text: str) -> None:
+    """Write a small UTF-8 file, in place of one that may be there."""
+    file_system, path = _at(session, file)
+    stream = file_system.create(path, True)
+    try:
+        stream.write(bytearray(text.encode()))
+    finally:
+        stream.close()
+
+
+def remove(session: SparkSession, location: str) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    file_system, path = _at(session, location)
+    file_system.delete(path, True)
+
+
 def modified_at(session: SparkSession, file: str) -> float | None:
     """When a file was written, epoch seconds; None where there is no such file."""
     file_system, path = _at(session, file)

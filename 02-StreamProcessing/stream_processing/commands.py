@@ -1,0 +1,94 @@
+"""What is done by hand while the job is stopped: a rebuild, and going on behind a gap in the topic."""
+
+import json
+import logging
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, TopicPartition
+from pyspark.sql import SparkSession
+
+from stream_processing import aggregate, ingest, kafka_io
+from stream_processing.checkpoint import Checkpoint
+from stream_processing.lake import Lake
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.storage import remove
+
+logger = logging.getLogger(__name__)
+
+
+def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    """Forget the aggregates' state, so that the next start computes it anew from the lake, in a single batch.
+
+    Every row is then published again, none older than before, and comes to the tables and indices the usual way.
+    What arrives meanwhile waits in Kafka and in the lake: ingest's checkpoint is not touched.
+    """
+    remove(session, f"{settings.checkpoints}/{aggregate.NAME}")
+    remove(session, aggregate.definitions_file(settings))
+    lake.renew_tables_of_another_form()
+    logger.info("the next start computes all aggregates anew from %s", lake.interactions)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a partition was read up to, and what it holds now."""
+
+    partition: int
+    known: int
+    first: int
+    end: int
+    made_anew: bool = False
+    """The topic is another one of the same name."""
+
+    @property
+    def next(self) -> int:
+        """Where to go on: behind what was read, or at the first record where that is not there any more."""
+        return self.known if self.first <= self.known <= self.end and not self.made_anew else self.first
+
+    @property
+    def loss(self) -> str:
+        """What is not there any more, in words."""
+        if self.made_anew or self.known > self.end:
+            return f"the topic was made anew; what the old one held from offset {self.known} on is gone for good"
+        if self.known < self.first:
+            return f"the records {self.known} to {self.first - 1} are gone for good"
+        return "nothing is missing"
+
+
+class NothingKnownError(Exception):
+    """There is no record of how far the topic was read."""
+
+
+def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[Place]:
+    """Have ingest go on although records are gone from the topic, and tell which; what the lake has stays.
+
+    Raises `NothingKnownError` where neither the lake's history nor a checkpoint tells how far the topic was read.
+    """
+    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{ingest.NAME}")
+    note = lake.last_note()
+    offsets = note["offsets"] if note else checkpoint.committed_offsets()
+    if offsets is None:
+        raise NothingKnownError(f"neither {lake.interactions} nor {checkpoint.path} tells how far the topic was read")
+    known = {int(partition): int(offset) for partition, offset in offsets[settings.kafka_topic].items()}
+    topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
+    made_anew = note is not None and note["topic_id"] != topic_id
+    places = [_place(settings, partition, known.get(partition), made_anew) for partition in _partitions(settings)]
+    for place in places:
+        logger.warning("partition %d: %s", place.partition, place.loss)
+    going_on = {settings.kafka_topic: {str(place.partition): place.next for place in places}}
+    lake.leave_note({"query": "accept-gap", "batch": 0, "topic_id": topic_id, "offsets": going_on})
+    remove(session, checkpoint.path)
+    logger.info("the next start goes on at %s", json.dumps(going_on))
+    return places
+
+
+def _partitions(settings: StreamProcessingSettings) -> list[int]:
+    return sorted(kafka_io.partitions_of(settings, settings.kafka_topic))
+
+
+def _place(settings: StreamProcessingSettings, partition: int, known: int | None, made_anew: bool) -> Place:
+    consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"})
+    try:
+        first, end = consumer.get_watermark_offsets(TopicPartition(settings.kafka_topic, partition), timeout=30)
+    finally:
+        consumer.close()
+    return Place(partition, first if known is None else known, first, end, made_anew)
