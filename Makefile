@@ -31,8 +31,8 @@ lint: $(VENV)/tests.done ## ruff: lint and format
 types: $(VENV)/tests.done ## mypy, strict
 	@$(VENV)/bin/mypy
 
-bench: $(VENV)/demo.done ## how fast the whole pipeline works off a backlog
-	@$(RUN) -m benchmarks.backlog $(ARGS)
+bench: $(VENV)/demo.done ## how fast it is, in one table; ARGS="throughput latency" for some parts of it
+	@$(RUN) -m benchmarks $(ARGS)
 
 clean-data: ## forget all data of the local stack
 	rm -rf .data

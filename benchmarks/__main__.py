@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import growth, latency, start, throughput
+from benchmarks import documents, growth, latency, start, throughput
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
 from local_stack import cache
@@ -18,6 +18,7 @@ Part = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 
 PARTS: dict[str, Part] = {
     "throughput": lambda stack, given: throughput.measure(stack, given.interactions, given.pathway),
+    "documents": lambda stack, given: documents.measure(stack, given.interactions // 3),
     "start": lambda stack, _: start.measure(stack),
     "latency": lambda stack, given: latency.measure(stack, 1_000, given.warm, 60),
     "latency-10k": lambda stack, given: latency.measure(stack, 10_000, given.warm, 60),

@@ -47,8 +47,17 @@ def _record(**changes: object) -> bytes:
     return orjson.dumps({name: value for name, value in fields.items() if value is not ...})
 
 
+COMPACT = GOOD.replace(b": ", b":").replace(b", ", b",")
+
 FITTING = [
     GOOD,
+    COMPACT,
+    # Near the usual form, and so for the JSON parser.
+    GOOD.replace(b": ", b":"),
+    COMPACT.replace(b"765", rb"\u0041\\ \"q\""),
+    COMPACT.replace(b"like", rb"lik\u0065"),
+    COMPACT[:-1] + b" }",
+    b'{"item_id":"i",' + COMPACT[1:].replace(b'"item_id":"item_43",', b""),
     b"  " + GOOD + b"\n",
     _record(user_id="7", item_id="-1"),
     _record(user_id="true", item_id="[a]"),
@@ -69,6 +78,15 @@ MISFITS = [
     (b"[" + GOOD + b"]", "not one JSON object"),
     (b"not json", "not one JSON object"),
     (GOOD[:-1], "not one JSON object"),
+    (COMPACT[:-1], "not one JSON object"),
+    (COMPACT + b"}", "not one JSON object"),
+    (COMPACT.replace(b"765", b"\x01"), "not one JSON object"),
+    (COMPACT.replace(b"765", rb"\x"), "not one JSON object"),
+    (COMPACT.replace(b":1736404972", b":01736404972"), "not one JSON object"),
+    (COMPACT.replace(b":1736404972", b":+1736404972"), "not one JSON object"),
+    (COMPACT.replace(b"765", b"\xff"), "not UTF-8"),
+    (COMPACT.replace(b"user_765", b""), "user_id is empty"),
+    (COMPACT.replace(b":1736404972", b":-1"), "timestamp -1 is not epoch seconds within the years 1970 to 9999"),
     (GOOD + GOOD, "not one JSON object"),
     (GOOD + b"," + GOOD, "not one JSON object"),
     (GOOD + b" x", "not one JSON object"),
