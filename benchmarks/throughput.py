@@ -7,9 +7,11 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import orjson
+from mirakuru import SimpleExecutor
 
 from benchmarks.published import read_published, records
 from benchmarks.results import Result
@@ -65,19 +67,15 @@ def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
     script = Path(__file__).with_name("pathway_peer.py")
     spawn = [str(Path(python).with_name("pathway")), "spawn", "--threads", "2"]
     environment = {**os.environ, "KAFKA_BROKER": stack.kafka, "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
-    with (
-        (stack.data / "pathway.log").open("w") as log,
-        subprocess.Popen(
-            [*spawn, python, str(script), "backlog", "pathway"], env=environment, stdout=log, stderr=log
-        ) as peer,
-    ):
+    command = [*spawn, python, str(script), "backlog", "pathway"]
+    with (stack.data / "pathway.log").open("w") as log:
+        peer = SimpleExecutor(command, envvars=environment, stdout=log, stderr=log)
+        # Stopped with all that it has started.
+        peer.start()
         try:
-            curves = [
-                _until_all(lambda key=key: _pathway_curve(stack, key), interactions)  # type: ignore[misc]
-                for key in ("user_id", "item_id")
-            ]
+            curves = [_until_all(partial(_pathway_curve, stack, key), interactions) for key in ("user_id", "item_id")]
         finally:
-            peer.terminate()
+            peer.kill()
     slower = max(curves, key=lambda curve: curve[-1][0])
     yield _rate("Pathway, two workers, no lake", slower, interactions)
 

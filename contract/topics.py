@@ -104,6 +104,8 @@ def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> N
             if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 _warn_of_differences(admin, topic)
             elif reason.retriable() or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+                # What librdkafka has to say of it, such as a certificate that it does not trust, goes to the log.
+                admin.poll(0)
                 broker = kafka_client["bootstrap.servers"]
                 raise _NotReachableError(f"no answer from Kafka at {broker}: {reason.str()}") from None
             else:

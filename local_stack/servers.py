@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -49,12 +50,16 @@ def _listener(port: int) -> str:
     return "another program"
 
 
-def kafka(data: Path, port: int, *, heap: str = "512m") -> TCPExecutor:
-    """A single-node KRaft broker that keeps its data in `data`; not started yet."""
+def kafka(data: Path, port: int, *, heap: str = "512m", properties: Mapping[str, str] | None = None) -> TCPExecutor:
+    """A single-node KRaft broker that keeps its data in `data`; not started yet.
+
+    `properties` go before those that it has otherwise.
+    """
     folder = data / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "server.properties"
-    config.write_text(_filled("kafka-server.properties", port=port, controller_port=free_port(), logs=folder / "logs"))
+    usual = _filled("kafka-server.properties", port=port, controller_port=free_port(), logs=folder / "logs")
+    config.write_text("\n".join([usual, *(f"{name}={value}" for name, value in (properties or {}).items())]) + "\n")
     log4j = folder / "log4j.properties"
     log4j.write_text(_filled("kafka-log4j.properties"))
     java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration=file:{log4j}", "-cp", f"{KAFKA.folder}/*"]
