@@ -45,7 +45,7 @@ class Snapshot:
         return (
             self.sent is not None
             and self.sent == (self.in_the_lake or 0) + (self.dead_letters or 0)
-            and (self.aggregated is None or self.aggregated == self.in_the_lake)
+            and (self.aggregated or 0) == self.in_the_lake
             and self.sink_lag == 0
         )
 

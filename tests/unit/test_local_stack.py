@@ -113,6 +113,7 @@ def test_all_has_gone_through_only_when_every_stage_has_caught_up() -> None:
     assert not Snapshot(sent=11, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0).is_drained
     assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=7, sink_lag=0).is_drained
     assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=1).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=None, sink_lag=0).is_drained
     assert not Snapshot().is_drained
 
 
