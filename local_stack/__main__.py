@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +31,21 @@ def main() -> int:
     if given.free_ports:
         plan = plan.with_free_ports()
     console = Console()
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        # An exception alone could be lost: raised within a library's callback, it may go no further.
+        stop.set()
+        raise KeyboardInterrupt
+
     # A SIGTERM ends it like Ctrl-C, with everything stopped.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     try:
         if given.command == "demo":
-            demo.run(plan, console)
+            demo.run(plan, console, stop)
         else:
-            demo.run_servers(plan, console)
+            demo.run_servers(plan, console, stop)
     except (demo.StackError, PortTakenError, JarError) as error:
         console.print(f"[red]cannot run:[/] {error}", soft_wrap=True)
         return 1

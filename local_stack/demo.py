@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -105,8 +106,8 @@ class _Part:
         return f"{telling[-1] if telling else 'it said nothing'} (all of it: {self.log})"
 
 
-def run(plan: Plan, console: Console) -> None:
-    """Run the demo until its time is over or until interrupted; raises `StackError`."""
+def run(plan: Plan, console: Console, stop: threading.Event) -> None:
+    """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
     owners = {port: package for package, port in plan.service_ports.items()}
     _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
     with ExitStack() as stack:
@@ -122,21 +123,21 @@ def run(plan: Plan, console: Console) -> None:
         observer = Observer(settings, plan.es_host, plan.data / "warehouse", plan.service_ports.values())
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(plan, parts, observer, console)
+            _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
         console.print("stopping; a moment for what is under way")
         parts[-1].stop()
         _summarise(_drained(observer, parts[:-1]), observer, memory, console)
 
 
-def run_servers(plan: Plan, console: Console) -> None:
-    """Run Kafka and Elasticsearch alone until interrupted; raises `StackError`."""
+def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
+    """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted; raises `StackError`."""
     _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch"}, console)
     with ExitStack() as stack:
         parts = _start_servers(plan, console, stack)
         console.print("Ctrl-C stops")
         with contextlib.suppress(KeyboardInterrupt):
-            _until(plan.seconds, parts, lambda: None)
+            _until(plan.seconds, parts, stop, lambda: None)
 
 
 def _prepare(ports: dict[int, str], console: Console) -> None:
@@ -161,23 +162,27 @@ def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part
     return parts
 
 
-def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console) -> None:
+def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console, stop: threading.Event) -> None:
     console.print("running; Ctrl-C stops")
     if not (plan.view and console.is_terminal):
-        _until(plan.seconds, parts, lambda: None)
+        _until(plan.seconds, parts, stop, lambda: None)
         return
     view = View(f"Elasticsearch {plan.es_host}   Kafka {servers.HOST}:{plan.kafka_port}")
     with Live(console=console, auto_refresh=False, screen=False) as live:
-        _until(plan.seconds, parts, lambda: live.update(view.render(observer.look(), time.monotonic()), refresh=True))
+
+        def show() -> None:
+            live.update(view.render(observer.look(), time.monotonic()), refresh=True)
+
+        _until(plan.seconds, parts, stop, show)
 
 
-def _until(seconds: float | None, parts: list[_Part], every_second: Callable[[], None]) -> None:
+def _until(seconds: float | None, parts: list[_Part], stop: threading.Event, every_second: Callable[[], None]) -> None:
     end = None if seconds is None else time.monotonic() + seconds
-    while end is None or time.monotonic() < end:
+    while not stop.is_set() and (end is None or time.monotonic() < end):
         for part in parts:
             part.require_running()
         every_second()
-        time.sleep(1.0)
+        stop.wait(1.0)
 
 
 def _drained(observer: Observer, parts: list[_Part]) -> Snapshot:

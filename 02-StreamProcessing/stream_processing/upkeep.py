@@ -42,6 +42,8 @@ class Upkeep:
         self._session.conf.set("spark.databricks.delta.optimize.maxFileSize", str(_LARGE))
         self._session.conf.set("spark.databricks.delta.optimize.maxThreads", "1")
         self._session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+        # A vacuum lists the table's folder in 200 tasks by default.
+        self._session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", "2")
         self._settings = settings
         self._lake = lake
 
