@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.published import read_published
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from benchmarks.throughput import rate
 from local_stack import services
 
 _STEP = 5_000_000
@@ -25,10 +26,7 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
             _wait_for(job, "stream_aggregated_interactions", interactions)
             curve = read_published(stack.kafka, topic + "_aggregated").progress()
             yield Result(f"driver's memory with {count:,} users", _memory(job) / (1 << 20), "MB")
-        start = next(at for at, n in curve if n >= interactions / 3)
-        rest = interactions - next(n for _, n in curve if n >= interactions / 3)
-        rate = rest / (curve[-1][0] - start) * 1000
-        yield Result(f"whole job with {count:,} users", rate, "interactions/s", rest)
+        yield rate(f"whole job with {count:,} users", curve, interactions)
     stack.send(topic, 1_000)
     began = time.monotonic()
     with stack.service(services.STREAM, topic) as job:
@@ -37,21 +35,14 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
 
 
 def history(stack: Stack, most: int) -> Iterator[Result]:
-    """Seconds per million interactions while the lake grows: at its beginning, at a fifth and at the end."""
+    """Seconds that a batch of the query aggregate takes while the lake grows, and the driver's memory in the end."""
     with stack.service(services.STREAM, "history") as job:
-        took = {}
-        for step in range(1, most // _STEP + 1):
+        for interactions in range(_STEP, most + 1, _STEP):
             stack.send("history", _STEP)
-            began = time.monotonic()
-            _wait_for(job, "stream_aggregated_interactions", step * _STEP)
-            took[step * _STEP] = time.monotonic() - began
-            small = _small_batches(job)
-            yield Result(f"batch of aggregate, {step * _STEP:,} in the lake", small, "s")
+            _wait_for(job, "stream_aggregated_interactions", interactions)
+            seconds = _metric(job, "stream_batch_seconds")
+            yield Result(f"batch of aggregate, {interactions:,} in the lake", seconds, "s")
         yield Result("driver's memory after all that", _memory(job) / (1 << 20), "MB")
-
-
-def _small_batches(job: HTTPExecutor) -> float:
-    return _metric(job, "stream_batch_seconds")
 
 
 def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:

@@ -38,7 +38,7 @@ def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Resul
         yield Result(name, found["rate"], "interactions/s", found["warm"])
     with stack.service(services.STREAM, "backlog"):
         curve = _until_all(lambda: read_published(stack.kafka, "backlog_aggregated").progress(), interactions)
-    yield _rate("whole job, backlog to the last changed aggregate in Kafka", curve, interactions)
+    yield rate("whole job, backlog to the last changed aggregate in Kafka", curve, interactions)
     if peer is not None:
         yield from _pathway(stack, interactions, peer)
 
@@ -54,7 +54,8 @@ def _until_all(look: Callable[[], list[tuple[int, int]]], interactions: int) -> 
     raise TimeoutError(f"{curve[-1][1] if curve else 0} of {interactions} interactions were aggregated in 15 minutes")
 
 
-def _rate(name: str, curve: list[tuple[int, int]], interactions: int) -> Result:
+def rate(name: str, curve: list[tuple[int, int]], interactions: int) -> Result:
+    """The rate of all but the part that warms up, from when (epoch ms) how many interactions were covered."""
     start_ms, covered = next((at, n) for at, n in curve if n >= interactions * _WARM)
     end_ms = curve[-1][0]
     rest = interactions - covered
@@ -77,7 +78,7 @@ def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
         finally:
             peer.kill()
     slower = max(curves, key=lambda curve: curve[-1][0])
-    yield _rate("Pathway, two workers, no lake", slower, interactions)
+    yield rate("Pathway, two workers, no lake", slower, interactions)
 
 
 def _pathway_curve(stack: Stack, key: str) -> list[tuple[int, int]]:
