@@ -47,7 +47,8 @@ def history(stack: Stack, most: int) -> Iterator[Result]:
 
 def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
     end = time.monotonic() + 900
-    while _metric(job, name) < least:
+    # Not "less than": a metric that is not known yet is NaN.
+    while not _metric(job, name) >= least:
         if time.monotonic() > end:
             raise TimeoutError(f"{name} did not reach {least:,.0f} in 15 minutes")
         time.sleep(0.25)
