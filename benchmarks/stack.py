@@ -1,8 +1,6 @@
 """The servers and services of a benchmark, on free ports and in a folder of its own."""
 
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,11 +54,9 @@ class Stack:
 
     def send(self, topic: str, interactions: int, **settings: object) -> float:
         """Send so many interactions as fast as it goes; the seconds that it took."""
-        told = {"PRODUCER_RATE": "0", "PRODUCER_LIMIT": str(interactions), "PRODUCER_METRICS_PORT": "0"}
-        told |= {name: str(value) for name, value in settings.items()}
+        told = self.settings(topic) | {"PRODUCER_RATE": "0", "PRODUCER_LIMIT": str(interactions)}
         began = monotonic()
-        command = [sys.executable, "-m", services.PRODUCER.package]
-        subprocess.run(command, env=self.environment(topic) | told, check=True, stderr=subprocess.DEVNULL)
+        services.run_to_end(services.PRODUCER, self.data / topic, told | {k: str(v) for k, v in settings.items()})
         return monotonic() - began
 
 

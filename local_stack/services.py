@@ -1,5 +1,6 @@
 """The three services as processes on this machine, each ready when its /health says so."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -62,3 +63,20 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
         stdout=log_file(data, service.package),
         stderr=subprocess.STDOUT,
     )
+
+
+def run_to_end(service: Service, data: Path, settings: Mapping[str, str]) -> None:
+    """The service, which ends by itself; it may do so before anyone could have asked for its health.
+
+    Raises `subprocess.CalledProcessError` where its exit status is not 0.
+    """
+    with log_file(data, service.package) as log:
+        subprocess.run(
+            [sys.executable, "-m", service.package],
+            cwd=ROOT,
+            env={**os.environ, **environment(data), service.port_setting: "0", **settings},
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )

@@ -41,10 +41,16 @@ class Pipeline:
 
     def service(self, service: Service, **settings: object) -> HTTPExecutor:
         """A service of this pipeline; not started yet."""
+        return services.run(service, self.data, self._told(settings), port=free_port())
+
+    def run_to_end(self, service: Service, **settings: object) -> None:
+        """A service of this pipeline that ends by itself, with status 0."""
+        services.run_to_end(service, self.data, self._told(settings))
+
+    def _told(self, settings: Mapping[str, object]) -> dict[str, str]:
         told = {"KAFKA_BROKER": self.kafka, "ES_HOST": self.es_url, "KAFKA_TOPIC": self.topic, "LOOP_SLEEP": "0.2"}
         told |= {"MATERIALISE_INTERVAL": "2", "KAFKA_GROUP_ID": self.topic}
-        told |= {name: str(value) for name, value in settings.items()}
-        return services.run(service, self.data, told, port=free_port())
+        return told | {name: str(value) for name, value in settings.items()}
 
     @contextmanager
     def running(self, service: Service, **settings: object) -> Iterator[HTTPExecutor]:

@@ -55,16 +55,14 @@ def _send_in_two_halves(pipeline: Pipeline) -> None:
     bad = list(islice(cycle(KINDS_OF_MALFORMED), MALFORMED))
     pipeline.send(pipeline.topic, [(b"bad", value) for value in bad[:100]])
     for half in (0, 1):
-        with pipeline.running(
+        pipeline.run_to_end(
             PRODUCER,
             PRODUCER_RATE=0,
             PRODUCER_LIMIT=INTERACTIONS // 2,
             RANDOM_DATA_MAX_USERS=60,
             RANDOM_DATA_MAX_ITEMS=400,
             RANDOM_DATA_SKEW=1.2,
-        ) as producer:
-            assert producer.process is not None
-            assert producer.process.wait(60) == 0
+        )
         pipeline.send(pipeline.topic, [(None, value) for value in bad[100 + half * 200 :][:200]])
 
 

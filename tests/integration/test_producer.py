@@ -12,9 +12,7 @@ from tests.pipeline import Pipeline, eventually
 
 
 def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pipeline) -> None:
-    with pipeline.running(PRODUCER, PRODUCER_RATE=0, PRODUCER_LIMIT=50_000, RANDOM_DATA_MAX_USERS=100) as producer:
-        assert producer.process is not None
-        assert producer.process.wait(60) == 0
+    pipeline.run_to_end(PRODUCER, PRODUCER_RATE=0, PRODUCER_LIMIT=50_000, RANDOM_DATA_MAX_USERS=100)
     messages = pipeline.read(pipeline.topic)
     assert len(messages) == 50_000
     partitions_of = defaultdict(set)
