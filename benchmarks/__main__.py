@@ -11,7 +11,7 @@ from rich.console import Console
 from benchmarks import documents, growth, latency, start, throughput
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
-from local_stack import cache
+from local_stack import cache, services
 from local_stack.services import ROOT
 
 Part = Callable[[Stack, argparse.Namespace], Iterator[Result]]
@@ -39,13 +39,14 @@ def main() -> None:
     given = parser.parse_args()
     console = Console()
     cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
+    services.make_class_archive(console)
     results: list[Result] = []
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, running(Path(folder)) as stack:
             for result in PARTS[part](stack, given):
                 console.print(f"{result.name}: {result.value:,.2f} {result.unit}", soft_wrap=True)
                 results.append(result)
-    show(results, console, relative_to="Kafka → Spark's JSON parser → nothing")
+    show(results, console, relative_to=throughput.LIMIT)
     save(results, given.json)
 
 

@@ -17,6 +17,8 @@ from local_stack import services
 _WATCHED = 100
 """Users whose documents are looked at, in turn with everything else."""
 _LOOK_SECONDS = 0.1
+_PATIENCE = 20.0
+"""Seconds, for the last interactions that count to reach their documents."""
 _INDEX = table_named("agg_interactions_user").name
 
 
@@ -27,17 +29,16 @@ def measure(stack: Stack, rate: int, warm: float, seconds: float) -> Iterator[Re
     with ExitStack() as running:
         for service in (services.STREAM, services.SINK):
             running.enter_context(stack.service(service, topic))
-        producer = stack.service(services.PRODUCER, topic, PRODUCER_RATE=1 / rate)
-        with producer:
-            time.sleep(warm)
-            began_ms = time.time() * 1000
-            seen = _watch(client, seconds)
-        time.sleep(5)
-        seen = _merged(seen, _watch(client, 1))
+        running.enter_context(stack.service(services.PRODUCER, topic, PRODUCER_RATE=1 / rate))
+        time.sleep(warm)
+        began_ms = time.time() * 1000
+        ended_ms = began_ms + seconds * 1000
+        # Longer than any latency: what was sent last has to be seen as well, and at once.
+        seen = _watch(client, seconds + _PATIENCE)
     published = read_published(stack.kafka, topic + "_aggregated")
-    counted = [ms for sent, ms in latencies(stack.kafka, topic, published) if sent >= began_ms]
+    counted = [ms for sent, ms in latencies(stack.kafka, topic, published) if began_ms <= sent < ended_ms]
     yield from _percentiles(f"send → aggregate in Kafka, {rate:,}/s", counted)
-    indexed = list(_until_indexed(stack, topic, seen, began_ms))
+    indexed = list(_until_indexed(stack, topic, seen, began_ms, ended_ms))
     yield from _percentiles(f"send → document in Elasticsearch, {rate:,}/s", indexed)
 
 
@@ -61,16 +62,12 @@ def _watch(client: Elasticsearch, seconds: float) -> Seen:
     return seen
 
 
-def _merged(first: Seen, then: Seen) -> Seen:
-    return {user: rows + then.get(user, []) for user, rows in first.items()}
-
-
-def _until_indexed(stack: Stack, topic: str, seen: Seen, began_ms: float) -> Iterator[int]:
+def _until_indexed(stack: Stack, topic: str, seen: Seen, began_ms: float, ended_ms: float) -> Iterator[int]:
     numbers: dict[bytes, int] = defaultdict(int)
     totals = {user: [total for total, _ in rows] for user, rows in seen.items()}
     for user, _, sent_ms in records(stack.kafka, topic):
         numbers[user] += 1
-        if user in seen and sent_ms >= began_ms:
+        if user in seen and began_ms <= sent_ms < ended_ms:
             n = bisect_left(totals[user], numbers[user])
             if n < len(seen[user]):
                 yield seen[user][n][1] - sent_ms

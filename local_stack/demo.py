@@ -110,6 +110,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
     owners = {port: package for package, port in plan.service_ports.items()}
     _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
+    services.make_class_archive(console)
     with ExitStack() as stack:
         parts = _start_servers(plan, console, stack)
         settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")

@@ -15,7 +15,7 @@ from rich.console import Console
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from testcontainers.core.container import DockerContainer
 
-from local_stack import cache, servers
+from local_stack import cache, servers, services
 
 KAFKA_IMAGE = "apache/kafka:3.9.1"
 ELASTICSEARCH_IMAGE = "elasticsearch:7.17.29"
@@ -35,9 +35,10 @@ def engine_answers() -> bool:
 
 
 def fill_cache() -> None:
-    """Have the jars that Spark and the local servers need."""
+    """Have the jars that Spark and the local servers need, and a stream job that starts fast."""
     downloads = (cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY)
     cache.fill(*downloads, console=Console(stderr=True))
+    services.make_class_archive(Console(stderr=True))
 
 
 @contextmanager

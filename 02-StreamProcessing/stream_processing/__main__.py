@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -25,6 +26,9 @@ _DATA_LOSS: Final = "failOnDataLoss"
 _HOW_TO_GO_ON: Final = "`python -m stream_processing accept-gap` tells which, and has the next start go on behind them"
 
 
+_HEAD_START: Final = 10.0
+"""Seconds that the aggregate query's first batch has for itself: nobody waits for the tables as for its rows, and
+first batches on a cold machine are in each other's way."""
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _REFUSALS: Final = (
     AnotherInstanceError,
@@ -68,7 +72,7 @@ def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -
 
 
 def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
-    state = health.Health(ingest.NAME, aggregate.NAME, materialise.NAME)
+    state = health.Health(ingest.NAME, aggregate.NAME)
     health.serve(state, settings.metrics_host, settings.stream_metrics_port)
     with ThreadPoolExecutor() as pool:
         # Java takes seconds to start, and what else is to be done needs none.
@@ -86,10 +90,13 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     lock = claim(session, settings.checkpoints)
     ingesting = ingest.start_ingest(session, settings, lake)
     aggregating = aggregate.start_aggregate(session, settings, lake)
-    queries = [ingesting, aggregating, materialise.start_materialise(session, settings, lake)]
+    queries = [ingesting, aggregating]
     Upkeep(session, settings, lake).start(stop, aggregating)
-    logger.info("ready: %s", ", ".join(query.name for query in queries))
+    logger.info("ready")
+    head_start = time.monotonic() + _HEAD_START
     while not stop.wait(1.0):
+        if len(queries) == 2 and (aggregating.lastProgress is not None or time.monotonic() > head_start):
+            queries.append(materialise.start_materialise(session, settings, lake))
         for query in queries:
             progress.report(query, state)
         failed = [query for query in queries if not query.isActive]

@@ -1,4 +1,4 @@
-"""Query 2, aggregate: from the lake to the changed rows in Kafka, by counts kept in RocksDB.
+"""Query 2, aggregate: from the lake to the changed rows in Kafka, by counts in a state store.
 
 The lake is the source, so what is published is always in the lake already. A batch that is cut off is
 done again from the same files and the same state, and publishes the same rows again.
@@ -41,11 +41,9 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
     Raises `DefinitionsChangedError` where the checkpoint's state is that of other tables than are declared now.
     """
     _require_same_definitions(session, settings)
-    # All that there is in one batch, so that no row of a first batch is older than one that was published before.
-    interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
-    keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
-    changed = reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
-    changed = changed.observe(_OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE])
+    changed = changed_rows(session, lake).observe(
+        _OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE]
+    )
     look_every(session, min(settings.loop_sleep, _LONGEST_WAIT))
     return (
         changed.writeStream.queryName(NAME)
@@ -54,6 +52,14 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
         .foreachBatch(_Batches(session, settings))
         .start()
     )
+
+
+def changed_rows(session: SparkSession, lake: Lake) -> DataFrame:
+    """`rows`: topic key and value of a changed key's row in each of its tables; and the key's counts."""
+    # All that there is in one batch, so that no row of a first batch is older than one that was published before.
+    interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
+    keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
+    return reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
 
 
 def definitions_file(settings: StreamProcessingSettings) -> str:
@@ -77,7 +83,7 @@ def _require_same_definitions(session: SparkSession, settings: StreamProcessingS
 
 
 def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
-    """`rows`: topic key and value of a changed key's row in each of its tables; and the key's counts.
+    """`changed_rows` of one key.
 
     All tables of one key share one state. The users' aggregation rolls up into one more row, the counts
     over everything: it has no key and so no `rows` yet, for its tables need the number of users too.

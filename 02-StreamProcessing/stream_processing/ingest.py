@@ -89,6 +89,13 @@ def _known_offsets(
     return {settings.kafka_topic: everything | note["offsets"][settings.kafka_topic]}
 
 
+def append(batch: DataFrame, lake: Lake, note: dict[str, Any]) -> None:
+    """Append a parsed batch's interactions to the lake in one commit, which carries the note."""
+    rows = batch.where("reason IS NULL").select(*INTERACTIONS_SCHEMA.names)
+    # Not Delta's own txnVersion: to look that up, it puts the table's whole state together at every append.
+    rows.write.save(lake.interactions, format="delta", mode="append", userMetadata=json.dumps(note, sort_keys=True))
+
+
 class _Batches:
     def __init__(self, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint, topic_id: str) -> None:
         self._topic_id = topic_id
@@ -103,12 +110,12 @@ class _Batches:
         note = self._note(batch_id)
         if batch_id == self._repetition:
             if not self._lake.has(note):
-                self._append(batch, note)
+                append(batch, self._lake, note)
             self._send_dead_letters(_without_sent(_malformed(batch), self._settings))
             metrics.LAKE_ROWS.set(self._lake.count())
             return
         observed = Observation()
-        self._append(batch.observe(observed, *self._counts), note)
+        append(batch.observe(observed, *self._counts), self._lake, note)
         records, malformed = observed.get["records"], observed.get["malformed"]
         metrics.LAKE_ROWS.inc(records - malformed)
         if malformed:
@@ -120,13 +127,6 @@ class _Batches:
         self._query_id = self._query_id or self._checkpoint.query_id
         offsets = self._checkpoint.end_offsets(batch_id)
         return {"query": self._query_id, "batch": batch_id, "topic_id": self._topic_id, "offsets": offsets}
-
-    def _append(self, batch: DataFrame, note: dict[str, Any]) -> None:
-        rows = batch.where("reason IS NULL").select(*INTERACTIONS_SCHEMA.names)
-        # Not Delta's own txnVersion: to look that up, it puts the table's whole state together at every append.
-        rows.write.save(
-            self._lake.interactions, format="delta", mode="append", userMetadata=json.dumps(note, sort_keys=True)
-        )
 
     def _send_dead_letters(self, malformed: DataFrame) -> None:
         headers = {

@@ -19,6 +19,8 @@ class StreamProcessingSettings(Settings):
     """Of each executor, on a cluster."""
     spark_jars: Path | None = None
     """Folder of the connectors' jars; unset where they are among Spark's own, as in the image."""
+    class_archive: Path | None = None
+    """Java's archive of the classes that the job loads (see the module of that name); it may be missing."""
     warehouse: NonEmptyStr = ".data/warehouse"
     """Where the Delta tables are: a path or any URI that Hadoop knows."""
     checkpoints: NonEmptyStr = ".data/checkpoints"

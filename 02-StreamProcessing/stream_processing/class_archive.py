@@ -1,0 +1,98 @@
+"""Makes Java's archive of the classes that the job loads, so that its start need not read and verify them one by one.
+
+``python -m stream_processing.class_archive FILE``, once per installation: Java takes an archive with the very jars only
+that it was made from, and starts without it otherwise. It is made by going through a job's steps in a temporary folder,
+with neither broker nor data: some 30 seconds and 180 MB.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from stream_processing import aggregate
+from stream_processing.ingest import append
+from stream_processing.lake import Lake
+from stream_processing.parsing import parse
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
+
+_RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like", "timestamp": 1700000000}'
+
+
+def main() -> None:
+    """Make the archive that the command line names, in place of one that may be there."""
+    file = Path(sys.argv[1])
+    new = file.with_name(f"{file.name}.new")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = StreamProcessingSettings(warehouse=f"{folder}/warehouse", checkpoints=f"{folder}/checkpoints")
+        session = start_session(settings, java_options=f'"-XX:ArchiveClassesAtExit={new}" -Xlog:cds=off')
+        _go_through_the_steps(session, settings)
+        _end(session)
+    new.replace(file)
+
+
+def _go_through_the_steps(session: SparkSession, settings: StreamProcessingSettings) -> None:
+    lake = Lake(settings.warehouse)
+    lake.create_missing_tables()
+    _load_kafka_clients(session)
+    record = F.when(F.col("value") % 2 == 0, _RECORD).otherwise("malformed")
+    records = (
+        session.readStream.format("rate")
+        .load()
+        .select(
+            F.encode(F.lit("user_1"), "UTF-8").alias("key"), F.encode(record, "UTF-8").alias("value"),
+            F.lit("topic").alias("topic"), F.lit(0).alias("partition"), F.col("value").alias("offset"),
+        )
+    )  # fmt: skip
+
+    def ingest(batch: DataFrame, batch_id: int) -> None:
+        append(batch, lake, {"batch": batch_id})
+
+    def collect(batch: DataFrame, _: int) -> None:
+        batch.selectExpr("inline(rows)").collect()
+
+    ingesting = (
+        parse(records).writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
+    )
+    query = ingesting.start()
+    while lake.count() == 0 and query.isActive:
+        query.awaitTermination(1)
+    query.stop()
+    changed = aggregate.changed_rows(session, lake).writeStream.outputMode("update")
+    aggregating = changed.option("checkpointLocation", f"{settings.checkpoints}/2").foreachBatch(collect)
+    aggregating.trigger(availableNow=True).start().awaitTermination()
+
+
+def _load_kafka_clients(session: SparkSession) -> None:
+    """A consumer and a producer that go nowhere."""
+    jvm = session._jvm
+    assert jvm is not None
+    kafka, serialization = jvm.org.apache.kafka.clients, "org.apache.kafka.common.serialization.ByteArray"
+    options = jvm.java.util.HashMap()
+    for name, value in {
+        "bootstrap.servers": "127.0.0.1:9",
+        "key.serializer": f"{serialization}Serializer",
+        "value.serializer": f"{serialization}Serializer",
+        "key.deserializer": f"{serialization}Deserializer",
+        "value.deserializer": f"{serialization}Deserializer",
+    }.items():
+        options.put(name, value)
+    for client in (kafka.consumer.KafkaConsumer(options), kafka.producer.KafkaProducer(options)):
+        client.close()
+
+
+def _end(session: SparkSession) -> None:
+    """Stop, and wait until Java has written the archive at its exit."""
+    gateway = session.sparkContext._gateway
+    assert gateway is not None
+    session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
+if __name__ == "__main__":
+    main()
