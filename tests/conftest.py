@@ -1,6 +1,7 @@
 """Servers once per run, and a pipeline with its own topics, tables and indices per test."""
 
 import os
+import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,26 @@ from tests.pipeline import Pipeline
 # The containers are removed by the fixtures that start them.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ["JAVA_HOME"] = str(JAVA_HOME)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=8, help="how often something is killed at a random moment")
+    parser.addoption("--seed", type=int, default=None, help="which random moments; pytest tells which it took")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    config.option.seed = random.randrange(1_000_000) if config.option.seed is None else config.option.seed
+    return f"seed of random kills: {config.option.seed}"
+
+
+@pytest.fixture
+def kills(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.option.kills)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.option.seed)
 
 
 @pytest.fixture(scope="session")

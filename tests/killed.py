@@ -52,8 +52,8 @@ def _within(function: Wrapped, calls: int, seconds: float) -> Wrapped:
 
 
 _MOMENTS: Final[dict[str, tuple[Any, str, Callable[[Wrapped], Wrapped]]]] = {
-    "within-append": (ingest._Batches, "_append", lambda f: _within(f, 2, 0.15)),
-    "after-append": (ingest._Batches, "_append", lambda f: _after(f, 2)),
+    "within-append": (ingest, "append", lambda f: _within(f, 2, 0.15)),
+    "after-append": (ingest, "append", lambda f: _after(f, 2)),
     "after-dead-letters": (ingest._Batches, "_send_dead_letters", lambda f: _after(f, 1)),
     "within-publish": (aggregate, "write_records", lambda f: _within(f, 2, 0.2)),
     "after-publish": (aggregate, "write_records", lambda f: _after(f, 2)),

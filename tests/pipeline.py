@@ -1,7 +1,7 @@
 """A pipeline under test: its own topics, warehouse and indices, and what one sees of it from outside."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from deltalake import DeltaTable, QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from elasticsearch import Elasticsearch, helpers
-from mirakuru import HTTPExecutor
+from mirakuru import HTTPExecutor, SimpleExecutor
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from contract.interaction import Interaction
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES
 from local_stack import services
@@ -101,6 +102,11 @@ class Pipeline:
             consumer.close()
         return messages
 
+    def interactions(self, but: Container[bytes] = ()) -> list[Interaction]:
+        """What the topic holds `but` for the values that are no interactions, parsed the straightforward way."""
+        values = [message.value() or b"" for message in self.read(self.topic)]
+        return [Interaction(**orjson.loads(value)) for value in values if value not in but]
+
     def lake_rows(self, query: str) -> list[dict[str, Any]]:
         """The answer of an SQL query over the Delta tables, which are named as they are."""
         builder = QueryBuilder()
@@ -168,6 +174,32 @@ def headers_of(message: Message) -> dict[str, str]:
     headers = message.headers() or []
     assert isinstance(headers, list)
     return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
+
+
+def identity(interaction: Interaction) -> tuple[object, ...]:
+    """What tells an interaction from another, as `identity_of_row` does for a row of the lake."""
+    return interaction.user_id, interaction.item_id, interaction.interaction_type, interaction.timestamp
+
+
+def identity_of_row(row: Mapping[str, Any]) -> tuple[object, ...]:
+    """See `identity`."""
+    return row["user_id"], row["item_id"], row["interaction_type"], int(row["timestamp"].timestamp())
+
+
+def assert_equal(found: object, expected: object) -> None:
+    """For a lambda, which cannot assert."""
+    assert found == expected
+
+
+def assert_more_than(found: float, least: float) -> None:
+    """For a lambda, which cannot assert."""
+    assert found > least
+
+
+def kill_9(executor: SimpleExecutor) -> None:
+    """End a service at once, with all that it has started."""
+    if executor.running():
+        executor.kill(sig=signal.SIGKILL)
 
 
 def kill_9_python_only(executor: HTTPExecutor) -> None:

@@ -4,11 +4,16 @@ from collections import Counter
 from contextlib import ExitStack
 from itertools import cycle, islice
 
-import orjson
-
-from contract.interaction import Interaction
 from local_stack.services import PRODUCER, SINK, STREAM
-from tests.pipeline import Pipeline, eventually, headers_of, kill_9_python_only
+from tests.pipeline import (
+    Pipeline,
+    assert_equal,
+    eventually,
+    headers_of,
+    identity,
+    identity_of_row,
+    kill_9_python_only,
+)
 from tests.reference import reference_tables
 
 INTERACTIONS = 100_000
@@ -37,15 +42,15 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         stack.enter_context(pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=10_000))
 
         assert was_in_the_lake < INTERACTIONS
-        sent = _interactions_in(pipeline)
+        sent = pipeline.interactions(but=KINDS_OF_MALFORMED)
         assert len(sent) == INTERACTIONS
         expected = reference_tables(sent)
-        eventually(lambda: _assert_equal(pipeline.topic_tables(), expected))
-        eventually(lambda: _assert_equal(pipeline.index_tables(), expected))
-        eventually(lambda: _assert_equal(pipeline.lake_tables(), expected))
+        eventually(lambda: assert_equal(pipeline.topic_tables(), expected))
+        eventually(lambda: assert_equal(pipeline.index_tables(), expected))
+        eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
 
         in_the_lake = pipeline.lake_rows("SELECT * FROM interactions")
-        assert Counter(map(_identity_of_row, in_the_lake)) == Counter(map(_identity, sent))
+        assert Counter(map(identity_of_row, in_the_lake)) == Counter(map(identity, sent))
         _assert_dead_letters(pipeline)
         eventually(lambda: _assert_alerts(pipeline, expected))
 
@@ -64,22 +69,6 @@ def _send_in_two_halves(pipeline: Pipeline) -> None:
             RANDOM_DATA_SKEW=1.2,
         )
         pipeline.send(pipeline.topic, [(None, value) for value in bad[100 + half * 200 :][:200]])
-
-
-def _interactions_in(pipeline: Pipeline) -> list[Interaction]:
-    """What the topic holds, parsed the straightforward way."""
-    values = [message.value() or b"" for message in pipeline.read(pipeline.topic)]
-    return [Interaction(**orjson.loads(value)) for value in values if value not in KINDS_OF_MALFORMED]
-
-
-def _identity(interaction: Interaction) -> tuple[str, str, str, int]:
-    return interaction.user_id, interaction.item_id, interaction.interaction_type, interaction.timestamp
-
-
-def _identity_of_row(row: dict[str, object]) -> tuple[object, ...]:
-    timestamp = row["timestamp"]
-    assert hasattr(timestamp, "timestamp")
-    return row["user_id"], row["item_id"], row["interaction_type"], int(timestamp.timestamp())
 
 
 def _assert_dead_letters(pipeline: Pipeline) -> None:
@@ -113,7 +102,3 @@ def _number(row: dict[str, object], name: str) -> float:
 
 def _assert_between(number: int, low: int, high: int) -> None:
     assert low <= number <= high
-
-
-def _assert_equal(found: object, expected: object) -> None:
-    assert found == expected
