@@ -9,15 +9,16 @@ from typing import Any
 
 import orjson
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from elasticsearch import Elasticsearch, helpers
 from mirakuru import HTTPExecutor, SimpleExecutor
+from stream_processing.lake import Lake
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from contract.interaction import Interaction
 from contract.settings import Settings
-from contract.tables import AGGREGATE_TABLES
+from contract.tables import AGGREGATE_TABLES, INTERACTIONS
 from local_stack import services
 from local_stack.servers import free_port
 from local_stack.services import Service
@@ -34,6 +35,8 @@ class Pipeline:
     es_url: str
     topic: str
     data: Path
+    elsewhere: Lake | None = None
+    """The lake, where it is not below `data`."""
 
     @property
     def settings(self) -> Settings:
@@ -107,11 +110,12 @@ class Pipeline:
         values = [message.value() or b"" for message in self.read(self.topic)]
         return [Interaction(**orjson.loads(value)) for value in values if value not in but]
 
-    def lake_rows(self, query: str) -> list[dict[str, Any]]:
-        """The answer of an SQL query over the Delta tables, which are named as they are."""
+    def lake_rows(self, query: str, *more: str) -> list[dict[str, Any]]:
+        """The answer of an SQL query over the Delta tables, and `more` of them, which are named as they are."""
+        lake = self.elsewhere or Lake(str(self.data / "warehouse"))
         builder = QueryBuilder()
-        for table in ("interactions", *(table.name for table in AGGREGATE_TABLES)):
-            builder = builder.register(table, DeltaTable(self.data / "warehouse" / table))
+        for table in (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES), *more):
+            builder = builder.register(table, lake.table(table))
         answer = builder.execute(query).read_all()
         columns = {name: answer[name].to_pylist() for name in answer.column_names}
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -49,7 +49,7 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    lake = Lake(settings.warehouse)
+    lake = Lake.of(settings)
     try:
         if command is not None:
             return _run_command(command, settings, lake)

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _go_through_the_steps(session: SparkSession, settings: StreamProcessingSettings) -> None:
-    lake = Lake(settings.warehouse)
+    lake = Lake.of(settings)
     lake.create_missing_tables()
     _load_kafka_clients(session)
     record = F.when(F.col("value") % 2 == 0, _RECORD).otherwise("malformed")

@@ -4,7 +4,7 @@
 own jars; the image does so when it is built, the local stack when it is set up. Nothing is
 downloaded when the job starts.
 
-A list has one artifact a line: ``group:artifact:version sha256:<hex>``. Only what it names is
+A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<hex>``. Only what it names is
 fetched (no transitive resolution), and a file whose checksum differs is refused.
 """
 
@@ -27,7 +27,7 @@ PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
 """The jars of the stream job itself."""
 
 _PARALLEL = 6
-_CACHE_PATTERN = "[artifact]-[revision].[ext]"
+_CACHE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
 
 
 class JarError(Exception):
@@ -42,11 +42,13 @@ class Jar:
     artifact: str
     version: str
     sha256: str
+    classifier: str = ""
+    """What tells it from the artifact's main jar, if it is another one."""
 
     @property
     def file_name(self) -> str:
         """Maven's own name for it, which Elasticsearch's security policy goes by."""
-        return f"{self.artifact}-{self.version}.jar"
+        return f"{self.artifact}-{self.version}{self.classifier and '-'}{self.classifier}.jar"
 
     def is_intact(self, folder: Path) -> bool:
         """Tell whether `folder` holds this jar with the pinned checksum."""
@@ -65,10 +67,10 @@ def read_pins(path: Path) -> list[Jar]:
             continue
         try:
             coordinates, checksum = line.split(" sha256:")
-            group, artifact, version = coordinates.split(":")
+            group, artifact, version, *classifier = coordinates.split(":")
         except ValueError:
-            raise JarError(f"{path}:{number}: expected group:artifact:version sha256:<hex>") from None
-        jars.append(Jar(group, artifact, version, checksum))
+            raise JarError(f"{path}:{number}: expected group:artifact:version[:classifier] sha256:<hex>") from None
+        jars.append(Jar(group, artifact, version, checksum, *classifier))
     return jars
 
 
@@ -137,11 +139,13 @@ def _descriptor(jars: Sequence[Jar]) -> str:
     dependencies = "\n".join(
         f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.artifact)} rev={quoteattr(jar.version)}"
         f' transitive="false" force="true" conf="default->master">'
-        f'<artifact name={quoteattr(jar.artifact)} type="jar" ext="jar"/></dependency>'
+        f'<artifact name={quoteattr(jar.artifact)} type="jar" ext="jar"'
+        f"{jar.classifier and f' m:classifier={quoteattr(jar.classifier)}'}/></dependency>"
         for jar in jars
     )
     return (
-        '<ivy-module version="2.0"><info organisation="local" module="pinned"/>'
+        '<ivy-module version="2.0" xmlns:m="http://ant.apache.org/ivy/maven">'
+        '<info organisation="local" module="pinned"/>'
         '<configurations><conf name="default"/></configurations>'
         f'<dependencies defaultconf="default">{dependencies}</dependencies></ivy-module>'
     )

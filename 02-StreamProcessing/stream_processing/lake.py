@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from arro3.core import Table
 from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
@@ -12,6 +12,7 @@ from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, ColumnType
 from stream_processing.arrow import arrow_column
+from stream_processing.settings import StreamProcessingSettings
 
 INTERACTIONS_SCHEMA = StructType(
     [
@@ -35,6 +36,17 @@ class Lake:
     """The warehouse: one Delta table per folder below it."""
 
     warehouse: str
+    storage_options: dict[str, str] = field(default_factory=dict, repr=False)
+    """How delta-rs reaches the warehouse, where that is no folder."""
+
+    @classmethod
+    def of(cls, settings: StreamProcessingSettings) -> Self:
+        """The warehouse that the settings name."""
+        return cls(settings.warehouse, settings.storage_options)
+
+    def table(self, name: str) -> DeltaTable:
+        """The table of that name as it is now, for delta-rs; raises `TableNotFoundError`."""
+        return DeltaTable(self.path(name), storage_options=self.storage_options)
 
     def path(self, table: str) -> str:
         """Where the table of that name is."""
@@ -47,11 +59,11 @@ class Lake:
 
     def count(self) -> int:
         """The number of interactions; the table's log tells it."""
-        return DeltaTable(self.interactions).count()
+        return self.table(INTERACTIONS).count()
 
     def last_note(self) -> dict[str, Any] | None:
         """What the latest append that the history still knows says of itself."""
-        for commit in DeltaTable(self.interactions).history():
+        for commit in self.table(INTERACTIONS).history():
             if "userMetadata" in commit:
                 note: dict[str, Any] = json.loads(commit["userMetadata"])
                 return note
@@ -69,21 +81,23 @@ class Lake:
         }
         nothing = Table.from_pydict(columns)
         said = CommitProperties(custom_metadata={"userMetadata": json.dumps(note, sort_keys=True)})
-        write_deltalake(self.interactions, nothing, mode="append", commit_properties=said)
+        write_deltalake(self.table(INTERACTIONS), nothing, mode="append", commit_properties=said)
 
     def renew_tables_of_another_form(self) -> None:
         """Empty the aggregate tables that have other columns than are declared now, and give them those."""
         for name, schema, _ in _definitions():
             path = self.path(name)
-            if name == INTERACTIONS or not DeltaTable.is_deltatable(path):
+            if name == INTERACTIONS or not DeltaTable.is_deltatable(path, self.storage_options):
                 continue
-            if DeltaTable(path).schema() != schema:
-                DeltaTable.create(path, schema, mode="overwrite")
+            if self.table(name).schema() != schema:
+                DeltaTable.create(path, schema, mode="overwrite", storage_options=self.storage_options)
 
     def create_missing_tables(self) -> None:
         """Create the tables that do not exist; those that do are left as they are."""
         for name, schema, properties in _definitions():
-            DeltaTable.create(self.path(name), schema, mode="ignore", configuration=properties)
+            DeltaTable.create(
+                self.path(name), schema, mode="ignore", configuration=properties, storage_options=self.storage_options
+            )
 
 
 def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from arro3.core import Table
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
@@ -43,7 +43,7 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     def merge(batch: DataFrame, _batch_id: int) -> None:
         rows = batch.where("value IS NOT NULL").groupBy("key").agg(latest).collect()
         for table, found in _by_table((row["key"], row["value"]) for row in rows).items():
-            _merge(lake.path(table), table_named(table), found)
+            _merge(lake, table_named(table), found)
 
     return (
         records.select(F.col("key").cast("string"), F.col("value").cast("string"), "offset")
@@ -65,13 +65,13 @@ def _by_table(records: Any) -> dict[str, list[dict[str, Any]]]:
     return tables
 
 
-def _merge(path: str, table: AggregateTable, rows: list[dict[str, Any]]) -> None:
+def _merge(lake: Lake, table: AggregateTable, rows: list[dict[str, Any]]) -> None:
     changed = _arrow(table, rows)
     if table.key is None:
-        write_deltalake(path, changed, mode="overwrite")
+        write_deltalake(lake.table(table.name), changed, mode="overwrite")
         return
     (
-        DeltaTable(path)
+        lake.table(table.name)
         .merge(changed, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
         .when_matched_update_all()
         .when_not_matched_insert_all()

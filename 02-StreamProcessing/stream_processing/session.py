@@ -28,6 +28,7 @@ _JAVA_OPTIONS = " ".join(
 _BACKGROUND = 10
 """A niceness: a tenth of the processor while others want it, all that is free otherwise."""
 _FILE_MANAGER = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
+_OBJECT_STORE_FILE_MANAGER = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
 _STATE = "org.apache.spark.sql.execution.streaming.state"
 _STATE_STORES = {"memory": "HDFSBackedStateStoreProvider", "rocksdb": "RocksDBStateStoreProvider"}
 
@@ -66,9 +67,13 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
         "spark.sql.ui.explainMode": "simple",
         "spark.sql.maxPlanStringLength": "200",
         "spark.sql.streaming.minBatchesToRetain": "20",
-        # The default file manager starts a process to look for a link at every commit to a checkpoint.
-        "spark.sql.streaming.checkpointFileManagerClass": _FILE_MANAGER,
+        # The default file manager starts a process to look for a link at every commit to a checkpoint; and where
+        # a file cannot be renamed, it has to appear at once and whole.
+        "spark.sql.streaming.checkpointFileManagerClass": (
+            _OBJECT_STORE_FILE_MANAGER if settings.checkpoints.startswith("s3a:") else _FILE_MANAGER
+        ),
     }
+    config |= {f"spark.hadoop.{name}": value for name, value in settings.hadoop_options.items()}
     if settings.deploy_mode == "cluster":
         config |= {
             "spark.driver.host": socket.gethostname(),

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, SecretStr
 
 from contract.settings import NonEmptyStr, Port, Settings
 
@@ -25,6 +25,12 @@ class StreamProcessingSettings(Settings):
     """Where the Delta tables are: a path or any URI that Hadoop knows."""
     checkpoints: NonEmptyStr = ".data/checkpoints"
     """Where the queries keep their progress and state: a path or any URI that Hadoop knows."""
+    aws_endpoint_url: str | None = None
+    """The S3-compatible server for s3a:// locations; unset for Amazon's."""
+    aws_region: str = "us-east-1"
+    aws_access_key_id: str | None = None
+    """Unset, this and the next: whatever the machine has, as its role or an environment of its own."""
+    aws_secret_access_key: SecretStr | None = None
     state_store: Literal["memory", "rocksdb"] = "memory"
     """Where the counts per key are while the job runs: in the driver's or executors' heap, about 350 bytes a key,
     or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case, each in its own form."""
@@ -37,6 +43,32 @@ class StreamProcessingSettings(Settings):
     lake_history: PositiveFloat = 10.0
     """Minutes for which old versions of a table can be read."""
     stream_metrics_port: Port = 9102
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """How delta-rs reaches s3a:// locations."""
+        options = {"AWS_REGION": self.aws_region}
+        if self.aws_endpoint_url is not None:
+            options |= {"AWS_ENDPOINT_URL": self.aws_endpoint_url}
+            options |= {"AWS_ALLOW_HTTP": str(self.aws_endpoint_url.startswith("http:")).lower()}
+        if self.aws_access_key_id is not None and self.aws_secret_access_key is not None:
+            secret = self.aws_secret_access_key.get_secret_value()
+            options |= {"AWS_ACCESS_KEY_ID": self.aws_access_key_id, "AWS_SECRET_ACCESS_KEY": secret}
+        return options
+
+    @property
+    def hadoop_options(self) -> dict[str, str]:
+        """How Spark reaches them."""
+        options = {"fs.s3a.endpoint.region": self.aws_region}
+        # Nobody needs the markers of folders to be removed again, and it is a request for each level of each file.
+        options |= {"fs.s3a.directory.marker.retention": "keep"}
+        if self.aws_endpoint_url is not None:
+            # Other servers than Amazon's rarely have a host name per bucket.
+            options |= {"fs.s3a.endpoint": self.aws_endpoint_url, "fs.s3a.path.style.access": "true"}
+        if self.aws_access_key_id is not None and self.aws_secret_access_key is not None:
+            secret = self.aws_secret_access_key.get_secret_value()
+            options |= {"fs.s3a.access.key": self.aws_access_key_id, "fs.s3a.secret.key": secret}
+        return options
 
     @property
     def master(self) -> str:

@@ -12,7 +12,6 @@ import time
 from typing import Any, Final
 
 from delta.tables import DeltaTable as SparkDeltaTable
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -73,7 +72,7 @@ class Upkeep:
             interactions.vacuum(self._hours_kept)
             self._remove_old_log_entries()
         for table in AGGREGATE_TABLES:
-            delta = DeltaTable(self._lake.path(table.name))
+            delta = self._lake.table(table.name)
             delta.vacuum(math.ceil(self._hours_kept), enforce_retention_duration=False, dry_run=False)
             delta.create_checkpoint()
             delta.cleanup_metadata()

@@ -1,0 +1,104 @@
+"""Warehouse and checkpoints in an S3-compatible object store."""
+
+import base64
+import hmac
+import subprocess
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+import orjson
+import pytest
+from mirakuru import TCPExecutor
+from rich.console import Console
+from stream_processing.lake import Lake
+
+from contract.interaction import INTERACTION_TYPES, Interaction
+from local_stack import cache, servers
+from local_stack.cache import CACHE, Download
+from local_stack.java import JAVA
+from local_stack.services import STREAM
+from tests.pipeline import Pipeline, assert_equal, eventually, identity, identity_of_row, kill_9
+from tests.reference import reference_tables
+
+S3PROXY = Download("S3Proxy", Path(__file__).parents[1] / "jars" / "s3proxy.txt", CACHE / "s3proxy")
+BUCKET = "lake"
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[str]:
+    cache.fill(S3PROXY, console=Console(stderr=True))
+    url = f"http://{servers.HOST}:{(port := servers.free_port())}"
+    properties = tmp_path / "s3proxy.properties"
+    properties.write_text(
+        f"s3proxy.endpoint={url}\ns3proxy.authorization=aws-v2-or-v4\n"
+        f"s3proxy.identity={KEYS['AWS_ACCESS_KEY_ID']}\ns3proxy.credential={KEYS['AWS_SECRET_ACCESS_KEY']}\n"
+        "jclouds.identity=unused\njclouds.credential=unused\n"
+        # In memory: a folder of files would know folders, as an object store does not.
+        "jclouds.provider=transient\n"
+    )
+    jar = next(S3PROXY.folder.glob("*.jar"))
+    with (
+        (tmp_path / "s3proxy.log").open("w") as log,
+        TCPExecutor(
+            [str(JAVA), "-jar", str(jar), "--properties", str(properties)],
+            host=servers.HOST, port=port, timeout=60, stdout=log, stderr=subprocess.STDOUT,
+            expected_returncode=143,
+        ),
+    ):  # fmt: skip
+        _create_bucket(url)
+        yield url
+
+
+def _create_bucket(endpoint: str) -> None:
+    """Signed in the old way, which takes no library."""
+    date = formatdate(usegmt=True)
+    to_sign = f"PUT\n\n\n{date}\n/{BUCKET}".encode()
+    signature = base64.b64encode(hmac.digest(KEYS["AWS_SECRET_ACCESS_KEY"].encode(), to_sign, "sha1")).decode()
+    authorization = f"AWS {KEYS['AWS_ACCESS_KEY_ID']}:{signature}"
+    headers = {"Date": date, "Authorization": authorization}
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/{BUCKET}", method="PUT", headers=headers)).close()
+
+
+def _interactions(count: int) -> list[Interaction]:
+    return [
+        Interaction(f"user_{n % 9}", f"item_{n % 5}", INTERACTION_TYPES[n * n % 4], 1_700_000_000 + n)
+        for n in range(count)
+    ]
+
+
+def test_lake_and_checkpoints_may_be_in_an_object_store_and_survive_a_kill(pipeline: Pipeline, endpoint: str) -> None:
+    there = {
+        "WAREHOUSE": f"s3a://{BUCKET}/warehouse",
+        "CHECKPOINTS": f"s3a://{BUCKET}/checkpoints",
+        "AWS_ENDPOINT_URL": endpoint,
+        **KEYS,
+    }
+    lake = Lake(there["WAREHOUSE"], {"AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, **KEYS})
+    here = replace(pipeline, elsewhere=lake)
+    first, second = _interactions(2_000)[:1_000], _interactions(2_000)[1_000:]
+    stream = here.service(STREAM, UPKEEP_INTERVAL=5, **there)
+    try:
+        stream.start()
+        here.send(here.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in first])
+        eventually(lambda: assert_equal(here.topic_tables(), reference_tables(first)))
+        here.send(here.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in second])
+    finally:
+        kill_9(stream)
+    with here.running(STREAM, UPKEEP_INTERVAL=5, **there):
+        eventually(lambda: assert_equal(here.topic_tables(), reference_tables(first + second)))
+        eventually(lambda: assert_equal(here.lake_tables(), reference_tables(first + second)))
+        eventually(lambda: _assert_says(here, "upkeep took"))
+    assert Counter(map(identity_of_row, here.lake_rows("SELECT * FROM interactions"))) == Counter(
+        map(identity, first + second)
+    )
+    assert "failed" not in here.log(STREAM)
+    assert not (pipeline.data / "warehouse").exists()
+
+
+def _assert_says(pipeline: Pipeline, text: str) -> None:
+    assert text in pipeline.log(STREAM)
