@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from mirakuru import SimpleExecutor
+from mirakuru import HTTPExecutor, SimpleExecutor
 
 from local_stack import servers
 from local_stack.services import PRODUCER, SINK, STREAM
@@ -31,33 +31,38 @@ def test_whatever_is_killed_whenever_nothing_is_lost_or_doubled(
     here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, pipeline.topic, tmp_path)
     broker = servers.kafka(tmp_path / "broker", port)
     producer = here.service(PRODUCER, PRODUCER_RATE="0.004", RANDOM_DATA_MAX_USERS=50, RANDOM_DATA_MAX_ITEMS=50)
-    stream = here.service(STREAM, MAX_OFFSETS_PER_BATCH=2_000, UPKEEP_INTERVAL=5)
-    sink = here.service(SINK)
     with ExitStack() as stack:
-        for process in (broker, producer, stream, sink):
+
+        def begin(name: str) -> None:
+            """A new one beside what a killed one may have left, as a supervisor would."""
+            settings = {"MAX_OFFSETS_PER_BATCH": 2_000, "UPKEEP_INTERVAL": 5} if name == "stream" else {}
+            services[name] = here.service(STREAM if name == "stream" else SINK, **settings)
+            stack.callback(services[name].kill)
+            # Not waited for until it is ready: a kill may come before.
+            SimpleExecutor.start(services[name])
+
+        services: dict[str, HTTPExecutor] = {}
+        for process in (broker, producer):
             stack.callback(process.kill)
-        broker.start()
-        producer.start()
-        ended_by_themselves: Counter[str] = Counter()
-        killed: set[str] = set()
+            process.start()
+        begin("stream")
+        begin("sink")
         for _ in range(kills):
-            for name, service in (("stream", stream), ("sink", sink)):
-                if name not in killed and service.process is not None and not service.running():
-                    ended_by_themselves[name] += 1
-                _start(service)
-            killed.clear()
             time.sleep(chance.uniform(0, _LONGEST))
+            # Nothing that was not killed has ended, whatever else was.
+            assert all(service.running() for service in services.values())
             victim = chance.choice(["stream", "stream", "python only", "sink", "broker"])
             if victim == "broker":
                 kill_9(broker)
                 time.sleep(chance.uniform(0, 5))
                 broker.start()
-            elif victim == "python only" and stream.running():
-                killed.add("stream")
-                kill_9_python_only(stream)
+            elif victim == "python only":
+                kill_9_python_only(services["stream"])
+                begin("stream")
             else:
-                kill_9(sink if victim == "sink" else stream)
-        for service in (stream, sink):
+                kill_9(services[victim])
+                begin(victim)
+        for service in services.values():
             service.kill()
             service.start()
         producer.stop()
@@ -71,11 +76,3 @@ def test_whatever_is_killed_whenever_nothing_is_lost_or_doubled(
         eventually(lambda: assert_equal(here.lake_tables(), expected))
         in_the_lake = here.lake_rows("SELECT * FROM interactions")
         assert Counter(map(identity_of_row, in_the_lake)) == Counter(map(identity, sent))
-        # A broker that is away for seconds ends nobody.
-        assert ended_by_themselves == Counter()
-
-
-def _start(service: SimpleExecutor) -> None:
-    """Start it, unless it runs, and do not wait until it is ready: a kill may come before."""
-    if not service.running():
-        SimpleExecutor.start(service)
