@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP = $(VENV)/bin/pip install --disable-pip-version-check --require-hashes $(if $(CI),--quiet)
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 
-.PHONY: demo stack test unit lint types bench lock clean-data clean
+.PHONY: demo stack test unit lint types bench plots lock clean-data clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -33,6 +33,9 @@ types: $(VENV)/tests.done ## mypy, strict
 
 bench: $(VENV)/demo.done ## how fast it is, in one table; ARGS="throughput latency" for some parts of it
 	@$(RUN) -m benchmarks $(ARGS)
+
+plots: $(VENV)/tests.done ## the benchmark's pictures in img/, from docs/benchmarks.json
+	@$(RUN) -m benchmarks.plots docs/benchmarks.json img
 
 clean-data: ## forget all data of the local stack
 	rm -rf .data

@@ -2,7 +2,8 @@
 
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from statistics import median
 
 import psutil
 from mirakuru import HTTPExecutor
@@ -14,7 +15,9 @@ from benchmarks.stack import Stack
 from benchmarks.throughput import rate
 from local_stack import services
 
-_STEP = 5_000_000
+_WARM = 75.0
+_LOOK = 45.0
+"""Seconds."""
 
 
 def users(stack: Stack, interactions: int) -> Iterator[Result]:
@@ -34,15 +37,40 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
         yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - began, "s")
 
 
-def history(stack: Stack, most: int) -> Iterator[Result]:
-    """Seconds that a batch of the query aggregate takes while the lake grows, and the driver's memory in the end."""
-    with stack.service(services.STREAM, "history") as job:
-        for interactions in range(_STEP, most + 1, _STEP):
-            stack.send("history", _STEP)
-            _wait_for(job, "stream_aggregated_interactions", interactions)
-            seconds = _metric(job, "stream_batch_seconds")
-            yield Result(f"batch of aggregate, {interactions:,} in the lake", seconds, "s")
-        yield Result("driver's memory after all that", _memory(job) / (1 << 20), "MB")
+def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
+    """Seconds of a batch at 1,000 interactions a second with so many in the lake already, each in a job of its own.
+
+    All jobs are equally warm, so that the first level does not pay for a cold machine; and the memory of each.
+    """
+    topic, there = "history", 0
+    for level in levels:
+        if level > there:
+            stack.send(topic, level - there)
+            with stack.service(services.STREAM, topic) as job:
+                _wait_for(job, "stream_aggregated_interactions", level)
+            there = level
+        with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
+            time.sleep(_WARM)
+            batches = _batches(job)
+            memory = _memory(job)
+        for query, seconds in batches.items():
+            yield Result(f"batch of {query}, {level:,} in the lake", median(seconds), "s", len(seconds))
+        yield Result(f"driver's memory, {level:,} in the lake", memory / (1 << 20), "MB")
+
+
+def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
+    """Seconds of the batches that each query ends within a while."""
+    seconds: dict[str, list[float]] = {"ingest": [], "aggregate": []}
+    numbers = {query: _metric(job, "stream_batches", query) for query in seconds}
+    end = time.monotonic() + _LOOK
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        for query, found in seconds.items():
+            number = _metric(job, "stream_batches", query)
+            if number > numbers[query]:
+                numbers[query] = number
+                found.append(_metric(job, "stream_batch_seconds", query))
+    return seconds
 
 
 def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
@@ -54,12 +82,12 @@ def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
         time.sleep(0.25)
 
 
-def _metric(job: HTTPExecutor, name: str) -> float:
-    """A metric's value; that of the query aggregate where there is one per query."""
+def _metric(job: HTTPExecutor, name: str, query: str = "aggregate") -> float:
+    """A metric's value; that of the named query where there is one per query."""
     with urllib.request.urlopen(job.url.geturl().replace("/health", "/metrics"), timeout=10) as answer:
         families = text_string_to_metric_families(answer.read().decode())
     samples = [s for family in families for s in family.samples if s.name == name]
-    return float(next((s.value for s in samples if s.labels.get("query", "aggregate") == "aggregate"), float("nan")))
+    return float(next((s.value for s in samples if s.labels.get("query", query) == query), float("nan")))
 
 
 def _memory(job: HTTPExecutor) -> float:

@@ -45,7 +45,9 @@ def show(results: Sequence[Result], console: Console, *, relative_to: str) -> No
 
 
 def save(results: Sequence[Result], file: Path) -> None:
-    """Write the results as JSON, with machine and time."""
+    """Write the results as JSON, with machine and time, in place of older ones of the same names."""
     file.parent.mkdir(parents=True, exist_ok=True)
     taken = {"machine": machine(), "taken_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    file.write_text(json.dumps(taken | {"results": [asdict(result) for result in results]}, indent=2) + "\n")
+    known = {one["name"]: one for one in json.loads(file.read_text())["results"]} if file.exists() else {}
+    known |= {result.name: asdict(result) | taken for result in results}
+    file.write_text(json.dumps({"results": list(known.values())}, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,81 @@
+"""Draws the figures of a benchmark: ``python -m benchmarks.plots RESULTS.json FOLDER``."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+_BLUE, _ORANGE, _GREY = "#0072b2", "#e69f00", "#666666"
+"""Told apart by those who see fewer colours too."""
+_RATE: Final = "interactions/s"
+
+
+def main() -> None:
+    """Draw every picture for which there are results."""
+    document = json.loads(Path(sys.argv[1]).read_text())
+    folder = Path(sys.argv[2])
+    folder.mkdir(exist_ok=True)
+    # The same results give the same file, and text stays text.
+    mpl.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10}
+    results: list[dict[str, Any]] = document["results"]
+    for name, draw in {"throughput": _throughput, "latency": _latency, "history": _history}.items():
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        if draw(figure, results):
+            figure.text(0.995, 0.005, results[0]["machine"], ha="right", va="bottom", fontsize=7, color=_GREY)
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+
+
+def _throughput(figure: Figure, results: list[dict[str, Any]]) -> bool:
+    rates = [one for one in results if one["unit"] == _RATE and "users" not in one["name"]][::-1]
+    axes = figure.subplots()
+    ours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
+    bars = axes.barh([one["name"] for one in rates], [one["value"] / 1e6 for one in rates], color=ours)
+    axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.set_xlabel("million interactions a second, warm")
+    axes.spines[["top", "right"]].set_visible(False)
+    return bool(rates)
+
+
+def _latency(figure: Figure, results: list[dict[str, Any]]) -> bool:
+    found: dict[str, dict[str, float]] = {}
+    for one in results:
+        if match := re.fullmatch(r"(send → .*), p(\d+)", one["name"]):
+            found.setdefault(match[1], {})[match[2]] = one["value"]
+    axes = figure.subplots()
+    for n, percentiles in enumerate(reversed(found.values())):
+        axes.plot([percentiles["50"], percentiles["99"]], [n, n], color=_GREY, zorder=0)
+        for percent, colour, marker in (("50", _BLUE, "o"), ("95", _ORANGE, "s"), ("99", "black", "d")):
+            axes.plot(percentiles[percent], n, marker, color=colour, label=f"p{percent}" if n == 0 else None)
+    axes.set_yticks(range(len(found)), list(reversed(found)))
+    axes.set_xlabel("seconds")
+    axes.set_xlim(left=0)
+    axes.margins(y=0.2)
+    if found:
+        axes.legend(loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return bool(found)
+
+
+def _history(figure: Figure, results: list[dict[str, Any]]) -> bool:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for one in results:
+        if match := re.fullmatch(r"batch of (\w+), ([\d,]+) in the lake", one["name"]):
+            found.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, one["value"]))
+    axes = figure.subplots()
+    for (query, points), colour, marker in zip(found.items(), (_BLUE, _ORANGE), "os", strict=False):
+        axes.plot(*zip(*sorted(points), strict=True), marker=marker, color=colour, label=f"batch of {query}")
+    axes.set_xlabel("million interactions in the lake already, 1,000 a second arriving")
+    axes.set_ylabel("seconds")
+    axes.set_ylim(bottom=0)
+    if found:
+        axes.legend()
+    axes.spines[["top", "right"]].set_visible(False)
+    return bool(found)
+
+
+if __name__ == "__main__":
+    main()
