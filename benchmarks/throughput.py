@@ -22,8 +22,6 @@ from local_stack import services
 
 LIMIT = "Kafka → parse with all checks → nothing"
 """What the other rates are compared with."""
-_WARM = 1 / 3
-"""The part of a backlog that warms up."""
 
 
 def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Result]:
@@ -38,31 +36,33 @@ def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Resul
     }.items():
         command = [sys.executable, "-m", "benchmarks.engine", stage]
         said = subprocess.run(command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True)
-        found = json.loads(said.stdout.splitlines()[-1])
-        yield Result(name, found["rate"], "interactions/s", found["warm"])
-    yield whole_job(stack, interactions)
+        measured = json.loads(said.stdout.splitlines()[-1])
+        yield Result(name, measured["rate"], "interactions/s", measured["warm"])
+    with stack.service(services.STREAM, "whole") as job:
+        found = work_off(stack, job, "whole", interactions)
+    yield Result("whole job, backlog to the last changed aggregate in Kafka", found, "interactions/s", interactions)
     if peer is not None:
         yield from _pathway(stack, interactions, peer)
 
 
-def whole_job(stack: Stack, interactions: int) -> Result:
-    """A job that is warm already works off a backlog, from its first look to the last changed aggregate in Kafka."""
-    topic, warm_up = "whole", interactions // 2
+def work_off(stack: Stack, job: HTTPExecutor, topic: str, interactions: int, **producer: object) -> float:
+    """Interactions a second at which a job over `topic`, warmed up here, works off a backlog.
+
+    From its first look at the backlog to the last changed aggregate in Kafka.
+    """
+    warm_up = interactions // 2
 
     def progress() -> list[tuple[int, int]]:
         return read_published(stack.kafka, f"{topic}_aggregated").progress()
 
-    with stack.service(services.STREAM, topic) as job:
-        stack.send(topic, warm_up)
-        _until_all(progress, warm_up)
-        # It stands still while the backlog is made.
-        with _suspended(job):
-            stack.send(topic, interactions)
-        began_ms = time.time() * 1000
-        ended_ms = _until_all(progress, warm_up + interactions)[-1][0]
-    seconds = (ended_ms - began_ms) / 1000
-    name = "whole job, backlog to the last changed aggregate in Kafka"
-    return Result(name, interactions / seconds, "interactions/s", interactions)
+    stack.send(topic, warm_up, **producer)
+    _until_all(progress, warm_up)
+    # It stands still while the backlog is made.
+    with _suspended(job):
+        stack.send(topic, interactions, **producer)
+    began_ms = time.time() * 1000
+    ended_ms = _until_all(progress, warm_up + interactions)[-1][0]
+    return interactions / (ended_ms - began_ms) * 1000
 
 
 @contextmanager
@@ -88,14 +88,6 @@ def _until_all(look: Callable[[], list[tuple[int, int]]], interactions: int) -> 
     raise TimeoutError(f"{curve[-1][1] if curve else 0} of {interactions} interactions were aggregated in 15 minutes")
 
 
-def rate(name: str, curve: list[tuple[int, int]], interactions: int) -> Result:
-    """The rate of all but the part that warms up, from when (epoch ms) how many interactions were covered."""
-    start_ms, covered = next((at, n) for at, n in curve if n >= interactions * _WARM)
-    end_ms = curve[-1][0]
-    rest = interactions - covered
-    return Result(name, rest / max(1, end_ms - start_ms) * 1000, "interactions/s", rest)
-
-
 def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
     for key in ("user_id", "item_id"):
         stack.create_topic(f"pathway_{key}")
@@ -111,8 +103,9 @@ def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
             curves = [_until_all(partial(_pathway_curve, stack, key), interactions) for key in ("user_id", "item_id")]
         finally:
             peer.kill()
-    slower = max(curves, key=lambda curve: curve[-1][0])
-    yield rate("Pathway, two workers, no lake", slower, interactions)
+    # From its first row, so that its start does not count, to its last.
+    milliseconds = max(curve[-1][0] for curve in curves) - min(curve[0][0] for curve in curves)
+    yield Result("Pathway, two workers, no lake", interactions / milliseconds * 1000, "interactions/s", interactions)
 
 
 def _pathway_curve(stack: Stack, key: str) -> list[tuple[int, int]]:
