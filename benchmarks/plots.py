@@ -25,7 +25,7 @@ def main() -> None:
     for name, draw in {"throughput": _throughput, "latency": _latency, "history": _history}.items():
         figure = Figure(figsize=(8, 3.6), layout="constrained")
         if draw(figure, results):
-            figure.text(0.995, 0.005, results[0]["machine"], ha="right", va="bottom", fontsize=7, color=_GREY)
+            figure.suptitle(results[0]["machine"], fontsize=8, color=_GREY)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
@@ -35,6 +35,7 @@ def _throughput(figure: Figure, results: list[dict[str, Any]]) -> bool:
     ours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
     bars = axes.barh([one["name"] for one in rates], [one["value"] / 1e6 for one in rates], color=ours)
     axes.bar_label(bars, fmt="%.2f", padding=3)
+    axes.margins(x=0.1)
     axes.set_xlabel("million interactions a second, warm")
     axes.spines[["top", "right"]].set_visible(False)
     return bool(rates)
@@ -55,7 +56,7 @@ def _latency(figure: Figure, results: list[dict[str, Any]]) -> bool:
     axes.set_xlim(left=0)
     axes.margins(y=0.2)
     if found:
-        axes.legend(loc="lower right")
+        axes.legend(loc="center left")
     axes.spines[["top", "right"]].set_visible(False)
     return bool(found)
 
