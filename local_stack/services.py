@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,8 @@ def environment(data: Path) -> dict[str, str]:
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "SPARK_JARS": str(SPARK.folder),
         "SPARK_LOCAL_IP": HOST,
+        # What a killed job leaves goes with all other data.
+        "SPARK_LOCAL_DIRS": str(data / "scratch"),
         "WAREHOUSE": str(data / "warehouse"),
         "CHECKPOINTS": str(data / "checkpoints"),
         "CLASS_ARCHIVE": str(_CLASS_ARCHIVE),
@@ -57,10 +60,11 @@ def make_class_archive(console: Console) -> None:
         # The wheel's Java comes without an archive of its own classes, which this one builds upon.
         base = [str(JAVA), "-Xshare:dump"]
         command = [sys.executable, "-m", "stream_processing.class_archive", str(_CLASS_ARCHIVE)]
-        told = {**os.environ, **environment(_CLASS_ARCHIVE.parent)}
         try:
-            for each in (base, command):
-                subprocess.run(each, cwd=ROOT, env=told, check=True, capture_output=True, text=True)
+            with tempfile.TemporaryDirectory() as folder:
+                told = {**os.environ, **environment(Path(folder))}
+                for each in (base, command):
+                    subprocess.run(each, cwd=ROOT, env=told, check=True, capture_output=True, text=True)
         except subprocess.CalledProcessError as error:
             reason = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
             console.print(f"the stream job will start slower: its class archive could not be made ({reason})")

@@ -22,7 +22,7 @@ from contract.tables import AGGREGATE_TABLES, INTERACTIONS
 from local_stack import services
 from local_stack.servers import free_port
 from local_stack.services import Service
-from tests.reference import Tables, as_epoch_seconds
+from tests.reference import Tables, as_epoch_seconds, reference_tables
 
 PATIENCE = 150.0
 
@@ -86,6 +86,14 @@ class Pipeline:
             producer.poll(0)
         assert producer.flush(30) == 0
         assert refused == []
+
+    def send_interactions(self, interactions: Sequence[Interaction]) -> None:
+        """Send interactions as the producer does, keyed by user."""
+        self.send(self.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in interactions])
+
+    def assert_published(self, interactions: Sequence[Interaction]) -> None:
+        """The topic's latest rows are those of exactly these interactions."""
+        assert self.topic_tables() == reference_tables(interactions)
 
     def read(self, topic: str) -> list[Message]:
         """All records of a topic, partition by partition in order."""

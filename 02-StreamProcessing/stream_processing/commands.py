@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, TopicPartition
@@ -70,25 +71,23 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
         raise NothingKnownError(f"neither {lake.interactions} nor {checkpoint.path} tells how far the topic was read")
     known = {int(partition): int(offset) for partition, offset in offsets[settings.kafka_topic].items()}
     topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
-    made_anew = note is not None and note["topic_id"] != topic_id
-    places = [_place(settings, partition, known.get(partition), made_anew) for partition in _partitions(settings)]
+    made_anew = ingest.known_topic_id(session, settings, note) not in (None, topic_id)
+    places = list(_places(settings, known, made_anew))
     for place in places:
         logger.warning("partition %d: %s", place.partition, place.loss)
     going_on = {settings.kafka_topic: {str(place.partition): place.next for place in places}}
     lake.leave_note({"query": "accept-gap", "batch": 0, "topic_id": topic_id, "offsets": going_on})
+    ingest.remember_topic(session, settings, topic_id)
     remove(session, checkpoint.path)
     logger.info("the next start goes on at %s", json.dumps(going_on))
     return places
 
 
-def _partitions(settings: StreamProcessingSettings) -> list[int]:
-    return sorted(kafka_io.partitions_of(settings, settings.kafka_topic))
-
-
-def _place(settings: StreamProcessingSettings, partition: int, known: int | None, made_anew: bool) -> Place:
+def _places(settings: StreamProcessingSettings, known: Mapping[int, int], made_anew: bool) -> Iterator[Place]:
     consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"})
     try:
-        first, end = consumer.get_watermark_offsets(TopicPartition(settings.kafka_topic, partition), timeout=30)
+        for partition in sorted(kafka_io.partitions_of(settings, settings.kafka_topic)):
+            first, end = consumer.get_watermark_offsets(TopicPartition(settings.kafka_topic, partition), timeout=30)
+            yield Place(partition, known.get(partition, first), first, end, made_anew)
     finally:
         consumer.close()
-    return Place(partition, first if known is None else known, first, end, made_anew)

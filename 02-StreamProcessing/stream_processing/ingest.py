@@ -21,6 +21,7 @@ from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
+from stream_processing.storage import modified_at, read_text, write_text
 
 NAME: Final = "ingest"
 _SERVICE: Final = "stream-processing"
@@ -46,12 +47,13 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
     filled lake what it may have already, and `TopicMadeAnewError` rather than skip a new topic's first records.
     """
     note, topic_id = lake.last_note(), kafka_io.topic_id(settings, settings.kafka_topic)
-    if note is not None and note["topic_id"] != topic_id:
+    if known_topic_id(session, settings, note) not in (None, topic_id):
         raise TopicMadeAnewError(
             f"topic {settings.kafka_topic} was deleted and made anew since it was read last: run"
             " `python -m stream_processing accept-gap`, which tells what is gone and lets the next start read it from"
             " its beginning"
         )
+    remember_topic(session, settings, topic_id)
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
     options = source_options(settings, settings.kafka_topic)
     if not checkpoint.exists and lake.count() > 0:
@@ -72,6 +74,25 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
         .foreachBatch(_Batches(settings, lake, checkpoint, topic_id))
         .start()
     )
+
+
+def known_topic_id(
+    session: SparkSession, settings: StreamProcessingSettings, note: dict[str, Any] | None
+) -> str | None:
+    """The id of the topic that was read last: as the latest append notes it, or as a file keeps it for longer."""
+    if note is not None:
+        return str(note["topic_id"])
+    file = _topic_file(settings)
+    return read_text(session, file) if modified_at(session, file) is not None else None
+
+
+def remember_topic(session: SparkSession, settings: StreamProcessingSettings, topic_id: str) -> None:
+    """Keep the id of the topic that is read from now on."""
+    write_text(session, _topic_file(settings), topic_id)
+
+
+def _topic_file(settings: StreamProcessingSettings) -> str:
+    return f"{settings.checkpoints}/{NAME}.topic"
 
 
 def _known_offsets(

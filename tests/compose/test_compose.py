@@ -21,7 +21,7 @@ from testcontainers.compose import DockerCompose
 from contract.interaction import Interaction
 from local_stack import servers
 from local_stack.services import ROOT
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import Pipeline, assert_more_than, eventually
 from tests.reference import reference_tables
 from tests.servers import engine_answers
 
@@ -159,7 +159,7 @@ def test_on_the_spark_cluster_a_lost_worker_loses_nothing(stack: Stack, monkeypa
     stack.run("up", "--detach", "--wait", "--scale", "spark-worker=2", *STARTED)
     before = len(stack.pipeline.alerts())
     lake = stack.lake().lake_count()
-    eventually(lambda: _assert_more_than(stack.lake().lake_count(), lake))
+    eventually(lambda: assert_more_than(stack.lake().lake_count(), lake))
     stack.kill_9("spark-worker")
     stack.run("stop", "data-producer")
     sent = _sent(stack)
@@ -221,10 +221,6 @@ def test_the_secure_overlay_asks_for_passwords_that_are_not_set() -> None:
     said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert said.returncode != 0
     assert "set it in .env" in said.stderr
-
-
-def _assert_more_than(number: int, least: int) -> None:
-    assert number > least
 
 
 def _exited(stack: Stack) -> list[str]:

@@ -34,7 +34,7 @@ def test_a_declared_table_is_in_lake_topic_and_index_and_rules_may_name_its_colu
         pipeline.running(DECLARED_STREAM, SERVICE=STREAM.package),
         pipeline.running(DECLARED_SINK, SERVICE=SINK.package, DATA_MAPPER=mapper),
     ):
-        pipeline.send(pipeline.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in sent])
+        pipeline.send_interactions(sent)
         eventually(lambda: assert_equal(_in_the_topic(pipeline), totals))
         eventually(lambda: assert_equal(_in_the_index(pipeline), totals))
         eventually(lambda: assert_equal(_in_the_lake(pipeline), totals))

@@ -8,7 +8,7 @@ import orjson
 from contract.interaction import INTERACTION_TYPES
 from local_stack import servers
 from local_stack.services import PRODUCER
-from tests.pipeline import Pipeline, eventually
+from tests.pipeline import Pipeline, assert_more_than, eventually
 
 
 def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pipeline) -> None:
@@ -31,7 +31,7 @@ def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pip
 
 def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_RATE="0.002"):
-        eventually(lambda: _assert_more_than(len(pipeline.read(pipeline.topic)), 100))
+        eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), 100))
     sent = len(pipeline.read(pipeline.topic))
     assert f"sent {sent} interactions" in pipeline.log(PRODUCER)
     assert "0 not acknowledged" in pipeline.log(PRODUCER)
@@ -75,10 +75,6 @@ def test_the_producer_waits_for_a_broker_that_starts_later(pipeline: Pipeline, t
 
 def _assert_said(pipeline: Pipeline, text: str) -> None:
     assert text in pipeline.log(PRODUCER)
-
-
-def _assert_more_than(number: int, least: int) -> None:
-    assert number > least
 
 
 def _assert_count(pipeline: Pipeline, count: int) -> None:

@@ -10,7 +10,7 @@ from mirakuru.exceptions import ProcessExitedWithError
 from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import STREAM, Service
 from tests.killed import MOMENTS
-from tests.pipeline import Pipeline, eventually, headers_of
+from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 
 KILLED = Service("tests.killed", STREAM.port_setting, STREAM.port)
@@ -52,17 +52,13 @@ def test_a_job_that_is_killed_between_any_two_steps_loses_and_doubles_nothing(pi
 
     with pipeline.running(STREAM):
         expected = reference_tables(sent)
-        eventually(lambda: _assert_equal(pipeline.topic_tables(), expected))
-        eventually(lambda: _assert_equal(pipeline.lake_tables(), expected))
+        eventually(lambda: assert_equal(pipeline.topic_tables(), expected))
+        eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
         eventually(lambda: _assert_every_dead_letter_once(pipeline))
     rows = pipeline.lake_rows("SELECT user_id, item_id, interaction_type, timestamp FROM interactions")
     in_the_lake = Counter((row["user_id"], row["item_id"], int(row["timestamp"].timestamp())) for row in rows)
     assert in_the_lake == Counter((i.user_id, i.item_id, i.timestamp) for i in sent)
     _assert_rows_only_grow(pipeline)
-
-
-def _assert_equal(found: object, expected: object) -> None:
-    assert found == expected
 
 
 def _assert_every_dead_letter_once(pipeline: Pipeline) -> None:

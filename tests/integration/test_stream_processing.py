@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 import pytest
 from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
@@ -24,7 +25,7 @@ from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
 from contract.tables import table_named
 from local_stack.cache import SPARK
 from local_stack.services import STREAM
-from tests.pipeline import Pipeline, eventually, headers_of
+from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of
 from tests.reference import reference_tables
 
 GOOD = b'{"user_id": "user_765", "item_id": "item_43", "interaction_type": "like", "timestamp": 1736404972}'
@@ -155,20 +156,16 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
     ]
 
 
-def _send(pipeline: Pipeline, interactions: list[Interaction]) -> None:
-    pipeline.send(pipeline.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in interactions])
-
-
 def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_letter(pipeline: Pipeline) -> None:
     first, second = _interactions(900), _interactions(700, first=900)
     with pipeline.running(STREAM):
-        _send(pipeline, first)
+        pipeline.send_interactions(first)
         pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
-        eventually(lambda: _assert_published(pipeline, first))
+        eventually(lambda: pipeline.assert_published(first))
         eventually(lambda: _assert_dead_letters(pipeline, 1))
     with pipeline.running(STREAM):
-        _send(pipeline, second)
-        eventually(lambda: _assert_published(pipeline, first + second))
+        pipeline.send_interactions(second)
+        eventually(lambda: pipeline.assert_published(first + second))
         eventually(lambda: _assert_in_the_lake(pipeline, first + second))
         pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
         eventually(lambda: _assert_dead_letters(pipeline, 2))
@@ -177,8 +174,8 @@ def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_l
     # The table's history knows the offsets too.
     shutil.rmtree(pipeline.data / "checkpoints" / "ingest")
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(300, first=1_600))
-        eventually(lambda: _assert_published(pipeline, _interactions(1_900)))
+        pipeline.send_interactions(_interactions(300, first=1_600))
+        eventually(lambda: pipeline.assert_published(_interactions(1_900)))
     assert pipeline.lake_count() == 1_900
     assert "going on from the offsets in the table's history" in pipeline.log(STREAM)
 
@@ -197,10 +194,6 @@ def test_a_lake_that_nobody_knows_the_offsets_of_stops_the_job_with_the_remedy(p
     assert pipeline.lake_count() == 1
 
 
-def _assert_published(pipeline: Pipeline, interactions: list[Interaction]) -> None:
-    assert pipeline.topic_tables() == reference_tables(interactions)
-
-
 def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> None:
     assert pipeline.lake_tables() == reference_tables(interactions)
 
@@ -216,15 +209,23 @@ def _assert_dead_letters(pipeline: Pipeline, times: int) -> None:
         assert headers_of(letter)["dead_letter.service"] == "stream-processing"
 
 
+def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
+    with pipeline.running(STREAM) as job:
+        assert job.process is not None
+        processes = psutil.Process(job.process.pid).children(recursive=True)
+        java = next(process for process in processes if process.name() == "java")
+        assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
+
+
 def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_one_partition(
     pipeline: Pipeline,
 ) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(700))
-        eventually(lambda: _assert_published(pipeline, _interactions(700)))
+        pipeline.send_interactions(_interactions(700))
+        eventually(lambda: pipeline.assert_published(_interactions(700)))
         before = len(pipeline.read(pipeline.settings.aggregated_topic))
-        _send(pipeline, [Interaction("user_1", "item_1", "like", 1_800_000_000)])
-        eventually(lambda: _assert_more_than(len(pipeline.read(pipeline.settings.aggregated_topic)), before))
+        pipeline.send_interactions([Interaction("user_1", "item_1", "like", 1_800_000_000)])
+        eventually(lambda: assert_more_than(len(pipeline.read(pipeline.settings.aggregated_topic)), before))
     messages = pipeline.read(pipeline.settings.aggregated_topic)
     assert len(messages) == before + 3
     partitions: dict[bytes, set[int | None]] = {}
@@ -233,10 +234,6 @@ def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_on
         assert isinstance(key, bytes)
         partitions.setdefault(key, set()).add(message.partition())
     assert all(len(found) == 1 for found in partitions.values())
-
-
-def _assert_more_than(number: int, least: int) -> None:
-    assert number > least
 
 
 def test_a_second_job_waits_until_the_first_one_has_let_go_of_the_checkpoints(

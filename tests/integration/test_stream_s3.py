@@ -10,7 +10,6 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
-import orjson
 import pytest
 from mirakuru import TCPExecutor
 from rich.console import Console
@@ -84,9 +83,9 @@ def test_lake_and_checkpoints_may_be_in_an_object_store_and_survive_a_kill(pipel
     stream = here.service(STREAM, UPKEEP_INTERVAL=5, **there)
     try:
         stream.start()
-        here.send(here.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in first])
+        here.send_interactions(first)
         eventually(lambda: assert_equal(here.topic_tables(), reference_tables(first)))
-        here.send(here.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in second])
+        here.send_interactions(second)
     finally:
         kill_9(stream)
     with here.running(STREAM, UPKEEP_INTERVAL=5, **there):

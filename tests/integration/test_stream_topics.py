@@ -4,15 +4,16 @@ import os
 import subprocess
 import sys
 
-import orjson
 import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 from mirakuru import HTTPExecutor
 from mirakuru.exceptions import ProcessExitedWithError
+from stream_processing.lake import Lake
 
 from contract.interaction import INTERACTION_TYPES, Interaction
+from contract.tables import INTERACTIONS
 from local_stack import services
 from local_stack.services import STREAM
 from tests.pipeline import Pipeline, eventually
@@ -26,14 +27,6 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
     ]
 
 
-def _send(pipeline: Pipeline, interactions: list[Interaction]) -> None:
-    pipeline.send(pipeline.topic, [(i.user_id.encode(), orjson.dumps(i)) for i in interactions])
-
-
-def _assert_published(pipeline: Pipeline, interactions: list[Interaction]) -> None:
-    assert pipeline.topic_tables() == reference_tables(interactions)
-
-
 def _command(pipeline: Pipeline, command: str) -> str:
     told = services.environment(pipeline.data) | {"KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
     said = subprocess.run(
@@ -42,6 +35,16 @@ def _command(pipeline: Pipeline, command: str) -> str:
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
     return said.stderr
+
+
+def _forget_appends(pipeline: Pipeline) -> None:
+    """What upkeep has done to a table that nothing was appended to for longer than `LAKE_HISTORY`."""
+    table = Lake(str(pipeline.data / "warehouse")).table(INTERACTIONS)
+    table.optimize.compact()
+    table.create_checkpoint()
+    for entry in sorted((pipeline.data / "warehouse" / INTERACTIONS / "_delta_log").glob("*.json"))[:-1]:
+        entry.unlink()
+    assert Lake(str(pipeline.data / "warehouse")).last_note() is None
 
 
 def _delete_topic(pipeline: Pipeline) -> None:
@@ -56,50 +59,52 @@ def _assert_gone(admin: AdminClient, topic: str) -> None:
 
 def test_partitions_that_are_added_while_it_runs_are_read_from_their_beginning(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(200))
-        eventually(lambda: _assert_published(pipeline, _interactions(200)))
+        pipeline.send_interactions(_interactions(200))
+        eventually(lambda: pipeline.assert_published(_interactions(200)))
         admin = AdminClient({"bootstrap.servers": pipeline.kafka})
         admin.create_partitions([NewPartitions(pipeline.topic, 9)])[pipeline.topic].result()
-        _send(pipeline, _interactions(400, first=200))
-        eventually(lambda: _assert_published(pipeline, _interactions(600)))
+        pipeline.send_interactions(_interactions(400, first=200))
+        eventually(lambda: pipeline.assert_published(_interactions(600)))
     assert {message.partition() for message in pipeline.read(pipeline.topic)} > {0, 1, 2, 3}
     assert pipeline.lake_count() == 600
 
 
-@pytest.mark.parametrize("again", [100, 900])
+@pytest.mark.parametrize(("again", "forgotten"), [(100, False), (900, False), (900, True)])
 def test_a_topic_that_is_deleted_and_made_anew_stops_the_job_until_the_gap_is_accepted(
-    pipeline: Pipeline, again: int
+    pipeline: Pipeline, again: int, forgotten: bool
 ) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(300))
-        eventually(lambda: _assert_published(pipeline, _interactions(300)))
+        pipeline.send_interactions(_interactions(300))
+        eventually(lambda: pipeline.assert_published(_interactions(300)))
     _delete_topic(pipeline)
+    if forgotten:
+        _forget_appends(pipeline)
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
         job.start()
     assert "was deleted and made anew since it was read last" in pipeline.log(STREAM)
 
-    _send(pipeline, _interactions(again, first=300))
+    pipeline.send_interactions(_interactions(again, first=300))
     said = _command(pipeline, "accept-gap")
     assert said.count("the topic was made anew; what the old one held from offset") == 4
     with pipeline.running(STREAM):
-        eventually(lambda: _assert_published(pipeline, _interactions(300 + again)))
+        eventually(lambda: pipeline.assert_published(_interactions(300 + again)))
     assert pipeline.lake_count() == 300 + again
 
 
 def test_records_that_retention_has_removed_unread_stop_the_job_until_the_gap_is_accepted(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(90))
-        eventually(lambda: _assert_published(pipeline, _interactions(90)))
-    _send(pipeline, _interactions(90, first=90))
+        pipeline.send_interactions(_interactions(90))
+        eventually(lambda: pipeline.assert_published(_interactions(90)))
+    pipeline.send_interactions(_interactions(90, first=90))
     _remove_records(pipeline)
-    _send(pipeline, _interactions(90, first=180))
+    pipeline.send_interactions(_interactions(90, first=180))
     assert _ended(pipeline.service(STREAM)) == 1
     assert "records are gone from the topic before they were read" in pipeline.log(STREAM)
 
     assert "are gone for good" in _command(pipeline, "accept-gap")
     with pipeline.running(STREAM):
-        eventually(lambda: _assert_published(pipeline, _interactions(90) + _interactions(90, first=180)))
+        eventually(lambda: pipeline.assert_published(_interactions(90) + _interactions(90, first=180)))
     assert pipeline.lake_count() == 180
 
 
@@ -125,13 +130,13 @@ def _remove_records(pipeline: Pipeline) -> None:
 
 def test_a_rebuild_computes_every_table_anew_and_loses_nothing_that_arrives_meanwhile(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(500))
-        eventually(lambda: _assert_published(pipeline, _interactions(500)))
+        pipeline.send_interactions(_interactions(500))
+        eventually(lambda: pipeline.assert_published(_interactions(500)))
     published = len(pipeline.read(pipeline.settings.aggregated_topic))
-    _send(pipeline, _interactions(50, first=500))
+    pipeline.send_interactions(_interactions(50, first=500))
     assert "computes all aggregates anew" in _command(pipeline, "rebuild")
     with pipeline.running(STREAM):
-        eventually(lambda: _assert_published(pipeline, _interactions(550)))
+        eventually(lambda: pipeline.assert_published(_interactions(550)))
         eventually(lambda: _assert_in_the_lake(pipeline, _interactions(550)))
     again = pipeline.read(pipeline.settings.aggregated_topic)[published:]
     assert len(again) >= 9 + 5 + 1
@@ -143,8 +148,8 @@ def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> 
 
 def test_tables_that_are_declared_otherwise_stop_the_job_until_they_are_rebuilt(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(50))
-        eventually(lambda: _assert_published(pipeline, _interactions(50)))
+        pipeline.send_interactions(_interactions(50))
+        eventually(lambda: pipeline.assert_published(_interactions(50)))
     definitions = pipeline.data / "checkpoints" / "aggregate.definitions"
     definitions.write_text("agg_interactions_user of another time\n")
     job = pipeline.service(STREAM)
@@ -153,5 +158,5 @@ def test_tables_that_are_declared_otherwise_stop_the_job_until_they_are_rebuilt(
     assert "run `python -m stream_processing rebuild`" in pipeline.log(STREAM)
     _command(pipeline, "rebuild")
     with pipeline.running(STREAM):
-        _send(pipeline, _interactions(50, first=50))
-        eventually(lambda: _assert_published(pipeline, _interactions(100)))
+        pipeline.send_interactions(_interactions(50, first=50))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))

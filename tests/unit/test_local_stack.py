@@ -25,6 +25,12 @@ def test_every_pinned_jar_has_a_checksum_and_a_file_of_its_own(download: cache.D
     assert all(len(jar.sha256) == 64 for jar in pins)
 
 
+def test_a_jar_that_is_not_its_artifacts_main_one_has_a_classifier(tmp_path: Path) -> None:
+    pins = tmp_path / "jars.txt"
+    pins.write_text("org:name:1.0:all sha256:00\norg:name:1.0 sha256:11\n")
+    assert [jar.file_name for jar in read_pins(pins)] == ["name-1.0-all.jar", "name-1.0.jar"]
+
+
 def test_a_malformed_line_of_a_list_of_jars_is_named(tmp_path: Path) -> None:
     pins = tmp_path / "jars.txt"
     pins.write_text("# comment\norg:name:1.0\n")
