@@ -23,6 +23,7 @@ PARTS: dict[str, Part] = {
     "latency": lambda stack, given: latency.measure(stack, 1_000, given.warm, 60),
     "latency-10k": lambda stack, given: latency.measure(stack, 10_000, given.warm, 60),
     "users": lambda stack, given: growth.users(stack, given.interactions),
+    "soak": lambda stack, given: growth.soak(stack, given.minutes),
     "history": lambda stack, given: growth.history(stack, (0, given.history // 5, given.history)),
 }
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all where none is named")
     parser.add_argument("--interactions", type=int, default=8_000_000, help="in a backlog")
     parser.add_argument("--history", type=int, default=50_000_000, help="the most interactions in the lake")
+    parser.add_argument("--minutes", type=float, default=60, help="how long the soak runs")
     parser.add_argument("--warm", type=float, default=120, help="seconds before latencies count")
     parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="a Python that has Pathway")
     parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="where results go")

@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import work_off
+from contract.tables import INTERACTIONS
 from local_stack import services
 
 _WARM = 75.0
@@ -53,6 +54,32 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
         for query, seconds in batches.items():
             yield Result(f"batch of {query}, {level:,} in the lake", median(seconds), "s", len(seconds))
         yield Result(f"driver's memory, {level:,} in the lake", memory / (1 << 20), "MB")
+
+
+def soak(stack: Stack, minutes: float) -> Iterator[Result]:
+    """What accumulates at 1,000 interactions a second, and whether batches become slower: four looks, equally apart.
+
+    Upkeep is ten times as frequent as by default and keeps a tenth of the history, so an hour shows what ten would.
+    """
+    topic = "soak"
+    log = stack.data / topic / "warehouse" / INTERACTIONS / "_delta_log"
+    job_settings = {"UPKEEP_INTERVAL": 30, "LAKE_HISTORY": 1}
+    with (
+        stack.service(services.STREAM, topic, **job_settings) as job,
+        stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001),
+    ):
+        began = time.monotonic()
+        for look in range(1, 5):
+            time.sleep(max(0, began + look * minutes * 15 - _LOOK - time.monotonic()))
+            batches = _batches(job)
+            after = f"after {look * minutes / 4:g} min"
+            for query, seconds in batches.items():
+                yield Result(f"{after}: batch of {query}", median(seconds), "s", len(seconds))
+            yield Result(f"{after}: files that the table has", _metric(job, "stream_lake_files"), "files")
+            yield Result(f"{after}: entries of the table's log", len(list(log.iterdir())), "files")
+            checkpoints = (stack.data / topic / "checkpoints").rglob("*")
+            yield Result(f"{after}: files in checkpoints", sum(file.is_file() for file in checkpoints), "files")
+            yield Result(f"{after}: driver's memory", _memory(job) / (1 << 20), "MB")
 
 
 def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
