@@ -54,7 +54,9 @@ def environment(data: Path) -> dict[str, str]:
 
 def make_class_archive(console: Console) -> None:
     """Make the archive of classes from which the stream job starts faster, unless there is one; half a minute."""
-    if _CLASS_ARCHIVE.exists():
+    # Java takes it with the very jars only that it was made from.
+    made_from = (JAVA, Path(pyspark.__file__), SPARK.folder)
+    if _CLASS_ARCHIVE.exists() and _CLASS_ARCHIVE.stat().st_mtime > max(each.stat().st_mtime for each in made_from):
         return
     with console.status("preparing a faster start of the stream job (once)"):
         # The wheel's Java comes without an archive of its own classes, which this one builds upon.

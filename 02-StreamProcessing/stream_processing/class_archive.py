@@ -27,7 +27,12 @@ def main() -> None:
     file = Path(sys.argv[1])
     new = file.with_name(f"{file.name}.new")
     with tempfile.TemporaryDirectory() as folder:
-        settings = StreamProcessingSettings(warehouse=f"{folder}/warehouse", checkpoints=f"{folder}/checkpoints")
+        settings = StreamProcessingSettings(
+            deploy_mode="client",
+            class_archive=None,
+            warehouse=f"{folder}/warehouse",
+            checkpoints=f"{folder}/checkpoints",
+        )
         session = start_session(settings, java_options=f'"-XX:ArchiveClassesAtExit={new}" -Xlog:cds=off')
         _go_through_the_steps(session, settings)
         _end(session)
