@@ -91,7 +91,7 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     ingesting = ingest.start_ingest(session, settings, lake)
     aggregating = aggregate.start_aggregate(session, settings, lake)
     queries = [ingesting, aggregating]
-    Upkeep(session, settings, lake).start(stop, aggregating)
+    Upkeep(session, settings, lake).start(stop)
     logger.info("ready")
     head_start = time.monotonic() + _HEAD_START
     while not stop.wait(1.0):

@@ -47,5 +47,13 @@ class Checkpoint:
         offsets: dict[str, Any] = json.loads(lines[2])
         return offsets
 
+    def start_of_last_batch(self) -> list[dict[str, Any]] | None:
+        """Where the latest batch begins, by source; None where there was no batch before it."""
+        begun = self._batches("offsets")
+        if len(begun) < 2:
+            return None
+        lines = read_text(self.session, f"{self.path}/offsets/{sorted(begun)[-2]}").splitlines()
+        return [json.loads(line) for line in lines[2:]]
+
     def _batches(self, folder: str) -> list[int]:
         return [int(name) for name in names_in(self.session, f"{self.path}/{folder}") if name.isdigit()]

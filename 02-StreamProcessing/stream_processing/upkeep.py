@@ -4,19 +4,18 @@ Nothing here is in the way of a batch. Putting files together changes no data, s
 table as a stream, does not see it; what is removed is older than what any reader or query may still be at.
 """
 
-import json
 import logging
 import math
 import threading
 import time
-from typing import Any, Final
+from typing import Final
 
 from delta.tables import DeltaTable as SparkDeltaTable
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.tables import AGGREGATE_TABLES
-from stream_processing import metrics
+from stream_processing import aggregate, metrics
+from stream_processing.checkpoint import Checkpoint
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import modified_at
@@ -46,13 +45,13 @@ class Upkeep:
         self._settings = settings
         self._lake = lake
 
-    def start(self, stop: threading.Event, aggregate: StreamingQuery) -> threading.Thread:
-        """Start the rounds, which end when `stop` is set; `aggregate` is the query that reads the interactions."""
+    def start(self, stop: threading.Event) -> threading.Thread:
+        """Start the rounds, which end when `stop` is set."""
 
         def rounds() -> None:
             while not stop.wait(self._settings.upkeep_interval):
                 try:
-                    self.round(aggregate)
+                    self.round()
                 except Exception as error:
                     if not stop.is_set():
                         logger.warning("a round of upkeep failed, the next one tries again: %s", error)
@@ -61,13 +60,13 @@ class Upkeep:
         thread.start()
         return thread
 
-    def round(self, aggregate: StreamingQuery) -> None:
+    def round(self) -> None:
         """One round over all tables."""
         began = time.monotonic()
         interactions = SparkDeltaTable.forPath(self._session, self._lake.interactions)
         interactions.optimize().executeCompaction()
-        if self._is_far_behind(aggregate):
-            logger.warning("the aggregate query is far behind: old files and log entries are kept for it")
+        if self._is_old_history_needed():
+            logger.info("old files and log entries are kept: the aggregate query's last batch begins there")
         else:
             interactions.vacuum(self._hours_kept)
             self._remove_old_log_entries()
@@ -89,14 +88,15 @@ class Upkeep:
     def _hours_kept(self) -> float:
         return max(self._settings.lake_history, _SLOWEST_READER) / 60
 
-    def _is_far_behind(self, aggregate: StreamingQuery) -> bool:
-        """Whether the query has yet to read a version that is older than the history to keep."""
-        progress = aggregate.lastProgress
-        if progress is None:
-            return True
-        unread = min(_next_version(source["endOffset"]) for source in progress["sources"])
-        entry = f"{self._lake.interactions}/_delta_log/{unread:020d}.json"
-        written = modified_at(self._session, entry)
+    def _is_old_history_needed(self) -> bool:
+        """Whether the aggregate query may still ask for entries of the log that are older than the history to keep.
+
+        It does where it is far behind; and after a start Spark asks for its last batch once more, committed or not,
+        which is an old one where nothing has arrived since.
+        """
+        start = Checkpoint(self._session, f"{self._settings.checkpoints}/{aggregate.NAME}").start_of_last_batch()
+        first = 0 if start is None else min(int(source["reservoirVersion"]) for source in start)
+        written = modified_at(self._session, f"{self._lake.interactions}/_delta_log/{first:020d}.json")
         return written is not None and time.time() - written > self._settings.lake_history * 60
 
     def _remove_old_log_entries(self) -> None:
@@ -114,9 +114,3 @@ class Upkeep:
         retention = jvm.scala.Predef.wrapLongArray(milliseconds).headOption()
         minute = getattr(jvm.org.apache.spark.sql.delta, "TruncationGranularity$").__getattr__("MODULE$").MINUTE()
         log.cleanUpExpiredLogs(log.unsafeVolatileSnapshot(), retention, minute)
-
-
-def _next_version(offset: Any) -> int:
-    """The version of the table that a stream reads next, from its source's offset."""
-    parsed = json.loads(offset) if isinstance(offset, str) else offset
-    return int(parsed["reservoirVersion"])
