@@ -19,9 +19,10 @@ def test_small_files_are_put_together_and_old_logs_removed_while_the_stream_goes
     with pipeline.running(STREAM, UPKEEP_INTERVAL=3, LAKE_HISTORY="0.1"):
         with pipeline.running(PRODUCER, PRODUCER_RATE="0.1"):
             eventually(lambda: _assert_gone(table / "_delta_log" / f"{3:020d}.json"))
-            # An append brings two files: dozens of them have been put together.
+            # An append brings two files.
             eventually(lambda: assert_more_than(_versions(table), 40))
             eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 12))
+        eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 2))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
         assert "upkeep failed" not in pipeline.log(STREAM)
     assert pipeline.lake_count() == len(pipeline.interactions())
