@@ -1,6 +1,7 @@
 """A pipeline under test: its own topics, warehouse and indices, and what one sees of it from outside."""
 
 import signal
+from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,20 @@ class Pipeline:
         """The topic's latest rows are those of exactly these interactions."""
         assert self.topic_tables() == reference_tables(interactions)
 
+    def assert_everywhere(self, sent: Sequence[Interaction]) -> None:
+        """Topic, indices and lake come to hold exactly these interactions."""
+        expected = reference_tables(sent)
+        eventually(lambda: assert_equal(self.topic_tables(), expected))
+        eventually(lambda: assert_equal(self.index_tables(), expected))
+        self.assert_in_the_lake(sent)
+
+    def assert_in_the_lake(self, sent: Sequence[Interaction]) -> None:
+        """The aggregate tables come to be those of these interactions, and each of them is there once."""
+        expected = reference_tables(sent)
+        eventually(lambda: assert_equal(self.lake_tables(), expected))
+        in_the_lake = self.lake_rows(f"SELECT * FROM {INTERACTIONS}")
+        assert Counter(map(_identity_of_row, in_the_lake)) == Counter(map(_identity, sent))
+
     def read(self, topic: str) -> list[Message]:
         """All records of a topic, partition by partition in order."""
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "tests", "enable.auto.commit": False})
@@ -188,13 +203,13 @@ def headers_of(message: Message) -> dict[str, str]:
     return {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in headers}
 
 
-def identity(interaction: Interaction) -> tuple[object, ...]:
-    """What tells an interaction from another, as `identity_of_row` does for a row of the lake."""
+def _identity(interaction: Interaction) -> tuple[object, ...]:
+    """What tells an interaction from another, as `_identity_of_row` does for a row of the lake."""
     return interaction.user_id, interaction.item_id, interaction.interaction_type, interaction.timestamp
 
 
-def identity_of_row(row: Mapping[str, Any]) -> tuple[object, ...]:
-    """See `identity`."""
+def _identity_of_row(row: Mapping[str, Any]) -> tuple[object, ...]:
+    """See `_identity`."""
     return row["user_id"], row["item_id"], row["interaction_type"], int(row["timestamp"].timestamp())
 
 

@@ -19,7 +19,7 @@ from stream_processing.kafka_io import RecordSender, write_records
 from stream_processing.lake import Lake
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.storage import modified_at, read_text, write_text
+from stream_processing.storage import read_text_if_there, write_text
 
 NAME: Final = "aggregate"
 
@@ -70,7 +70,7 @@ def definitions_file(settings: StreamProcessingSettings) -> str:
 def _require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
     declared = "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
     file = definitions_file(settings)
-    known = read_text(session, file) if modified_at(session, file) is not None else None
+    known = read_text_if_there(session, file)
     if known is None:
         write_text(session, file, declared)
     elif known != declared:

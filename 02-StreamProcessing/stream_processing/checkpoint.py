@@ -42,17 +42,16 @@ class Checkpoint:
 
     def end_offsets(self, batch_id: int) -> dict[str, Any]:
         """Where the batch ends, by topic and partition, for a query with one source, a Kafka one."""
-        # A line with the version, one with the query's settings, then one per source.
-        lines = read_text(self.session, f"{self.path}/offsets/{batch_id}").splitlines()
-        offsets: dict[str, Any] = json.loads(lines[2])
-        return offsets
+        return self._ends(batch_id)[0]
 
     def start_of_last_batch(self) -> list[dict[str, Any]] | None:
         """Where the latest batch begins, by source; None where there was no batch before it."""
         begun = self._batches("offsets")
-        if len(begun) < 2:
-            return None
-        lines = read_text(self.session, f"{self.path}/offsets/{sorted(begun)[-2]}").splitlines()
+        return self._ends(sorted(begun)[-2]) if len(begun) > 1 else None
+
+    def _ends(self, batch_id: int) -> list[dict[str, Any]]:
+        # A line with the version, one with the query's settings, then one per source.
+        lines = read_text(self.session, f"{self.path}/offsets/{batch_id}").splitlines()
         return [json.loads(line) for line in lines[2:]]
 
     def _batches(self, folder: str) -> list[int]:

@@ -16,7 +16,7 @@ from stream_processing import aggregate
 from stream_processing.ingest import append
 from stream_processing.lake import Lake
 from stream_processing.parsing import parse
-from stream_processing.session import start_session
+from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 
 _RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like", "timestamp": 1700000000}'
@@ -35,7 +35,7 @@ def main() -> None:
         )
         session = start_session(settings, java_options=f'"-XX:ArchiveClassesAtExit={new}" -Xlog:cds=off')
         _go_through_the_steps(session, settings)
-        _end(session)
+        stop_session(session)  # Java writes the archive at its exit.
     new.replace(file)
 
 
@@ -87,16 +87,6 @@ def _load_kafka_clients(session: SparkSession) -> None:
         options.put(name, value)
     for client in (kafka.consumer.KafkaConsumer(options), kafka.producer.KafkaProducer(options)):
         client.close()
-
-
-def _end(session: SparkSession) -> None:
-    """Stop, and wait until Java has written the archive at its exit."""
-    gateway = session.sparkContext._gateway
-    assert gateway is not None
-    session.stop()
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait()
 
 
 if __name__ == "__main__":

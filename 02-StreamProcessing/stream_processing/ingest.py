@@ -21,7 +21,7 @@ from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.storage import modified_at, read_text, write_text
+from stream_processing.storage import read_text_if_there, write_text
 
 NAME: Final = "ingest"
 _SERVICE: Final = "stream-processing"
@@ -82,8 +82,7 @@ def known_topic_id(
     """The id of the topic that was read last: as the latest append notes it, or as a file keeps it for longer."""
     if note is not None:
         return str(note["topic_id"])
-    file = _topic_file(settings)
-    return read_text(session, file) if modified_at(session, file) is not None else None
+    return read_text_if_there(session, _topic_file(settings))
 
 
 def remember_topic(session: SparkSession, settings: StreamProcessingSettings, topic_id: str) -> None:

@@ -94,6 +94,16 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
     return session
 
 
+def stop_session(session: SparkSession) -> None:
+    """Stop Spark, and wait until its Java process has ended."""
+    gateway = session.sparkContext._gateway
+    assert gateway is not None
+    session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
 def look_every(session: SparkSession, seconds: float) -> None:
     """How often a query that is started from now on looks for new data while there is none."""
     session.conf.set("spark.sql.streaming.pollingDelay", f"{max(10, round(seconds * 1000))}ms")

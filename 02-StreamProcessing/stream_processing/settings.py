@@ -1,11 +1,19 @@
 """The stream job's settings."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import PositiveFloat, PositiveInt, SecretStr
 
 from contract.settings import NonEmptyStr, Port, Settings
+
+_HADOOP_NAMES: Final = {
+    "AWS_REGION": "fs.s3a.endpoint.region",
+    "AWS_ENDPOINT_URL": "fs.s3a.endpoint",
+    "AWS_ACCESS_KEY_ID": "fs.s3a.access.key",
+    "AWS_SECRET_ACCESS_KEY": "fs.s3a.secret.key",
+}
+"""What Hadoop calls the options that delta-rs knows by the names of Amazon's own tools."""
 
 
 class StreamProcessingSettings(Settings):
@@ -59,15 +67,12 @@ class StreamProcessingSettings(Settings):
     @property
     def hadoop_options(self) -> dict[str, str]:
         """How Spark reaches them."""
-        options = {"fs.s3a.endpoint.region": self.aws_region}
+        options = {_HADOOP_NAMES[name]: value for name, value in self.storage_options.items() if name in _HADOOP_NAMES}
         # Nobody needs the markers of folders to be removed again, and it is a request for each level of each file.
-        options |= {"fs.s3a.directory.marker.retention": "keep"}
+        options["fs.s3a.directory.marker.retention"] = "keep"
         if self.aws_endpoint_url is not None:
             # Other servers than Amazon's rarely have a host name per bucket.
-            options |= {"fs.s3a.endpoint": self.aws_endpoint_url, "fs.s3a.path.style.access": "true"}
-        if self.aws_access_key_id is not None and self.aws_secret_access_key is not None:
-            secret = self.aws_secret_access_key.get_secret_value()
-            options |= {"fs.s3a.access.key": self.aws_access_key_id, "fs.s3a.secret.key": secret}
+            options["fs.s3a.path.style.access"] = "true"
         return options
 
     @property

@@ -24,6 +24,11 @@ def read_text(session: SparkSession, file: str) -> str:
         stream.close()
 
 
+def read_text_if_there(session: SparkSession, file: str) -> str | None:
+    """As `read_text`; None where there is no such file."""
+    return read_text(session, file) if modified_at(session, file) is not None else None
+
+
 def write_text(session: SparkSession, file: str, text: str) -> None:
     """Write a small UTF-8 file, in place of one that may be there."""
     file_system, path = _at(session, file)

@@ -5,15 +5,7 @@ from contextlib import ExitStack
 from itertools import cycle, islice
 
 from local_stack.services import PRODUCER, SINK, STREAM
-from tests.pipeline import (
-    Pipeline,
-    assert_equal,
-    eventually,
-    headers_of,
-    identity,
-    identity_of_row,
-    kill_9_python_only,
-)
+from tests.pipeline import Pipeline, eventually, headers_of, kill_9_python_only
 from tests.reference import reference_tables
 
 INTERACTIONS = 100_000
@@ -44,14 +36,9 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         assert was_in_the_lake < INTERACTIONS
         sent = pipeline.interactions(but=KINDS_OF_MALFORMED)
         assert len(sent) == INTERACTIONS
-        expected = reference_tables(sent)
-        eventually(lambda: assert_equal(pipeline.topic_tables(), expected))
-        eventually(lambda: assert_equal(pipeline.index_tables(), expected))
-        eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
-
-        in_the_lake = pipeline.lake_rows("SELECT * FROM interactions")
-        assert Counter(map(identity_of_row, in_the_lake)) == Counter(map(identity, sent))
+        pipeline.assert_everywhere(sent)
         _assert_dead_letters(pipeline)
+        expected = reference_tables(sent)
         eventually(lambda: _assert_alerts(pipeline, expected))
 
 

@@ -6,7 +6,6 @@ A longer run by command: ``make test ARGS="tests/e2e/test_random_kills.py --kill
 import random
 import re
 import time
-from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from mirakuru import HTTPExecutor, SimpleExecutor
 
 from local_stack import servers
 from local_stack.services import PRODUCER, SINK, STREAM
-from tests.pipeline import Pipeline, assert_equal, eventually, identity, identity_of_row, kill_9, kill_9_python_only
-from tests.reference import reference_tables
+from tests.pipeline import Pipeline, kill_9, kill_9_python_only
 
 _LONGEST = 30.0
 """Seconds between two kills; a stream job needs about fifteen from its start to its first aggregate."""
@@ -70,9 +68,4 @@ def test_whatever_is_killed_whenever_nothing_is_lost_or_doubled(
         sent = here.interactions()
         said = re.findall(r"sent (\d+) interactions.*", here.log(PRODUCER))
         assert said[-1] == str(len(sent)), "an interaction that was sent again is there twice, or one is gone"
-        expected = reference_tables(sent)
-        eventually(lambda: assert_equal(here.topic_tables(), expected))
-        eventually(lambda: assert_equal(here.index_tables(), expected))
-        eventually(lambda: assert_equal(here.lake_tables(), expected))
-        in_the_lake = here.lake_rows("SELECT * FROM interactions")
-        assert Counter(map(identity_of_row, in_the_lake)) == Counter(map(identity, sent))
+        here.assert_everywhere(sent)

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from stream_processing.aggregates import LAST, USERS, count_column, row_columns
 from stream_processing.lake import Lake
 from stream_processing.parsing import parse
-from stream_processing.session import start_session
+from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
 
@@ -35,12 +35,7 @@ GOOD = b'{"user_id": "user_765", "item_id": "item_43", "interaction_type": "like
 def spark(cache: None) -> Iterator[SparkSession]:
     session = start_session(StreamProcessingSettings(spark_jars=SPARK.folder))
     yield session
-    session.stop()
-    gateway = session.sparkContext._gateway
-    assert gateway is not None
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait(30)
+    stop_session(session)
 
 
 def _record(**changes: object) -> bytes:
