@@ -72,7 +72,7 @@ class Upkeep:
             self._remove_old_log_entries()
         for table in AGGREGATE_TABLES:
             delta = self._lake.table(table.name)
-            delta.vacuum(math.ceil(self._hours_kept), enforce_retention_duration=False, dry_run=False)
+            delta.vacuum(self._hours_kept, enforce_retention_duration=False, dry_run=False)
             delta.create_checkpoint()
             delta.cleanup_metadata()
         detail = interactions.detail().select("numFiles", "sizeInBytes").first()
@@ -85,8 +85,9 @@ class Upkeep:
         )  # fmt: skip
 
     @property
-    def _hours_kept(self) -> float:
-        return max(self._settings.lake_history, _SLOWEST_READER) / 60
+    def _hours_kept(self) -> int:
+        # Whole hours: a vacuum rounds them, less than half an hour to none at all, which takes files that are being written.
+        return math.ceil(max(self._settings.lake_history, _SLOWEST_READER) / 60)
 
     def _is_old_history_needed(self) -> bool:
         """Whether the aggregate query may still ask for entries of the log that are older than the history to keep.

@@ -1,3 +1,5 @@
+import os
+import time
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -17,19 +19,32 @@ def _interactions(rounds: int) -> list[Interaction]:
 def test_small_files_are_put_together_and_old_logs_removed_while_the_stream_goes_on(pipeline: Pipeline) -> None:
     table = pipeline.data / "warehouse" / "interactions"
     with pipeline.running(STREAM, UPKEEP_INTERVAL=3, LAKE_HISTORY="0.1"):
+        left_by_a_kill = table / "part-00000-begun-and-never-committed.parquet"
+        left_by_a_kill.write_bytes(b"PAR1")
+        _make_old(left_by_a_kill)
         with pipeline.running(PRODUCER, PRODUCER_RATE="0.1"):
             eventually(lambda: _assert_gone(table / "_delta_log" / f"{3:020d}.json"))
             # An append brings two files.
             eventually(lambda: assert_more_than(_versions(table), 40))
             eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 12))
+            _make_old(*table.glob("*.parquet"))
+            eventually(lambda: _assert_gone(left_by_a_kill))
         eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 2))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
         assert "upkeep failed" not in pipeline.log(STREAM)
+        # Files are kept for readers of a version that a newer one has replaced, and so are those of the table, however old.
+        assert len(list(table.glob("*.parquet"))) > 40
     assert pipeline.lake_count() == len(pipeline.interactions())
     # The stream goes on from a log that no longer begins at the beginning.
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(1))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
+
+
+def _make_old(*files: Path) -> None:
+    two_hours_ago = time.time() - 7_200
+    for file in files:
+        os.utime(file, (two_hours_ago, two_hours_ago))
 
 
 def _versions(table: Path) -> int:
