@@ -86,7 +86,7 @@ class Upkeep:
 
     @property
     def _hours_kept(self) -> int:
-        # Whole hours: a vacuum rounds them, less than half an hour to none at all, which takes files that are being written.
+        # A vacuum rounds to whole hours; none at all would take files that are being written.
         return math.ceil(max(self._settings.lake_history, _SLOWEST_READER) / 60)
 
     def _is_old_history_needed(self) -> bool:

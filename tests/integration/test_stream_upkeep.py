@@ -32,7 +32,7 @@ def test_small_files_are_put_together_and_old_logs_removed_while_the_stream_goes
         eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 2))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
         assert "upkeep failed" not in pipeline.log(STREAM)
-        # Files are kept for readers of a version that a newer one has replaced, and so are those of the table, however old.
+        # The table's own files are kept, however old, and replaced ones for those who still read them.
         assert len(list(table.glob("*.parquet"))) > 40
     assert pipeline.lake_count() == len(pipeline.interactions())
     # The stream goes on from a log that no longer begins at the beginning.
