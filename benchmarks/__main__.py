@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import documents, growth, latency, start, throughput
+from benchmarks import documents, growth, latency, sink, start, throughput
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
 from local_stack import cache, services
@@ -19,6 +19,7 @@ Part = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 PARTS: dict[str, Part] = {
     "throughput": lambda stack, given: throughput.measure(stack, given.interactions, given.pathway),
     "documents": lambda stack, given: documents.measure(stack, given.interactions // 3),
+    "sink": lambda stack, given: sink.measure(stack, given.rows),
     "start": lambda stack, _: start.measure(stack),
     "latency": lambda stack, given: latency.measure(stack, 1_000, given.warm, 60),
     "latency-10k": lambda stack, given: latency.measure(stack, 10_000, given.warm, 60),
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all where none is named")
     parser.add_argument("--interactions", type=int, default=8_000_000, help="in a backlog")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="changed rows in the sink's backlog")
     parser.add_argument("--history", type=int, default=50_000_000, help="the most interactions in the lake")
     parser.add_argument("--minutes", type=float, default=60, help="how long the soak runs")
     parser.add_argument("--warm", type=float, default=120, help="seconds before latencies count")

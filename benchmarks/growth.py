@@ -1,14 +1,13 @@
 """Whether a batch takes as long when history or the number of users grows; and what a restart takes then."""
 
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from statistics import median
 
 import psutil
 from mirakuru import HTTPExecutor
-from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.metrics import metric
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import work_off
@@ -75,7 +74,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
             after = f"after {look * minutes / 4:g} min"
             for query, seconds in batches.items():
                 yield Result(f"{after}: batch of {query}", median(seconds), "s", len(seconds))
-            yield Result(f"{after}: files that the table has", _metric(job, "stream_lake_files"), "files")
+            yield Result(f"{after}: files that the table has", metric(job, "stream_lake_files"), "files")
             yield Result(f"{after}: entries of the table's log", len(list(log.iterdir())), "files")
             checkpoints = (stack.data / topic / "checkpoints").rglob("*")
             yield Result(f"{after}: files in checkpoints", sum(file.is_file() for file in checkpoints), "files")
@@ -85,33 +84,25 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
 def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
     """Seconds of the batches that each query ends within a while."""
     seconds: dict[str, list[float]] = {"ingest": [], "aggregate": []}
-    numbers = {query: _metric(job, "stream_batches", query) for query in seconds}
+    numbers = {query: metric(job, "stream_batches", query) for query in seconds}
     end = time.monotonic() + _LOOK
     while time.monotonic() < end:
         time.sleep(0.25)
         for query, found in seconds.items():
-            number = _metric(job, "stream_batches", query)
+            number = metric(job, "stream_batches", query)
             if number > numbers[query]:
                 numbers[query] = number
-                found.append(_metric(job, "stream_batch_seconds", query))
+                found.append(metric(job, "stream_batch_seconds", query))
     return seconds
 
 
 def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
     end = time.monotonic() + 900
     # Not "less than": a metric that is not known yet is NaN.
-    while not _metric(job, name) >= least:
+    while not metric(job, name) >= least:
         if time.monotonic() > end:
             raise TimeoutError(f"{name} did not reach {least:,.0f} in 15 minutes")
         time.sleep(0.25)
-
-
-def _metric(job: HTTPExecutor, name: str, query: str = "aggregate") -> float:
-    """A metric's value; that of the named query where there is one per query."""
-    with urllib.request.urlopen(job.url.geturl().replace("/health", "/metrics"), timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-    samples = [s for family in families for s in family.samples if s.name == name]
-    return float(next((s.value for s in samples if s.labels.get("query", query) == query), float("nan")))
 
 
 def _memory(job: HTTPExecutor) -> float:

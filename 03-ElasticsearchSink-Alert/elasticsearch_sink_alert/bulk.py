@@ -1,6 +1,7 @@
 """Writes documents in bulk, each guarded by its version, and tells what became of each one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -13,6 +14,9 @@ from elasticsearch_sink_alert.patience import Patience, UnavailableError, is_pas
 
 _REQUEST_BYTES: Final = 5 << 20
 """Where a request is full; Elasticsearch's own advice is 5 to 15 MB, and its limit 100 MB."""
+_REQUEST_DOCUMENTS: Final = 2_500
+"""The same; a batch of the default size is then two requests, which Elasticsearch works on side by side."""
+_REQUESTS_AT_ONCE: Final = 2
 
 
 class Fate(Enum):
@@ -59,39 +63,77 @@ _WRITTEN: Final = Outcome(Fate.WRITTEN)
 _SUPERSEDED: Final = Outcome(Fate.SUPERSEDED)
 
 
+class _Part:
+    """The documents of one request, and what became of each of them so far."""
+
+    def __init__(self, documents: Sequence[tuple[Document, bytes]]) -> None:
+        self.documents = documents
+        self._outcomes: list[Outcome | None] = [None] * len(documents)
+
+    def attempt(self, request: Callable[[Sequence[bytes]], list[dict[str, Any]]]) -> None:
+        """Send what has no outcome yet; raises `UnavailableError` where something still has none."""
+        rest = [n for n, outcome in enumerate(self._outcomes) if outcome is None]
+        items = request([self.documents[n][1] for n in rest])
+        for n, item in zip(rest, items, strict=True):
+            self._outcomes[n] = _outcome(item)
+        waiting = [item for n, item in zip(rest, items, strict=True) if self._outcomes[n] is None]
+        if waiting:
+            raise UnavailableError(f"{len(waiting)} of {len(rest)} documents: {_reason(waiting[0])}")
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Those that there are."""
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+
 class BulkWriter:
     """Writes until every document is written, superseded or refused; nothing else is given up."""
 
     def __init__(self, client: Elasticsearch, patience: Patience) -> None:
         self._client = client
         self._patience = patience
+        self._pool = ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="bulk")
 
     def write(self, documents: Sequence[Document]) -> list[Outcome]:
         """The outcomes, in the order of the documents."""
-        return [outcome for part in _requests(documents) for outcome in self._write(part)]
+        return self.begin(documents)()
 
-    def _write(self, documents: Sequence[tuple[Document, bytes]]) -> list[Outcome]:
-        outcomes: list[Outcome | None] = [None] * len(documents)
+    def begin(self, documents: Sequence[Document]) -> Callable[[], list[Outcome]]:
+        """Send the documents, a few requests at once; what is returned waits, and gives what `write` does.
 
-        def write_the_rest() -> None:
-            rest = [n for n, outcome in enumerate(outcomes) if outcome is None]
-            items = self._request([documents[n][1] for n in rest])
-            for n, item in zip(rest, items, strict=True):
-                outcomes[n] = _outcome(item)
-            waiting = [item for n, item in zip(rest, items, strict=True) if outcomes[n] is None]
-            if waiting:
-                raise UnavailableError(f"{len(waiting)} of {len(rest)} documents: {_reason(waiting[0])}")
+        No two of the documents may be the same one, for which of the requests comes first is left open.
+        """
+        parts = [_Part(part) for part in _requests(documents)]
+        attempts = [self._pool.submit(part.attempt, self._request) for part in parts]
+        return lambda: [
+            outcome for part, attempt in zip(parts, attempts, strict=True) for outcome in self._finish(part, attempt)
+        ]
 
-        index = documents[0][0].index
+    def _finish(self, part: _Part, first: Future[None] | None) -> list[Outcome]:
+        begun = [] if first is None else [first]
+
+        def attempt() -> None:
+            if begun:
+                self._await(begun.pop())
+            else:
+                part.attempt(self._request)
+
         try:
-            self._patience.call(f"writing {len(documents)} documents to {index}", write_the_rest)
+            self._patience.call(f"writing {len(part.documents)} documents to {part.documents[0][0].index}", attempt)
         except TransportError as error:
             # The request as a whole was refused. One document must be to blame: look for it by halves.
-            if len(documents) == 1:
+            if len(part.documents) == 1:
                 return [Outcome(Fate.REFUSED, f"{error.status_code} {error.error}: {error.info}"[:1000])]
-            middle = len(documents) // 2
-            return self._write(documents[:middle]) + self._write(documents[middle:])
-        return [outcome for outcome in outcomes if outcome is not None]
+            middle = len(part.documents) // 2
+            halves = part.documents[:middle], part.documents[middle:]
+            return [outcome for half in halves for outcome in self._finish(_Part(half), None)]
+        return part.outcomes
+
+    def _await(self, attempt: Future[None]) -> None:
+        """The end of an attempt; raises what it raised."""
+        while wait([attempt], timeout=1.0).not_done:
+            self._patience.stay()
+        attempt.result()
 
     def _request(self, lines: Iterable[bytes]) -> list[dict[str, Any]]:
         answer: Any = self._client.transport.perform_request(
@@ -111,7 +153,7 @@ def _requests(documents: Iterable[Document]) -> Iterator[list[tuple[Document, by
     size = 0
     for document in documents:
         lines = document.lines()
-        if part and size + len(lines) > _REQUEST_BYTES:
+        if part and (size + len(lines) > _REQUEST_BYTES or len(part) == _REQUEST_DOCUMENTS):
             yield part
             part, size = [], 0
         part.append((document, lines))

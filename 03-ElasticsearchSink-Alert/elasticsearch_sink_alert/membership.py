@@ -57,11 +57,11 @@ class Membership:
         )
         self._consumer.subscribe([settings.aggregated_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
 
-    def take(self) -> list[Record]:
-        """The next records: none if there was none for `LOOP_SLEEP` seconds."""
+    def take(self, *, at_once: bool = False) -> list[Record]:
+        """The next records: none if there was none for `LOOP_SLEEP` seconds, or if none is there `at_once`."""
         messages, self._held = self._held, []
         if not messages:
-            first = self._consumer.poll(max(self._settings.loop_sleep, 0.01))
+            first = self._consumer.poll(0 if at_once else max(self._settings.loop_sleep, 0.01))
             if first is None:
                 return []
             messages.append(first)
@@ -83,14 +83,18 @@ class Membership:
             if message is not None:
                 self._held.append(message)
 
-    def commit(self, records: Sequence[Record]) -> None:
-        """Commit what follows the last of `records` in each partition, with the clock's state."""
-        mine = {assigned.partition for assigned in self._consumer.assignment()}
-        following = {record.partition: record.offset + 1 for record in records if record.partition in mine}
-        offsets = [
+    def after(self, records: Sequence[Record]) -> list[TopicPartition]:
+        """What to commit once these records, the last ones taken, are done: what follows, with the clock's state."""
+        following = {record.partition: record.offset + 1 for record in records}
+        return [
             TopicPartition(self._settings.aggregated_topic, partition, offset, self.clock.metadata(partition))
             for partition, offset in following.items()
         ]
+
+    def commit(self, following: Sequence[TopicPartition]) -> None:
+        """Commit what `after` gave, but for partitions that are no longer this member's."""
+        mine = {assigned.partition for assigned in self._consumer.assignment()}
+        offsets = [each for each in following if each.partition in mine]
         if not offsets:
             return
         try:

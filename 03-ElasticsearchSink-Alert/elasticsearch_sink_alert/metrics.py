@@ -4,6 +4,7 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+RECORDS: Final = Counter("sink_records", "Records that are done: indexed, superseded or put aside")
 ROWS: Final = Counter("sink_rows", "Rows that Elasticsearch has acknowledged", ["index"])
 SUPERSEDED: Final = Counter("sink_superseded_rows", "Rows for which a newer version was indexed already")
 DEAD_LETTERS: Final = Counter("sink_dead_letters", "Records sent to the dead letter topic")

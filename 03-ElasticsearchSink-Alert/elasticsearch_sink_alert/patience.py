@@ -45,6 +45,10 @@ class Patience:
         self._health = health
         self._sleep = sleep
 
+    def stay(self) -> None:
+        """To be called every second or so while an answer is awaited elsewhere; raises what `sleep` does."""
+        self._sleep(0.01)
+
     def call(self, description: str, function: Callable[[], T]) -> T:
         """The function's answer. `description` goes into log and health: what is being tried."""
 

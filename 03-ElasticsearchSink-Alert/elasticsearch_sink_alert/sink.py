@@ -7,12 +7,15 @@ carry versions, and an alert's id follows from the row that fired it.
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from confluent_kafka import TopicPartition
 
 from elasticsearch_sink_alert import alerts, metrics
 from elasticsearch_sink_alert.alerts import Alert
-from elasticsearch_sink_alert.bulk import BulkWriter, Fate
+from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome
 from elasticsearch_sink_alert.data_mapper import DataMapper
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.membership import Membership, StoppedError
@@ -21,6 +24,18 @@ from elasticsearch_sink_alert.rows import Record, Rejected, Row, latest_rows
 from elasticsearch_sink_alert.store import AlertStore, row_documents
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Batch:
+    """Records that were taken together, and what is to be committed once they are done."""
+
+    rows: list[Row]
+    rejected: list[Rejected]
+    size: int
+    following: list[TopicPartition]
+    outcomes: Callable[[], list[Outcome]] = list
+    """Waits for what becomes of the rows."""
 
 
 class Sink:
@@ -43,22 +58,32 @@ class Sink:
         self._dead_letters = dead_letters
 
     def run(self, stop: threading.Event) -> None:
-        """Go on until `stop` is set."""
-        while not stop.is_set():
-            records = self._membership.take()
-            try:
+        """Go on until `stop` is set. While Elasticsearch is at one batch, the next one is read."""
+        under_way: _Batch | None = None
+        try:
+            while not stop.is_set():
+                records = self._membership.take(at_once=under_way is not None)
+                batch = self._read(records) if records else None
+                if under_way is not None:
+                    self._finish(under_way)
                 if self._membership.has_new_partitions:
                     self._load_alerts()
-                if records:
-                    self._process(records)
-            except StoppedError:
-                return  # What was not committed is done again after the next start.
-            metrics.LAG.set(self._membership.lag())
+                if batch is not None:
+                    batch.outcomes = self._writer.begin(row_documents(batch.rows))
+                under_way = batch
+                metrics.LAG.set(self._membership.lag())
+            if under_way is not None:
+                self._finish(under_way)
+        except StoppedError:
+            pass  # What was not committed is done again after the next start.
 
-    def _process(self, records: Sequence[Record]) -> None:
+    def _read(self, records: Sequence[Record]) -> _Batch:
         rows, rejected = latest_rows(records, self._membership.clock)
-        current, refused = self._index(rows)
-        rejected += refused
+        return _Batch(rows, rejected, len(records), self._membership.after(records))
+
+    def _finish(self, batch: _Batch) -> None:
+        current, refused = _sorted(batch.rows, batch.outcomes())
+        rejected = batch.rejected + refused
         self._save_alerts(alerts.changes(self._mapper.rules, current, self._alert_store.firing))
         if rejected:
             self._dead_letters.write(rejected)
@@ -68,21 +93,8 @@ class Sink:
                 "%d records went to the dead letters; the first is %s partition %d offset %d: %s",
                 len(rejected), first.record.topic, first.record.partition, first.record.offset, first.reason,
             )  # fmt: skip
-        self._membership.commit(records)
-
-    def _index(self, rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:
-        """The rows that are now the newest of their key, and those that Elasticsearch refuses."""
-        current, refused = [], []
-        for row, outcome in zip(rows, self._writer.write(row_documents(rows)), strict=True):
-            match outcome.fate:
-                case Fate.WRITTEN:
-                    current.append(row)
-                    metrics.ROWS.labels(row.key.table).inc()
-                case Fate.SUPERSEDED:
-                    metrics.SUPERSEDED.inc()
-                case Fate.REFUSED:
-                    refused.append(Rejected(row.record, outcome.reason))
-        return current, refused
+        self._membership.commit(batch.following)
+        metrics.RECORDS.inc(batch.size)
 
     def _save_alerts(self, changed: Sequence[Alert]) -> None:
         for alert, outcome in self._alert_store.save(changed):
@@ -100,3 +112,18 @@ class Sink:
         now = alerts.as_text(datetime.now(UTC))
         orphans = [alert for alert in self._alert_store.firing.values() if alert.rule not in known]
         self._save_alerts([alerts.resolved(alert, alert.version, now) for alert in orphans])
+
+
+def _sorted(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Rejected]]:
+    """The rows that are now the newest of their key, and those that Elasticsearch refuses."""
+    current, refused = [], []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        match outcome.fate:
+            case Fate.WRITTEN:
+                current.append(row)
+                metrics.ROWS.labels(row.key.table).inc()
+            case Fate.SUPERSEDED:
+                metrics.SUPERSEDED.inc()
+            case Fate.REFUSED:
+                refused.append(Rejected(row.record, outcome.reason))
+    return current, refused

@@ -1,0 +1,117 @@
+"""How fast the sink works off a backlog of changed rows, against what Elasticsearch takes of ready-made requests."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import orjson
+import psutil
+from confluent_kafka import Producer
+from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.index_templates import mappings, template
+
+from benchmarks.metrics import metric
+from benchmarks.results import Result
+from benchmarks.stack import Stack
+from contract import topics
+from contract.keys import encode_key
+from contract.settings import Settings
+from contract.tables import table_named
+from local_stack import services
+
+_TABLE = table_named("agg_interactions_user").name
+_CHANGES_PER_USER = 4
+_PER_REQUEST = 5_000
+_WRITERS = (1, 2, 4)
+"""Of ready-made requests, side by side; the best of them is the limit."""
+
+LIMIT = "ready-made bulk requests → Elasticsearch"
+
+
+def measure(stack: Stack, rows: int) -> Iterator[Result]:
+    """The limit, the sink, and the memory that it comes to take; no rule is true of these rows."""
+    client = Elasticsearch([stack.es_host])
+    records = _records(rows)
+    best = max(_ready_made(client, records, writers) for writers in _WRITERS)
+    client.indices.delete(index=_TABLE)
+    yield Result(LIMIT, best, "rows/s", rows)
+    settings = Settings(kafka_broker=stack.kafka, kafka_topic="sink")
+    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    _publish(stack.kafka, settings.aggregated_topic, records)
+    with stack.service(services.SINK, "sink") as sink:
+        assert sink.process is not None
+        memory = psutil.Process(sink.process.pid).memory_info
+
+        def taken() -> float:
+            return metric(sink, "sink_records_total")
+
+        began, first = _until(taken, 1)
+        half = _until(taken, rows // 2)
+        at_half = memory().rss
+        ended, _ = _until(taken, rows)
+        at_end = memory().rss
+    rate = (rows - first) / (ended - began)
+    yield Result("sink, backlog of changed rows → Elasticsearch", rate, "rows/s", int(rows - first))
+    yield Result("sink, of ready-made bulk requests", rate / best, "of the limit", int(rows - first))
+    yield Result("sink's memory, half of the backlog done", at_half / (1 << 20), "MB", int(half[1]))
+    yield Result("sink's memory, the whole backlog done", at_end / (1 << 20), "MB", rows)
+
+
+def _records(rows: int) -> list[tuple[str, bytes]]:
+    """Ids and rows; every user changes a few times, long enough apart to be in different requests."""
+    users = rows // _CHANGES_PER_USER
+    found = []
+    for change in range(_CHANGES_PER_USER):
+        for n in range(users):
+            total = 4 * change + 80
+            row = {"user_id": f"user_{n}", **dict.fromkeys(("total_click", "total_like", "total_view"), total // 4)}
+            row |= {"total_purchase": total // 4, "total_interactions": total, "avg_interactions": 40.0 + n % 100 / 100}
+            found.append((f"user_{n}", orjson.dumps(row | {"last_interaction": "2026-01-01T00:00:00.000Z"})))
+    return found
+
+
+def _ready_made(client: Elasticsearch, records: Sequence[tuple[str, bytes]], writers: int) -> float:
+    """Rows a second, with requests that are complete before the clock starts."""
+    client.indices.delete(index=_TABLE, ignore_unavailable=True)
+    client.indices.put_index_template(name=_TABLE, body=template(_TABLE, dict(mappings())[_TABLE]))
+    client.indices.create(index=_TABLE)
+    requests = []
+    for start in range(0, len(records), _PER_REQUEST):
+        lines = []
+        for version, (row_id, row) in enumerate(records[start : start + _PER_REQUEST], start=start + 1):
+            where = {"_index": _TABLE, "_id": row_id, "version": version, "version_type": "external_gte"}
+            lines += [orjson.dumps({"index": where}), row]
+        requests.append(b"\n".join([*lines, b""]))
+
+    def post(body: bytes) -> None:
+        client.transport.perform_request(
+            "POST",
+            "/_bulk",
+            headers={"content-type": "application/x-ndjson"},
+            params={"filter_path": "errors", "request_timeout": 120},
+            body=body,
+        )
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(post, requests))
+    return len(records) / (time.monotonic() - began)
+
+
+def _publish(kafka: str, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 50, "queue.buffering.max.messages": 2_000_000})
+    for row_id, row in records:
+        producer.produce(topic, key=encode_key(_TABLE, row_id), value=row)
+        producer.poll(0)
+    assert producer.flush(120) == 0
+
+
+def _until(look: Callable[[], float], least: float) -> tuple[float, float]:
+    """When, and what was seen then."""
+    end = time.monotonic() + 900
+    while not (seen := look()) >= least:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the sink took {seen:,.0f} of {least:,.0f} records in 15 minutes")
+        time.sleep(0.1)
+    return time.monotonic(), seen
