@@ -54,8 +54,9 @@ def aggregated_topic(settings: Settings) -> Topic:
 
 
 def dead_letter_topic(settings: Settings) -> Topic:
-    """The topic of what did not fit: kept until somebody has looked."""
-    return Topic(settings.dead_letter_topic, 1, settings.kafka_topic_replication_factor, {"retention.ms": "-1"})
+    """The topic of what did not fit: kept until somebody has looked, and larger records than other topics take."""
+    config = {"retention.ms": "-1", "max.message.bytes": str(20 << 20)}
+    return Topic(settings.dead_letter_topic, 1, settings.kafka_topic_replication_factor, config)
 
 
 class StoppedError(Exception):

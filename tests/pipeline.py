@@ -78,6 +78,7 @@ class Pipeline:
         producer = Producer(
             {
                 "bootstrap.servers": self.kafka,
+                "message.max.bytes": 20 << 20,
                 "partitioner": "murmur2_random",
                 "on_delivery": lambda error, _: refused.append(error) if error else None,
             }

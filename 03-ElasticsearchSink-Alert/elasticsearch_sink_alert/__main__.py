@@ -10,19 +10,20 @@ from elasticsearch import Elasticsearch
 from contract import health, logs, topics
 from elasticsearch_sink_alert import data_mapper, membership, patience
 from elasticsearch_sink_alert.bulk import BulkWriter
+from elasticsearch_sink_alert.cluster import Cluster, MappingError
 from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError
-from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
+from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
 from elasticsearch_sink_alert.membership import Membership, StoppedError
 from elasticsearch_sink_alert.patience import Patience
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import Sink
-from elasticsearch_sink_alert.store import AlertStore, MappingError, prepare_indices
+from elasticsearch_sink_alert.store import AlertStore
 
 logger = logging.getLogger("elasticsearch_sink_alert")
 
 
 def main() -> int:
-    """Run until stopped; status 2 if the settings or the data mapper are wrong, 1 if the indices are."""
+    """Run until stopped; status 2 if the settings or the data mapper are wrong, 1 if the indices or topics are."""
     settings = SinkSettings.load()
     logs.configure(settings.log_level)
     try:
@@ -41,7 +42,7 @@ def main() -> int:
             settings.kafka_client, stop, topics.aggregated_topic(settings), topics.dead_letter_topic(settings)
         )
         _run(settings, mapper, state, stop)
-    except MappingError as error:
+    except (MappingError, UndeliverableError) as error:
         logger.error("%s", error)
         return 1
     except (StoppedError, topics.StoppedError):
@@ -56,11 +57,13 @@ def _run(settings: SinkSettings, mapper: DataMapper, state: health.Health, stop:
     member = Membership(settings, state, stop)
     try:
         patient = Patience(state, member.wait)
-        patient.call("preparing the indices", lambda: prepare_indices(client))
-        writer = BulkWriter(client, patient)
+        cluster = Cluster(client)
+        patient.call("preparing the indices", cluster.prepare)
+        writer = BulkWriter(client, patient, cluster)
         dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, member.wait)
         logger.info("ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.all_rules))
-        Sink(mapper, member, patient, writer, AlertStore(client, writer), dead_letters).run(stop)
+        member.join(cluster.uuid)
+        Sink(mapper, member, patient, cluster, writer, AlertStore(client, writer), dead_letters).run(stop)
     finally:
         member.leave()
 

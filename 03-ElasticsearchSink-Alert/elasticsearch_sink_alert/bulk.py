@@ -10,6 +10,7 @@ import orjson
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import TransportError
 
+from elasticsearch_sink_alert.cluster import Cluster
 from elasticsearch_sink_alert.patience import Patience, UnavailableError, is_passing_status
 
 _REQUEST_BYTES: Final = 5 << 20
@@ -87,11 +88,15 @@ class _Part:
 
 
 class BulkWriter:
-    """Writes until every document is written, superseded or refused; nothing else is given up."""
+    """Writes until every document is written, superseded or refused; nothing else is given up.
 
-    def __init__(self, client: Elasticsearch, patience: Patience) -> None:
+    Raises `EmptiedError` if another cluster answers after a failure: it would create the indices by guesswork.
+    """
+
+    def __init__(self, client: Elasticsearch, patience: Patience, cluster: Cluster) -> None:
         self._client = client
         self._patience = patience
+        self._cluster = cluster
         self._pool = ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="bulk")
 
     def write(self, documents: Sequence[Document]) -> list[Outcome]:
@@ -116,6 +121,7 @@ class BulkWriter:
             if begun:
                 self._await(begun.pop())
             else:
+                self._cluster.require_same()
                 part.attempt(self._request)
 
         try:

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, Producer
 
 from contract import dead_letters
 from elasticsearch_sink_alert.rows import Rejected
 
 _SERVICE: Final = "elasticsearch-sink-alert"
+
+
+class UndeliverableError(Exception):
+    """The broker refuses a dead letter for good."""
 
 
 class DeadLetterWriter:
@@ -21,7 +25,11 @@ class DeadLetterWriter:
         self._producer = Producer({**kafka_client, **settings})
 
     def write(self, rejected: Iterable[Rejected]) -> None:
-        """Send them, and wait for the broker's acknowledgement for as long as it takes."""
+        """Send them, and wait for the broker's acknowledgement for as long as it takes.
+
+        Raises `UndeliverableError` for what the broker refuses, such as a letter larger than the topic takes.
+        """
+        refused: list[KafkaError] = []
         for letter in rejected:
             record = letter.record
             headers = {
@@ -36,6 +44,12 @@ class DeadLetterWriter:
                 key=record.key,
                 value=record.value,
                 headers=[(name, value.encode()) for name, value in headers.items()],
+                on_delivery=lambda error, _: refused.append(error) if error else None,
             )
         while self._producer.flush(0.5):
             self._sleep(0.5)
+        if refused:
+            raise UndeliverableError(
+                f"topic {self._topic} takes no dead letter ({refused[0].str()}): nothing was committed, and the records"
+                " are done again once this is mended (for too large ones: the topic's max.message.bytes)"
+            )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract.health import Health
 from elasticsearch_sink_alert.rows import Record
@@ -55,7 +55,21 @@ class Membership:
             },
             logger=logger,
         )
-        self._consumer.subscribe([settings.aggregated_topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+        self._target = ""
+
+    def join(self, target: str) -> None:
+        """Join the group. `target` says whose rows the commits are about; commits for another one do not count."""
+        self._target = target
+        topics = [self._settings.aggregated_topic]
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def begin_again(self, target: str) -> None:
+        """Take all records of this member's partitions once more, for another target."""
+        self._target = target
+        self._held = []
+        partitions = self._consumer.assignment()
+        self._consumer.incremental_unassign(partitions)
+        self._assign(partitions, anew=True)
 
     def take(self, *, at_once: bool = False) -> list[Record]:
         """The next records: none if there was none for `LOOP_SLEEP` seconds, or if none is there `at_once`."""
@@ -85,9 +99,10 @@ class Membership:
 
     def after(self, records: Sequence[Record]) -> list[TopicPartition]:
         """What to commit once these records, the last ones taken, are done: what follows, with the clock's state."""
+        topic = self._settings.aggregated_topic
         following = {record.partition: record.offset + 1 for record in records}
         return [
-            TopicPartition(self._settings.aggregated_topic, partition, offset, self.clock.metadata(partition))
+            TopicPartition(topic, partition, offset, f"{self.clock.metadata(partition)} {self._target}")
             for partition, offset in following.items()
         ]
 
@@ -130,13 +145,27 @@ class Membership:
             value=_bytes(message.value()),
         )
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for partition in consumer.committed(partitions, timeout=_KAFKA_TIMEOUT):
-            self.clock.restore(partition.partition, partition.metadata)
-        self.has_new_partitions = self.has_new_partitions or bool(partitions)
-        consumer.incremental_assign(partitions)
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assign(partitions)
         self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
+
+    def _assign(self, partitions: Sequence[TopicPartition], *, anew: bool = False) -> None:
+        if not partitions:
+            return
+        start = []
+        for committed in self._consumer.committed(list(partitions), timeout=_KAFKA_TIMEOUT):
+            version, _, target = (committed.metadata or "").partition(" ")
+            offset = committed.offset
+            if anew or (target and target != self._target):
+                logger.warning(
+                    "partition %d is taken from the beginning, for Elasticsearch is another", committed.partition
+                )
+                version, offset = "", OFFSET_BEGINNING
+            self.clock.restore(committed.partition, version)
+            start.append(TopicPartition(committed.topic, committed.partition, offset))
+        self.has_new_partitions = True
+        self._consumer.incremental_assign(start)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         gone = {p.partition for p in partitions}

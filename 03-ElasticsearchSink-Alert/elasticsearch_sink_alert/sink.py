@@ -16,6 +16,7 @@ from confluent_kafka import TopicPartition
 from elasticsearch_sink_alert import alerts, metrics
 from elasticsearch_sink_alert.alerts import Alert
 from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome
+from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
 from elasticsearch_sink_alert.data_mapper import DataMapper
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.membership import Membership, StoppedError
@@ -46,6 +47,7 @@ class Sink:
         mapper: DataMapper,
         membership: Membership,
         patience: Patience,
+        cluster: Cluster,
         writer: BulkWriter,
         alert_store: AlertStore,
         dead_letters: DeadLetterWriter,
@@ -53,29 +55,42 @@ class Sink:
         self._mapper = mapper
         self._membership = membership
         self._patience = patience
+        self._cluster = cluster
         self._writer = writer
         self._alert_store = alert_store
         self._dead_letters = dead_letters
 
     def run(self, stop: threading.Event) -> None:
         """Go on until `stop` is set. While Elasticsearch is at one batch, the next one is read."""
-        under_way: _Batch | None = None
         try:
             while not stop.is_set():
-                records = self._membership.take(at_once=under_way is not None)
-                batch = self._read(records) if records else None
-                if under_way is not None:
-                    self._finish(under_way)
-                if self._membership.has_new_partitions:
-                    self._load_alerts()
-                if batch is not None:
-                    batch.outcomes = self._writer.begin(row_documents(batch.rows))
-                under_way = batch
-                metrics.LAG.set(self._membership.lag())
-            if under_way is not None:
-                self._finish(under_way)
+                try:
+                    self._work_until(stop)
+                except EmptiedError:
+                    logger.warning(
+                        "Elasticsearch was emptied: its indices are made anew, and the whole topic is indexed"
+                    )
+                    self._patience.call("preparing the indices", self._cluster.prepare)
+                    self._membership.begin_again(self._cluster.uuid)
         except StoppedError:
             pass  # What was not committed is done again after the next start.
+
+    def _work_until(self, stop: threading.Event) -> None:
+        under_way: _Batch | None = None
+        while not stop.is_set():
+            records = self._membership.take(at_once=under_way is not None)
+            batch = self._read(records) if records else None
+            if under_way is not None:
+                self._finish(under_way)
+            self._patience.call("asking whether this is still the same cluster", self._cluster.require_same)
+            if self._membership.has_new_partitions:
+                self._load_alerts()
+            if batch is not None:
+                batch.outcomes = self._writer.begin(row_documents(batch.rows))
+            under_way = batch
+            metrics.LAG.set(self._membership.lag())
+        if under_way is not None:
+            self._finish(under_way)
 
     def _read(self, records: Sequence[Record]) -> _Batch:
         rows, rejected = latest_rows(records, self._membership.clock)

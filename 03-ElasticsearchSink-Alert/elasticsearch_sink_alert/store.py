@@ -1,39 +1,15 @@
-"""What the sink keeps in Elasticsearch besides the rows: the indices themselves, and the alerts that fire."""
+"""What the sink keeps in Elasticsearch: the rows, and the alerts that fire."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from elasticsearch import Elasticsearch, helpers
-from elasticsearch.exceptions import RequestError
 
 from elasticsearch_sink_alert import alerts
 from elasticsearch_sink_alert.alerts import Alert, Period
 from elasticsearch_sink_alert.bulk import BulkWriter, Document, Fate, Outcome
-from elasticsearch_sink_alert.index_templates import mappings, template
 from elasticsearch_sink_alert.rows import Row
-
-
-class MappingError(Exception):
-    """An existing index does not fit what the service would write."""
-
-
-def prepare_indices(client: Elasticsearch) -> None:
-    """Put the templates, create the missing indices, add missing fields to the others; raises `MappingError`."""
-    for index, mapping in mappings():
-        client.indices.put_index_template(name=index, body=template(index, mapping))
-        try:
-            if client.indices.exists(index=index):
-                client.indices.put_mapping(index=index, body=mapping)
-            else:
-                client.indices.create(index=index)
-        except RequestError as error:
-            if error.error == "resource_already_exists_exception":
-                continue  # Another sink was faster.
-            raise MappingError(
-                f"index {index} has another mapping than this version writes ({error.error}: {error.info}):"
-                " reindex it, or delete it and start the sink's group from the beginning of the topic"
-            ) from None
 
 
 def row_documents(rows: Iterable[Row]) -> list[Document]:

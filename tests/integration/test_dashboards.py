@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from elasticsearch_sink_alert.store import prepare_indices
+from elasticsearch_sink_alert.cluster import Cluster
 
 from dashboards.saved_objects import FILE, SavedObject
 from tests.pipeline import Pipeline
@@ -41,7 +41,7 @@ EXPECTED: dict[str, object] = {
 
 
 def _fill(client: Elasticsearch) -> None:
-    prepare_indices(client)
+    Cluster(client).prepare()
     for user, click, like, view, purchase in USERS:
         row = {"total_click": click, "total_like": like, "total_view": view, "total_purchase": purchase}
         total = {"user_id": user, "total_interactions": sum(row.values()), "last_interaction": LAST}

@@ -1,0 +1,169 @@
+"""What may happen to Elasticsearch and to what it is sent: nothing is lost or stuck, and /health says what is wrong."""
+
+import json
+import shutil
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mirakuru import HTTPExecutor
+
+from contract import topics
+from local_stack import servers
+from local_stack.services import SINK
+from tests.faulty import Fault, faulty_proxy
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, row_record
+
+ITEMS = "agg_interactions_item"
+LAST = "2026-01-01T00:00:00.000Z"
+
+
+def _item(n: int, most: int) -> tuple[bytes, bytes]:
+    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": LAST}
+    return row_record(ITEMS, f"item_{n}", row)
+
+
+def _publish(pipeline: Pipeline, *records: tuple[bytes, bytes]) -> None:
+    pipeline.send(pipeline.settings.aggregated_topic, records)
+
+
+def _found(pipeline: Pipeline) -> dict[str, int]:
+    return {id_: source["max_interactions"] for id_, source in pipeline.documents(ITEMS).items()}
+
+
+def _firing(pipeline: Pipeline) -> set[str]:
+    return {alert["id"] for alert in pipeline.alerts() if alert["status"] == "firing"}
+
+
+def _problem(sink: HTTPExecutor) -> str:
+    """What /health says of Elasticsearch."""
+    try:
+        with urllib.request.urlopen(sink.url.geturl(), timeout=10) as answer:
+            report: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError as error:
+        report = json.load(error)
+    return str(report["parts"]["elasticsearch"])
+
+
+def _assert_problem(sink: HTTPExecutor, *said: str) -> None:
+    problem = _problem(sink)
+    assert any(each in problem for each in said), problem
+
+
+@contextmanager
+def _running(folder: Path, port: int) -> Iterator[None]:
+    server = servers.elasticsearch(folder, port)
+    try:
+        server.start()
+        yield
+    finally:
+        server.kill()
+
+
+@pytest.mark.timeout(600)
+def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
+    pipeline: Pipeline, cache: None, tmp_path: Path
+) -> None:
+    port, folder = servers.free_port(), tmp_path / "emptied"
+    here = replace(pipeline, es_url=f"http://{servers.HOST}:{port}")
+    with _running(folder, port):
+        sink = here.service(SINK)
+        sink.start()
+    try:
+        _publish(here, *[_item(n, 20) for n in range(100)])
+        eventually(lambda: _assert_problem(sink, "Connection refused", "ConnectionError"))
+        # It is the same one after an ordinary restart.
+        with _running(folder, port):
+            eventually(lambda: assert_equal(_found(here), {f"item_{n}": 20 for n in range(100)}))
+            eventually(lambda: assert_equal(len(_firing(here)), 100))
+            _publish(here, *[_item(n, 5) for n in range(10)])
+            eventually(lambda: assert_equal(len(_firing(here)), 90))
+        assert "was emptied" not in here.log(SINK)
+        shutil.rmtree(folder)
+        # Nothing has to arrive for it to be noticed.
+        with _running(folder, port):
+            expected = {f"item_{n}": 5 if n < 10 else 20 for n in range(100)}
+            eventually(lambda: assert_equal(_found(here), expected))
+            eventually(lambda: assert_equal(len(_firing(here)), 90))
+            mapping = here.elasticsearch.indices.get_mapping(index=ITEMS)[ITEMS]["mappings"]
+            assert mapping["dynamic"] == "strict"
+            sink.stop()
+        assert here.log(SINK).count("was emptied") == 1
+        shutil.rmtree(folder)
+        # Nor has the sink to be there when it happens.
+        with _running(folder, port), here.running(SINK) as again:
+            eventually(lambda: assert_equal(_found(here), expected))
+            eventually(lambda: assert_equal(len(_firing(here)), 90))
+            assert _problem(again) == "ok"
+    finally:
+        sink.kill()
+
+
+def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeline) -> None:
+    block = "index.blocks.read_only_allow_delete"
+    with pipeline.running(SINK) as sink:
+        _publish(pipeline, _item(1, 1))
+        eventually(lambda: assert_equal(_found(pipeline), {"item_1": 1}))
+        indices = pipeline.elasticsearch.indices
+        indices.put_settings(index=ITEMS, body={block: True})
+        _publish(pipeline, _item(1, 2), _item(2, 20))
+        eventually(lambda: _assert_problem(sink, "cluster_block_exception"))
+        # The other indices of the same batch are written meanwhile, and nothing is put aside.
+        indices.put_settings(index=ITEMS, body={block: None})
+        eventually(lambda: assert_equal(_found(pipeline), {"item_1": 2, "item_2": 20}))
+        eventually(lambda: assert_equal(_firing(pipeline), {"item_2"}))
+        eventually(lambda: assert_equal(_problem(sink), "ok"))
+    assert pipeline.read(pipeline.settings.dead_letter_topic) == []
+
+
+def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipeline) -> None:
+    topic = topics.aggregated_topic(pipeline.settings)
+    large_enough = replace(topic, config={**topic.config, "max.message.bytes": str(10 << 20)})
+    topics.ensure(pipeline.settings.kafka_client, threading.Event(), large_enough)
+    with pipeline.running(SINK):
+        key, value = _item(1, 7)
+        large = value + b" " * (5 << 20)
+        refused = value.replace(b"item_1", b"item_9") + b" " * (5 << 20)
+        records = [(key, large), (key.replace(b"item_1", b"item_2"), refused), _item(3, 8)]
+        _publish(pipeline, *records)
+        eventually(lambda: assert_equal(_found(pipeline), {"item_1": 7, "item_3": 8}))
+        eventually(lambda: assert_equal(len(pipeline.read(pipeline.settings.dead_letter_topic)), 1))
+    (letter,) = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert letter.value() == refused
+    assert "item_id is 'item_9', but the key says 'item_2'" in headers_of(letter)["dead_letter.reason"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("429", "TransportError(429"),
+        ("503", "TransportError(503"),
+        ("reset", "Connection aborted"),
+        ("cut", "Connection aborted"),
+        ("slow", "ConnectionTimeout"),
+    ],
+)
+def test_a_failing_elasticsearch_is_waited_for_and_nothing_is_lost_or_doubled(
+    pipeline: Pipeline, fault: Fault, said: str
+) -> None:
+    with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
+        _publish(pipeline, *[_item(n, 13) for n in range(50)])
+        eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(50)}))
+        proxy.fault = fault
+        _publish(pipeline, *[_item(n, 5 if n < 25 else 20) for n in range(50)], _item(50, 1))
+        eventually(lambda: _assert_problem(sink, said))
+        _publish(pipeline, _item(50, 2))
+        eventually(lambda: assert_more_than(proxy.met, 2))
+        proxy.fault = "none"
+        expected = {f"item_{n}": 5 if n < 25 else 20 for n in range(50)} | {"item_50": 2}
+        eventually(lambda: assert_equal(_found(pipeline), expected))
+        eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(25, 50)}))
+        eventually(lambda: assert_equal(_problem(sink), "ok"))
+    assert len(pipeline.alerts()) == 50
+    assert pipeline.read(pipeline.settings.dead_letter_topic) == []
