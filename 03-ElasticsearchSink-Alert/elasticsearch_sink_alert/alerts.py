@@ -66,7 +66,8 @@ def changes(rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row], firing: Ma
     for row in rows:
         for rule in rules.get(row.key.table, ()):
             alert = firing.get((rule.name, row.key.table, row.key.id))
-            true = row.fields is not None and rule.matches(row.fields)
+            holds = rule.matches if alert is None else rule.still_holds
+            true = row.fields is not None and not rule.is_silent_about(row.key.id) and holds(row.fields)
             if true and alert is None:
                 changed.append(_fired(rule, row))
             elif alert is not None and not true:

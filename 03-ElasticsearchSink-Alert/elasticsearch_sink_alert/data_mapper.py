@@ -3,6 +3,7 @@
 Everything that is wrong is reported at once, each with its line and with what is allowed.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from contract.tables import AGGREGATE_TABLES, AggregateTable, Column, ColumnType
 from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
 _SHAPE: Final = ("field", "operator", "threshold")
-_OPTIONAL: Final = ("name", "severity")
+_OPTIONAL: Final = ("name", "severity", "resolve", "silence")
+
+_SETTLED: Final = 1_000_000_000
+"""Nanoseconds."""
 
 
 class DataMapperError(Exception):
@@ -33,6 +37,35 @@ class DataMapper:
     def all_rules(self) -> tuple[Rule, ...]:
         """The rules of all tables."""
         return tuple(rule for rules in self.rules.values() for rule in rules)
+
+
+class Watched:
+    """The data mapper as its file has it; a file that becomes wrong leaves the last right one in force."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file; raises `DataMapperError`."""
+        self._path = path
+        self._seen = self._stamp()
+        self.now = load(path)
+
+    def reload(self) -> bool:
+        """Read the file again if it has changed, and tell whether it has; raises `DataMapperError`, once per change.
+
+        A change counts when it is a second old, so that no half of a file is taken for the whole.
+        """
+        stamp = self._stamp()
+        if stamp == self._seen or time.time_ns() - stamp[0] < _SETTLED:
+            return False
+        self._seen = stamp
+        self.now = load(self._path)
+        return True
+
+    def _stamp(self) -> tuple[int, int, int]:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return 0, 0, 0
+        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @dataclass(frozen=True)
@@ -134,10 +167,31 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
     name = parts.get("name")
     if name is not None and not (isinstance(name, str) and name.strip()):
         found.append(f"name is {name!r}: expected some text")
+    resolve = parts.get("resolve")
+    if resolve is not None and not found and column is not None:
+        found += _resolve_problems(column, parts["operator"], parts["threshold"], resolve)
+    silence = parts.get("silence", [])
+    if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
+        found.append(f'silence is {silence!r}: expected a list of ids or patterns, such as ["user_1", "test_*"]')
     problems.extend(_Problem(line, f"{where} {_shown(written)}: {text}") for text in found)
     if found or column is None:
         return None
-    return Rule(table.name, column.name, parts["operator"], parts["threshold"], column.type, severity, name)
+    condition = (table.name, column.name, parts["operator"], parts["threshold"], column.type)
+    return Rule(*condition, severity, name, resolve, tuple(silence))
+
+
+def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: Any) -> Iterator[str]:
+    if problem := _threshold_problem(column, resolve):
+        yield problem.replace("threshold", "resolve", 1)
+    elif operator not in ("<", "<=", ">", ">="):
+        yield f"resolve goes with >, >=, < and <=, not with {operator}"
+    # Whatever fires has to hold: with the looser condition, the threshold itself does, or nothing lies between them.
+    elif not OPERATORS[operator[0] + "="](_comparable(column, threshold), _comparable(column, resolve)):
+        yield f"resolve {resolve!r} is on the wrong side of {threshold!r}: an alert would be resolved as it fires"
+
+
+def _comparable(column: Column, threshold: Any) -> Any:
+    return parse_time(str(threshold)) if column.type is ColumnType.DATE else threshold
 
 
 def _threshold_problem(column: Column, threshold: Any) -> str | None:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, get_args
 
 from contract.tables import ColumnType
@@ -46,6 +47,10 @@ class Rule:
     column_type: ColumnType
     severity: Severity = "warning"
     given_name: str | None = None
+    resolve: Threshold | None = None
+    """What the field is compared with while the alert fires; the threshold where this is None."""
+    silence: tuple[str, ...] = ()
+    """Patterns of ids, with * and ?, for which the rule is never true."""
 
     @property
     def alert_text(self) -> str:
@@ -59,12 +64,28 @@ class Rule:
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether the row meets the condition. A missing or null field meets none."""
+        return self._compares(row, self.threshold)
+
+    def still_holds(self, row: Mapping[str, Any]) -> bool:
+        """Whether an alert that fires goes on firing.
+
+        >>> rule = Rule("agg_interactions_item", "max_interactions", ">", 12, ColumnType.LONG, resolve=10)
+        >>> [rule.still_holds({"max_interactions": most}) for most in (12, 11, 10)]
+        [True, True, False]
+        """
+        return self._compares(row, self.threshold if self.resolve is None else self.resolve)
+
+    def is_silent_about(self, row_id: str) -> bool:
+        """Whether the rule is silenced for the row of this id."""
+        return any(fnmatchcase(row_id, pattern.replace("[", "[[]")) for pattern in self.silence)
+
+    def _compares(self, row: Mapping[str, Any], threshold: Threshold) -> bool:
         value = row.get(self.field)
         if value is None:
             return False
         if self.column_type is ColumnType.DATE:
-            return OPERATORS[self.operator](parse_time(value), parse_time(str(self.threshold)))
-        return OPERATORS[self.operator](value, self.threshold)
+            return OPERATORS[self.operator](parse_time(value), parse_time(str(threshold)))
+        return OPERATORS[self.operator](value, threshold)
 
 
 def parse_time(text: str) -> datetime:

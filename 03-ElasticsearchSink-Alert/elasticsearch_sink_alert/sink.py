@@ -10,14 +10,16 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from confluent_kafka import TopicPartition
 
+from contract.health import Health
 from elasticsearch_sink_alert import alerts, metrics
 from elasticsearch_sink_alert.alerts import Alert
 from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome
 from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
-from elasticsearch_sink_alert.data_mapper import DataMapper
+from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.membership import Membership, StoppedError
 from elasticsearch_sink_alert.patience import Patience
@@ -25,6 +27,8 @@ from elasticsearch_sink_alert.rows import Record, Rejected, Row, latest_rows
 from elasticsearch_sink_alert.store import AlertStore, row_documents
 
 logger = logging.getLogger(__name__)
+
+DATA_MAPPER: Final = "data mapper"
 
 
 @dataclass
@@ -44,7 +48,8 @@ class Sink:
 
     def __init__(
         self,
-        mapper: DataMapper,
+        mapper: Watched,
+        health: Health,
         membership: Membership,
         patience: Patience,
         cluster: Cluster,
@@ -53,6 +58,7 @@ class Sink:
         dead_letters: DeadLetterWriter,
     ) -> None:
         self._mapper = mapper
+        self._health = health
         self._membership = membership
         self._patience = patience
         self._cluster = cluster
@@ -83,6 +89,7 @@ class Sink:
             if under_way is not None:
                 self._finish(under_way)
             self._patience.call("asking whether this is still the same cluster", self._cluster.require_same)
+            self._reload_rules()
             if self._membership.has_new_partitions:
                 self._load_alerts()
             if batch is not None:
@@ -99,7 +106,7 @@ class Sink:
     def _finish(self, batch: _Batch) -> None:
         current, refused = _sorted(batch.rows, batch.outcomes())
         rejected = batch.rejected + refused
-        self._save_alerts(alerts.changes(self._mapper.rules, current, self._alert_store.firing))
+        self._save_alerts(alerts.changes(self._mapper.now.rules, current, self._alert_store.firing))
         if rejected:
             self._dead_letters.write(rejected)
             metrics.DEAD_LETTERS.inc(len(rejected))
@@ -120,12 +127,32 @@ class Sink:
         metrics.FIRING.set(len(self._alert_store.firing))
 
     def _load_alerts(self) -> None:
-        """Take over the alerts that fire, and resolve those of rules that the data mapper no longer has."""
+        """Take over the alerts that fire."""
         self._membership.has_new_partitions = False
         self._patience.call("loading the alerts that fire", self._alert_store.load)
-        known = {rule.name for rule in self._mapper.all_rules}
+        self._resolve_orphans()
+
+    def _reload_rules(self) -> None:
+        try:
+            if not self._mapper.reload():
+                return
+        except DataMapperError as error:
+            self._health.failing(DATA_MAPPER, f"the rules before the last change go on: {error}")
+            logger.error("the data mapper is wrong now, the rules before the change go on:\n%s", error)
+            return
+        self._health.ok(DATA_MAPPER)
+        logger.info("the data mapper has changed: %d rules now", len(self._mapper.now.all_rules))
+        self._resolve_orphans()
+
+    def _resolve_orphans(self) -> None:
+        """Resolve the alerts of rules that are gone from the data mapper, or are silent about their rows by now."""
+        known = {rule.name: rule for rule in self._mapper.now.all_rules}
         now = alerts.as_text(datetime.now(UTC))
-        orphans = [alert for alert in self._alert_store.firing.values() if alert.rule not in known]
+        orphans = [
+            alert
+            for alert in self._alert_store.firing.values()
+            if alert.rule not in known or known[alert.rule].is_silent_about(alert.id)
+        ]
         self._save_alerts([alerts.resolved(alert, alert.version, now) for alert in orphans])
 
 

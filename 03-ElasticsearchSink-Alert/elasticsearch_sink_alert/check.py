@@ -1,0 +1,65 @@
+"""Says whether a data mapper is right, and what each of its rules would do about the rows that are indexed now."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from elasticsearch import Elasticsearch
+from elasticsearch.exceptions import ElasticsearchException
+
+from contract.tables import table_named
+from elasticsearch_sink_alert import alerts, data_mapper
+from elasticsearch_sink_alert.data_mapper import DataMapperError
+from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.settings import SinkSettings
+
+_RANGES: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+_EXAMPLES: Final = 3
+
+
+def check(settings: SinkSettings, file: Path) -> int:
+    """Print it; status 2 where the file is wrong, 1 where Elasticsearch cannot be asked."""
+    try:
+        mapper = data_mapper.load(file)
+    except DataMapperError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{file} is right: {len(mapper.all_rules)} rules")
+    client = Elasticsearch(settings.es_hosts, timeout=10, max_retries=0, **settings.es_client)
+    try:
+        for rule in mapper.all_rules:
+            print(_told(client, rule))
+    except ElasticsearchException as error:
+        print(f"what the rules would do is not known: no answer from {settings.es_host} ({error})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _told(client: Elasticsearch, rule: Rule) -> str:
+    found = client.search(
+        index=rule.table,
+        body={"query": query(rule), "track_total_hits": True},
+        size=_EXAMPLES,
+        _source=[rule.field],
+        ignore_unavailable=True,
+    )["hits"]
+    firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": "firing"}}]}
+    now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
+    examples = ", ".join(f"{hit['_id']} ({hit['_source'][rule.field]})" for hit in found["hits"])
+    true = f"true of {found['total']['value']} rows" + (f", such as {examples}" if examples else "")
+    return f"{rule.name} [{rule.severity}]: {true}; {now} alerts firing"
+
+
+def query(rule: Rule) -> dict[str, Any]:
+    """The rows of the rule's index that it is true of, for a query of Elasticsearch's."""
+    wanted: dict[str, Any] = {"exists": {"field": rule.field}}
+    unwanted: list[dict[str, Any]] = []
+    if rule.operator in _RANGES:
+        wanted = {"range": {rule.field: {_RANGES[rule.operator]: rule.threshold}}}
+    elif rule.operator == "==":
+        wanted = {"term": {rule.field: rule.threshold}}
+    else:
+        unwanted.append({"term": {rule.field: rule.threshold}})
+    if key := table_named(rule.table).key:
+        unwanted += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in rule.silence]
+    return {"bool": {"filter": [wanted], "must_not": unwanted}}
