@@ -15,7 +15,7 @@ _RATE: Final = "interactions/s"
 
 
 def main() -> None:
-    """Draw every picture for which there are results."""
+    """Draw every picture for which there are results; each names the machine of its own."""
     document = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(sys.argv[2])
     folder.mkdir(exist_ok=True)
@@ -24,12 +24,12 @@ def main() -> None:
     results: list[dict[str, Any]] = document["results"]
     for name, draw in {"throughput": _throughput, "latency": _latency, "history": _history}.items():
         figure = Figure(figsize=(8, 3.6), layout="constrained")
-        if draw(figure, results):
-            figure.suptitle(results[0]["machine"], fontsize=8, color=_GREY)
+        if drawn := draw(figure, results):
+            figure.suptitle(drawn[0]["machine"], fontsize=8, color=_GREY)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
-def _throughput(figure: Figure, results: list[dict[str, Any]]) -> bool:
+def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rates = [one for one in results if one["unit"] == _RATE and "users" not in one["name"]][::-1]
     axes = figure.subplots()
     ours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
@@ -38,13 +38,15 @@ def _throughput(figure: Figure, results: list[dict[str, Any]]) -> bool:
     axes.margins(x=0.1)
     axes.set_xlabel("million interactions a second, warm")
     axes.spines[["top", "right"]].set_visible(False)
-    return bool(rates)
+    return rates
 
 
-def _latency(figure: Figure, results: list[dict[str, Any]]) -> bool:
+def _latency(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, float]] = {}
+    drawn = []
     for one in results:
         if match := re.fullmatch(r"(send → .*), p(\d+)", one["name"]):
+            drawn.append(one)
             found.setdefault(match[1], {})[match[2]] = one["value"]
     axes = figure.subplots()
     for n, percentiles in enumerate(reversed(found.values())):
@@ -58,13 +60,15 @@ def _latency(figure: Figure, results: list[dict[str, Any]]) -> bool:
     if found:
         axes.legend(loc="center left")
     axes.spines[["top", "right"]].set_visible(False)
-    return bool(found)
+    return drawn
 
 
-def _history(figure: Figure, results: list[dict[str, Any]]) -> bool:
+def _history(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, list[tuple[float, float]]] = {}
+    drawn = []
     for one in results:
         if match := re.fullmatch(r"batch of (\w+), ([\d,]+) in the lake", one["name"]):
+            drawn.append(one)
             found.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, one["value"]))
     axes = figure.subplots()
     for (query, points), colour, marker in zip(found.items(), (_BLUE, _ORANGE), "os", strict=False):
@@ -75,7 +79,7 @@ def _history(figure: Figure, results: list[dict[str, Any]]) -> bool:
     if found:
         axes.legend()
     axes.spines[["top", "right"]].set_visible(False)
-    return bool(found)
+    return drawn
 
 
 if __name__ == "__main__":

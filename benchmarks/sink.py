@@ -113,5 +113,5 @@ def _until(look: Callable[[], float], least: float) -> tuple[float, float]:
     while not (seen := look()) >= least:
         if time.monotonic() > end:
             raise TimeoutError(f"the sink took {seen:,.0f} of {least:,.0f} records in 15 minutes")
-        time.sleep(0.1)
+        time.sleep(0.25)
     return time.monotonic(), seen

@@ -1,17 +1,19 @@
 """Runs the sink: ``python -m elasticsearch_sink_alert``, or checks its rules: ``… check [FILE]``."""
 
 import argparse
+import gc
 import logging
 import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from elasticsearch import Elasticsearch
 
 from contract import health, logs, topics
 from elasticsearch_sink_alert import membership, patience
-from elasticsearch_sink_alert.bulk import BulkWriter
+from elasticsearch_sink_alert.bulk import BulkWriter, Serializer
 from elasticsearch_sink_alert.check import check
 from elasticsearch_sink_alert.cluster import Cluster, MappingError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
@@ -69,7 +71,8 @@ def run(settings: SinkSettings) -> int:
 
 def _run(settings: SinkSettings, mapper: Watched, state: health.Health, stop: threading.Event) -> None:
     # Retries are Patience's; the client has none of its own.
-    client = Elasticsearch(settings.es_hosts, timeout=30, max_retries=0, http_compress=False, **settings.es_client)
+    options: dict[str, Any] = {"timeout": 30, "max_retries": 0, "http_compress": False, "serializer": Serializer()}
+    client = Elasticsearch(settings.es_hosts, **options, **settings.es_client)
     member = Membership(settings, state, stop)
     try:
         patient = Patience(state, member.wait)
@@ -78,6 +81,9 @@ def _run(settings: SinkSettings, mapper: Watched, state: health.Health, stop: th
         writer = BulkWriter(client, patient, cluster)
         dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, member.wait)
         logger.info("ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.now.all_rules))
+        # What is there now stays; what a batch makes is gone with it. Looking for cycles more often finds none.
+        gc.freeze()
+        gc.set_threshold(100_000)
         member.join(cluster.uuid)
         Sink(mapper, state, member, patient, cluster, writer, AlertStore(client, writer), dead_letters).run(stop)
     finally:

@@ -67,7 +67,7 @@ def changes(rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row], firing: Ma
         for rule in rules.get(row.key.table, ()):
             alert = firing.get((rule.name, row.key.table, row.key.id))
             holds = rule.matches if alert is None else rule.still_holds
-            true = row.fields is not None and not rule.is_silent_about(row.key.id) and holds(row.fields)
+            true = row.fields is not None and holds(row.fields) and not rule.is_silent_about(row.key.id)
             if true and alert is None:
                 changed.append(_fired(rule, row))
             elif alert is not None and not true:

@@ -38,8 +38,10 @@ def check(settings: SinkSettings, file: Path) -> int:
 def _told(client: Elasticsearch, rule: Rule) -> str:
     found = client.search(
         index=rule.table,
-        body={"query": query(rule), "track_total_hits": True},
+        query=query(rule),
+        track_total_hits=True,
         size=_EXAMPLES,
+        sort=f"{rule.field}:{'asc' if rule.operator.startswith('<') else 'desc'}",
         _source=[rule.field],
         ignore_unavailable=True,
     )["hits"]

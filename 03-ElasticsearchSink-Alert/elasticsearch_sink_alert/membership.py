@@ -137,7 +137,7 @@ class Membership:
             self._health.failing(KAFKA, error.str())
             return None
         return Record(
-            topic=str(message.topic()),
+            topic=self._settings.aggregated_topic,
             partition=int(message.partition() or 0),
             offset=int(message.offset() or 0),
             timestamp_ms=message.timestamp()[1],

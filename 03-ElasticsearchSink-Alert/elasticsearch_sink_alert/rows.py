@@ -1,8 +1,7 @@
 """From records to rows: decodes keys and values, and keeps the latest row of each key."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -14,8 +13,7 @@ _LONGEST_ID: Final = 512
 """Bytes; Elasticsearch refuses a whole bulk request for one longer id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A Kafka record."""
 
     topic: str
@@ -26,8 +24,7 @@ class Record:
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A row of a table, as of one record."""
 
     key: RowKey
@@ -37,8 +34,7 @@ class Row:
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A record that is no row, or that Elasticsearch refuses, and why."""
 
     record: Record
@@ -74,7 +70,7 @@ def _decode_key(key: bytes | None) -> RowKey:
         raise _NoRowError("the key is not UTF-8") from None
     except UnknownKeyError as error:
         raise _NoRowError(str(error)) from None
-    if len(row_key.id.encode()) > _LONGEST_ID:
+    if len(key) > _LONGEST_ID and len(row_key.id.encode()) > _LONGEST_ID:
         raise _NoRowError(f"the id is longer than the {_LONGEST_ID} bytes that Elasticsearch takes")
     return row_key
 

@@ -21,7 +21,7 @@ class SinkSettings(Settings):
     es_ca_file: Path | None = None
     """The certificate authority of Elasticsearch (PEM), if it is none that the machine knows."""
     data_mapper: Path = Path(__file__).parents[1] / "data_mapper.yml"
-    sink_batch_size: PositiveInt = 5_000
+    sink_batch_size: PositiveInt = 10_000
     """The most records that are indexed, and then committed, at once."""
     sink_metrics_port: Port = 9103
 

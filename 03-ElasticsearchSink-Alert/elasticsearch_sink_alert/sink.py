@@ -7,6 +7,8 @@ carry versions, and an alert's id follows from the row that fired it.
 
 import logging
 import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ from confluent_kafka import TopicPartition
 from contract.health import Health
 from elasticsearch_sink_alert import alerts, metrics
 from elasticsearch_sink_alert.alerts import Alert
-from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome
+from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome, Request, requests
 from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
@@ -29,6 +31,10 @@ from elasticsearch_sink_alert.store import AlertStore, row_documents
 logger = logging.getLogger(__name__)
 
 DATA_MAPPER: Final = "data mapper"
+_AT_ONCE: Final = 2
+"""Batches that are under way while another is read."""
+_ASK_AGAIN: Final = 1.0
+"""Seconds."""
 
 
 @dataclass
@@ -36,6 +42,7 @@ class _Batch:
     """Records that were taken together, and what is to be committed once they are done."""
 
     rows: list[Row]
+    requests: list[Request]
     rejected: list[Rejected]
     size: int
     following: list[TopicPartition]
@@ -65,9 +72,14 @@ class Sink:
         self._writer = writer
         self._alert_store = alert_store
         self._dead_letters = dead_letters
+        self._asked_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Go on until `stop` is set. While Elasticsearch is at one batch, the next one is read."""
+        """Go on until `stop` is set. While Elasticsearch is at some batches, the next one is read.
+
+        A row may be written before an older one of its key, which is then superseded and passed over, just as it is
+        where both are of one batch.
+        """
         try:
             while not stop.is_set():
                 try:
@@ -82,28 +94,39 @@ class Sink:
             pass  # What was not committed is done again after the next start.
 
     def _work_until(self, stop: threading.Event) -> None:
-        under_way: _Batch | None = None
+        under_way: deque[_Batch] = deque()
         while not stop.is_set():
-            records = self._membership.take(at_once=under_way is not None)
+            records = self._membership.take(at_once=bool(under_way))
             batch = self._read(records) if records else None
-            if under_way is not None:
-                self._finish(under_way)
-            self._patience.call("asking whether this is still the same cluster", self._cluster.require_same)
-            self._reload_rules()
+            self._require_same_cluster()
             if self._membership.has_new_partitions:
+                self._finish_all_but(0, under_way)
                 self._load_alerts()
             if batch is not None:
-                batch.outcomes = self._writer.begin(row_documents(batch.rows))
-            under_way = batch
+                batch.outcomes = self._writer.begin(batch.requests)
+                under_way.append(batch)
+            self._finish_all_but(_AT_ONCE if batch is not None else 0, under_way)
+            self._reload_rules()
             metrics.LAG.set(self._membership.lag())
-        if under_way is not None:
-            self._finish(under_way)
+        self._finish_all_but(0, under_way)
+
+    def _require_same_cluster(self) -> None:
+        # No server starts within a second; and a write that fails meanwhile is not repeated without asking.
+        if time.monotonic() >= self._asked_at + _ASK_AGAIN:
+            self._patience.call("asking whether this is still the same cluster", self._cluster.require_same)
+            self._asked_at = time.monotonic()
 
     def _read(self, records: Sequence[Record]) -> _Batch:
         rows, rejected = latest_rows(records, self._membership.clock)
-        return _Batch(rows, rejected, len(records), self._membership.after(records))
+        return _Batch(rows, requests(row_documents(rows)), rejected, len(records), self._membership.after(records))
+
+    def _finish_all_but(self, most: int, under_way: deque[_Batch]) -> None:
+        """Finish batches in their order, until at most so many are under way."""
+        while len(under_way) > most:
+            self._finish(under_way.popleft())
 
     def _finish(self, batch: _Batch) -> None:
+        """Wait for what becomes of the rows, and do all that follows from it."""
         current, refused = _sorted(batch.rows, batch.outcomes())
         rejected = batch.rejected + refused
         self._save_alerts(alerts.changes(self._mapper.now.rules, current, self._alert_store.firing))
@@ -163,9 +186,10 @@ def _sorted(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row]
         match outcome.fate:
             case Fate.WRITTEN:
                 current.append(row)
-                metrics.ROWS.labels(row.key.table).inc()
             case Fate.SUPERSEDED:
                 metrics.SUPERSEDED.inc()
             case Fate.REFUSED:
                 refused.append(Rejected(row.record, outcome.reason))
+    for table, written in Counter(row.key.table for row in current).items():
+        metrics.ROWS.labels(table).inc(written)
     return current, refused

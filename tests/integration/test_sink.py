@@ -1,12 +1,18 @@
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 from confluent_kafka import Consumer, TopicPartition
+from elasticsearch_sink_alert.check import check
+from elasticsearch_sink_alert.settings import SinkSettings
+from mirakuru import HTTPExecutor
 
 from contract import topics
 from local_stack.services import SINK
-from tests.pipeline import Pipeline, eventually, headers_of, kill_9_python_only, row_record
+from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9_python_only, row_record
 
 LAST = "2026-01-01T00:00:00.000Z"
 
@@ -85,6 +91,39 @@ def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeli
     mapper.write_text("agg_interactions_item:\n  id: item_id\n  alerts: []\n")
     with pipeline.running(SINK, DATA_MAPPER=mapper):
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
+
+
+def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
+    pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mapper = pipeline.data / "mapper.yml"
+    head = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
+    mapper.write_text(head + '    - [max_interactions, ">", 12]\n')
+    with pipeline.running(SINK, DATA_MAPPER=mapper, LOOP_SLEEP="0.2") as sink:
+        _publish(pipeline, *[_item(n, n) for n in range(10, 20)])
+        eventually(lambda: _assert_alerts(pipeline, firing=7))
+        rule = '{field: max_interactions, operator: "<=", threshold: 12, name: quiet, silence: ["item_1[0]", "*_11"]}'
+        mapper.write_text(head + f"    - {rule}\n")
+        # What it would do is told before a row of its own arrives.
+        pipeline.elasticsearch.indices.refresh(index="agg_interactions_item")
+        assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
+        assert "quiet [warning]: true of 2 rows, such as item_10 (10), item_12 (12); 0 alerts" in capfd.readouterr().out
+        eventually(lambda: _assert_alerts(pipeline, resolved=7))
+        _publish(pipeline, *[_item(n, 1) for n in range(10, 13)])
+        eventually(lambda: _assert_alerts(pipeline, resolved=7, firing=2))
+        mapper.write_text("nonsense")
+        eventually(lambda: _assert_unhealthy(sink, "expected tables, each with id and alerts"))
+        _publish(pipeline, _item(13, 2))
+        eventually(lambda: _assert_alerts(pipeline, resolved=7, firing=3))
+        mapper.write_text(head + f"    - {rule}\n")
+        eventually(lambda: _assert_unhealthy(sink, "", status=200))
+    assert check(SinkSettings(es_host=pipeline.es_url), pipeline.data / "nowhere.yml") == 2
+
+
+def _assert_unhealthy(sink: HTTPExecutor, said: str, status: int = 503) -> None:
+    answer = requests.get(sink.url.geturl(), timeout=10)
+    assert answer.status_code == status
+    assert said in answer.json()["parts"]["data mapper"]
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -170,6 +209,40 @@ def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothin
             eventually(lambda: _assert_alerts(pipeline, firing=200))
     finally:
         second.kill()
+
+
+def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothing(pipeline: Pipeline) -> None:
+    items, waves = 300, 40
+    stop, published = threading.Event(), [0]
+
+    def publish() -> None:
+        # The last wave alone is above the threshold of the rule, and each is older than the next.
+        for wave in range(1, waves + 1):
+            most = 100 if wave == waves else wave % 12
+            _publish(pipeline, *[_item(n, most) for n in range(items)])
+            published[0] = wave
+            stop.wait(0.4)
+
+    with pipeline.running(SINK, SINK_BATCH_SIZE=50), ThreadPoolExecutor(1) as pool:
+        load = pool.submit(publish)
+        try:
+            for turn in range(3):
+                with pipeline.running(SINK, SINK_BATCH_SIZE=50):
+                    dying = pipeline.service(SINK, SINK_BATCH_SIZE=50)
+                    try:
+                        dying.start()
+                        eventually(lambda turn=turn: assert_more_than(published[0], 10 * turn))  # type: ignore[misc]
+                        kill_9_python_only(dying)
+                    finally:
+                        dying.kill()
+        finally:
+            stop.set()
+            load.result()
+        eventually(lambda: _assert_items(pipeline, {f"item_{n}": 100 for n in range(items)}))
+        eventually(lambda: _assert_alerts(pipeline, firing=items))
+        eventually(lambda: _assert_committed(pipeline))
+    _assert_items(pipeline, {f"item_{n}": 100 for n in range(items)})
+    assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
 def test_a_wrong_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipeline) -> None:

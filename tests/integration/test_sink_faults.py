@@ -1,17 +1,14 @@
 """What may happen to Elasticsearch and to what it is sent: nothing is lost or stuck, and /health says what is wrong."""
 
-import json
 import shutil
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+import requests
 from mirakuru import HTTPExecutor
 
 from contract import topics
@@ -43,12 +40,7 @@ def _firing(pipeline: Pipeline) -> set[str]:
 
 def _problem(sink: HTTPExecutor) -> str:
     """What /health says of Elasticsearch."""
-    try:
-        with urllib.request.urlopen(sink.url.geturl(), timeout=10) as answer:
-            report: dict[str, Any] = json.load(answer)
-    except urllib.error.HTTPError as error:
-        report = json.load(error)
-    return str(report["parts"]["elasticsearch"])
+    return str(requests.get(sink.url.geturl(), timeout=10).json()["parts"]["elasticsearch"])
 
 
 def _assert_problem(sink: HTTPExecutor, *said: str) -> None:

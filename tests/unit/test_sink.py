@@ -1,4 +1,7 @@
+import os
 import re
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 from elasticsearch_sink_alert import alerts, data_mapper
 from elasticsearch_sink_alert.alerts import Alert, alert_from, changes
 from elasticsearch_sink_alert.bulk import Document
-from elasticsearch_sink_alert.data_mapper import DataMapperError
+from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.index_templates import mappings
 from elasticsearch_sink_alert.rows import Record, Row, latest_rows
 from elasticsearch_sink_alert.rules import Rule
@@ -42,7 +45,7 @@ class Firing:
     """What a store does with changes, without a server."""
 
     def __init__(self, *rules: Rule) -> None:
-        self.rules = {ITEMS: rules}
+        self.rules: dict[str, tuple[Rule, ...]] = {ITEMS: rules}
         self.firing: dict[alerts.Period, Alert] = {}
         self.documents: dict[str, Alert] = {}
 
@@ -67,6 +70,24 @@ def test_an_alert_is_resolved_when_its_rule_stops_being_true_and_a_new_one_fires
     seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 13))]
     assert seen == [["firing"], ["resolved"], ["firing"]]
     assert sorted(alert.status for alert in state.documents.values()) == ["firing", "resolved"]
+
+
+def test_an_alert_with_a_resolve_threshold_fires_on_until_that_is_passed() -> None:
+    state = Firing(replace(RULE, resolve=10))
+    seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
+    assert seen == [["firing"], [], [], [], ["resolved"], [], [], ["firing"]]
+
+
+def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
+    state = Firing(RULE)
+    assert state.see(_item("test_1", 13, 0), _item("b", 13, 1)) == ["firing", "firing"]
+    state.rules = {ITEMS: (replace(RULE, silence=("test_*", "c?")),)}
+    assert state.see(_item("test_1", 14, 2), _item("b", 14, 3), _item("c1", 14, 4), _item("c", 14, 5)) == [
+        "resolved",
+        "firing",
+    ]
+    assert replace(RULE, silence=("[a]*",)).is_silent_about("[a]b")
+    assert not replace(RULE, silence=("[a]*",)).is_silent_about("ab")
 
 
 def test_every_rule_that_matches_fires() -> None:
@@ -261,6 +282,17 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
             4,
             "unknown severity 'loud': expected info, warning, critical",
         ),
+        *[
+            (HEAD + f"  - {{field: max_interactions, operator: {written}}}\n", 4, said)
+            for written, said in {
+                '">", threshold: 12, resolve: 13': "resolve 13 is on the wrong side of 12",
+                '"<", threshold: 12, resolve: 11': "resolve 11 is on the wrong side of 12",
+                '"==", threshold: 12, resolve: 12': "resolve goes with >, >=, < and <=, not with ==",
+                '">", threshold: 12, resolve: low': "resolve 'low' is of the wrong type",
+                '">", threshold: 12, silence: user_1': "silence is 'user_1': expected a list",
+                '">", threshold: 12, silence: [1]': "silence is [1]: expected a list",
+            }.items()
+        ],
         (
             HEAD + '  - [max_interactions, ">", 1]\n  - [max_interactions, ">", 1]\n',
             5,
@@ -288,6 +320,30 @@ def test_all_that_is_wrong_in_a_data_mapper_is_told_at_once(tmp_path: Path) -> N
     with pytest.raises(DataMapperError) as raised:
         data_mapper.load(mapper)
     assert re.findall(r":(\d+): ", str(raised.value)) == ["4", "5", "6"]
+
+
+def test_a_data_mapper_that_changes_is_read_again_and_a_wrong_one_leaves_the_last(tmp_path: Path) -> None:
+    def write(text: str, seconds_ago: float) -> None:
+        mapper.write_text(text)
+        os.utime(mapper, (time.time() - seconds_ago,) * 2)
+
+    mapper = tmp_path / "mapper.yml"
+    write(HEAD + '  - [max_interactions, ">", 12]\n', 60)
+    watched = Watched(mapper)
+    assert not watched.reload()
+    write(HEAD + '  - [max_interactions, ">", 13]\n', 0)
+    assert not watched.reload(), "it may still be being written"
+    write(HEAD + '  - [max_interactions, ">", 13]\n', 10)
+    assert watched.reload()
+    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    write(HEAD + '  - [max, ">", 13]\n', 5)
+    with pytest.raises(DataMapperError, match="unknown field 'max'"):
+        watched.reload()
+    assert not watched.reload(), "it is told once"
+    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    mapper.unlink()
+    with pytest.raises(DataMapperError, match="cannot be read"):
+        watched.reload()
 
 
 def test_a_data_mapper_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
