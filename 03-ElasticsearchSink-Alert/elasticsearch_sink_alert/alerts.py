@@ -5,7 +5,7 @@ a crash lead to the same alerts with the same ids.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -14,6 +14,11 @@ from elasticsearch_sink_alert.rows import Row
 from elasticsearch_sink_alert.rules import Rule, Severity, Threshold
 
 INDEX: Final = "alerts"
+WAITING_INDEX: Final = "alerts_waiting"
+"""Alerts of rules that are true and have to stay so for a while before they fire."""
+
+Status = Literal["waiting", "over", "firing", "resolved"]
+"""`waiting` may become `firing`, when its time has come, or `over`, when its rule is no longer true before that."""
 
 Period = tuple[str, str, str]
 """What can be firing once at a time: rule, index, id."""
@@ -39,7 +44,10 @@ class Alert:
     row: dict[str, Any]
     """The row that fired."""
     fired_at: str
-    status: Literal["firing", "resolved"] = "firing"
+    """While it is waiting: when it will fire."""
+    partition: int | None = None
+    """The partition that the row came by: the sink that has it looks after the alert."""
+    status: Status = "firing"
     resolved_at: str | None = None
 
     @property
@@ -57,22 +65,53 @@ def alert_from(alert_id: str, document: Mapping[str, Any]) -> Alert:
     return Alert(alert_id=alert_id, **document)
 
 
-def changes(rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row], firing: Mapping[Period, Alert]) -> list[Alert]:
-    """The alerts that these rows let fire or resolve, each rule on its own.
+def changes(
+    rules: Mapping[str, Sequence[Rule]],
+    rows: Iterable[Row],
+    firing: Mapping[Period, Alert],
+    waiting: Mapping[Period, Alert],
+) -> list[Alert]:
+    """The alerts that these rows change, each rule on its own.
 
-    `firing` holds the alerts that are firing before; there is at most one row of a key in `rows`.
+    `firing` and `waiting` hold the alerts of these statuses before; there is at most one row of a key in `rows`.
     """
-    changed = []
-    for row in rows:
-        for rule in rules.get(row.key.table, ()):
-            alert = firing.get((rule.name, row.key.table, row.key.id))
-            holds = rule.matches if alert is None else rule.still_holds
-            true = row.fields is not None and holds(row.fields) and not rule.is_silent_about(row.key.id)
-            if true and alert is None:
-                changed.append(_fired(rule, row))
-            elif alert is not None and not true:
-                changed.append(resolved(alert, row.version, _time(row)))
-    return changed
+    return [
+        changed
+        for row in rows
+        for rule in rules.get(row.key.table, ())
+        if (changed := _change(rule, row, firing, waiting)) is not None
+    ]
+
+
+def _change(rule: Rule, row: Row, firing: Mapping[Period, Alert], waiting: Mapping[Period, Alert]) -> Alert | None:
+    period = (rule.name, row.key.table, row.key.id)
+    alert, wait = firing.get(period), waiting.get(period)
+    if wait is not None and wait.fired_at <= _time(row):
+        # Its rule was true until this row.
+        alert = replace(wait, status="firing")
+    holds = rule.matches if alert is None else rule.still_holds
+    true = row.fields is not None and holds(row.fields) and not rule.is_silent_about(row.key.id)
+    if alert is not None:
+        if true:
+            return alert if wait is not None else None
+        return resolved(alert, row.version, _time(row))
+    if true and wait is not None:
+        assert row.fields is not None
+        return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
+    if wait is not None:
+        return over(wait, row.version)
+    return _begun(rule, row) if true else None
+
+
+def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | None]) -> list[Alert]:
+    """The alerts that fire, as their rules have stayed true for long enough and no row of these partitions is left."""
+    ripe = [alert for alert in waiting if alert.fired_at <= as_text(now) and alert.partition in partitions]
+    return [replace(alert, status="firing") for alert in ripe]
+
+
+def over(waiting: Alert, version: int) -> Alert:
+    """The waiting alert as it is when it shall not fire."""
+    return replace(waiting, status="over", version=version)
 
 
 def resolved(alert: Alert, version: int, at: str) -> Alert:
@@ -80,7 +119,7 @@ def resolved(alert: Alert, version: int, at: str) -> Alert:
     return replace(alert, status="resolved", resolved_at=at, version=version)
 
 
-def _fired(rule: Rule, row: Row) -> Alert:
+def _begun(rule: Rule, row: Row) -> Alert:
     assert row.fields is not None
     identity = "\0".join((rule.name, *row.key, str(row.version)))
     return Alert(
@@ -96,13 +135,15 @@ def _fired(rule: Rule, row: Row) -> Alert:
         threshold=rule.threshold,
         value=row.fields[rule.field],
         row=row.fields,
-        fired_at=_time(row),
+        fired_at=_time(row, rule.wait),
+        partition=row.record.partition,
+        status="waiting" if rule.wait else "firing",
     )
 
 
-def _time(row: Row) -> str:
+def _time(row: Row, later: float = 0) -> str:
     # The record's time, not the clock's: the same again when the record is processed again.
-    return as_text(datetime.fromtimestamp(row.record.timestamp_ms / 1000, UTC))
+    return as_text(datetime.fromtimestamp(row.record.timestamp_ms / 1000 + later, UTC))
 
 
 def as_text(time: datetime) -> str:

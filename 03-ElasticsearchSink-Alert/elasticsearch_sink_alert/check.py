@@ -41,7 +41,8 @@ def _told(client: Elasticsearch, rule: Rule) -> str:
         query=query(rule),
         track_total_hits=True,
         size=_EXAMPLES,
-        sort=f"{rule.field}:{'asc' if rule.operator.startswith('<') else 'desc'}",
+        # The types of the client know names alone here.
+        sort=[{rule.field: "asc" if rule.operator.startswith("<") else "desc"}],  # type: ignore[list-item]
         _source=[rule.field],
         ignore_unavailable=True,
     )["hits"]

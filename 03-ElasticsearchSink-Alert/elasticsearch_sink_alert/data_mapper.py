@@ -17,8 +17,9 @@ from contract.tables import AGGREGATE_TABLES, AggregateTable, Column, ColumnType
 from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
 _SHAPE: Final = ("field", "operator", "threshold")
-_OPTIONAL: Final = ("name", "severity", "resolve", "silence")
+_OPTIONAL: Final = ("name", "severity", "resolve", "for", "silence")
 
+_LONGEST_WAIT: Final = 1e9
 _SETTLED: Final = 1_000_000_000
 """Nanoseconds."""
 
@@ -170,6 +171,9 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
     resolve = parts.get("resolve")
     if resolve is not None and not found and column is not None:
         found += _resolve_problems(column, parts["operator"], parts["threshold"], resolve)
+    wait = parts.get("for", 0)
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < _LONGEST_WAIT:
+        found.append(f"for is {wait!r}: expected seconds, 0 or more, for which the rule has to stay true")
     silence = parts.get("silence", [])
     if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
         found.append(f'silence is {silence!r}: expected a list of ids or patterns, such as ["user_1", "test_*"]')
@@ -177,7 +181,7 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
     if found or column is None:
         return None
     condition = (table.name, column.name, parts["operator"], parts["threshold"], column.type)
-    return Rule(*condition, severity, name, resolve, tuple(silence))
+    return Rule(*condition, severity, name, resolve, wait, tuple(silence))
 
 
 def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: Any) -> Iterator[str]:

@@ -19,6 +19,7 @@ _ALERT_PROPERTIES: Final[dict[str, Any]] = {
     "row": {"type": "object", "enabled": False},
     "fired_at": {"type": "date"},
     "resolved_at": {"type": "date"},
+    "partition": {"type": "long"},
     "version": {"type": "long"},
 }
 
@@ -28,7 +29,8 @@ def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
     for table in AGGREGATE_TABLES:
         properties = {column.name: {"type": column.type.value} for column in table.columns}
         yield table.name, {"dynamic": "strict", "properties": properties}
-    yield alerts.INDEX, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}
+    for index in (alerts.INDEX, alerts.WAITING_INDEX):
+        yield index, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}
 
 
 def template(index: str, mapping: dict[str, Any]) -> dict[str, Any]:

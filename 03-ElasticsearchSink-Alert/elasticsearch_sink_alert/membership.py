@@ -108,7 +108,7 @@ class Membership:
 
     def commit(self, following: Sequence[TopicPartition]) -> None:
         """Commit what `after` gave, but for partitions that are no longer this member's."""
-        mine = {assigned.partition for assigned in self._consumer.assignment()}
+        mine = self.partitions
         offsets = [each for each in following if each.partition in mine]
         if not offsets:
             return
@@ -117,6 +117,11 @@ class Membership:
         except KafkaException as error:
             # Whoever has the partition now does the records again: that changes nothing.
             logger.warning("offsets were not committed, the records will be processed again: %s", error)
+
+    @property
+    def partitions(self) -> set[int]:
+        """The partitions that this member has."""
+        return {assigned.partition for assigned in self._consumer.assignment()}
 
     def lag(self) -> int:
         """Records of this member's partitions that it has not taken yet, as far as it knows."""

@@ -107,7 +107,10 @@ class Sink:
                 under_way.append(batch)
             self._finish_all_but(_AT_ONCE if batch is not None else 0, under_way)
             self._reload_rules()
-            metrics.LAG.set(self._membership.lag())
+            lag = self._membership.lag()
+            metrics.LAG.set(lag)
+            if lag == 0 and not under_way:
+                self._let_fire_what_is_due()
         self._finish_all_but(0, under_way)
 
     def _require_same_cluster(self) -> None:
@@ -129,7 +132,9 @@ class Sink:
         """Wait for what becomes of the rows, and do all that follows from it."""
         current, refused = _sorted(batch.rows, batch.outcomes())
         rejected = batch.rejected + refused
-        self._save_alerts(alerts.changes(self._mapper.now.rules, current, self._alert_store.firing))
+        self._save_alerts(
+            alerts.changes(self._mapper.now.rules, current, self._alert_store.firing, self._alert_store.waiting)
+        )
         if rejected:
             self._dead_letters.write(rejected)
             metrics.DEAD_LETTERS.inc(len(rejected))
@@ -145,14 +150,22 @@ class Sink:
         for alert, outcome in self._alert_store.save(changed):
             logger.error("alert %s over %s %s was not kept: %s", alert.rule, alert.index, alert.id, outcome.reason)
         for alert in changed:
+            if alert.status in ("waiting", "over"):
+                continue
             metrics.ALERTS.labels(alert.rule, alert.status).inc()
             logger.info("%s: %s (%s %s, value %s)", alert.status, alert.rule, alert.index, alert.id, alert.value)
         metrics.FIRING.set(len(self._alert_store.firing))
 
+    def _let_fire_what_is_due(self) -> None:
+        """To be called where no record is left that could say that a rule stopped being true meanwhile."""
+        waiting = self._alert_store.waiting
+        if waiting:
+            self._save_alerts(alerts.due(waiting.values(), datetime.now(UTC), self._membership.partitions))
+
     def _load_alerts(self) -> None:
-        """Take over the alerts that fire."""
+        """Take over the alerts that fire or wait."""
         self._membership.has_new_partitions = False
-        self._patience.call("loading the alerts that fire", self._alert_store.load)
+        self._patience.call("loading the alerts", self._alert_store.load)
         self._resolve_orphans()
 
     def _reload_rules(self) -> None:
@@ -171,12 +184,14 @@ class Sink:
         """Resolve the alerts of rules that are gone from the data mapper, or are silent about their rows by now."""
         known = {rule.name: rule for rule in self._mapper.now.all_rules}
         now = alerts.as_text(datetime.now(UTC))
-        orphans = [
-            alert
-            for alert in self._alert_store.firing.values()
-            if alert.rule not in known or known[alert.rule].is_silent_about(alert.id)
-        ]
-        self._save_alerts([alerts.resolved(alert, alert.version, now) for alert in orphans])
+
+        def is_orphan(alert: Alert) -> bool:
+            return alert.rule not in known or known[alert.rule].is_silent_about(alert.id)
+
+        store = self._alert_store
+        orphans = [alerts.resolved(alert, alert.version, now) for alert in filter(is_orphan, store.firing.values())]
+        orphans += [alerts.over(alert, alert.version) for alert in filter(is_orphan, store.waiting.values())]
+        self._save_alerts(orphans)
 
 
 def _sorted(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Rejected]]:

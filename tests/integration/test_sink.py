@@ -1,6 +1,7 @@
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -118,6 +119,38 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
         mapper.write_text(head + f"    - {rule}\n")
         eventually(lambda: _assert_unhealthy(sink, "", status=200))
     assert check(SinkSettings(es_host=pipeline.es_url), pipeline.data / "nowhere.yml") == 2
+
+
+def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_true_for_a_moment(
+    pipeline: Pipeline,
+) -> None:
+    mapper = pipeline.data / "mapper.yml"
+    rule = '{field: max_interactions, operator: ">", threshold: 12, for: 8}'
+    mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
+    sink = pipeline.service(SINK, DATA_MAPPER=mapper)
+    try:
+        sink.start()
+        _publish(pipeline, _item(1, 13), _item(2, 14))
+        eventually(lambda: _assert_waiting(pipeline, {"item_1", "item_2"}))
+        _publish(pipeline, _item(2, 3))
+        eventually(lambda: _assert_waiting(pipeline, {"item_1"}))
+        kill_9_python_only(sink)
+    finally:
+        sink.kill()
+    assert pipeline.alerts() == []
+    with pipeline.running(SINK, DATA_MAPPER=mapper):
+        eventually(lambda: _assert_alerts(pipeline, firing=1))
+        eventually(lambda: _assert_waiting(pipeline, set()))
+        _publish(pipeline, _item(1, 2))
+        eventually(lambda: _assert_alerts(pipeline, resolved=1))
+    (alert,) = pipeline.alerts()
+    (message,) = [m for m in pipeline.read(pipeline.settings.aggregated_topic) if m.value() == _item(1, 13)[1]]
+    waited = datetime.fromisoformat(alert["fired_at"]).timestamp() * 1000 - message.timestamp()[1]
+    assert (alert["id"], waited) == ("item_1", 8000)
+
+
+def _assert_waiting(pipeline: Pipeline, ids: set[str]) -> None:
+    assert {alert["id"] for alert in pipeline.documents("alerts_waiting").values()} == ids
 
 
 def _assert_unhealthy(sink: HTTPExecutor, said: str, status: int = 503) -> None:

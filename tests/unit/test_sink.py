@@ -1,7 +1,10 @@
 import os
 import re
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,17 +49,23 @@ class Firing:
 
     def __init__(self, *rules: Rule) -> None:
         self.rules: dict[str, tuple[Rule, ...]] = {ITEMS: rules}
-        self.firing: dict[alerts.Period, Alert] = {}
+        self.by_status: dict[str, dict[alerts.Period, Alert]] = defaultdict(dict)
         self.documents: dict[str, Alert] = {}
 
     def see(self, *records: Record) -> list[str]:
-        changed = changes(self.rules, _rows(*records), self.firing)
+        rows = _rows(*records)
+        return self._save(changes(self.rules, rows, self.by_status["firing"], self.by_status["waiting"]))
+
+    def wait_until(self, seconds: float, partitions: Sequence[int] = (0,)) -> list[str]:
+        now = datetime.fromtimestamp(seconds, UTC)
+        return self._save(alerts.due(self.by_status["waiting"].values(), now, partitions))
+
+    def _save(self, changed: Sequence[Alert]) -> list[str]:
         for alert in changed:
             self.documents[alert.alert_id] = alert
-            if alert.status == "firing":
-                self.firing[alert.period] = alert
-            else:
-                del self.firing[alert.period]
+            for of_status in self.by_status.values():
+                of_status.pop(alert.period, None)
+            self.by_status[alert.status][alert.period] = alert
         return [alert.status for alert in changed]
 
 
@@ -76,6 +85,36 @@ def test_an_alert_with_a_resolve_threshold_fires_on_until_that_is_passed() -> No
     state = Firing(replace(RULE, resolve=10))
     seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
     assert seen == [["firing"], [], [], [], ["resolved"], [], [], ["firing"]]
+
+
+def test_a_rule_with_a_wait_fires_once_it_has_been_true_for_so_long() -> None:
+    state = Firing(replace(RULE, wait=10))
+    assert state.see(_item("a", 13, 0), _item("b", 13, 0), _item("c", 13, 0)) == ["waiting"] * 3
+    assert state.see(_item("a", 14, 4_000), _item("b", 12, 5_000)) == ["waiting", "over"]
+    assert state.wait_until(10.999) == []
+    assert state.wait_until(11, partitions=[1]) == []
+    assert state.wait_until(11) == ["firing", "firing"]
+    assert state.wait_until(60) == []
+    (alert,) = [alert for alert in state.documents.values() if alert.id == "a"]
+    assert (alert.value, alert.fired_at) == (14, "1970-01-01T00:00:11.000Z")
+    # True again for a moment, twice.
+    assert [state.see(_item("b", most, at)) for at, most in ((20_000, 13), (25_000, 1), (28_000, 13), (31_000, 2))] == [
+        ["waiting"],
+        ["over"],
+        ["waiting"],
+        ["over"],
+    ]
+
+
+def test_a_wait_that_has_ended_between_two_rows_is_told_from_their_times() -> None:
+    state = Firing(replace(RULE, wait=10))
+    assert state.see(_item("a", 13, 0), _item("b", 13, 0)) == ["waiting", "waiting"]
+    # A backlog: nobody looked at the clock in between.
+    assert state.see(_item("a", 14, 60_000), _item("b", 1, 60_000)) == ["firing", "resolved"]
+    assert {a.id: (a.fired_at[17:23], a.resolved_at) for a in state.documents.values()} == {
+        "a": ("11.000", None),
+        "b": ("11.000", "1970-01-01T00:01:01.000Z"),
+    }
 
 
 def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
@@ -236,7 +275,7 @@ def test_every_column_is_mapped_and_no_other_is_let_in() -> None:
 
 
 def _any_alert() -> Alert:
-    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {})
+    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {}, {})
     return alert
 
 
@@ -289,6 +328,7 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
                 '"<", threshold: 12, resolve: 11': "resolve 11 is on the wrong side of 12",
                 '"==", threshold: 12, resolve: 12': "resolve goes with >, >=, < and <=, not with ==",
                 '">", threshold: 12, resolve: low': "resolve 'low' is of the wrong type",
+                '">", threshold: 12, for: a minute': "for is 'a minute': expected seconds",
                 '">", threshold: 12, silence: user_1': "silence is 'user_1': expected a list",
                 '">", threshold: 12, silence: [1]': "silence is [1]: expected a list",
             }.items()
