@@ -10,3 +10,8 @@ SERVICE: Final = "dead_letter.service"
 
 HEADERS: Final = (TOPIC, PARTITION, OFFSET, REASON, SERVICE)
 """All headers of a dead letter; their values are UTF-8 text."""
+
+REPLAY_OF: Final = "dead_letter.replay_of"
+"""Header of a record that was sent again: the letter that it was. It is not put aside a second time."""
+REPLAYED: Final = "dead_letter.replayed"
+"""Header of a record of the dead letter topic that is no letter: it says which letter was sent again."""

@@ -1,4 +1,4 @@
-"""Runs the sink: ``python -m elasticsearch_sink_alert``, or checks its rules: ``… check [FILE]``."""
+"""Runs the sink: ``python -m elasticsearch_sink_alert``, or one of its commands (``--help``)."""
 
 import argparse
 import gc
@@ -9,10 +9,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
 from elasticsearch import Elasticsearch
 
 from contract import health, logs, topics
-from elasticsearch_sink_alert import membership, patience
+from elasticsearch_sink_alert import letters, membership, patience
 from elasticsearch_sink_alert.bulk import BulkWriter, Serializer
 from elasticsearch_sink_alert.check import check
 from elasticsearch_sink_alert.cluster import Cluster, MappingError
@@ -28,16 +29,37 @@ logger = logging.getLogger("elasticsearch_sink_alert")
 
 
 def main() -> int:
-    """Run what the command line says; the exit status."""
-    parser = argparse.ArgumentParser(prog="elasticsearch_sink_alert", description="Without a command, the sink runs.")
-    commands = parser.add_subparsers(dest="command")
-    checking = commands.add_parser("check", help="is the data mapper right, and what would each rule do now?")
-    checking.add_argument("file", nargs="?", type=Path, help="the file; DATA_MAPPER where none is named")
-    given = parser.parse_args()
+    """Do what the command line says; the exit status."""
+    given = _command_line().parse_args()
     settings = SinkSettings.load()
-    if given.command == "check":
-        return check(settings, given.file or settings.data_mapper)
-    return run(settings)
+    try:
+        status: int = given.do(settings, given)
+    except KafkaException as error:
+        print(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _command_line() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="elasticsearch_sink_alert", description="Without a command, the sink runs.")
+    parser.set_defaults(do=lambda settings, _: run(settings))
+    commands = parser.add_subparsers()
+    checking = commands.add_parser("check", help="is the data mapper right, and of how many rows is each rule true?")
+    checking.add_argument("file", nargs="?", type=Path, help="the file; DATA_MAPPER where none is named")
+    checking.set_defaults(do=lambda settings, given: check(settings, given.file or settings.data_mapper))
+    aside = commands.add_parser("dead-letters", help="what was put aside, and the sink's own part of it sent again")
+    doing = aside.add_subparsers(required=True)
+    listing = doing.add_parser("list", help="a line for each letter")
+    listing.set_defaults(do=lambda settings, given: letters.show_list(settings, given.reason))
+    showing = doing.add_parser("show", help="one letter as it came")
+    showing.add_argument("id", help="as in the list")
+    showing.set_defaults(do=lambda settings, given: letters.show_one(settings, given.id))
+    replaying = doing.add_parser("replay", help="send the sink's letters again, once their reason is mended")
+    replaying.add_argument("--again", action="store_true", help="also those that were sent again before")
+    replaying.set_defaults(do=lambda settings, given: letters.replay(settings, given.reason, again=given.again))
+    for each in (listing, replaying):
+        each.add_argument("--reason", default="", help="only those with this text in their reason")
+    return parser
 
 
 def run(settings: SinkSettings) -> int:

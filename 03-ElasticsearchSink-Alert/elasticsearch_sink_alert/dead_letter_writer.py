@@ -8,7 +8,8 @@ from confluent_kafka import KafkaError, Producer
 from contract import dead_letters
 from elasticsearch_sink_alert.rows import Rejected
 
-_SERVICE: Final = "elasticsearch-sink-alert"
+SERVICE: Final = "elasticsearch-sink-alert"
+"""Who put a record aside, in its headers."""
 
 
 class UndeliverableError(Exception):
@@ -37,7 +38,7 @@ class DeadLetterWriter:
                 dead_letters.PARTITION: str(record.partition),
                 dead_letters.OFFSET: str(record.offset),
                 dead_letters.REASON: letter.reason,
-                dead_letters.SERVICE: _SERVICE,
+                dead_letters.SERVICE: SERVICE,
             }
             self._producer.produce(
                 self._topic,

@@ -8,6 +8,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from contract import dead_letters
 from contract.health import Health
 from elasticsearch_sink_alert.rows import Record
 from elasticsearch_sink_alert.settings import SinkSettings
@@ -146,8 +147,9 @@ class Membership:
             partition=int(message.partition() or 0),
             offset=int(message.offset() or 0),
             timestamp_ms=message.timestamp()[1],
-            key=_bytes(message.key()),
-            value=_bytes(message.value()),
+            key=as_bytes(message.key()),
+            value=as_bytes(message.value()),
+            replay_of=_replay_of(message),
         )
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -182,5 +184,17 @@ class Membership:
             self._health.failing(KAFKA, error.str())
 
 
-def _bytes(data: object) -> bytes | None:
+def _replay_of(message: Message) -> str | None:
+    headers = message.headers()
+    if not headers:
+        return None
+    assert isinstance(headers, list)
+    return (
+        next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode()
+        or None
+    )
+
+
+def as_bytes(data: object) -> bytes | None:
+    """A key or value as the bytes that it is; librdkafka's types allow text as well."""
     return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None

@@ -22,6 +22,8 @@ class Record(NamedTuple):
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
+    replay_of: str | None = None
+    """The dead letter that this was, if it was sent again."""
 
 
 class Row(NamedTuple):

@@ -131,7 +131,14 @@ class Sink:
     def _finish(self, batch: _Batch) -> None:
         """Wait for what becomes of the rows, and do all that follows from it."""
         current, refused = _sorted(batch.rows, batch.outcomes())
-        rejected = batch.rejected + refused
+        rejected = []
+        for each in batch.rejected + refused:
+            if each.record.replay_of is None:
+                rejected.append(each)
+            else:
+                logger.warning(
+                    "dead letter %s was sent again, and refused again: %s", each.record.replay_of, each.reason
+                )
         self._save_alerts(
             alerts.changes(self._mapper.now.rules, current, self._alert_store.firing, self._alert_store.waiting)
         )

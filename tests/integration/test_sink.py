@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +15,16 @@ from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
 
 from contract import topics
-from local_stack.services import SINK
-from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9_python_only, row_record
+from local_stack.services import ROOT, SINK
+from tests.pipeline import (
+    Pipeline,
+    assert_equal,
+    assert_more_than,
+    eventually,
+    headers_of,
+    kill_9_python_only,
+    row_record,
+)
 
 LAST = "2026-01-01T00:00:00.000Z"
 
@@ -219,6 +230,59 @@ def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipel
     assert "mapper_parsing_exception" in reasons[conflict[0]]
     assert "strict_dynamic_mapping_exception" in reasons[unknown_field[0]]
     assert {headers_of(m)["dead_letter.topic"] for m in letters.values()} == {pipeline.settings.aggregated_topic}
+
+
+def test_dead_letters_are_listed_shown_and_sent_again_once_their_reason_is_mended(
+    pipeline: Pipeline,
+) -> None:
+    def command(*words: str) -> tuple[int, str]:
+        told = {**os.environ, "KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
+        done = subprocess.run(
+            [sys.executable, "-m", "elasticsearch_sink_alert", "dead-letters", *words],
+            cwd=ROOT, env=told, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    with_colour = [
+        row_record("agg_interactions_item", f"item_{n}", {"item_id": f"item_{n}", "colour": "red"}) for n in range(3)
+    ]
+    with pipeline.running(SINK):
+        _publish(pipeline, *with_colour, (b"nothing-1", b"{}"))
+        eventually(lambda: assert_equal(len(_put_aside(pipeline)), 4))
+        _publish(pipeline, _item(2, 7))
+        eventually(lambda: _assert_items(pipeline, {"item_2": 7}))
+        status, said = command("list", "--reason", "COLOUR")
+        assert (status, said.count("dynamic introduction of [colour]")) == (0, 3)
+        assert "3 letters of elasticsearch-sink-alert" in said
+        ids = {line.split()[3] + line.split()[4]: line.split()[0] for line in said.splitlines()[:-1]}
+        assert len(ids) == 3
+        status, said = command("show", min(ids.values()))
+        assert '"colour":"red"' in said
+        assert "dead_letter.reason: Elasticsearch refuses it" in said
+        assert command("show", "0-99")[0] == 1
+        # Not mended yet: it is refused again, and not put aside twice.
+        status, said = command("replay", "--reason", "colour")
+        assert (status, "2 sent again, 1 left out" in said) == (0, True), said
+        eventually(lambda: _assert_committed(pipeline))
+        assert len(_put_aside(pipeline)) == 4
+        assert pipeline.log(SINK).count("refused again") == 2
+        mapping = {"properties": {"colour": {"type": "keyword"}}}
+        pipeline.elasticsearch.indices.put_mapping(index="agg_interactions_item", body=mapping)
+        assert "0 sent again" in command("replay", "--reason", "colour")[1]
+        assert "2 sent again, 1 left out" in command("replay", "--reason", "colour", "--again")[1]
+        eventually(lambda: _assert_colours(pipeline, {"item_0": "red", "item_1": "red", "item_2": None}))
+    assert len(_put_aside(pipeline)) == 4
+    assert command("list", "--reason", "colour")[1].count("(sent again)") == 2
+
+
+def _put_aside(pipeline: Pipeline) -> list[dict[str, str]]:
+    letters = [headers_of(message) for message in pipeline.read(pipeline.settings.dead_letter_topic)]
+    return [headers for headers in letters if "dead_letter.reason" in headers]
+
+
+def _assert_colours(pipeline: Pipeline, expected: dict[str, str | None]) -> None:
+    found = pipeline.documents("agg_interactions_item")
+    assert {id_: source.get("colour") for id_, source in found.items()} == expected
 
 
 def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
