@@ -136,7 +136,7 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     pipeline: Pipeline,
 ) -> None:
     mapper = pipeline.data / "mapper.yml"
-    rule = '{field: max_interactions, operator: ">", threshold: 12, for: 8}'
+    rule = '{field: max_interactions, operator: ">", threshold: 12, for: 20}'
     mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     try:
@@ -157,7 +157,7 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     (alert,) = pipeline.alerts()
     (message,) = [m for m in pipeline.read(pipeline.settings.aggregated_topic) if m.value() == _item(1, 13)[1]]
     waited = datetime.fromisoformat(alert["fired_at"]).timestamp() * 1000 - message.timestamp()[1]
-    assert (alert["id"], waited) == ("item_1", 8000)
+    assert (alert["id"], waited) == ("item_1", 20_000)
 
 
 def _assert_waiting(pipeline: Pipeline, ids: set[str]) -> None:

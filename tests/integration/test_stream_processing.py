@@ -25,7 +25,7 @@ from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
 from contract.tables import table_named
 from local_stack.cache import SPARK
 from local_stack.services import STREAM
-from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of
+from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9
 from tests.reference import reference_tables
 
 GOOD = b'{"user_id": "user_765", "item_id": "item_43", "interaction_type": "like", "timestamp": 1736404972}'
@@ -210,6 +210,24 @@ def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
         processes = psutil.Process(job.process.pid).children(recursive=True)
         java = next(process for process in processes if process.name() == "java")
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
+
+
+def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline) -> None:
+    sent = _interactions(600)
+    job = pipeline.service(STREAM, STATE_STORE="rocksdb", MAX_OFFSETS_PER_BATCH=100)
+    try:
+        job.start()
+        pipeline.send_interactions(sent[:300])
+        eventually(lambda: pipeline.assert_published(sent[:300]))
+        pipeline.send_interactions(sent[300:])
+        kill_9(job)
+    finally:
+        job.kill()
+    state = pipeline.data / "checkpoints" / "aggregate" / "state"
+    assert any(file.suffix in (".zip", ".changelog") for file in state.rglob("*")), "no state of RocksDB's form"
+    with pipeline.running(STREAM, STATE_STORE="rocksdb"):
+        eventually(lambda: pipeline.assert_published(sent))
+        pipeline.assert_in_the_lake(sent)
 
 
 def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_one_partition(
