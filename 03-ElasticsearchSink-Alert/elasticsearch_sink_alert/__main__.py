@@ -20,12 +20,16 @@ from elasticsearch_sink_alert.cluster import Cluster, MappingError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
 from elasticsearch_sink_alert.membership import Membership, StoppedError
+from elasticsearch_sink_alert.notifications import Cap, Notifications, notifiers
 from elasticsearch_sink_alert.patience import Patience
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import DATA_MAPPER, Sink
 from elasticsearch_sink_alert.store import AlertStore
 
 logger = logging.getLogger("elasticsearch_sink_alert")
+
+_LAST_WORDS = 3.0
+"""Seconds that notifications have once the sink stops."""
 
 
 def main() -> int:
@@ -67,9 +71,11 @@ def run(settings: SinkSettings) -> int:
     logs.configure(settings.log_level)
     try:
         mapper = Watched(settings.data_mapper)
-    except DataMapperError as error:
+        told = notifiers(settings)
+    except (DataMapperError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    notifications = Notifications(told, settings.kibana_url, Cap(settings.alerts_per_minute))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -81,7 +87,7 @@ def run(settings: SinkSettings) -> int:
         topics.ensure(
             settings.kafka_client, stop, topics.aggregated_topic(settings), topics.dead_letter_topic(settings)
         )
-        _run(settings, mapper, state, stop)
+        _run(settings, mapper, notifications, state, stop)
     except (MappingError, UndeliverableError) as error:
         logger.error("%s", error)
         return 1
@@ -91,7 +97,13 @@ def run(settings: SinkSettings) -> int:
     return 0
 
 
-def _run(settings: SinkSettings, mapper: Watched, state: health.Health, stop: threading.Event) -> None:
+def _run(
+    settings: SinkSettings,
+    mapper: Watched,
+    notifications: Notifications,
+    state: health.Health,
+    stop: threading.Event,
+) -> None:
     # Retries are Patience's; the client has none of its own.
     options: dict[str, Any] = {"timeout": 30, "max_retries": 0, "http_compress": False, "serializer": Serializer()}
     client = Elasticsearch(settings.es_hosts, **options, **settings.es_client)
@@ -107,9 +119,11 @@ def _run(settings: SinkSettings, mapper: Watched, state: health.Health, stop: th
         gc.freeze()
         gc.set_threshold(100_000)
         member.join(cluster.uuid)
-        Sink(mapper, state, member, patient, cluster, writer, AlertStore(client, writer), dead_letters).run(stop)
+        store = AlertStore(client, writer)
+        Sink(mapper, state, member, patient, cluster, writer, store, dead_letters, notifications).run(stop)
     finally:
         member.leave()
+        notifications.drain(_LAST_WORDS)
 
 
 if __name__ == "__main__":

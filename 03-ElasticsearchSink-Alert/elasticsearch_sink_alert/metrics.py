@@ -11,3 +11,4 @@ DEAD_LETTERS: Final = Counter("sink_dead_letters", "Records sent to the dead let
 ALERTS: Final = Counter("sink_alerts", "Alerts that fired or were resolved", ["rule", "status"])
 FIRING: Final = Gauge("sink_alerts_firing", "Alerts that are firing")
 LAG: Final = Gauge("sink_lag_records", "Records that are not indexed yet")
+NOTIFICATIONS: Final = Counter("sink_notifications", "Notifications of alerts, by what became of them", ["outcome"])

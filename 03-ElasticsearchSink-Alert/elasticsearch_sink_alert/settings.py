@@ -21,6 +21,15 @@ class SinkSettings(Settings):
     es_ca_file: Path | None = None
     """The certificate authority of Elasticsearch (PEM), if it is none that the machine knows."""
     data_mapper: Path = Path(__file__).parents[1] / "data_mapper.yml"
+    alert_notify: SecretStr = SecretStr("")
+    """URLs of Apprise's, separated by spaces: who is told of alerts."""
+    alert_webhook_url: SecretStr = SecretStr("")
+    alert_webhook_secret: SecretStr = SecretStr("")
+    """The webhook's requests are signed with it, if there is one."""
+    alerts_per_minute: PositiveInt = 20
+    """Notifications of a rule in a minute; the rest is told in a summary."""
+    kibana_url: NonEmptyStr = "http://localhost:5601"
+    """Where the links of notifications lead."""
     sink_batch_size: PositiveInt = 10_000
     """The most records that are indexed, and then committed, at once."""
     sink_metrics_port: Port = 9103

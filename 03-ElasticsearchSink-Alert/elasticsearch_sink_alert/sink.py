@@ -24,6 +24,7 @@ from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.membership import Membership, StoppedError
+from elasticsearch_sink_alert.notifications import Notifications
 from elasticsearch_sink_alert.patience import Patience
 from elasticsearch_sink_alert.rows import Record, Rejected, Row, latest_rows
 from elasticsearch_sink_alert.store import AlertStore, row_documents
@@ -63,6 +64,7 @@ class Sink:
         writer: BulkWriter,
         alert_store: AlertStore,
         dead_letters: DeadLetterWriter,
+        notifications: Notifications,
     ) -> None:
         self._mapper = mapper
         self._health = health
@@ -72,6 +74,7 @@ class Sink:
         self._writer = writer
         self._alert_store = alert_store
         self._dead_letters = dead_letters
+        self._notifications = notifications
         self._asked_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -111,6 +114,7 @@ class Sink:
             metrics.LAG.set(lag)
             if lag == 0 and not under_way:
                 self._let_fire_what_is_due()
+            self._notifications.tell(())
         self._finish_all_but(0, under_way)
 
     def _require_same_cluster(self) -> None:
@@ -161,6 +165,7 @@ class Sink:
                 continue
             metrics.ALERTS.labels(alert.rule, alert.status).inc()
             logger.info("%s: %s (%s %s, value %s)", alert.status, alert.rule, alert.index, alert.id, alert.value)
+        self._notifications.tell(changed)
         metrics.FIRING.set(len(self._alert_store.firing))
 
     def _let_fire_what_is_due(self) -> None:

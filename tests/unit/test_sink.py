@@ -15,6 +15,7 @@ from elasticsearch_sink_alert.alerts import Alert, alert_from, changes
 from elasticsearch_sink_alert.bulk import Document
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.notifications import Cap
 from elasticsearch_sink_alert.rows import Record, Row, latest_rows
 from elasticsearch_sink_alert.rules import Rule
 from elasticsearch_sink_alert.settings import SinkSettings
@@ -127,6 +128,19 @@ def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
     ]
     assert replace(RULE, silence=("[a]*",)).is_silent_about("[a]b")
     assert not replace(RULE, silence=("[a]*",)).is_silent_about("ab")
+
+
+def test_more_alerts_of_a_rule_than_the_cap_come_as_a_summary_when_the_minute_is_over() -> None:
+    now = [100.0]
+    cap = Cap(2, clock=lambda: now[0])
+    alert = _any_alert()
+    seen = [cap.lets_pass(each) for each in (*[alert] * 4, replace(alert, status="resolved"))]
+    other = replace(alert, rule="another")
+    assert (seen, cap.lets_pass(other), cap.summaries()) == ([True, True, False, False, False], True, [])
+    now[0] = 160
+    (summary,) = cap.summaries()
+    assert summary.title == f"{alert.rule}: 2 firing and 1 resolved more"
+    assert (cap.summaries(), cap.lets_pass(alert)) == ([], True)
 
 
 def test_every_rule_that_matches_fires() -> None:
