@@ -16,7 +16,10 @@ from contract.settings import Settings
 from elasticsearch_sink_alert.dead_letter_writer import SERVICE
 from elasticsearch_sink_alert.membership import as_bytes
 
-_TIMEOUT = 30.0
+_TIMEOUT = 10.0
+"""Seconds."""
+_QUIET = {"log_level": 0}
+"""What is wrong is told once, as the error that ends the command."""
 
 
 class Letter(NamedTuple):
@@ -136,7 +139,7 @@ def _is_outdated(letter: Letter, latest: Mapping[bytes, tuple[int, int, int]]) -
 def _records(settings: Settings, topic: str) -> Iterator[Message]:
     """All records that a topic has now; raises KafkaException."""
     group = {"group.id": "dead-letters", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer({**settings.kafka_client, **group})
+    consumer = Consumer({**settings.kafka_client, **_QUIET, **group})
     try:
         partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
         left = set()
@@ -162,6 +165,7 @@ def _send(settings: Settings, topic: str, key: bytes | None, value: bytes | None
     producer = Producer(
         {
             **settings.kafka_client,
+            **_QUIET,
             "acks": "all",
             "enable.idempotence": True,
             "message.max.bytes": 20 << 20,
