@@ -26,6 +26,8 @@ _DATA_LOSS: Final = "failOnDataLoss"
 _HOW_TO_GO_ON: Final = "`python -m stream_processing accept-gap` tells which, and has the next start go on behind them"
 
 
+_LAST_ROUND = 3.0
+"""Seconds that a round of upkeep has to notice that Spark is gone."""
 _HEAD_START: Final = 10.0
 """Seconds that the aggregate query's first batch has for itself: nobody waits for the tables as for its rows, and
 first batches on a cold machine are in each other's way."""
@@ -91,7 +93,7 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     ingesting = ingest.start_ingest(session, settings, lake)
     aggregating = aggregate.start_aggregate(session, settings, lake)
     queries = [ingesting, aggregating]
-    Upkeep(session, settings, lake).start(stop)
+    upkeep = Upkeep(session, settings, lake).start(stop)
     logger.info("ready")
     head_start = time.monotonic() + _HEAD_START
     while not stop.wait(1.0):
@@ -116,6 +118,8 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     except (Py4JError, ConnectionError):
         # A signal to the whole process group has reached Java too: it ends by itself, as after a kill.
         logger.info("Spark is ending already")
+    # Python must not end while a thread of its own is within native code: that would be a crash in place of an end.
+    upkeep.join(_LAST_ROUND)
     del lock
     return 0
 
