@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -123,12 +124,23 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             parts.append(part)
         observer = Observer(settings, plan.es_host, plan.data / "warehouse", plan.service_ports.values())
         stack.callback(observer.close)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt), _interrupts_only_set(stop):
             _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
         console.print("stopping; a moment for what is under way")
         parts[-1].stop()
         _summarise(_drained(observer, parts[:-1]), observer, memory, console)
+
+
+@contextlib.contextmanager
+def _interrupts_only_set(stop: threading.Event) -> Iterator[None]:
+    """Raised within `subprocess`, a KeyboardInterrupt can leave a process's lock taken for good."""
+    usual = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
