@@ -7,7 +7,7 @@ from statistics import median
 import psutil
 from mirakuru import HTTPExecutor
 
-from benchmarks.metrics import metric
+from benchmarks.metrics import metric, wait_for
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import work_off
@@ -30,7 +30,7 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
     stack.send(topic, 1_000)
     began = time.monotonic()
     with stack.service(services.STREAM, topic) as job:
-        _wait_for(job, "stream_aggregated_interactions", interactions * 3 // 2 + 1_000)
+        wait_for(job, "stream_aggregated_interactions", interactions * 3 // 2 + 1_000)
         yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - began, "s")
 
 
@@ -44,7 +44,7 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
         if level > there:
             stack.send(topic, level - there)
             with stack.service(services.STREAM, topic) as job:
-                _wait_for(job, "stream_aggregated_interactions", level)
+                wait_for(job, "stream_aggregated_interactions", level)
             there = level
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
             time.sleep(_WARM)
@@ -94,15 +94,6 @@ def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
                 numbers[query] = number
                 found.append(metric(job, "stream_batch_seconds", query))
     return seconds
-
-
-def _wait_for(job: HTTPExecutor, name: str, least: float) -> None:
-    end = time.monotonic() + 900
-    # Not "less than": a metric that is not known yet is NaN.
-    while not metric(job, name) >= least:
-        if time.monotonic() > end:
-            raise TimeoutError(f"{name} did not reach {least:,.0f} in 15 minutes")
-        time.sleep(0.25)
 
 
 def _memory(job: HTTPExecutor) -> float:

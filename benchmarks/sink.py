@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import orjson
@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.index_templates import mappings, template
 
-from benchmarks.metrics import metric
+from benchmarks.metrics import wait_for
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from contract import topics
@@ -42,14 +42,10 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
     with stack.service(services.SINK, "sink") as sink:
         assert sink.process is not None
         memory = psutil.Process(sink.process.pid).memory_info
-
-        def taken() -> float:
-            return metric(sink, "sink_records_total")
-
-        began, first = _until(taken, 1)
-        half = _until(taken, rows // 2)
+        began, first = wait_for(sink, "sink_records_total", 1)
+        half = wait_for(sink, "sink_records_total", rows // 2)
         at_half = memory().rss
-        ended, _ = _until(taken, rows)
+        ended, _ = wait_for(sink, "sink_records_total", rows)
         at_end = memory().rss
     rate = (rows - first) / (ended - began)
     yield Result("sink, backlog of changed rows → Elasticsearch", rate, "rows/s", int(rows - first))
@@ -105,13 +101,3 @@ def _publish(kafka: str, topic: str, records: Sequence[tuple[str, bytes]]) -> No
         producer.produce(topic, key=encode_key(_TABLE, row_id), value=row)
         producer.poll(0)
     assert producer.flush(120) == 0
-
-
-def _until(look: Callable[[], float], least: float) -> tuple[float, float]:
-    """When, and what was seen then."""
-    end = time.monotonic() + 900
-    while not (seen := look()) >= least:
-        if time.monotonic() > end:
-            raise TimeoutError(f"the sink took {seen:,.0f} of {least:,.0f} records in 15 minutes")
-        time.sleep(0.25)
-    return time.monotonic(), seen

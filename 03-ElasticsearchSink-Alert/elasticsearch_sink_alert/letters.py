@@ -85,14 +85,15 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
     found = [letter for letter in _letters(settings, reason) if again or not letter.replayed]
     ours = [letter for letter in found if letter.headers.get(dead_letters.SERVICE) == SERVICE and letter.key]
     latest = _latest(settings, {letter.key for letter in ours if letter.key is not None})
+    producer = _producer(settings)
     sent = 0
     for letter in ours:
         if _is_outdated(letter, latest):
             print(f"{letter.id} is left out, a later row of its key is in the topic: {letter.origin}")
             continue
         mark = {dead_letters.REPLAYED: letter.id}
-        _send(settings, settings.dead_letter_topic, None, None, mark)
-        _send(settings, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
+        _send(producer, settings.dead_letter_topic, None, None, mark)
+        _send(producer, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
         sent += 1
     print(f"{sent} sent again, {len(ours) - sent} left out")
     if others := len(found) - len(ours):
@@ -160,9 +161,8 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
         consumer.close()
 
 
-def _send(settings: Settings, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
-    refused: list[KafkaError] = []
-    producer = Producer(
+def _producer(settings: Settings) -> Producer:
+    return Producer(
         {
             **settings.kafka_client,
             **_QUIET,
@@ -173,6 +173,10 @@ def _send(settings: Settings, topic: str, key: bytes | None, value: bytes | None
             "partitioner": "murmur2_random",
         }
     )
+
+
+def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+    refused: list[KafkaError] = []
     producer.produce(
         topic,
         key=key,
