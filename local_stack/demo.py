@@ -124,23 +124,12 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             parts.append(part)
         observer = Observer(settings, plan.es_host, plan.data / "warehouse", plan.service_ports.values())
         stack.callback(observer.close)
-        with contextlib.suppress(KeyboardInterrupt), _interrupts_only_set(stop):
+        with contextlib.suppress(KeyboardInterrupt):
             _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
         console.print("stopping; a moment for what is under way")
         parts[-1].stop()
         _summarise(_drained(observer, parts[:-1]), observer, memory, console)
-
-
-@contextlib.contextmanager
-def _interrupts_only_set(stop: threading.Event) -> Iterator[None]:
-    """Raised within `subprocess`, a KeyboardInterrupt can leave a process's lock taken for good."""
-    usual = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
@@ -191,11 +180,23 @@ def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console,
 
 def _until(seconds: float | None, parts: list[_Part], stop: threading.Event, every_second: Callable[[], None]) -> None:
     end = None if seconds is None else time.monotonic() + seconds
-    while not stop.is_set() and (end is None or time.monotonic() < end):
-        for part in parts:
-            part.require_running()
-        every_second()
-        stop.wait(1.0)
+    with _interrupts_only_set(stop):
+        while not stop.is_set() and (end is None or time.monotonic() < end):
+            for part in parts:
+                part.require_running()
+            every_second()
+            stop.wait(1.0)
+
+
+@contextlib.contextmanager
+def _interrupts_only_set(stop: threading.Event) -> Iterator[None]:
+    """Raised within `subprocess`, a KeyboardInterrupt can leave a process's lock taken for good."""
+    usual = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
 
 
 def _drained(observer: Observer, parts: list[_Part]) -> Snapshot:
