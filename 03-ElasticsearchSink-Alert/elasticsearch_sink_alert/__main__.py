@@ -19,6 +19,7 @@ from elasticsearch_sink_alert.check import check
 from elasticsearch_sink_alert.cluster import Cluster, MappingError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
+from elasticsearch_sink_alert.histories import Histories
 from elasticsearch_sink_alert.membership import Membership, StoppedError
 from elasticsearch_sink_alert.notifications import Cap, Notifications, notifiers
 from elasticsearch_sink_alert.patience import Patience
@@ -119,8 +120,8 @@ def _run(
         gc.freeze()
         gc.set_threshold(100_000)
         member.join(cluster.uuid)
-        store = AlertStore(client, writer)
-        Sink(mapper, state, member, patient, cluster, writer, store, dead_letters, notifications).run(stop)
+        store, histories = AlertStore(client, writer), Histories(client, writer, patient)
+        Sink(mapper, state, member, patient, cluster, writer, store, histories, dead_letters, notifications).run(stop)
     finally:
         member.leave()
         notifications.drain(_LAST_WORDS)

@@ -16,6 +16,8 @@ from elasticsearch_sink_alert.rules import Rule, Severity, Threshold
 INDEX: Final = "alerts"
 WAITING_INDEX: Final = "alerts_waiting"
 """Alerts of rules that are true and have to stay so for a while before they fire."""
+HISTORIES_INDEX: Final = "alerts_histories"
+"""What fields were a while ago, for the rules with `within`."""
 
 Status = Literal["waiting", "over", "firing", "resolved"]
 """`waiting` may become `firing`, when its time has come, or `over`, when its rule is no longer true before that."""
@@ -40,7 +42,7 @@ class Alert:
     operator: str
     threshold: Threshold
     value: Any
-    """The value that fired."""
+    """The value that fired; the change that did, for a rule with `within`."""
     row: dict[str, Any]
     """The row that fired."""
     fired_at: str
@@ -70,27 +72,36 @@ def changes(
     rows: Iterable[Row],
     firing: Mapping[Period, Alert],
     waiting: Mapping[Period, Alert],
+    moved: Mapping[Period, Mapping[str, float]],
 ) -> list[Alert]:
     """The alerts that these rows change, each rule on its own.
 
     `firing` and `waiting` hold the alerts of these statuses before; there is at most one row of a key in `rows`.
+    `moved` has what the rules with `within` look at: how much their field has changed.
     """
     return [
         changed
         for row in rows
         for rule in rules.get(row.key.table, ())
-        if (changed := _change(rule, row, firing, waiting)) is not None
+        if (changed := _change(rule, row, firing, waiting, moved)) is not None
     ]
 
 
-def _change(rule: Rule, row: Row, firing: Mapping[Period, Alert], waiting: Mapping[Period, Alert]) -> Alert | None:
+def _change(
+    rule: Rule,
+    row: Row,
+    firing: Mapping[Period, Alert],
+    waiting: Mapping[Period, Alert],
+    moved: Mapping[Period, Mapping[str, float]],
+) -> Alert | None:
     period = (rule.name, row.key.table, row.key.id)
     alert, wait = firing.get(period), waiting.get(period)
+    seen: Mapping[str, Any] | None = row.fields if rule.within is None else moved.get(period)
     if wait is not None and wait.fired_at <= _time(row):
         # Its rule was true until this row.
         alert = replace(wait, status="firing")
     holds = rule.matches if alert is None else rule.still_holds
-    true = row.fields is not None and holds(row.fields) and not rule.is_silent_about(row.key.id)
+    true = seen is not None and holds(seen) and not rule.is_silent_about(row.key.id)
     if alert is not None:
         if true:
             return alert if wait is not None else None
@@ -100,7 +111,18 @@ def _change(rule: Rule, row: Row, firing: Mapping[Period, Alert], waiting: Mappi
         return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
     if wait is not None:
         return over(wait, row.version)
-    return _begun(rule, row) if true else None
+    return _begun(rule, row, seen[rule.field]) if true and seen is not None else None
+
+
+def ended(
+    firing: Mapping[Period, Alert], rule_of: Mapping[Period, Rule], moved: Mapping[Period, Mapping[str, float]], at: str
+) -> list[Alert]:
+    """The alerts that are over though no row came: as time went by, their field has changed by less."""
+    return [
+        resolved(firing[period], firing[period].version, at)
+        for period, rule in rule_of.items()
+        if not rule.still_holds(moved[period])
+    ]
 
 
 def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | None]) -> list[Alert]:
@@ -119,7 +141,7 @@ def resolved(alert: Alert, version: int, at: str) -> Alert:
     return replace(alert, status="resolved", resolved_at=at, version=version)
 
 
-def _begun(rule: Rule, row: Row) -> Alert:
+def _begun(rule: Rule, row: Row, value: Any) -> Alert:
     assert row.fields is not None
     identity = "\0".join((rule.name, *row.key, str(row.version)))
     return Alert(
@@ -133,7 +155,7 @@ def _begun(rule: Rule, row: Row) -> Alert:
         field=rule.field,
         operator=rule.operator,
         threshold=rule.threshold,
-        value=row.fields[rule.field],
+        value=value,
         row=row.fields,
         fired_at=_time(row, rule.wait),
         partition=row.record.partition,

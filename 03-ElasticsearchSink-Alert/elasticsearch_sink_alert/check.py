@@ -36,6 +36,10 @@ def check(settings: SinkSettings, file: Path) -> int:
 
 
 def _told(client: Elasticsearch, rule: Rule) -> str:
+    firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": "firing"}}]}
+    now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
+    if rule.within:
+        return f"{rule.name} [{rule.severity}]: it is about changes, which rows do not tell; {now} alerts firing"
     found = client.search(
         index=rule.table,
         query=query(rule),
@@ -46,8 +50,6 @@ def _told(client: Elasticsearch, rule: Rule) -> str:
         _source=[rule.field],
         ignore_unavailable=True,
     )["hits"]
-    firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": "firing"}}]}
-    now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
     examples = ", ".join(f"{hit['_id']} ({hit['_source'][rule.field]})" for hit in found["hits"])
     true = f"true of {found['total']['value']} rows" + (f", such as {examples}" if examples else "")
     return f"{rule.name} [{rule.severity}]: {true}; {now} alerts firing"

@@ -17,9 +17,10 @@ from contract.tables import AGGREGATE_TABLES, AggregateTable, Column, ColumnType
 from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
 _SHAPE: Final = ("field", "operator", "threshold")
-_OPTIONAL: Final = ("name", "severity", "resolve", "for", "silence")
+_OPTIONAL: Final = ("name", "severity", "resolve", "for", "silence", "within")
 
 _LONGEST_WAIT: Final = 1e9
+_LONGEST_WINDOW: Final = 86_400
 _SETTLED: Final = 1_000_000_000
 """Nanoseconds."""
 
@@ -177,11 +178,14 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
     silence = parts.get("silence", [])
     if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
         found.append(f'silence is {silence!r}: expected a list of ids or patterns, such as ["user_1", "test_*"]')
+    within = parts.get("within")
+    if within is not None and not found and column is not None:
+        found += _within_problems(column, parts, within)
     problems.extend(_Problem(line, f"{where} {_shown(written)}: {text}") for text in found)
     if found or column is None:
         return None
     condition = (table.name, column.name, parts["operator"], parts["threshold"], column.type)
-    return Rule(*condition, severity, name, resolve, wait, tuple(silence))
+    return Rule(*condition, severity, name, resolve, wait, tuple(silence), within)
 
 
 def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: Any) -> Iterator[str]:
@@ -192,6 +196,20 @@ def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: An
     # Whatever fires has to hold: with the looser condition, the threshold itself does, or nothing lies between them.
     elif not OPERATORS[operator[0] + "="](_comparable(column, threshold), _comparable(column, resolve)):
         yield f"resolve {resolve!r} is on the wrong side of {threshold!r}: an alert would be resolved as it fires"
+
+
+def _within_problems(column: Column, parts: dict[Any, Any], within: Any) -> Iterator[str]:
+    if isinstance(within, bool) or not isinstance(within, int | float) or not 1 <= within <= _LONGEST_WINDOW:
+        yield f"within is {within!r}: expected seconds, from 1 to {_LONGEST_WINDOW}"
+    if column.type not in (ColumnType.LONG, ColumnType.DOUBLE):
+        yield f"within goes with numbers, and {column.name} is a {column.type.value}"
+    elif parts["operator"] not in ("<", "<=", ">", ">="):
+        yield f"within goes with >, >=, < and <=, not with {parts['operator']}"
+    # A row at rest does not change: no rule may be true of that, or its alert would never end.
+    elif any(OPERATORS[parts["operator"]](0, limit) for limit in (parts["threshold"], parts.get("resolve", 1e999))):
+        yield "with within, no change at all may not be enough: expected a rise (> 10) or a fall (< -10)"
+    if parts.get("for"):
+        yield "for does not go with within"
 
 
 def _comparable(column: Column, threshold: Any) -> Any:

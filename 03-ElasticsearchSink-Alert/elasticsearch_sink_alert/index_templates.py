@@ -23,6 +23,12 @@ _ALERT_PROPERTIES: Final[dict[str, Any]] = {
     "version": {"type": "long"},
 }
 
+_HISTORY_PROPERTIES: Final[dict[str, Any]] = {
+    "index": {"type": "keyword"},
+    "id": {"type": "keyword"},
+    "samples": {"type": "object", "enabled": False},
+}
+
 
 def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each index's name and its mapping."""
@@ -31,6 +37,7 @@ def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
         yield table.name, {"dynamic": "strict", "properties": properties}
     for index in (alerts.INDEX, alerts.WAITING_INDEX):
         yield index, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}
+    yield alerts.HISTORIES_INDEX, {"dynamic": "strict", "properties": _HISTORY_PROPERTIES}
 
 
 def template(index: str, mapping: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def notifiers(settings: SinkSettings) -> list[Notifier]:
 
 def message_of(alert: Alert, kibana_url: str) -> Message:
     """What there is to say of an alert that fires or is resolved."""
-    value = f"{alert.field} was {alert.value} when it fired, the rule is {alert.alert_text}"
+    was = "had changed by" if " within " in alert.alert_text else "was"
+    value = f"{alert.field} {was} {alert.value} when it fired, the rule is {alert.alert_text}"
     since = f"fired at {alert.fired_at}" + (f", resolved at {alert.resolved_at}" if alert.resolved_at else "")
     link = f"{kibana_url.rstrip('/')}/app/discover#/doc/{INDEX}/{INDEX}?id={alert.alert_id}"
     title = f"{alert.status} [{alert.severity}] {alert.rule}: {alert.id}"

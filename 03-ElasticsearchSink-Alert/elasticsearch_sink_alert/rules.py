@@ -53,11 +53,14 @@ class Rule:
     """Seconds for which the rule has to stay true before an alert fires; `for` in the data mapper."""
     silence: tuple[str, ...] = ()
     """Patterns of ids, with * and ?, for which the rule is never true."""
+    within: float | None = None
+    """Seconds: the rule is about how much the field changes within them, and not about what it is."""
 
     @property
     def alert_text(self) -> str:
         """The condition as text."""
-        return f"{self.field} {self.operator} {self.threshold}"
+        condition = f"{self.field} {self.operator} {self.threshold}"
+        return condition if self.within is None else f"{condition} within {self.within:g} s"
 
     @property
     def name(self) -> str:
@@ -65,7 +68,7 @@ class Rule:
         return self.given_name or f"{self.table}: {self.alert_text}"
 
     def matches(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row meets the condition. A missing or null field meets none."""
+        """Whether the row meets the condition. A missing or null field, or one of another type, meets none."""
         return self._compares(row, self.threshold)
 
     def still_holds(self, row: Mapping[str, Any]) -> bool:
@@ -83,10 +86,13 @@ class Rule:
 
     def _compares(self, row: Mapping[str, Any], threshold: Threshold) -> bool:
         value = row.get(self.field)
-        if value is None:
+        if not isinstance(value, COMPARABLE[self.column_type]):
             return False
         if self.column_type is ColumnType.DATE:
-            return OPERATORS[self.operator](parse_time(value), parse_time(str(threshold)))
+            try:
+                return OPERATORS[self.operator](parse_time(str(value)), parse_time(str(threshold)))
+            except ValueError:
+                return False
         return OPERATORS[self.operator](value, threshold)
 
 

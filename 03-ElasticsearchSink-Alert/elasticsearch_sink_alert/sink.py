@@ -18,15 +18,17 @@ from confluent_kafka import TopicPartition
 
 from contract.health import Health
 from elasticsearch_sink_alert import alerts, metrics
-from elasticsearch_sink_alert.alerts import Alert
+from elasticsearch_sink_alert.alerts import Alert, Period
 from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome, Request, requests
 from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
+from elasticsearch_sink_alert.histories import Histories
 from elasticsearch_sink_alert.membership import Membership, StoppedError
 from elasticsearch_sink_alert.notifications import Notifications
 from elasticsearch_sink_alert.patience import Patience
 from elasticsearch_sink_alert.rows import Record, Rejected, Row, latest_rows
+from elasticsearch_sink_alert.rules import Rule
 from elasticsearch_sink_alert.store import AlertStore, row_documents
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Sink:
         cluster: Cluster,
         writer: BulkWriter,
         alert_store: AlertStore,
+        histories: Histories,
         dead_letters: DeadLetterWriter,
         notifications: Notifications,
     ) -> None:
@@ -73,6 +76,7 @@ class Sink:
         self._cluster = cluster
         self._writer = writer
         self._alert_store = alert_store
+        self._histories = histories
         self._dead_letters = dead_letters
         self._notifications = notifications
         self._asked_at = 0.0
@@ -114,6 +118,7 @@ class Sink:
             metrics.LAG.set(lag)
             if lag == 0 and not under_way:
                 self._let_fire_what_is_due()
+                self._resolve_what_rests()
             self._notifications.tell(())
         self._finish_all_but(0, under_way)
 
@@ -143,9 +148,9 @@ class Sink:
                 logger.warning(
                     "dead letter %s was sent again, and refused again: %s", each.record.replay_of, each.reason
                 )
-        self._save_alerts(
-            alerts.changes(self._mapper.now.rules, current, self._alert_store.firing, self._alert_store.waiting)
-        )
+        rules, store = self._mapper.now.rules, self._alert_store
+        moved = self._histories.add(rules, current)
+        self._save_alerts(alerts.changes(rules, current, store.firing, store.waiting, moved))
         if rejected:
             self._dead_letters.write(rejected)
             metrics.DEAD_LETTERS.inc(len(rejected))
@@ -174,9 +179,24 @@ class Sink:
         if waiting:
             self._save_alerts(alerts.due(waiting.values(), datetime.now(UTC), self._membership.partitions))
 
+    def _resolve_what_rests(self) -> None:
+        """To be called where no record is left: rows that have not changed for a while need none to resolve alerts."""
+        mine = self._membership.partitions
+        rules = {rule.name: rule for rule in self._mapper.now.all_rules if rule.within}
+        rule_of: dict[Period, Rule] = {
+            period: rules[alert.rule]
+            for period, alert in self._alert_store.firing.items()
+            if alert.rule in rules and alert.partition in mine
+        }
+        if rule_of:
+            now = datetime.now(UTC)
+            moved = self._histories.changes_by(int(now.timestamp() * 1000), rule_of)
+            self._save_alerts(alerts.ended(self._alert_store.firing, rule_of, moved, alerts.as_text(now)))
+
     def _load_alerts(self) -> None:
         """Take over the alerts that fire or wait."""
         self._membership.has_new_partitions = False
+        self._histories.forget()
         self._patience.call("loading the alerts", self._alert_store.load)
         self._resolve_orphans()
 

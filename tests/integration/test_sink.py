@@ -160,6 +160,40 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     assert (alert["id"], waited) == ("item_1", 20_000)
 
 
+def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_across_a_kill(pipeline: Pipeline) -> None:
+    mapper = pipeline.data / "mapper.yml"
+    rule = '{field: max_interactions, operator: ">", threshold: 5, within: 30, name: spike}'
+    mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
+    sink = pipeline.service(SINK, DATA_MAPPER=mapper)
+    try:
+        sink.start()
+        # What is there at first is no change, however much it is.
+        _publish(pipeline, _item(1, 100), _item(2, 100), _item(3, 100))
+        eventually(lambda: _assert_items(pipeline, {"item_1": 100, "item_2": 100, "item_3": 100}))
+        _publish(pipeline, _item(1, 104), _item(2, 105))
+        eventually(lambda: assert_equal(_last_samples(pipeline), {"item_1": 104, "item_2": 105, "item_3": 100}))
+        kill_9_python_only(sink)
+    finally:
+        sink.kill()
+    assert pipeline.alerts() == []
+    with pipeline.running(SINK, DATA_MAPPER=mapper):
+        _publish(pipeline, _item(1, 106), _item(2, 105), _item(3, 105))
+        eventually(lambda: _assert_alerts(pipeline, firing=1))
+        (alert,) = pipeline.alerts()
+        assert (alert["rule"], alert["id"], alert["value"], alert["row"]["max_interactions"]) == (
+            "spike", "item_1", 6, 106,
+        )  # fmt: skip
+        # It is over once the rise is longer ago, and nothing has to happen for that.
+        eventually(lambda: _assert_alerts(pipeline, resolved=1))
+        _publish(pipeline, _item(1, 112))
+        eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
+
+
+def _last_samples(pipeline: Pipeline) -> dict[str, float]:
+    histories = pipeline.documents("alerts_histories").values()
+    return {history["id"]: history["samples"]["spike"][-1][1] for history in histories}
+
+
 def _assert_waiting(pipeline: Pipeline, ids: set[str]) -> None:
     assert {alert["id"] for alert in pipeline.documents("alerts_waiting").values()} == ids
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from elasticsearch_sink_alert import alerts, data_mapper
 from elasticsearch_sink_alert.alerts import Alert, alert_from, changes
 from elasticsearch_sink_alert.bulk import Document
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
+from elasticsearch_sink_alert.histories import change, with_sample
 from elasticsearch_sink_alert.index_templates import mappings
 from elasticsearch_sink_alert.notifications import Cap
 from elasticsearch_sink_alert.rows import Record, Row, latest_rows
@@ -22,7 +24,7 @@ from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.versions import VersionClock
 
 from contract.keys import RowKey, encode_key
-from contract.tables import AGGREGATE_TABLES, ColumnType
+from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
 
 ITEMS = "agg_interactions_item"
 
@@ -52,10 +54,11 @@ class Firing:
         self.rules: dict[str, tuple[Rule, ...]] = {ITEMS: rules}
         self.by_status: dict[str, dict[alerts.Period, Alert]] = defaultdict(dict)
         self.documents: dict[str, Alert] = {}
+        self.moved: dict[alerts.Period, dict[str, float]] = {}
 
     def see(self, *records: Record) -> list[str]:
         rows = _rows(*records)
-        return self._save(changes(self.rules, rows, self.by_status["firing"], self.by_status["waiting"]))
+        return self._save(changes(self.rules, rows, self.by_status["firing"], self.by_status["waiting"], self.moved))
 
     def wait_until(self, seconds: float, partitions: Sequence[int] = (0,)) -> list[str]:
         now = datetime.fromtimestamp(seconds, UTC)
@@ -116,6 +119,54 @@ def test_a_wait_that_has_ended_between_two_rows_is_told_from_their_times() -> No
         "a": ("11.000", None),
         "b": ("11.000", "1970-01-01T00:01:01.000Z"),
     }
+
+
+def test_a_rule_with_a_window_is_about_the_change_and_ends_when_nothing_changes() -> None:
+    rule = replace(RULE, threshold=5, resolve=2, within=60)
+    state = Firing(rule)
+    period = (rule.name, ITEMS, "a")
+    fired = []
+    for at, (most, moved) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
+        state.moved = {period: {"max_interactions": moved}}
+        fired.append(state.see(_item("a", most, at)))
+    assert fired == [[], [], ["firing"], []]
+    firing = state.by_status["firing"]
+    assert (firing[period].value, firing[period].alert_text) == (6, "max_interactions > 5 within 60 s")
+    assert alerts.ended(firing, {period: rule}, {period: {"max_interactions": 3}}, "later") == []
+    (over,) = alerts.ended(firing, {period: rule}, {period: {"max_interactions": 2}}, "later")
+    assert (over.status, over.resolved_at, over.version) == ("resolved", "later", firing[period].version)
+
+
+def test_the_change_within_a_window_is_that_of_all_values_to_a_twentieth_of_the_window() -> None:
+    random = Random(5)
+    window, values, samples = 10_000, [(0, 0.0)], [(0, 0.0)]
+    for _ in range(3_000):
+        at = values[-1][0] + int(random.expovariate(1 / random.choice([30, 300, 20_000])))
+        values.append((at, values[-1][1] + 1))
+        samples = with_sample(samples, *values[-1], window)
+
+        def held(moment: int) -> float:
+            return next((value for since, value in reversed(values) if since <= moment), 0.0)
+
+        least, most = values[-1][1] - held(at - window), values[-1][1] - held(at - window - window // 20)
+        assert least <= change(samples, at, window) <= most
+        assert len(samples) <= 23
+    # Later, when nothing more has come.
+    assert change(samples, at + window, window) == 0
+
+
+def test_a_record_that_is_seen_again_does_not_change_its_history() -> None:
+    samples = with_sample(with_sample([], 1_000, 5, 10_000), 2_000, 7, 10_000)
+    assert with_sample(samples, 2_000, 7, 10_000) == samples
+    assert with_sample(samples, 1_500, 8, 10_000) == [(1_000, 5), (2_000, 8)]
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_interactions", "13"), ("last_interaction", "soon")])
+def test_a_value_of_another_type_meets_no_rule(field: str, value: str) -> None:
+    column = table_named(ITEMS).column(field)
+    assert column is not None
+    threshold = "2026-01-31T12:00:00Z" if column.type is ColumnType.DATE else 12
+    assert not Rule(ITEMS, field, ">", threshold, column.type).matches({field: value})
 
 
 def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
@@ -289,7 +340,7 @@ def test_every_column_is_mapped_and_no_other_is_let_in() -> None:
 
 
 def _any_alert() -> Alert:
-    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {}, {})
+    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {}, {}, {})
     return alert
 
 
@@ -345,6 +396,12 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
                 '">", threshold: 12, for: a minute': "for is 'a minute': expected seconds",
                 '">", threshold: 12, silence: user_1': "silence is 'user_1': expected a list",
                 '">", threshold: 12, silence: [1]': "silence is [1]: expected a list",
+                '">", threshold: 12, within: soon': "within is 'soon': expected seconds, from 1 to 86400",
+                '"==", threshold: 12, within: 60': "within goes with >, >=, < and <=, not with ==",
+                '">=", threshold: 0, within: 60': "no change at all may not be enough: expected a rise (> 10) or a",
+                '"<", threshold: 12, within: 60': "no change at all may not be enough: expected a rise (> 10) or a",
+                '">=", threshold: 12, resolve: 0, within: 60': "no change at all may not be enough",
+                '">", threshold: 12, within: 60, for: 10': "for does not go with within",
             }.items()
         ],
         (
