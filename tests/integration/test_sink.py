@@ -1,15 +1,17 @@
+import functools
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 import requests
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from elasticsearch_sink_alert.check import check
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
@@ -22,6 +24,7 @@ from tests.pipeline import (
     assert_more_than,
     eventually,
     headers_of,
+    kill_9,
     kill_9_python_only,
     row_record,
 )
@@ -218,6 +221,30 @@ def test_a_replay_from_the_beginning_changes_nothing(pipeline: Pipeline, with_me
     with pipeline.running(SINK, SINK_BATCH_SIZE=1):
         eventually(lambda: _assert_committed(pipeline))
         assert (pipeline.documents("agg_interactions_item"), pipeline.documents("alerts")) == before
+
+
+def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_kills(pipeline: Pipeline) -> None:
+    topic = topics.aggregated_topic(pipeline.settings)
+    # Records that bring their own time are what a broker would stamp whose clock is set.
+    stamped_by_the_sender = replace(topic, config={"cleanup.policy": "compact"})
+    topics.ensure(pipeline.settings.kafka_client, threading.Event(), stamped_by_the_sender)
+    producer = Producer({"bootstrap.servers": pipeline.kafka})
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    hour = 3_600_000
+    sink = pipeline.service(SINK)
+    try:
+        for most, jump in enumerate([0, -48 * hour, hour, -hour, 24 * hour, 0, -hour], start=1):
+            if most % 2:
+                kill_9(sink)
+                sink = pipeline.service(SINK)
+                sink.start()
+            key, value = _item(1, most)
+            producer.produce(topic.name, key=key, value=value, timestamp=now + jump)
+            assert producer.flush(30) == 0
+            eventually(functools.partial(_assert_items, pipeline, {"item_1": most}))
+            eventually(lambda: _assert_committed(pipeline))
+    finally:
+        sink.kill()
 
 
 def _offsets(pipeline: Pipeline) -> list[TopicPartition]:
