@@ -6,7 +6,7 @@ which and why; `/metrics` is Prometheus' text format.
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -14,7 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 class Health:
@@ -64,16 +64,17 @@ class _SilentHandler(WSGIRequestHandler):
         pass
 
 
-def serve(health: Health, host: str, port: int) -> int:
-    """Serve /health and /metrics from a background thread, and return the port.
+def serve(health: Health, host: str, port: int, routes: "Mapping[str, WSGIApplication] | None" = None) -> int:
+    """Serve /health, /metrics, and what else `routes` has by its path, from a background thread; return the port.
 
     `port` 0 takes a free one. Raises OSError when the port is taken.
     """
-    metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app()
+    metrics: WSGIApplication = make_wsgi_app()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/health":
-            return metrics(environ, start_response)
+        path = environ["PATH_INFO"]
+        if path != "/health":
+            return (routes or {}).get(path, metrics)(environ, start_response)
         report = health.report()
         status = "200 OK" if report["status"] == "ok" else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])

@@ -9,6 +9,7 @@ import time
 from prometheus_client import Gauge
 
 from contract import health, logs, topics
+from data_producer.controls import PATH, Controls, Flow, application
 from data_producer.generator import InteractionGenerator
 from data_producer.pacing import Pacer
 from data_producer.publisher import KAFKA_PART, Publisher, PublishError
@@ -31,14 +32,16 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
 
     state = health.Health(KAFKA_PART)
-    health.serve(state, settings.metrics_host, settings.producer_metrics_port)
+    controls = Controls.of(settings)
+    routes = {PATH: application(controls)} if settings.producer_controls else {}
+    health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes)
     topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
     publisher = Publisher(settings.kafka_client, settings.kafka_topic, state)
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)
     started = time.monotonic()
     try:
-        _send(settings, publisher, state, stop)
+        _send(settings, controls, publisher, state, stop)
     except PublishError as error:
         logger.error("cannot go on: %s", error)
     publisher.flush(_LAST_FLUSH)
@@ -50,17 +53,26 @@ def main() -> int:
     return 0 if publisher.delivered == publisher.accepted else 1
 
 
-def _send(settings: ProducerSettings, publisher: Publisher, state: health.Health, stop: threading.Event) -> None:
-    generator = InteractionGenerator(
-        settings.random_data_max_users,
-        settings.random_data_max_items,
-        skew=settings.random_data_skew,
-        seed=settings.random_data_seed,
-    )
-    pacer = Pacer(settings.producer_rate, time.monotonic()) if settings.producer_rate else None
+def _send(
+    settings: ProducerSettings, controls: Controls, publisher: Publisher, state: health.Health, stop: threading.Event
+) -> None:
+    flow = controls.flow
+    generator, pacer = _generator(settings, flow), _pacer(flow)
+    more = 0
     while not stop.is_set():
-        due = pacer.due(time.monotonic()) if pacer else _LARGEST_BATCH
-        size = min(due, _LARGEST_BATCH)
+        if controls.flow != flow:
+            before, flow = flow, controls.flow
+            logger.info("from now on: %s", flow)
+            if (flow.users, flow.items) != (before.users, before.items):
+                generator = _generator(settings, flow)
+            pacer = _pacer(flow)
+        burst, malformed = controls.take_extras()
+        more += burst
+        if malformed:
+            values = generator.malformed(malformed, timestamp=int(time.time()))
+            publisher.publish_records([{"value": value} for value in values])
+        due = 0 if flow.paused else pacer.due(time.monotonic()) if pacer else _LARGEST_BATCH
+        size = min(due + more, _LARGEST_BATCH)
         if settings.producer_limit:
             size = min(size, settings.producer_limit - publisher.accepted)
             if publisher.accepted >= settings.producer_limit:
@@ -68,9 +80,21 @@ def _send(settings: ProducerSettings, publisher: Publisher, state: health.Health
         publisher.publish(generator.batch(size, timestamp=int(time.time())))
         if publisher.delivered:
             state.ok(KAFKA_PART)
+        of_burst = min(size, more)
+        more -= of_burst
         if pacer:
-            pacer.taken(size)
-            stop.wait(min(pacer.pause(time.monotonic()), _LONGEST_PAUSE))
+            pacer.taken(size - of_burst)
+        if pacer or flow.paused:
+            pause = _LONGEST_PAUSE if flow.paused or not pacer else pacer.pause(time.monotonic())
+            stop.wait(0 if more else min(pause, _LONGEST_PAUSE))
+
+
+def _generator(settings: ProducerSettings, flow: Flow) -> InteractionGenerator:
+    return InteractionGenerator(flow.users, flow.items, skew=settings.random_data_skew, seed=settings.random_data_seed)
+
+
+def _pacer(flow: Flow) -> Pacer | None:
+    return Pacer(flow.rate, time.monotonic()) if flow.rate else None
 
 
 def _register_metrics(publisher: Publisher) -> None:

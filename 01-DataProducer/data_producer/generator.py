@@ -1,8 +1,10 @@
 """Makes up interactions. Plain code: no Kafka in sight."""
 
 import itertools
+import json
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 
@@ -31,6 +33,22 @@ class InteractionGenerator:
         items = draw(self._items, cum_weights=self._item_weights, k=size)
         types = draw(INTERACTION_TYPES, k=size)
         return [Interaction(*drawn, timestamp) for drawn in zip(users, items, types, strict=True)]
+
+    def malformed(self, size: int, timestamp: int) -> list[bytes]:
+        """Values that are no interactions, each for another reason."""
+        right = self.batch(size, timestamp)
+        return [_spoilt(interaction, reason) for interaction, reason in zip(right, itertools.count(), strict=False)]
+
+
+def _spoilt(interaction: Interaction, reason: int) -> bytes:
+    fields = asdict(interaction)
+    return [
+        b"this is not JSON",
+        json.dumps(fields | {"interaction_type": "stare"}).encode(),
+        json.dumps(fields | {"timestamp": "yesterday"}).encode(),
+        json.dumps({name: value for name, value in fields.items() if name != "item_id"}).encode(),
+        b"",
+    ][reason % 5]
 
 
 def _cumulative_weights(count: int, skew: float) -> Sequence[float] | None:

@@ -56,9 +56,12 @@ class Publisher:
 
     def publish(self, interactions: Sequence[Interaction]) -> None:
         """Accept interactions, waiting while the queue is full. Raises `PublishError`."""
-        pending: list[dict[str, Any]] = [
-            {"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)} for interaction in interactions
-        ]
+        self.publish_records(
+            [{"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)} for interaction in interactions]
+        )
+
+    def publish_records(self, pending: list[dict[str, Any]]) -> None:
+        """The same for records of any making, each with a `value` and perhaps a `key`."""
         while pending:
             self._producer.produce_batch(self._topic, pending)
             left = [message for message in pending if message.pop("_error", None) is not None]

@@ -18,4 +18,6 @@ class ProducerSettings(Settings):
     """Seconds between interactions; 0: as fast as it goes."""
     producer_limit: NonNegativeInt = 0
     """Stop after so many interactions; 0: go on until stopped."""
+    producer_controls: bool = False
+    """Whether anybody who reaches the metrics' port may change rate, users and items, or ask for more."""
     producer_metrics_port: Port = 9101

@@ -1,14 +1,16 @@
 import signal
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
+import requests
 
 from contract.interaction import INTERACTION_TYPES
 from local_stack import servers
 from local_stack.services import PRODUCER
-from tests.pipeline import Pipeline, assert_more_than, eventually
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 
 def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pipeline) -> None:
@@ -79,3 +81,39 @@ def _assert_said(pipeline: Pipeline, text: str) -> None:
 
 def _assert_count(pipeline: Pipeline, count: int) -> None:
     assert len(pipeline.read(pipeline.topic)) == count
+
+
+def test_what_it_sends_is_changed_while_it_runs(pipeline: Pipeline) -> None:
+    with pipeline.running(PRODUCER, PRODUCER_CONTROLS="true", PRODUCER_RATE="0.01") as producer:
+        url = producer.url.geturl().replace("/health", "/control")
+        assert requests.get(url, timeout=5).json() == {"rate": 0.01, "users": 10, "items": 10, "paused": False}
+        assert requests.post(url, json={"paused": True, "users": 3}, timeout=5).json()["users"] == 3
+        eventually(lambda: assert_at_rest(pipeline))
+        before = len(pipeline.read(pipeline.topic))
+        requests.post(url, json={"burst": 12_000, "malformed": 10}, timeout=5).raise_for_status()
+        eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_010))
+        burst = [message.value() or b"" for message in pipeline.read(pipeline.topic) if message.key() is None]
+        assert len(burst) == 10
+        requests.post(url, json={"paused": False, "rate": 0.002, "items": 1}, timeout=5).raise_for_status()
+        eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), before + 12_010 + 100))
+        latest = [orjson.loads(m.value() or b"") for m in pipeline.read(pipeline.topic) if m.key() is not None][-1]
+        assert latest["user_id"] in {"user_0", "user_1", "user_2"}
+        assert_refused(requests.post(url, json={"users": 0, "rates": 1}, timeout=5), 422, "users", "rates")
+        assert_refused(requests.post(url, data="{}", timeout=5), 415, "application/json")
+        assert_refused(requests.get(url, headers={"Host": "evil.example.com"}, timeout=5), 403, "name")
+    with pipeline.running(PRODUCER) as producer:
+        # Not there unless it is asked for: the path is the metrics' then.
+        url = producer.url.geturl().replace("/health", "/control")
+        assert "# HELP" in requests.get(url, timeout=5).text
+        assert requests.post(url, json={"paused": True}, timeout=5).status_code == 405
+
+
+def assert_refused(answer: requests.Response, status: int, *said: str) -> None:
+    assert answer.status_code == status
+    assert all(word in answer.json()["error"] for word in said)
+
+
+def assert_at_rest(pipeline: Pipeline) -> None:
+    before = len(pipeline.read(pipeline.topic))
+    time.sleep(1.5)
+    assert len(pipeline.read(pipeline.topic)) == before
