@@ -46,7 +46,7 @@ clean: clean-data ## forget the virtual environment too
 PIN := uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 lock: ## pin the newest versions that the requirements.in files allow (needs uv)
 	@$(PIN) tests/requirements.in -o tests/requirements.txt
-	@for folder in $(SERVICES) local_stack; do \
+	@for folder in $(SERVICES) live_page local_stack; do \
 	  $(PIN) -c tests/requirements.txt $$folder/requirements.in -o $$folder/requirements.txt || exit 1; \
 	done
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from dotenv import dotenv_values, find_dotenv
+from elasticsearch import Elasticsearch
 from mirakuru import SimpleExecutor
 from mirakuru.exceptions import ExecutorError, ProcessFinishedWithError
 from rich.console import Console
@@ -20,14 +22,16 @@ from rich.table import Table
 
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES
+from live_page.snapshot import ALERTS, Observer, Snapshot
 from local_stack import cache, servers, services
-from local_stack.snapshot import ALERTS, Observer, Snapshot
 from local_stack.view import View
 
 _MEMORY_NEEDED = 3 << 30
 _DRAIN_SECONDS = 45.0
 _LIVELY_RATE = "0.02"
 """Seconds between interactions, where the user has not said otherwise: 50 a second."""
+
+_URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
 
 
 class StackError(Exception):
@@ -43,18 +47,30 @@ class Plan:
     es_port: int = 9200
     service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: s.port for s in services.ALL})
     """Of /health and /metrics, by package."""
+    page_port: int = services.PAGE.port
     seconds: float | None = None
     view: bool = True
 
     def with_free_ports(self) -> "Plan":
         """The same with ports that nothing listens on."""
         ports = {package: servers.free_port() for package in self.service_ports}
-        return replace(self, kafka_port=servers.free_port(), es_port=servers.free_port(), service_ports=ports)
+        kafka, elasticsearch, page = (servers.free_port() for _ in range(3))
+        return replace(self, service_ports=ports, kafka_port=kafka, es_port=elasticsearch, page_port=page)
 
     @property
     def es_host(self) -> str:
         """Elasticsearch's address."""
         return f"http://{servers.HOST}:{self.es_port}"
+
+    @property
+    def service_urls(self) -> dict[str, str]:
+        """Where each service has its /health and /metrics, by package."""
+        return {package: f"http://{servers.HOST}:{port}" for package, port in self.service_ports.items()}
+
+    @property
+    def page_url(self) -> str:
+        """The live page's address."""
+        return f"http://localhost:{self.page_port}"
 
     @property
     def service_settings(self) -> dict[str, str]:
@@ -63,6 +79,10 @@ class Plan:
         wanted = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
         if not wanted.get("PRODUCER_RATE"):
             told["PRODUCER_RATE"] = _LIVELY_RATE
+        if not wanted.get("PRODUCER_CONTROLS"):
+            told["PRODUCER_CONTROLS"] = "true"
+        urls = self.service_urls
+        told |= {f"{name}_URL": urls[s.package] for name, s in _URL_SETTINGS.items() if s.package in urls}
         return told
 
 
@@ -110,21 +130,27 @@ class _Part:
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
     owners = {port: package for package, port in plan.service_ports.items()}
-    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
+    _prepare(
+        {plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners, plan.page_port: services.PAGE.package},
+        console,
+    )
     services.make_class_archive(console)
     with ExitStack() as stack:
         parts = _start_servers(plan, console, stack)
         settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
-        for service in (services.STREAM, services.SINK, services.PRODUCER):
-            port = plan.service_ports[service.package]
+        for service in (services.PAGE, services.STREAM, services.SINK, services.PRODUCER):
+            port = plan.service_ports.get(service.package, plan.page_port)
             executor = services.run(service, plan.data, plan.service_settings, port=port)
             part = _Part(service.package, executor, plan.data / "logs" / f"{service.package}.log")
             stack.callback(part.stop)
-            part.start(console, f"http://{servers.HOST}:{port}/health")
+            part.start(console, plan.page_url if service is services.PAGE else executor.url.geturl())
             parts.append(part)
-        observer = Observer(settings, plan.es_host, plan.data / "warehouse", plan.service_ports.values())
+        client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
+        observer = Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
+            if plan.view and console.is_terminal:
+                webbrowser.open(plan.page_url)
             _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
         console.print("stopping; a moment for what is under way")
@@ -165,11 +191,11 @@ def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part
 
 
 def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console, stop: threading.Event) -> None:
-    console.print("running; Ctrl-C stops")
+    console.print(f"running; look at [bold]{plan.page_url}[/]; Ctrl-C stops")
     if not (plan.view and console.is_terminal):
         _until(plan.seconds, parts, stop, lambda: None)
         return
-    view = View(f"Elasticsearch {plan.es_host}   Kafka {servers.HOST}:{plan.kafka_port}")
+    view = View(f"look at {plan.page_url}   Elasticsearch {plan.es_host}   Kafka {servers.HOST}:{plan.kafka_port}")
     with Live(console=console, auto_refresh=False, screen=False) as live:
 
         def show() -> None:

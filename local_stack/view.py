@@ -8,7 +8,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from local_stack.snapshot import ALERTS, Snapshot
+from live_page.snapshot import ALERTS, Snapshot
 
 _RATE_WINDOW = 10.0
 _UNKNOWN = "–"

@@ -1,0 +1,53 @@
+"""Runs the page: ``python -m live_page``."""
+
+import logging
+import sys
+from functools import partial
+
+from nicegui import app, ui
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from contract import logs
+from live_page.board import Watch
+from live_page.frame import build
+from live_page.settings import PageSettings
+from live_page.snapshot import Observer
+from live_page.sources import elasticsearch, sources
+
+logger = logging.getLogger("live_page")
+
+_TITLE = "Streaming analytics"
+_ICON = "📈"
+
+
+def main() -> int:
+    """Serve until stopped."""
+    settings = PageSettings.load()
+    logs.configure(settings.log_level)
+    asked = sources(settings)
+    observer = Observer(settings, elasticsearch(settings), settings.warehouse, settings.service_urls)
+    watch = Watch(observer, asked.board)
+    app.on_startup(watch.start)
+    app.on_shutdown(watch.stop)
+    # No page from elsewhere may speak for the user by giving this host a name of its own.
+    names = ["localhost", "127.0.0.1", "[::1]", *filter(None, settings.page_names.split(","))]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
+    ui.run(
+        partial(build, asked),
+        host=settings.page_host,
+        port=settings.page_port,
+        title=_TITLE,
+        favicon=_ICON,
+        dark=None,
+        language="en-US",
+        show=False,
+        reload=False,
+        show_welcome_message=False,
+        binding_refresh_interval=None,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""What is around every page: names of the pages, light and dark, and which page is at which address."""
+
+from collections.abc import Callable
+from functools import partial
+
+from nicegui import ui
+
+from contract.tables import AggregateTable
+from live_page.pages import alerts, controls, lake, overview, rows, topics
+from live_page.pages.links import KEYED, plural, table_href
+from live_page.sources import Sources
+
+_STYLE = """
+<style>
+.nicegui-content { padding: 0; }
+:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
+nav a { padding: .375rem .625rem; border-radius: .375rem; color: inherit !important; text-decoration: none !important; }
+nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
+.q-table th { font-weight: 600; }
+.q-table__middle { flex: 0 1 auto !important; }
+.q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
+.q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
+@media (max-width: 639px) { .q-table td, .q-table th { padding-left: 4px !important; padding-right: 4px !important; } }
+</style>
+"""
+_MARK_CURRENT = """
+<script>
+(() => {
+  const mark = () => document.querySelectorAll('nav a').forEach(a => {
+    const path = a.getAttribute('href');
+    const here = location.pathname === path || (path !== '/' && location.pathname.startsWith(path + '/'));
+    here ? a.setAttribute('aria-current', 'page') : a.removeAttribute('aria-current');
+  });
+  setInterval(mark, 200);
+})();
+</script>
+"""
+_MODES = {"auto": None, "light": False, "dark": True}
+_ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
+
+
+def build(sources: Sources) -> None:
+    """All of a browser's page."""
+    pages: dict[str, tuple[str, Callable[..., None]]] = {"/": ("Overview", partial(overview.show, sources))}
+    for table in KEYED:
+        pages[table_href(table)] = (plural(table).capitalize(), partial(rows.show, sources, table))
+    pages |= {
+        "/alerts": ("Alerts", partial(alerts.show, sources)),
+        "/topics": ("Topics", partial(topics.show, sources)),
+        "/lake": ("Lake", partial(lake.show, sources)),
+        "/controls": ("Controls", partial(controls.show, sources)),
+    }
+    ui.colors(primary="#1f6aa5")
+    ui.add_head_html(_STYLE + _MARK_CURRENT)
+    dark = ui.dark_mode(None)
+    with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
+        ui.label("Streaming analytics").classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
+        with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
+            for path, (name, _) in pages.items():
+                ui.link(name, path)
+        _mode_button(dark)
+    with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
+        routes = {path: show for path, (_, show) in pages.items()}
+        for table in KEYED:
+            routes[table_href(table) + "/{row_id}"] = _row_page(sources, table)
+        ui.sub_pages(routes).classes("w-full gap-3")
+    ui.skip_link(target=content)
+
+
+def _row_page(sources: Sources, table: AggregateTable) -> Callable[[str], None]:
+    def show(row_id: str) -> None:
+        rows.show_one(sources, table, row_id)
+
+    return show
+
+
+def _mode_button(dark: ui.dark_mode) -> None:
+    modes = list(_MODES)
+    now = {"mode": modes[0]}
+
+    def turn() -> None:
+        now["mode"] = modes[(modes.index(now["mode"]) + 1) % len(modes)]
+        dark.set_value(_MODES[now["mode"]])
+        button.set_icon(_ICONS[now["mode"]])
+
+    button = ui.button(icon=_ICONS["auto"], on_click=turn).props('flat round dense color="white"')
+    button.props('aria-label="light, dark, or as the system is"')

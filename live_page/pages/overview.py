@@ -1,0 +1,126 @@
+"""Is it alive, how fast, how far behind, and what is wrong?"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nicegui import ui
+
+from contract.interaction import INTERACTION_TYPES
+from live_page.board import Board, Reading
+from live_page.pages.alerts import ALERT_COLUMNS, alert_row
+from live_page.parts import Column, Panel, bars, count, decimal, lines, show_bars, show_line, table
+from live_page.snapshot import OK
+from live_page.sources import Sources
+
+_STAGES = (
+    Column("stage", "stage"),
+    Column("rows", "rows", is_number=True),
+    Column("rate", "a second", is_number=True),
+    Column("lag", "behind", is_number=True),
+)
+_WINDOW = 10.0
+
+
+def show(sources: Sources) -> None:
+    """The overview."""
+    board = sources.board
+    renewals: list[Callable[[Reading], None]] = [_tiles()]
+    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full items-start"):
+        with Panel("Interactions a second"):
+            rates = lines("interactions a second, in Kafka", "")
+        with Panel("Seconds from Kafka to the indices"):
+            latencies = lines("seconds from an interaction's arrival in Kafka until the indices count it", " s")
+        with Panel("Interactions by type"):
+            totals = bars(INTERACTION_TYPES, "interactions by type")
+        with Panel("Stages"):
+            stages = table(_STAGES, "nothing is known yet", row_key="stage", height="min-h-56")
+        with Panel("Services and servers"):
+            renewals.append(_health())
+        with Panel("Latest alerts"):
+            alerts = table(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
+
+    def renew() -> None:
+        now, readings = board.latest, board.readings()
+        for renewal in renewals:
+            renewal(now)
+        show_line(rates, [(r.at, None if r.rate is None else round(r.rate, 1)) for r in readings])
+        show_line(latencies, [(r.at, None if r.latency is None else round(r.latency, 2)) for r in readings])
+        show_bars(totals, INTERACTION_TYPES, [now.snapshot.totals.get(kind, 0) for kind in INTERACTION_TYPES])
+        stages.rows = list(_stages(board))
+        alerts.rows = [alert_row(alert) for alert in now.snapshot.alerts]
+
+    renew()
+    ui.timer(1.0, renew)
+
+
+def _tiles() -> Callable[[Reading], None]:
+    values: dict[str, ui.label] = {}
+    shown: dict[str, Callable[[Reading], str]] = {
+        "interactions a second": lambda r: decimal(r.rate),
+        "interactions counted": lambda r: count(r.snapshot.indexed),
+        "a user's average": lambda r: decimal(r.snapshot.users_average, 2),
+        "alerts firing": lambda r: count(r.snapshot.firing),
+        "from Kafka to the indices": lambda r: decimal(r.latency, 1, " s"),
+        "dead letters": lambda r: count(r.snapshot.dead_letters),
+    }
+    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
+        for name in shown:
+            with ui.card().classes("p-3 gap-0 min-w-0").props("flat bordered"):
+                values[name] = ui.label("–").classes("text-2xl font-semibold tabular-nums")
+                values[name].props(f'data-tile="{name}"')
+                ui.label(name).classes("text-sm opacity-75")
+
+    def renew(reading: Reading) -> None:
+        for name, text in shown.items():
+            values[name].set_text(text(reading))
+
+    return renew
+
+
+def _health() -> Callable[[Reading], None]:
+    """One line for each; told by sign and word, not by colour alone."""
+    box = ui.column().classes("w-full gap-1 min-h-36")
+    lines: dict[str, tuple[ui.icon, ui.label]] = {}
+
+    def renew(reading: Reading) -> None:
+        for name, state in reading.snapshot.health.items():
+            if name not in lines:
+                with box, ui.row().classes("items-center gap-2 w-full no-wrap"):
+                    icon = ui.icon("help")
+                    ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
+                    lines[name] = icon, ui.label().classes("text-sm min-w-0 break-words").props(f'data-health="{name}"')
+            icon, label = lines[name]
+            icon.set_name("check_circle" if state == OK else "error")
+            icon.classes(replace="text-emerald-600" if state == OK else "text-red-600")
+            label.set_text(state)
+
+    return renew
+
+
+def _stages(board: Board) -> Iterator[dict[str, Any]]:
+    now = board.latest.snapshot
+    arrived = None if now.in_the_lake is None else now.in_the_lake + (now.dead_letters or 0)
+    yield _stage(board, "sent to Kafka", now.sent, "sent", "")
+    yield _stage(board, "in the lake", now.in_the_lake, "in_the_lake", _behind(now.sent, arrived))
+    yield _stage(board, "aggregated", now.aggregated, "aggregated", _behind(now.in_the_lake, now.aggregated))
+    yield _stage(board, "rows published", now.published, "published", count(now.sink_lag))
+    for index, documents in now.documents.items():
+        yield {"stage": f"index {index}", "rows": count(documents), "rate": "", "lag": ""}
+
+
+def _stage(board: Board, name: str, rows: int | None, field: str, lag: str) -> dict[str, Any]:
+    return {"stage": name, "rows": count(rows), "rate": decimal(_rate(board, field)), "lag": lag}
+
+
+def _rate(board: Board, field: str) -> float | None:
+    last = board.latest
+    known = [r for r in board.readings() if last.at - r.at <= _WINDOW and getattr(r.snapshot, field) is not None]
+    if len(known) < 2:
+        return None
+    first, last = known[0], known[-1]
+    change: int = getattr(last.snapshot, field) - getattr(first.snapshot, field)
+    return max(0, change) / (last.at - first.at)
+
+
+def _behind(ahead: int | None, behind: int | None) -> str:
+    return count(None if ahead is None or behind is None else max(0, ahead - behind))

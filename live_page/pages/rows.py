@@ -1,0 +1,164 @@
+"""The rows of a table, users or items or whatever else is declared, and the page of one of them."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from nicegui import events, ui
+
+from contract.tables import AggregateTable, ColumnType, Measure
+from live_page.documents import Page
+from live_page.lake import Answer, QueryError
+from live_page.pages.alerts import ALERT_COLUMNS, alert_row
+from live_page.pages.links import noun, plural, row_href, table_href
+from live_page.parts import Column, Panel, bars, clock, count, decimal, show_bars, table
+from live_page.sources import Sources
+from live_page.unavailable import UnavailableError
+
+_ON_A_PAGE = 15
+_TOP = 10
+_MINOR_FROM = 3
+_EMPTY = "None yet: they appear with the first interactions"
+
+
+def show(sources: Sources, of: AggregateTable) -> None:
+    """All rows: search, sort, leaf through; the greatest, and how they are spread."""
+    key = of.key or of.name
+    numeric = [c.name for c in of.columns if c.type in (ColumnType.LONG, ColumnType.DOUBLE)]
+    chosen = ui.select(numeric, value=_default_measure(numeric), label="measure")
+    chosen.classes("w-full max-w-xs").props("dense outlined")
+    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
+        with Panel(f"The greatest {_TOP}") as greatest:
+            top = bars([], f"the {plural(of)} with the most", horizontal=True)
+        with Panel(f"How many {plural(of)} have how much") as spread:
+            distribution = bars([], f"{plural(of)} by measure")
+    with Panel(plural(of).capitalize()) as listed:
+        search = ui.input(label=f"search by {key}").classes("w-full max-w-xs")
+        search.props('dense outlined clearable debounce="300"')
+        rows = _browsed(of)
+
+    def read_rows() -> Page:
+        page = rows.pagination
+        first = (page["page"] - 1) * page["rowsPerPage"]
+        return sources.documents.rows(
+            of.name, search.value or "", page["sortBy"], page["descending"], first, page["rowsPerPage"]
+        )
+
+    def show_rows(page: Page) -> None:
+        rows.rows = [_shown(of, row) for row in page.rows]
+        if rows.pagination["rowsNumber"] != page.total:
+            rows.pagination = {**rows.pagination, "rowsNumber": page.total}
+
+    async def turn(event: events.GenericEventArguments) -> None:
+        rows.pagination = {**rows.pagination, **event.args["pagination"]}
+        await listed.renew()
+
+    async def look_for() -> None:
+        rows.pagination = {**rows.pagination, "page": 1}
+        await listed.renew()
+
+    def show_top(page: Page) -> None:
+        show_bars(top, [row[key] for row in page.rows], [row[chosen.value] for row in page.rows])
+
+    def show_spread(found: list[tuple[float, float, int]]) -> None:
+        show_bars(distribution, [f"{least:,.6g}" for least, _, _ in found], [n for _, _, n in found])
+
+    rows.on("request", turn)
+    search.on_value_change(look_for)
+    listed.keep(read_rows, show_rows)
+    greatest.keep(lambda: sources.documents.rows(of.name, "", chosen.value, True, 0, _TOP), show_top)
+    spread.keep(lambda: sources.documents.distribution(of.name, chosen.value), show_spread, every=2.0)
+    chosen.on_value_change(greatest.renew)
+    chosen.on_value_change(spread.renew)
+
+
+def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
+    """One row: its measures, its alerts, its latest interactions."""
+    row_id = unquote(row_id)
+    ui.link(f"← all {plural(of)}", table_href(of)).classes("text-primary")
+    counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not Measure.INTERACTIONS]
+    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
+        with Panel(row_id) as measured:
+            measures = table((Column("name", "measure"), Column("value", "value", is_number=True)), _EMPTY)
+        with Panel("Counts") as counted:
+            chart = bars(counts, f"counts of {row_id}")
+    with Panel("Alerts") as alerted:
+        alerts = table(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
+    with Panel("Latest interactions, from the lake") as latest:
+        columns = ("timestamp", "user_id", "item_id", "interaction_type")
+        interactions = table([Column(name, name) for name in columns], "None in the lake yet", height="min-h-96")
+
+    def show_row(row: Mapping[str, Any]) -> None:
+        measures.rows = [
+            {"key": c.name, "name": c.name, "value": _cell(c.type, row.get(c.name))} for c in of.columns if c.measure
+        ]
+
+    def read_latest() -> Answer:
+        try:
+            return sources.lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
+        except QueryError as error:
+            raise UnavailableError(str(error)) from None
+
+    def show_latest(answer: Answer) -> None:
+        found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+        interactions.rows = [
+            {"key": n, **row, "timestamp": clock(row["timestamp"].isoformat())} for n, row in enumerate(found)
+        ]
+
+    def read_row() -> Mapping[str, Any]:
+        return sources.documents.row(of.name, row_id)
+
+    measured.keep(read_row, show_row)
+    counted.keep(read_row, lambda row: show_bars(chart, counts, [row.get(name, 0) for name in counts]))
+    alerted.keep(
+        lambda: sources.documents.alerts(row_id=row_id, size=10),
+        lambda page: setattr(alerts, "rows", [alert_row(alert) for alert in page.rows]),
+    )
+    latest.keep(read_latest, show_latest, every=4.0)
+
+
+def _browsed(of: AggregateTable) -> ui.table:
+    """A table whose sorting and leafing is Elasticsearch's."""
+    columns = [
+        Column(
+            c.name,
+            c.name.replace("_", " "),
+            is_number=c.type in (ColumnType.LONG, ColumnType.DOUBLE),
+            is_sortable=True,
+            is_minor=_MINOR_FROM <= n < len(of.columns) - _MINOR_FROM,
+        )
+        for n, c in enumerate(of.columns)
+    ]
+    assert of.key is not None
+    made = table(columns, _EMPTY, row_key=of.key, links=of.key, height="min-h-96")
+    made.props(remove="hide-pagination").props("binary-state-sort")
+    numeric = [c.name for c in of.columns if c.type in (ColumnType.LONG, ColumnType.DOUBLE)]
+    made.pagination = {
+        "sortBy": _default_measure(numeric),
+        "descending": True,
+        "page": 1,
+        "rowsPerPage": _ON_A_PAGE,
+        "rowsNumber": 0,
+    }
+    return made
+
+
+def _default_measure(names: list[str]) -> str:
+    return next((name for name in names if name.startswith(("total_interactions", "max_"))), names[0])
+
+
+def _shown(of: AggregateTable, row: Mapping[str, Any]) -> dict[str, Any]:
+    assert of.key is not None
+    return {c.name: _cell(c.type, row.get(c.name)) for c in of.columns} | {"href": row_href(of, row[of.key])}
+
+
+def _cell(kind: ColumnType, value: Any) -> str:
+    match kind:
+        case ColumnType.LONG:
+            return count(value)
+        case ColumnType.DOUBLE:
+            return decimal(value, 2)
+        case ColumnType.DATE:
+            return clock(value)
+        case _:
+            return str(value)

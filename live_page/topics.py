@@ -1,0 +1,198 @@
+"""What Kafka holds: topics, partitions, groups, and records, read beside the pipeline by a consumer of its own."""
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from cachetools.func import ttl_cache
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from contract import dead_letters
+from live_page.settings import PageSettings
+from live_page.unavailable import told
+
+KAFKA: Final = "Kafka"
+_TIMEOUT: Final = 3.0
+_FRESH: Final = 0.9
+_SEARCHED: Final = 50_000
+"""Records of a topic, the latest, among which a key is looked for."""
+_SHOWN: Final = 2_000
+"""Characters of a value."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition of a topic."""
+
+    partition: int
+    start: int
+    end: int
+    """The offset that the next record gets."""
+    leader: int
+    committed: int | None
+    """Where the sink's group is, if it reads this topic."""
+
+    @property
+    def lag(self) -> int | None:
+        """Records that the group has not done."""
+        return None if self.committed is None else max(0, self.end - self.committed)
+
+
+@dataclass(frozen=True)
+class TopicState:
+    """A topic as it is now."""
+
+    name: str
+    partitions: tuple[Partition, ...]
+    is_there: bool
+
+    @property
+    def records(self) -> int:
+        """Those that are kept; of a compacted topic, those that were."""
+        return sum(each.end - each.start for each in self.partitions)
+
+    @property
+    def lag(self) -> int | None:
+        """Of the sink's group over all partitions."""
+        lags = [each.lag for each in self.partitions if each.lag is not None]
+        return sum(lags) if lags else None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record, decoded as far as it can be."""
+
+    at: str
+    partition: int
+    offset: int
+    key: str
+    value: str
+    headers: dict[str, str]
+
+
+class Topics:
+    """Asks the broker. Every method raises `UnavailableError`."""
+
+    def __init__(self, settings: PageSettings) -> None:
+        self._settings = settings
+        self._admin = AdminClient({**settings.kafka_client, "log_level": 0})
+        self.state = ttl_cache(20, _FRESH)(self._state)
+        self.latest = ttl_cache(50, _FRESH)(self._latest)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pipeline's topics."""
+        return self._settings.kafka_topic, self._settings.aggregated_topic, self._settings.dead_letter_topic
+
+    def _state(self, topic: str) -> TopicState:
+        """The topic as it is now."""
+        with told(KAFKA):
+            metadata = self._admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
+            consumer = self._consumer()
+            try:
+                committed = self._committed(topic, metadata.partitions)
+                ends = {
+                    n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_TIMEOUT) or (0, 0)
+                    for n in sorted(metadata.partitions)
+                }
+            finally:
+                consumer.close()
+        partitions = (
+            Partition(n, start, end, metadata.partitions[n].leader, committed.get(n))
+            for n, (start, end) in ends.items()
+        )
+        return TopicState(topic, tuple(partitions), metadata.error is None)
+
+    def _committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        group = self._settings.kafka_group_id
+        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in partitions])
+        if topic != self._settings.aggregated_topic or not wanted.topic_partitions:
+            return {}
+        answer = self._admin.list_consumer_group_offsets([wanted], request_timeout=_TIMEOUT)[group].result()
+        return {each.partition: each.offset for each in answer.topic_partitions or [] if each.offset >= 0}
+
+    def _latest(self, topic: str, size: int = 20) -> list[Record]:
+        """The latest records, the last one first."""
+        with told(KAFKA):
+            messages = self._read(topic, size)
+        return [_record(message) for message in messages[:size]]
+
+    def find(self, topic: str, key: str, size: int = 50) -> list[Record]:
+        """The records of a key among the latest 50,000, the last one first."""
+        with told(KAFKA):
+            found = [message for message in self._read(topic, _SEARCHED) if _text(message.key()) == key]
+        return [_record(message) for message in found[:size]]
+
+    def _read(self, topic: str, most: int) -> list[Message]:
+        """The latest of all partitions, the last one first; what takes longer than some seconds is left out."""
+        consumer = self._consumer()
+        try:
+            partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
+            spans = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_TIMEOUT) for n in partitions}
+            ends = {n: span[1] for n, span in spans.items() if span and span[0] < span[1]}
+            if not ends:
+                return []
+            # Some more of each, where transactions and compaction have left gaps.
+            each = max(most // len(ends), min(most, 50))
+            start = {n: max(span[0], span[1] - each) for n, span in spans.items() if span}
+            consumer.assign([TopicPartition(topic, n, start[n]) for n in ends])
+            messages: list[Message] = []
+            until = time.monotonic() + _TIMEOUT
+            while time.monotonic() < until:
+                messages += [message for message in consumer.consume(5_000, timeout=0.2) if message.error() is None]
+                positions = consumer.position([TopicPartition(topic, n) for n in ends])
+                if all(position.offset >= ends[position.partition] for position in positions):
+                    break
+        finally:
+            consumer.close()
+        return sorted(messages, key=lambda message: (message.timestamp()[1], message.offset() or 0), reverse=True)
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                **self._settings.kafka_client,
+                "group.id": "live-page",
+                "enable.auto.commit": False,
+                "log_level": 0,
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+            }
+        )
+
+
+def is_dead_letter(record: Record) -> bool:
+    """Whether it has the headers of a letter, and not those of a letter's being sent again."""
+    return dead_letters.REASON in record.headers
+
+
+def _record(message: Message) -> Record:
+    headers = message.headers() or []
+    assert isinstance(headers, list)
+    at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds")
+    return Record(
+        at=at.replace("+00:00", "Z"),
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
+        key=_text(message.key()),
+        value=_value(message.value()),
+        headers={name: _text(value) for name, value in headers},
+    )
+
+
+def _value(data: object) -> str:
+    if data is None:
+        return "(deleted)"
+    text = _text(data)
+    try:
+        parsed: Any = json.loads(text)
+    except ValueError:
+        return text[:_SHOWN]
+    return json.dumps(parsed, ensure_ascii=False)[:_SHOWN]
+
+
+def _text(data: object) -> str:
+    return data.decode(errors="backslashreplace") if isinstance(data, bytes) else "" if data is None else str(data)
