@@ -20,7 +20,10 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
-@media (max-width: 639px) { .q-table td, .q-table th { padding-left: 4px !important; padding-right: 4px !important; } }
+@media (max-width: 639px) {
+  nav a { padding: .25rem .3rem; font-size: .8125rem; }
+  .q-table td, .q-table th { padding-left: 4px !important; padding-right: 4px !important; }
+}
 </style>
 """
 _MARK_CURRENT = """

@@ -15,6 +15,7 @@ UNKNOWN: Final = "–"
 
 COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6fd0", "#8a8f98", "#c64a3a")
 """Told apart by those who see colours otherwise (after Okabe and Ito), on light and on dark ground."""
+LINK: Final = "underline text-sky-800 dark:text-sky-300"
 _INK: Final = "#80868f"
 """Text and lines of charts, readable on both."""
 
@@ -106,7 +107,7 @@ def table(
     if links:
         made.add_slot(
             f"body-cell-{links}",
-            '<q-td :props="props"><a v-if="props.row.href" :href="props.row.href" class="text-primary underline">'
+            f'<q-td :props="props"><a v-if="props.row.href" :href="props.row.href" class="{LINK}">'
             "{{ props.value }}</a><span v-else>{{ props.value }}</span></q-td>",
         )
     return made

@@ -11,7 +11,7 @@ from live_page.documents import Page
 from live_page.lake import Answer, QueryError
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
-from live_page.parts import Column, Panel, bars, clock, count, decimal, show_bars, table
+from live_page.parts import LINK, Column, Panel, bars, clock, count, decimal, show_bars, table
 from live_page.sources import Sources
 from live_page.unavailable import UnavailableError
 
@@ -75,7 +75,7 @@ def show(sources: Sources, of: AggregateTable) -> None:
 def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
     """One row: its measures, its alerts, its latest interactions."""
     row_id = unquote(row_id)
-    ui.link(f"← all {plural(of)}", table_href(of)).classes("text-primary")
+    ui.link(f"← all {plural(of)}", table_href(of)).classes(LINK)
     counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not Measure.INTERACTIONS]
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
         with Panel(row_id) as measured:

@@ -27,8 +27,8 @@ _PARTITIONS = (
 )
 _RECORDS = (
     Column("at", "at (UTC)"),
-    Column("place", "partition-offset"),
-    Column("record_key", "key", wraps=True),
+    Column("place", "partition-offset", is_minor=True),
+    Column("record_key", "key"),
     Column("value", "value", wraps=True),
 )
 _LETTERS = (

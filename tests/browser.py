@@ -1,0 +1,52 @@
+"""A real Chromium, and what it complains about."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDE, NARROW = 1280, 390
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The machine's browser; without one, this says how to get it."""
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    assert found is not None, "the tests of the live page need Chromium; on Debian: apt-get install chromium"
+    # Its sandbox does not start for root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def page_of(browser: Browser, address: str, *, width: int = WIDE, dark: bool = False) -> Iterator[Page]:
+    """A tab that begins at the address; in the end, that nothing was complained about is required."""
+    context = browser.new_context(
+        base_url=address, viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    complaints: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(f"{page.url}: {message.text}")
+
+    page.on("console", hear)
+    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
+    # The page has all that it needs: whatever it asks others for is a failure.
+    page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else complaints.append(asked.url))
+    page.set_default_timeout(30_000)
+    try:
+        page.goto("/")
+        yield page
+        assert complaints == []
+    finally:
+        context.close()

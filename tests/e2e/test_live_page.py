@@ -1,0 +1,376 @@
+"""The live page in a real browser, over a whole pipeline of its own."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from mirakuru import HTTPExecutor, SimpleExecutor
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from contract.interaction import INTERACTION_TYPES
+from live_page.pages.links import KEYED
+from local_stack import servers
+from local_stack.services import PAGE, PRODUCER, SINK, STREAM
+from tests.browser import NARROW, WIDE, chromium, page_of
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
+
+PATHS = ("/", "/users", "/items", "/alerts", "/topics", "/lake", "/controls", "/users/user_1", "/items/item_1")
+PATIENCE = 60_000
+"""Milliseconds."""
+
+
+@dataclass
+class Site:
+    """A pipeline whose producer sends at 50 a second, and its page."""
+
+    pipeline: Pipeline
+    elasticsearch: SimpleExecutor
+    producer: HTTPExecutor
+    page: HTTPExecutor
+    address: str
+
+    def ask(self, **wishes: Any) -> dict[str, Any]:
+        answer = requests.post(self.control, json=wishes, timeout=5)
+        answer.raise_for_status()
+        flow: dict[str, Any] = answer.json()
+        return flow
+
+    @property
+    def control(self) -> str:
+        return self.producer.url.geturl().replace("/health", "/control")
+
+    def sent(self) -> int:
+        return len(self.pipeline.read(self.pipeline.topic))
+
+    def put_aside(self) -> int:
+        return len(self.pipeline.read(self.pipeline.settings.dead_letter_topic))
+
+    def counted(self) -> int:
+        return sum(user["total_interactions"] for user in self.pipeline.documents("agg_interactions_user").values())
+
+    def rest(self) -> None:
+        """Nothing is sent any more, and all that was has arrived."""
+        self.ask(paused=True)
+        time.sleep(1)
+        eventually(lambda: assert_equal(self.counted() + self.put_aside(), self.sent()))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    data = tmp_path_factory.mktemp("live-page")
+    port = servers.free_port()
+    pipeline = Pipeline(kafka, f"http://{servers.HOST}:{port}", "live-page", data)
+    with ExitStack() as stack:
+        # One of its own, for it is killed.
+        elasticsearch = servers.elasticsearch(data, port)
+        stack.callback(elasticsearch.kill)
+        elasticsearch.start()
+        stream, sink = pipeline.service(STREAM), pipeline.service(SINK)
+        producer = pipeline.service(PRODUCER, PRODUCER_CONTROLS="true", PRODUCER_RATE="0.02")
+        urls = {
+            f"{name}_URL": executor.url.geturl().removesuffix("/health")
+            for name, executor in {"PRODUCER": producer, "STREAM": stream, "SINK": sink}.items()
+        }
+        page = pipeline.service(PAGE, **urls, SQL_SECONDS="2")
+        for executor in (page, stream, sink, producer):
+            stack.callback(executor.kill)
+            executor.start()
+        yield Site(pipeline, elasticsearch, producer, page, page.url.geturl().rstrip("/"))
+        for executor in (producer, page, sink, stream):
+            executor.stop()
+    assert "Traceback" not in pipeline.log(PAGE)
+
+
+def _tile(page: Page, name: str) -> Locator:
+    return page.locator(f'[data-tile="{name}"]')
+
+
+def _number(text: str | None) -> int:
+    return int((text or "").replace(",", ""))
+
+
+def _panel(page: Page, title: str) -> Locator:
+    return page.locator(".q-card", has=page.get_by_role("heading", name=title, exact=True))
+
+
+def _rows(panel: Locator) -> list[list[str]]:
+    return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in panel.locator("tbody tr").all()]
+
+
+def _go(page: Page, name: str) -> None:
+    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+
+
+def _bars(panel: Locator) -> list[float]:
+    return [
+        float(bar["value"])
+        for bar in panel.locator(".nicegui-echart").evaluate(
+            "e => getElement(Number(e.id.slice(1))).chart.getOption().series[0].data"
+        )
+    ]
+
+
+def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser) -> None:
+    eventually(lambda: assert_more_than(site.counted(), 1_500))
+    site.rest()
+    documents = {table.name: site.pipeline.documents(table.name) for table in KEYED}
+    users = documents["agg_interactions_user"]
+    alerts = site.pipeline.alerts()
+    firing = [alert for alert in alerts if alert["status"] == "firing"]
+    assert firing
+    with page_of(browser, site.address) as page:
+        expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
+        average = site.pipeline.documents("avg_interactions")["avg_interactions"]["avg_interactions"]
+        expect(_tile(page, "a user's average")).to_have_text(f"{average:,.2f}")
+        expect(_tile(page, "alerts firing")).to_have_text(f"{len(firing)}")
+        expect(_tile(page, "interactions a second")).to_have_text("0.0", timeout=PATIENCE)
+        of_types = [sum(user[f"total_{kind}"] for user in users.values()) for kind in INTERACTION_TYPES]
+        assert _bars(_panel(page, "Interactions by type")) == of_types
+        for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
+            expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok")
+        stages = {row[0]: row[1] for row in _rows(_panel(page, "Stages"))}
+        assert (stages["sent to Kafka"], stages["aggregated"]) == (f"{site.sent():,}", f"{site.counted():,}")
+        assert len(_rows(_panel(page, "Latest alerts"))) == min(8, len(alerts))
+
+        for name, table, measure in (
+            ("Users", "agg_interactions_user", "total_interactions"),
+            ("Items", "agg_interactions_item", "max_interactions"),
+        ):
+            _go(page, name)
+            expect(_panel(page, name).locator("tbody tr")).to_have_count(10)
+            shown = {row[0]: row for row in _rows(_panel(page, name))}
+            for id_, document in documents[table].items():
+                assert f"{document[measure]:,}" in shown[id_]
+            greatest = sorted((document[measure] for document in documents[table].values()), reverse=True)
+            assert _bars(_panel(page, "The greatest 10")) == greatest
+            assert sum(_bars(_panel(page, f"How many {name.lower()} have how much"))) == 10
+
+        _go(page, "Alerts")
+        expect(page.get_by_text(f"{len(alerts)} alerts", exact=False)).to_be_visible()
+        by_rule = {row[0]: row[1:3] for row in _rows(_panel(page, "By rule"))}
+        for rule in {alert["rule"] for alert in alerts}:
+            of_rule = [alert for alert in alerts if alert["rule"] == rule]
+            assert by_rule[rule] == [str(sum(a["status"] == "firing" for a in of_rule)), str(len(of_rule))]
+        page.get_by_role("button", name="firing", exact=True).click()
+        expect(page.get_by_text(f"{len(firing)} alerts", exact=False)).to_be_visible()
+        expect(_panel(page, "Alerts").locator("tbody tr")).to_have_count(min(50, len(firing)))
+
+        _go(page, "Topics")
+        expect(_panel(page, "Topics").locator("tbody tr")).to_have_count(3)
+        topics = {row[0]: row for row in _rows(_panel(page, "Topics"))}
+        assert topics[site.pipeline.topic][1:3] == ["4", f"{site.sent():,}"]
+        assert topics[site.pipeline.settings.aggregated_topic][3] == "0"
+
+        _go(page, "Lake")
+        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
+        lake = {row[0]: row[1] for row in _rows(_panel(page, "Delta tables"))}
+        assert lake["interactions"] == f"{site.pipeline.lake_count():,}"
+
+
+def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser: Browser) -> None:
+    site.rest()
+    users = site.pipeline.documents("agg_interactions_user")
+    with page_of(browser, site.address) as page:
+        _go(page, "Users")
+        panel = _panel(page, "Users")
+        by_purchases = sorted(users, key=lambda id_: users[id_]["total_purchase"])
+        panel.get_by_role("columnheader", name="total purchase").click()
+        eventually(lambda: assert_equal({_rows(panel)[0][4]}, {f"{users[by_purchases[0]]['total_purchase']:,}"}), 30)
+        panel.get_by_role("textbox").fill("R_3")
+        expect(panel.locator("tbody tr")).to_have_count(1)
+        panel.get_by_role("link", name="user_3").click()
+        expect(page).to_have_url(re.compile("/users/user_3$"))
+        measures = _panel(page, "user_3")
+        expect(measures.locator("tbody tr")).to_have_count(7)
+        shown = dict(_rows(measures))
+        assert shown["total_interactions"] == f"{users['user_3']['total_interactions']:,}"
+        interactions = _panel(page, "Latest interactions, from the lake")
+        expect(interactions.locator("tbody tr")).to_have_count(15)
+        assert {row[1] for row in _rows(interactions)} == {"user_3"}
+        page.go_back()
+        expect(_panel(page, "Users").locator("tbody tr")).to_have_count(10)
+        page.goto("/users/nobody")
+        expect(_panel(page, "nobody")).to_contain_text("None yet")
+
+
+def test_the_page_follows_what_happens_and_the_controls_do_what_they_say(site: Site, browser: Browser) -> None:
+    site.rest()
+    before, aside = site.counted(), site.put_aside()
+    with page_of(browser, site.address) as page, page_of(browser, site.address) as controls:
+        expect(_tile(page, "interactions counted")).to_have_text(f"{before:,}", timeout=PATIENCE)
+        _go(controls, "Controls")
+        expect(controls.locator("[data-flow]")).to_contain_text("paused")
+        controls.get_by_role("button", name="+ 1,000", exact=True).click()
+        # The other tab is left alone: it follows by itself.
+        expect(_tile(page, "interactions counted")).to_have_text(f"{before + 1_000:,}", timeout=PATIENCE)
+        controls.get_by_role("button", name="+ 10 malformed").click()
+        expect(_tile(page, "dead letters")).to_have_text(f"{aside + 10}", timeout=PATIENCE)
+        _go(page, "Topics")
+        letters = _panel(page, "Dead letters, and why they are")
+        expect(letters.locator("tbody tr")).to_have_count(aside + 10, timeout=PATIENCE)
+        assert any("stare" in " ".join(row) for row in _rows(letters))
+        assert all(row[2] for row in _rows(letters))
+
+        controls.get_by_role("spinbutton", name="users").fill("25")
+        controls.get_by_role("button", name="Set", exact=True).click()
+        expect(controls.locator("[data-flow]")).to_contain_text("25 users")
+        controls.get_by_role("button", name="200", exact=True).click()
+        controls.get_by_role("button", name="Go on").click()
+        expect(controls.locator("[data-flow]")).to_have_text("200 interactions a second, of 25 users and 10 items")
+        assert requests.get(site.control, timeout=5).json() == {
+            "rate": 0.005,
+            "users": 25,
+            "items": 10,
+            "paused": False,
+        }
+        _go(page, "Users")
+        expect(_panel(page, "Users")).to_contain_text("1-15 of 25", timeout=PATIENCE)
+        _go(page, "Overview")
+        eventually(lambda: assert_more_than(float(_tile(page, "interactions a second").inner_text()), 150), 30)
+        eventually(lambda: assert_more_than(30, float(_tile(page, "from Kafka to the indices").inner_text()[:-2])), 60)
+        rules = _panel(controls, "Alert rules").locator("tbody tr")
+        expect(rules).to_have_count(3)
+        controls.get_by_role("button", name="Pause", exact=True).click()
+        expect(controls.locator("[data-flow]")).to_contain_text("paused")
+
+        _go(page, "Topics")
+        page.get_by_role("textbox", name=re.compile("key, such as")).fill("user_7")
+        page.get_by_role("button", name="Search").click()
+        found = _panel(page, "Records of a key").locator("tbody tr")
+        expect(found).to_have_count(50)
+        assert {row[2] for row in _rows(_panel(page, "Records of a key"))} == {"user_7"}
+
+
+def test_the_sql_box_answers_and_refuses_writes_and_runaways(site: Site, browser: Browser) -> None:
+    site.rest()
+    with page_of(browser, site.address) as page:
+        _go(page, "Lake")
+        asked = _panel(page, "Ask the tables")
+        box, said = asked.get_by_role("textbox"), asked.get_by_role("status").last
+
+        def ask(sql: str) -> None:
+            box.fill(sql)
+            asked.get_by_role("button", name="Run").click()
+
+        ask("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
+        expect(said).to_contain_text("1 rows")
+        assert [_number(cell) for cell in _rows(asked)[0]] == [
+            site.pipeline.lake_count(),
+            len(site.pipeline.documents("agg_interactions_user")),
+        ]
+        ask("SELECT * FROM interactions")
+        expect(said).to_contain_text("500 rows, cut at 500")
+        files = {path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts}
+        target = site.pipeline.data / "warehouse" / "stolen.parquet"
+        for sql, why in {
+            "DELETE FROM interactions": "Only SELECT is allowed here, and this is DELETE",
+            "DROP VIEW interactions": "Only SELECT is allowed here, and this is DROP",
+            f"COPY interactions TO '{target}'": "Only SELECT is allowed here, and this is COPY",
+            "SELECT 1; SELECT 2": "Expected one SELECT, not 2 statements",
+            "SET threads=8": "Only SELECT is allowed here, and this is SET",
+            "SELECT * FROM read_text('/etc/passwd')": "Permission Error",
+            "SELECT * FROM nowhere": "nowhere does not exist",
+            "SELECT FROM WHERE": "syntax error",
+            "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range": "longer than 2 seconds",
+            "SELECT list(range) FROM range(1000000000)": "",
+        }.items():
+            ask(sql)
+            expect(said).not_to_have_text("running …")
+            expect(said).to_contain_text(why)
+            expect(said).not_to_contain_text("rows,")
+        assert not target.exists()
+        assert files == {
+            path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts
+        }
+        ask("SELECT 42 AS answer")
+        expect(said).to_contain_text("1 rows")
+
+
+def test_a_killed_elasticsearch_shows_as_such_and_the_rest_goes_on(site: Site, browser: Browser) -> None:
+    site.ask(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        state = page.locator('[data-health="Elasticsearch"]')
+        expect(state).to_have_text("ok", timeout=PATIENCE)
+        kill_9(site.elasticsearch)
+        expect(state).to_have_text("does not answer", timeout=PATIENCE)
+        expect(page.locator('[data-health="Kafka"]')).to_have_text("ok")
+        expect(_tile(page, "interactions counted")).to_have_text("–")
+        sent = _panel(page, "Stages").locator("tbody tr").first.locator("td").nth(1)
+        before = _number(sent.inner_text())
+        eventually(lambda: assert_more_than(_number(sent.inner_text()), before), 30)
+        for name in ("Users", "Alerts"):
+            _go(page, name)
+            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible(timeout=PATIENCE)
+        _go(page, "Lake")
+        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
+        site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
+        site.elasticsearch.start()
+        try:
+            _go(page, "Users")
+            expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=PATIENCE)
+            _go(page, "Overview")
+            expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=PATIENCE)
+            site.rest()
+            expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
+        finally:
+            # The fixture's executor is the one that was killed.
+            site.pipeline.log(SINK)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_every_page_fits_and_is_used_by_keyboard_in_light_and_dark(site: Site, browser: Browser, width: int) -> None:
+    for dark in (False, True):
+        with page_of(browser, site.address, width=width, dark=dark) as page:
+            for path in PATHS:
+                page.goto(path)
+                expect(page.get_by_role("heading").first).to_be_visible()
+                page.wait_for_timeout(1_500)
+                assert page.evaluate("document.documentElement.scrollWidth") == width, path
+                backgrounds = page.evaluate("getComputedStyle(document.body).backgroundColor")
+                assert (backgrounds == "rgb(255, 255, 255)") is not dark
+            page.goto("/")
+            page.keyboard.press("Tab")
+            assert "Skip" in page.evaluate("document.activeElement.textContent")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            expect(page).to_have_url(re.compile("/users$"))
+
+
+def test_a_page_of_another_name_is_refused(site: Site) -> None:
+    assert requests.get(site.address, headers={"Host": "evil.example.com"}, timeout=5).status_code == 400
+    assert requests.get(site.address, timeout=5).ok
+
+
+def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser: Browser, tmp_path: Path) -> None:
+    nowhere = f"http://{servers.HOST}:{servers.free_port()}"
+    urls = dict.fromkeys(("PRODUCER_URL", "STREAM_URL", "SINK_URL"), nowhere)
+    with (
+        pipeline.running(PAGE, **urls, ES_HOST=nowhere) as served,
+        page_of(browser, served.url.geturl().rstrip("/")) as page,
+    ):
+        for name in ("Elasticsearch", "data_producer", "stream_processing"):
+            expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=PATIENCE)
+        _go(page, "Lake")
+        expect(page.get_by_text("the stream job makes").first).to_be_visible()
+        _go(page, "Controls")
+        expect(page.get_by_text("The producer does not answer")).to_be_visible()
+        expect(_panel(page, "Alert rules").locator("tbody tr")).to_have_count(3)
+        for name in ("Users", "Alerts"):
+            _go(page, name)
+            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible()
+        _go(page, "Topics")
+        expect(page.get_by_text("There is no such topic yet")).to_be_visible()
+    assert "Traceback" not in pipeline.log(PAGE)
