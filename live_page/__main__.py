@@ -1,6 +1,8 @@
 """Runs the page: ``python -m live_page``."""
 
 import logging
+import os
+import signal
 import sys
 from functools import partial
 
@@ -22,6 +24,8 @@ _ICON = "📈"
 
 def main() -> int:
     """Serve until stopped."""
+    # Started by somebody's test, NiceGUI would take this for a test of itself.
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
     settings = PageSettings.load()
     logs.configure(settings.log_level)
     asked = sources(settings)
@@ -32,6 +36,9 @@ def main() -> int:
     # No page from elsewhere may speak for the user by giving this host a name of its own.
     names = ["localhost", "127.0.0.1", "[::1]", *filter(None, settings.page_names.split(","))]
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    # The server stops by itself on these, and raises them again when it has stopped: that is then no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
     ui.run(
         partial(build, asked),

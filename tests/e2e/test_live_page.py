@@ -87,7 +87,9 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
         for executor in (page, stream, sink, producer):
             stack.callback(executor.kill)
             executor.start()
-        yield Site(pipeline, elasticsearch, producer, page, page.url.geturl().rstrip("/"))
+        site = Site(pipeline, elasticsearch, producer, page, page.url.geturl().rstrip("/"))
+        stack.callback(lambda: site.elasticsearch.kill())
+        yield site
         for executor in (producer, page, sink, stream):
             executor.stop()
     assert "Traceback" not in pipeline.log(PAGE)
@@ -317,16 +319,12 @@ def test_a_killed_elasticsearch_shows_as_such_and_the_rest_goes_on(site: Site, b
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
         site.elasticsearch.start()
-        try:
-            _go(page, "Users")
-            expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=PATIENCE)
-            _go(page, "Overview")
-            expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=PATIENCE)
-            site.rest()
-            expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
-        finally:
-            # The fixture's executor is the one that was killed.
-            site.pipeline.log(SINK)
+        _go(page, "Users")
+        expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=PATIENCE)
+        _go(page, "Overview")
+        expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=PATIENCE)
+        site.rest()
+        expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
@@ -338,8 +336,7 @@ def test_every_page_fits_and_is_used_by_keyboard_in_light_and_dark(site: Site, b
                 expect(page.get_by_role("heading").first).to_be_visible()
                 page.wait_for_timeout(1_500)
                 assert page.evaluate("document.documentElement.scrollWidth") == width, path
-                backgrounds = page.evaluate("getComputedStyle(document.body).backgroundColor")
-                assert (backgrounds == "rgb(255, 255, 255)") is not dark
+                assert page.evaluate("document.body.classList.contains('body--dark')") is dark
             page.goto("/")
             page.keyboard.press("Tab")
             assert "Skip" in page.evaluate("document.activeElement.textContent")
