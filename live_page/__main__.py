@@ -39,6 +39,7 @@ def main() -> int:
     # The server stops by itself on these, and raises them again when it has stopped: that is then no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    app.get("/health")(lambda: {"status": "ok"})
     logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
     ui.run(
         partial(build, asked),

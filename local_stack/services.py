@@ -37,7 +37,6 @@ SINK = Service("elasticsearch_sink_alert", "SINK_METRICS_PORT", 9103)
 ALL = (PRODUCER, STREAM, SINK)
 
 PAGE = Service("live_page", "PAGE_PORT", 8090)
-"""It has no /health of its own: it is ready when it answers."""
 
 
 def environment(data: Path) -> dict[str, str]:
@@ -83,7 +82,7 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
     at = port or service.port
     return HTTPExecutor(
         [sys.executable, "-m", service.package],
-        url=f"http://{HOST}:{at}{'' if service is PAGE else '/health'}",
+        url=f"http://{HOST}:{at}/health",
         method="GET",
         timeout=120,
         cwd=str(ROOT),

@@ -16,17 +16,20 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from playwright.sync_api import expect
 from testcontainers.compose import DockerCompose
 
 from contract.interaction import Interaction
 from local_stack import servers
 from local_stack.services import ROOT
+from tests.browser import chromium, page_of
 from tests.pipeline import Pipeline, assert_more_than, eventually
 from tests.reference import reference_tables
 from tests.servers import engine_answers
 
 OURS = ["data-producer", "stream-processing", "elasticsearch-sink-alert"]
-STARTED = ["kafka", "elasticsearch", "spark-master", "spark-worker", *OURS]
+PAGE = "live-page"
+STARTED = ["kafka", "elasticsearch", "spark-master", "spark-worker", *OURS, PAGE]
 
 needs_an_engine = pytest.mark.skipif(
     not engine_answers(), reason="no container engine answers here, and Compose is nothing without one"
@@ -39,6 +42,7 @@ class Stack:
 
     compose: DockerCompose
     pipeline: Pipeline
+    page: str
     scratch: Path
 
     def run(self, *arguments: str) -> str:
@@ -70,11 +74,12 @@ class Stack:
 
 @contextmanager
 def _running(project: str, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
-    kafka_port, es_port = servers.free_port(), servers.free_port()
+    kafka_port, es_port, page_port = (servers.free_port() for _ in range(3))
     told = {
         "COMPOSE_PROJECT_NAME": project,
         "TEST_KAFKA_PORT": str(kafka_port),
         "TEST_ES_PORT": str(es_port),
+        "TEST_PAGE_PORT": str(page_port),
         "PRODUCER_RATE": "0.01",
         "MATERIALISE_INTERVAL": "2",
         "LOOP_SLEEP": "0.2",
@@ -92,7 +97,7 @@ def _running(project: str, scratch: Path, *overlays: str, **settings: str) -> It
         )
         with compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
-            yield Stack(compose, pipeline, scratch)
+            yield Stack(compose, pipeline, f"http://localhost:{page_port}", scratch)
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +127,21 @@ def test_documents_and_alerts_appear(stack: Stack) -> None:
         assert any(alert["status"] == "firing" for alert in stack.pipeline.alerts())
 
     eventually(documents_and_alerts)
+
+
+@needs_an_engine
+def test_the_live_page_of_its_profile_shows_the_same(stack: Stack) -> None:
+    eventually(lambda: assert_more_than(stack.lake().lake_count(), 100))
+    with chromium() as browser, page_of(browser, stack.page) as page:
+        for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
+            expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok", timeout=60_000)
+        page.goto("/users")
+        expect(page.locator("tbody tr")).to_have_count(10, timeout=60_000)
+        page.goto("/lake")
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_text("20 rows")).to_be_visible()
+        page.goto("/controls")
+        expect(page.get_by_text("set PRODUCER_CONTROLS=true in .env")).to_be_visible()
 
 
 @needs_an_engine

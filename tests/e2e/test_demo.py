@@ -39,7 +39,14 @@ def test_the_demo_runs_for_a_time_then_for_another_and_leaves_no_process(tmp_pat
     first = _demo(tmp_path, "--free-ports", "--for", "15")
     said = first.communicate(timeout=240)[0]
     assert first.returncode == 0, said
-    for part in ("Kafka", "Elasticsearch", "stream_processing", "elasticsearch_sink_alert", "data_producer"):
+    for part in (
+        "Kafka",
+        "Elasticsearch",
+        "live_page",
+        "stream_processing",
+        "elasticsearch_sink_alert",
+        "data_producer",
+    ):
         assert f"ready {part}" in said
     summary = _summary(said)
     assert summary["in the lake"] == summary["sent"] > 500
@@ -51,7 +58,7 @@ def test_the_demo_runs_for_a_time_then_for_another_and_leaves_no_process(tmp_pat
     second = _demo(tmp_path, "--free-ports")
     assert second.stdout is not None
     for line in second.stdout:
-        if "running; Ctrl-C stops" in line:
+        if "Ctrl-C stops" in line:
             break
     second.send_signal(signal.SIGINT)
     said = second.communicate(timeout=120)[0]

@@ -87,7 +87,7 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
         for executor in (page, stream, sink, producer):
             stack.callback(executor.kill)
             executor.start()
-        site = Site(pipeline, elasticsearch, producer, page, page.url.geturl().rstrip("/"))
+        site = Site(pipeline, elasticsearch, producer, page, page.url.geturl().removesuffix("/health"))
         stack.callback(lambda: site.elasticsearch.kill())
         yield site
         for executor in (producer, page, sink, stream):
@@ -356,7 +356,7 @@ def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser
     urls = dict.fromkeys(("PRODUCER_URL", "STREAM_URL", "SINK_URL"), nowhere)
     with (
         pipeline.running(PAGE, **urls, ES_HOST=nowhere) as served,
-        page_of(browser, served.url.geturl().rstrip("/")) as page,
+        page_of(browser, served.url.geturl().removesuffix("/health")) as page,
     ):
         for name in ("Elasticsearch", "data_producer", "stream_processing"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=PATIENCE)

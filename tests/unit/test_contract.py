@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from contract import logs, topics
 from contract.health import Health, serve
@@ -96,18 +96,20 @@ def test_the_example_file_names_every_setting_with_its_default() -> None:
     from elasticsearch_sink_alert.settings import SinkSettings
     from stream_processing.settings import StreamProcessingSettings
 
+    from live_page.settings import PageSettings
+
     root = Path(__file__).parents[2]
     lines = [line for line in (root / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
     example = dict(line.split("=", 1) for line in lines)
     fields = {
         name.upper(): field
-        for cls in (ProducerSettings, StreamProcessingSettings, SinkSettings)
+        for cls in (ProducerSettings, StreamProcessingSettings, SinkSettings, PageSettings)
         for name, field in cls.model_fields.items()
     }
     assert set(example) == set(fields)
     for name, written in example.items():
         if written:
-            assert type(fields[name].default)(written) == fields[name].default, name
+            assert TypeAdapter(type(fields[name].default)).validate_strings(written) == fields[name].default, name
 
 
 def test_health_says_which_part_fails_and_why() -> None:
