@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 PIP = $(VENV)/bin/pip install --disable-pip-version-check --require-hashes $(if $(CI),--quiet)
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 
-.PHONY: demo stack test unit lint types bench plots lock clean-data clean
+.PHONY: demo stack test unit lint types bench plots pictures lock clean-data clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -37,6 +37,10 @@ bench: $(VENV)/demo.done ## how fast it is, in one table; ARGS="throughput laten
 plots: $(VENV)/tests.done ## the benchmark's pictures in img/, from docs/benchmarks.json
 	@$(RUN) -m benchmarks.plots docs/benchmarks.json img
 
+pictures: $(VENV)/tests.done ## the pictures in img/, from a running demo: some minutes, and it needs Chromium
+	@$(PYTHON) -m venv $(VENV)/recorder && $(VENV)/recorder/bin/pip install --quiet --disable-pip-version-check --require-hashes -r img/requirements.txt
+	@$(RUN) -m img
+
 clean-data: ## forget all data of the local stack
 	rm -rf .data
 
@@ -49,6 +53,7 @@ lock: ## pin the newest versions that the requirements.in files allow (needs uv)
 	@for folder in $(SERVICES) live_page local_stack; do \
 	  $(PIN) -c tests/requirements.txt $$folder/requirements.in -o $$folder/requirements.txt || exit 1; \
 	done
+	@$(PIN) --unsafe-package none img/requirements.in -o img/requirements.txt
 
 $(VENV)/venv.done:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 import webbrowser
@@ -149,7 +150,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         observer = Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
-            if plan.view and console.is_terminal:
+            if plan.view and console.is_terminal and _has_screen():
                 webbrowser.open(plan.page_url)
             _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
@@ -191,7 +192,7 @@ def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part
 
 
 def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console, stop: threading.Event) -> None:
-    console.print(f"running; look at [bold]{plan.page_url}[/]; Ctrl-C stops")
+    console.print(f"running: look at [bold]{plan.page_url}[/] (Ctrl-C stops)")
     if not (plan.view and console.is_terminal):
         _until(plan.seconds, parts, stop, lambda: None)
         return
@@ -202,6 +203,11 @@ def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console,
             live.update(view.render(observer.look(), time.monotonic()), refresh=True)
 
         _until(plan.seconds, parts, stop, show)
+
+
+def _has_screen() -> bool:
+    """Whether a browser would have a window: one in the terminal would be in the way."""
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _until(seconds: float | None, parts: list[_Part], stop: threading.Event, every_second: Callable[[], None]) -> None:

@@ -132,7 +132,11 @@ def _states(lake: LakeReader) -> Iterator[TableState]:
 
 def _show_answer(shown: ui.table, answer: Answer) -> None:
     names = _distinct(answer.columns)
-    columns = [Column(name, label).props for name, label in zip(names, answer.columns, strict=True)]
+    first = answer.rows[0] if answer.rows else [None] * len(names)
+    columns = [
+        Column(name, label, is_number=isinstance(value, int | float)).props
+        for name, label, value in zip(names, answer.columns, first, strict=True)
+    ]
     if shown.columns != columns:
         shown.columns = columns
     shown.rows = [{"key": n, **dict(zip(names, map(_cell, row), strict=True))} for n, row in enumerate(answer.rows)]
