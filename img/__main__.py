@@ -37,8 +37,9 @@ _PAGES: Final = {
     "dashboard": "/",
     "index-contents": "/users",
     "alerts": "/alerts",
-    "lake": "/lake",
     "topics": "/topics",
+    "lake": "/lake",
+    "controls": "/controls",
 }
 
 

@@ -25,7 +25,7 @@ def show(sources: Sources, of: AggregateTable) -> None:
     """All rows: search, sort, leaf through; the greatest, and how they are spread."""
     key = of.key or of.name
     numeric = [c.name for c in of.columns if c.type in (ColumnType.LONG, ColumnType.DOUBLE)]
-    chosen = ui.select(numeric, value=_default_measure(numeric), label="measure")
+    chosen = ui.select(numeric, value=_default_measure(numeric), label="by measure")
     chosen.classes("w-full max-w-xs").props("dense outlined")
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
         with Panel(f"The greatest {_TOP}") as greatest:
@@ -57,6 +57,11 @@ def show(sources: Sources, of: AggregateTable) -> None:
         rows.pagination = {**rows.pagination, "page": 1}
         await listed.renew()
 
+    async def sort_by_it() -> None:
+        # The table's own headings cannot be reached by the keyboard.
+        rows.pagination = {**rows.pagination, "sortBy": chosen.value, "descending": True, "page": 1}
+        await listed.renew()
+
     def show_top(page: Page) -> None:
         show_bars(top, [row[key] for row in page.rows], [row[chosen.value] for row in page.rows])
 
@@ -68,6 +73,7 @@ def show(sources: Sources, of: AggregateTable) -> None:
     listed.keep(read_rows, show_rows)
     greatest.keep(lambda: sources.documents.rows(of.name, "", chosen.value, True, 0, _TOP), show_top)
     spread.keep(lambda: sources.documents.distribution(of.name, chosen.value), show_spread, every=2.0)
+    chosen.on_value_change(sort_by_it)
     chosen.on_value_change(greatest.renew)
     chosen.on_value_change(spread.renew)
 

@@ -190,6 +190,11 @@ def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser
         by_purchases = sorted(users, key=lambda id_: users[id_]["total_purchase"])
         panel.get_by_role("columnheader", name="total purchase").click()
         eventually(lambda: assert_equal({_rows(panel)[0][4]}, {f"{users[by_purchases[0]]['total_purchase']:,}"}), 30)
+        page.get_by_role("combobox", name="by measure").press("Enter")
+        page.get_by_role("option", name="total_like", exact=True).click()
+        most = max(user["total_like"] for user in users.values())
+        eventually(lambda: assert_equal({_rows(panel)[0][2]}, {f"{most:,}"}), 30)
+        assert _bars(_panel(page, "The greatest 10"))[0] == most
         panel.get_by_role("textbox").fill("R_3")
         expect(panel.locator("tbody tr")).to_have_count(1)
         panel.get_by_role("link", name="user_3").click()
