@@ -59,6 +59,10 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
         "spark.sql.streaming.stateStore.providerClass": f"{_STATE}.{_STATE_STORES[settings.state_store]}",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
+        # Hadoop's own starts a process, `chmod`, for each file that it makes.
+        "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
+        # Delta's usual one for local files goes by Hadoop's other interface, and by its `chmod`, too.
+        "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
         # Hadoop's checksum files would double the listing of every folder; see below for the other half.
         "spark.hadoop.fs.AbstractFileSystem.file.impl": "org.apache.hadoop.fs.local.RawLocalFs",
         # All queries share what is generated: with fewer places it would be compiled again and again.
