@@ -24,7 +24,11 @@ logger = logging.getLogger("stream_processing")
 _DATA_LOSS: Final = "failOnDataLoss"
 """Of Spark's message when offsets that it has yet to read are gone."""
 _HOW_TO_GO_ON: Final = "`python -m stream_processing accept-gap` tells which, and has the next start go on behind them"
-
+_NO_MEMORY: Final = "OutOfMemoryError"
+_MORE_MEMORY: Final = (
+    "If it was memory (OutOfMemoryError in the lines above): raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb,"
+    " whose counts are outside of Java's heap. Nothing is lost."
+)
 
 _LAST_ROUND = 3.0
 """Seconds that a round of upkeep has to notice that Spark is gone."""
@@ -97,16 +101,25 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     logger.info("ready")
     head_start = time.monotonic() + _HEAD_START
     while not stop.wait(1.0):
-        if len(queries) == 2 and (aggregating.lastProgress is not None or time.monotonic() > head_start):
-            queries.append(materialise.start_materialise(session, settings, lake))
-        for query in queries:
-            progress.report(query, state)
-        failed = [query for query in queries if not query.isActive]
-        if failed:
-            for query in failed:
-                logger.error("%s has failed: %s", query.name, query.exception())
-                if _DATA_LOSS in str(query.exception()):
-                    logger.error("records are gone from the topic before they were read: %s", _HOW_TO_GO_ON)
+        try:
+            if len(queries) == 2 and (aggregating.lastProgress is not None or time.monotonic() > head_start):
+                queries.append(materialise.start_materialise(session, settings, lake))
+            for query in queries:
+                progress.report(query, state)
+            failed = [query for query in queries if not query.isActive]
+            reasons = {query.name: str(query.exception()) for query in failed}
+        except (Py4JError, ConnectionError) as error:
+            # A signal to the whole process group ends Java too.
+            if stop.wait(1.0):
+                break
+            reasons = {"Java, in which Spark runs,": f"it has ended ({type(error).__name__}). {_MORE_MEMORY}"}
+        for name, reason in reasons.items():
+            logger.error("%s has failed: %s", name, reason)
+            if _DATA_LOSS in reason:
+                logger.error("records are gone from the topic before they were read: %s", _HOW_TO_GO_ON)
+            if _NO_MEMORY in reason:
+                logger.error(_MORE_MEMORY)
+        if reasons:
             return 1
     logger.info("stopping")
     # py4j logs each call that Java no longer answers, with its stack, straight to the root logger.

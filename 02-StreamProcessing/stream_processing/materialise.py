@@ -25,7 +25,7 @@ from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
 
-_MOST_RECORDS: Final = 500_000
+_MOST_RECORDS: Final = 200_000
 """Of one batch: the bound of the memory that its rows take in this process."""
 
 

@@ -57,6 +57,8 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
         # Delta replays its log into 50 partitions by default: 50 tasks for each look at a small table.
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.streaming.stateStore.providerClass": f"{_STATE}.{_STATE_STORES[settings.state_store]}",
+        # The version before the last would only serve a task that is repeated: it is read from the checkpoint then.
+        "spark.sql.streaming.maxBatchesToRetainInMemory": "1",
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
         # Hadoop's own starts a process, `chmod`, for each file that it makes.
