@@ -50,8 +50,9 @@ def main() -> None:
             for result in PARTS[part](stack, given):
                 console.print(f"{result.name}: {result.value:,.2f} {result.unit}", soft_wrap=True)
                 results.append(result)
+        # After each part: the next one may fail.
+        save(results, given.json)
     show(results, console, relative_to=throughput.LIMIT)
-    save(results, given.json)
 
 
 if __name__ == "__main__":

@@ -212,6 +212,21 @@ def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
+def test_a_java_that_dies_ends_the_job_and_the_log_says_what_to_do(pipeline: Pipeline) -> None:
+    job = pipeline.service(STREAM)
+    try:
+        job.start()
+        assert job.process is not None
+        for process in psutil.Process(job.process.pid).children(recursive=True):
+            if process.name() == "java":
+                process.kill()
+        assert job.process.wait(timeout=60) == 1
+    finally:
+        job.kill()
+    assert "raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb" in pipeline.log(STREAM)
+    assert "Traceback" not in pipeline.log(STREAM).split("has ended")[-1]
+
+
 def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline) -> None:
     sent = _interactions(600)
     job = pipeline.service(STREAM, STATE_STORE="rocksdb", MAX_OFFSETS_PER_BATCH=100)
