@@ -20,6 +20,11 @@ class ColumnType(Enum):
     DOUBLE = "double"
     DATE = "date"
 
+    @property
+    def is_number(self) -> bool:
+        """Whether its values are numbers."""
+        return self in (ColumnType.LONG, ColumnType.DOUBLE)
+
 
 class Measure(Enum):
     """What can be computed over the interactions of one key."""

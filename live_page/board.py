@@ -13,9 +13,11 @@ from live_page.snapshot import Observer, Snapshot
 logger = logging.getLogger(__name__)
 
 _EVERY: Final = 1.0
-KEPT: Final = 300.0
+_KEPT: Final = 300.0
 """Seconds of history."""
 _RATE_WINDOW: Final = 5.0
+_STAGE_WINDOW: Final = 10.0
+"""The same of a stage, which moves in batches."""
 
 
 @dataclass(frozen=True)
@@ -31,27 +33,56 @@ class Reading:
     """Seconds from an interaction's arrival in Kafka until the indices count it."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How far the interactions are on their way. None: not known."""
+
+    name: str
+    rows: int | None
+    rate: float | None
+    """Rows a second."""
+    behind: int | None
+    """Rows that the stage has yet to take."""
+
+
 class Board:
     """The readings of the last minutes."""
 
     def __init__(self) -> None:
-        self._readings: deque[Reading] = deque([Reading(0, Snapshot())])
+        self._readings: deque[Reading] = deque()
 
     @property
     def latest(self) -> Reading:
-        """The last one; nothing is known in the first."""
-        return self._readings[-1]
+        """The last one; one in which nothing is known before there is any."""
+        return self._readings[-1] if self._readings else Reading(0, Snapshot())
 
     def readings(self) -> list[Reading]:
         """All of them, the latest last."""
-        return [reading for reading in list(self._readings) if reading.at]
+        return list(self._readings)
 
     def add(self, snapshot: Snapshot, at: float) -> None:
-        """Take a snapshot down."""
+        """Take down a snapshot of a moment (seconds on any clock that only goes forward)."""
         before = self.readings()
-        self._readings.append(Reading(at, snapshot, _rate(before, snapshot, at), _latency(before, snapshot, at)))
-        while at - self._readings[0].at > KEPT:
+        rate = _rate(before, snapshot, at, "sent", _RATE_WINDOW)
+        self._readings.append(Reading(at, snapshot, rate, _latency(before, snapshot, at)))
+        while at - self._readings[0].at > _KEPT:
             self._readings.popleft()
+
+    def stages(self) -> list[Stage]:
+        """From the topic of interactions to the changed rows."""
+        *before, last = self.readings() or [self.latest]
+        now = last.snapshot
+        arrived = None if now.in_the_lake is None else now.in_the_lake + (now.dead_letters or 0)
+        behind = {
+            "sent": ("sent to Kafka", None),
+            "in_the_lake": ("in the lake", _behind(now.sent, arrived)),
+            "aggregated": ("aggregated", _behind(now.in_the_lake, now.aggregated)),
+            "published": ("rows published", now.sink_lag),
+        }
+        return [
+            Stage(name, getattr(now, field), _rate(before, now, last.at, field, _STAGE_WINDOW), rows)
+            for field, (name, rows) in behind.items()
+        ]
 
 
 class Watch:
@@ -85,11 +116,17 @@ class Watch:
             self._stop.wait(max(0.1, _EVERY - (time.monotonic() - began)))
 
 
-def _rate(before: list[Reading], now: Snapshot, at: float) -> float | None:
-    first = next((r for r in before if at - r.at <= _RATE_WINDOW and r.snapshot.sent is not None), None)
-    if first is None or first.snapshot.sent is None or now.sent is None:
+def _rate(before: list[Reading], now: Snapshot, at: float, field: str, window: float) -> float | None:
+    """How much a field of the snapshots has grown a second, since the window (seconds) began."""
+    known = (r for r in before if at - r.at <= window and getattr(r.snapshot, field) is not None)
+    first, reached = next(known, None), getattr(now, field)
+    if first is None or reached is None or at <= first.at:
         return None
-    return max(0, now.sent - first.snapshot.sent) / (at - first.at)
+    return float(max(0, reached - getattr(first.snapshot, field)) / (at - first.at))
+
+
+def _behind(ahead: int | None, behind: int | None) -> int | None:
+    return None if ahead is None or behind is None else max(0, ahead - behind)
 
 
 def _latency(before: list[Reading], now: Snapshot, at: float) -> float | None:

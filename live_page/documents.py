@@ -68,11 +68,11 @@ class Documents:
             buckets = self._client.search(index=table, size=0, aggs=bars)["aggregations"]["bars"]["buckets"]
         return [(bucket["key"], bucket["key"] + width, bucket["doc_count"]) for bucket in buckets]
 
-    def _alerts(self, status: str = "", rule: str = "", row_id: str = "", first: int = 0, size: int = 50) -> Page:
+    def _alerts(self, status: str = "", rule: str = "", row_id: str = "", size: int = 50) -> Page:
         """Alerts, the latest first; with a status, rule or row only those."""
         terms = {"status": status, "rule": rule, "id": row_id}
         wanted = {"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value]}}
-        return self._page(ALERTS, wanted, [{"fired_at": "desc"}], first, size)
+        return self._page(ALERTS, wanted, [{"fired_at": "desc"}], 0, size)
 
     def _alerts_per_rule(self) -> dict[str, dict[str, Any]]:
         """Per rule: how many alerts are `firing`, how many there were, and when the `last` one fired."""

@@ -1,11 +1,10 @@
 """What is around every page: names of the pages, light and dark, and which page is at which address."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from nicegui import ui
 
-from contract.tables import AggregateTable
 from live_page.pages import alerts, controls, lake, overview, rows, topics
 from live_page.pages.links import KEYED, plural, table_href
 from live_page.sources import Sources
@@ -26,18 +25,6 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 }
 </style>
 """
-_MARK_CURRENT = """
-<script>
-(() => {
-  const mark = () => document.querySelectorAll('nav a').forEach(a => {
-    const path = a.getAttribute('href');
-    const here = location.pathname === path || (path !== '/' && location.pathname.startsWith(path + '/'));
-    here ? a.setAttribute('aria-current', 'page') : a.removeAttribute('aria-current');
-  });
-  setInterval(mark, 200);
-})();
-</script>
-"""
 _MODES = {"auto": None, "light": False, "dark": True}
 _ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
 
@@ -54,27 +41,32 @@ def build(sources: Sources) -> None:
         "/controls": ("Controls", partial(controls.show, sources)),
     }
     ui.colors(primary="#1f6aa5")
-    ui.add_head_html(_STYLE + _MARK_CURRENT)
+    ui.add_head_html(_STYLE)
     dark = ui.dark_mode(None)
     with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
         ui.label("Streaming analytics").classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
         with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
-            for path, (name, _) in pages.items():
-                ui.link(name, path)
+            links = {path: ui.link(name, path) for path, (name, _) in pages.items()}
         _mode_button(dark)
+    router = ui.context.client.sub_pages_router
+    router.on_path_changed(partial(_mark_current, links))
+    _mark_current(links, router.current_path)
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
         routes = {path: show for path, (_, show) in pages.items()}
         for table in KEYED:
-            routes[table_href(table) + "/{row_id}"] = _row_page(sources, table)
+            routes[table_href(table) + "/{row_id}"] = partial(rows.show_one, sources, table)
         ui.sub_pages(routes).classes("w-full gap-3")
     ui.skip_link(target=content)
 
 
-def _row_page(sources: Sources, table: AggregateTable) -> Callable[[str], None]:
-    def show(row_id: str) -> None:
-        rows.show_one(sources, table, row_id)
-
-    return show
+def _mark_current(links: Mapping[str, ui.link], at: str) -> None:
+    """Mark the link to the page at this path, or to the one above it."""
+    path = at.partition("?")[0]
+    for target, link in links.items():
+        if path == target or (target != "/" and path.startswith(f"{target}/")):
+            link.props('aria-current="page"')
+        else:
+            link.props(remove="aria-current")
 
 
 def _mode_button(dark: ui.dark_mode) -> None:

@@ -13,7 +13,7 @@ from cachetools.func import ttl_cache
 from deltalake import DeltaTable
 
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS
-from live_page.unavailable import EmptyError, told
+from live_page.unavailable import EmptyError, UnavailableError, told
 
 DELTA: Final = "The lake"
 TABLES: Final = (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES))
@@ -30,7 +30,7 @@ class Version:
     """A commit of a table."""
 
     version: int
-    at: str
+    at: datetime
     operation: str
     rows: int | None
 
@@ -82,10 +82,13 @@ class LakeReader:
             )
 
     def _sample(self, name: str, condition: str = "", *parameters: str, order: str = "", size: int = 10) -> Answer:
-        """Some rows of a table; raises `QueryError`, `EmptyError`, `UnavailableError`."""
+        """Some rows of a table; raises `EmptyError`, `UnavailableError`."""
         where = f" WHERE {condition}" if condition else ""
         by = f" ORDER BY {order} DESC" if order else ""
-        return self.query(f"SELECT * FROM {name}{where}{by} LIMIT {size}", *parameters)
+        try:
+            return self.query(f"SELECT * FROM {name}{where}{by} LIMIT {size}", *parameters)
+        except QueryError as error:
+            raise UnavailableError(str(error)) from None
 
     def query(self, sql: str, *parameters: str) -> Answer:
         """The answer of one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`."""
@@ -162,5 +165,5 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None
 def _version(commit: dict[str, Any]) -> Version:
     measured = commit.get("operationMetrics") or {}
     rows = measured.get("numOutputRows", measured.get("num_added_rows"))
-    at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
     return Version(commit["version"], at, commit.get("operation", ""), None if rows is None else int(rows))

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 UNKNOWN: Final = "–"
 
-COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6fd0", "#8a8f98", "#c64a3a")
+_COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6fd0", "#8a8f98", "#c64a3a")
 """Told apart by those who see colours otherwise (after Okabe and Ito), on light and on dark ground."""
 LINK: Final = "underline text-sky-800 dark:text-sky-300"
 _INK: Final = "#80868f"
@@ -23,12 +23,11 @@ _INK: Final = "#80868f"
 class Panel:
     """A card with a title, whose content renews itself; what goes wrong is told beside the title."""
 
-    def __init__(self, title: str, classes: str = "") -> None:
-        self._card = ui.card().classes(f"w-full min-w-0 gap-2 p-3 sm:p-4 {classes}").props("flat bordered")
+    def __init__(self, title: str) -> None:
+        self._card = ui.card().classes("w-full min-w-0 gap-2 p-3 sm:p-4").props("flat bordered")
         with self._card, ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 min-h-6"):
             ui.label(title).classes("text-base font-semibold").props('role="heading" aria-level="2"')
             self._note = ui.label().classes("text-sm text-orange-700 dark:text-orange-400").props('role="status"')
-        self._timer: ui.timer | None = None
         self._renew: Callable[[], Any] | None = None
 
     def __enter__(self) -> "Panel":
@@ -57,7 +56,7 @@ class Panel:
 
         self._renew = renew
         with self._card:
-            self._timer = ui.timer(every, renew)
+            ui.timer(every, renew)
 
     async def renew(self) -> None:
         """Do so now, as somebody has asked for something else."""
@@ -140,7 +139,7 @@ def show_bars(chart: ui.echart, names: Sequence[str], values: Sequence[float], l
     axis = chart.options["yAxis"] if chart.options["yAxis"]["type"] == "category" else chart.options["xAxis"]
     marked = {} if line is None else {"markLine": _mark_line(line, axis is chart.options["yAxis"])}
     data = [
-        {"value": value, "itemStyle": {"color": COLOURS[n % len(COLOURS)] if len(names) <= 4 else COLOURS[0]}}
+        {"value": value, "itemStyle": {"color": _COLOURS[n % len(_COLOURS)] if len(names) <= 4 else _COLOURS[0]}}
         for n, value in enumerate(values)
     ]
     series = chart.options["series"][0]
@@ -159,7 +158,7 @@ def lines(label: str, unit: str) -> ui.echart:
     options = _options(label)
     options["xAxis"] = {"type": "time", "axisLabel": {"color": _INK, "hideOverlap": True}, "splitNumber": 4}
     options["yAxis"] = _value_axis(unit)
-    style = {"color": COLOURS[0], "width": 2}
+    style = {"color": _COLOURS[0], "width": 2}
     options["series"] = [
         {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": label}
     ]
@@ -192,7 +191,7 @@ def show_stacked(chart: ui.echart, counts: Mapping[str, Sequence[tuple[int, int]
             "name": name,
             "data": [list(each) for each in counts[name]],
             "barMaxWidth": 10,
-            "itemStyle": {"color": COLOURS[n % len(COLOURS)]},
+            "itemStyle": {"color": _COLOURS[n % len(_COLOURS)]},
         }
         for n, name in enumerate(sorted(counts))
     ]
@@ -221,7 +220,7 @@ def _value_axis(unit: str = "") -> dict[str, Any]:
 
 
 def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
-    style = {"color": COLOURS[7], "type": "dashed", "width": 2}
+    style = {"color": _COLOURS[7], "type": "dashed", "width": 2}
     label = {"formatter": "threshold {c}", "color": _INK, "position": "end"}
     place = {"xAxis": at} if is_horizontal else {"yAxis": at}
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [place]}
@@ -246,11 +245,11 @@ def size(number: float) -> str:
     return f"{number:,.1f} GB"
 
 
-def clock(iso: object) -> str:
-    """The time of day of a point in time, in UTC; with the date where that is not today."""
-    if not iso:
+def clock(at: datetime | str | None) -> str:
+    """The time of day of a point in time (text: ISO 8601), in UTC; with the date where that is not today."""
+    if not at:
         return UNKNOWN
-    time = datetime.fromisoformat(str(iso)).astimezone(UTC)
+    time = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
     return time.strftime("%H:%M:%S" if time.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M:%S")
 
 

@@ -132,9 +132,7 @@ class Observer:
 
     def _end_of(self, topic: str) -> int:
         """Records ever written to the topic; 0 where there is none yet."""
-        partitions = self._consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-        ends = [self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=_TIMEOUT) for p in partitions]
-        return sum(end[1] for end in ends if end)
+        return sum(end for _, end in spans(self._consumer, topic, _TIMEOUT).values())
 
     def _indices(self) -> dict[str, Any]:
         (users,) = (table for table in AGGREGATE_TABLES if table.key == "user_id")
@@ -166,6 +164,12 @@ class Observer:
             "firing": alerts.get("aggregations", {}).get("firing", {}).get("doc_count", 0),
             "alerts": tuple(hit["_source"] for hit in alerts["hits"]["hits"]),
         }
+
+
+def spans(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
+    """The first offset of each partition and the one that its next record gets; raises KafkaException."""
+    partitions = consumer.list_topics(topic, timeout=timeout).topics[topic].partitions
+    return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=timeout) or (0, 0) for n in partitions}
 
 
 def _ask(url: str) -> tuple[str, dict[str, float]]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 
 from contract import dead_letters
 from live_page.settings import PageSettings
+from live_page.snapshot import spans
 from live_page.unavailable import told
 
 KAFKA: Final = "Kafka"
@@ -66,7 +68,7 @@ class TopicState:
 class Record:
     """A record, decoded as far as it can be."""
 
-    at: str
+    at: datetime
     partition: int
     offset: int
     key: str
@@ -92,18 +94,12 @@ class Topics:
         """The topic as it is now."""
         with told(KAFKA):
             metadata = self._admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
-            consumer = self._consumer()
-            try:
-                committed = self._committed(topic, metadata.partitions)
-                ends = {
-                    n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_TIMEOUT) or (0, 0)
-                    for n in sorted(metadata.partitions)
-                }
-            finally:
-                consumer.close()
+            committed = self._committed(topic, metadata.partitions)
+            with closing(self._consumer()) as consumer:
+                found = spans(consumer, topic, _TIMEOUT)
         partitions = (
             Partition(n, start, end, metadata.partitions[n].leader, committed.get(n))
-            for n, (start, end) in ends.items()
+            for n, (start, end) in sorted(found.items())
         )
         return TopicState(topic, tuple(partitions), metadata.error is None)
 
@@ -129,26 +125,20 @@ class Topics:
 
     def _read(self, topic: str, most: int) -> list[Message]:
         """The latest of all partitions, the last one first; what takes longer than some seconds is left out."""
-        consumer = self._consumer()
-        try:
-            partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-            spans = {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=_TIMEOUT) for n in partitions}
-            ends = {n: span[1] for n, span in spans.items() if span and span[0] < span[1]}
-            if not ends:
+        with closing(self._consumer()) as consumer:
+            filled = {n: (start, end) for n, (start, end) in spans(consumer, topic, _TIMEOUT).items() if start < end}
+            if not filled:
                 return []
             # Some more of each, where transactions and compaction have left gaps.
-            each = max(most // len(ends), min(most, 50))
-            start = {n: max(span[0], span[1] - each) for n, span in spans.items() if span}
-            consumer.assign([TopicPartition(topic, n, start[n]) for n in ends])
+            each = max(most // len(filled), min(most, 50))
+            consumer.assign([TopicPartition(topic, n, max(start, end - each)) for n, (start, end) in filled.items()])
             messages: list[Message] = []
             until = time.monotonic() + _TIMEOUT
             while time.monotonic() < until:
                 messages += [message for message in consumer.consume(5_000, timeout=0.2) if message.error() is None]
-                positions = consumer.position([TopicPartition(topic, n) for n in ends])
-                if all(position.offset >= ends[position.partition] for position in positions):
+                positions = consumer.position([TopicPartition(topic, n) for n in filled])
+                if all(position.offset >= filled[position.partition][1] for position in positions):
                     break
-        finally:
-            consumer.close()
         return sorted(messages, key=lambda message: (message.timestamp()[1], message.offset() or 0), reverse=True)
 
     def _consumer(self) -> Consumer:
@@ -172,9 +162,8 @@ def is_dead_letter(record: Record) -> bool:
 def _record(message: Message) -> Record:
     headers = message.headers() or []
     assert isinstance(headers, list)
-    at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="milliseconds")
     return Record(
-        at=at.replace("+00:00", "Z"),
+        at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         key=_text(message.key()),

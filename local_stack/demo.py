@@ -29,8 +29,9 @@ from local_stack.view import View
 
 _MEMORY_NEEDED = 3 << 30
 _DRAIN_SECONDS = 45.0
-_LIVELY_RATE = "0.02"
-"""Seconds between interactions, where the user has not said otherwise: 50 a second."""
+_LIVELY = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
+"""Where the user has not said otherwise: 50 interactions a second, and whatever the page's buttons ask for."""
+_STARTED = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 
 _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
 
@@ -46,17 +47,15 @@ class Plan:
     data: Path
     kafka_port: int = 9092
     es_port: int = 9200
-    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: s.port for s in services.ALL})
-    """Of /health and /metrics, by package."""
-    page_port: int = services.PAGE.port
+    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: s.port for s in _STARTED})
+    """Of the page, and of the others' /health and /metrics, by package."""
     seconds: float | None = None
     view: bool = True
 
     def with_free_ports(self) -> "Plan":
         """The same with ports that nothing listens on."""
         ports = {package: servers.free_port() for package in self.service_ports}
-        kafka, elasticsearch, page = (servers.free_port() for _ in range(3))
-        return replace(self, service_ports=ports, kafka_port=kafka, es_port=elasticsearch, page_port=page)
+        return replace(self, kafka_port=servers.free_port(), es_port=servers.free_port(), service_ports=ports)
 
     @property
     def es_host(self) -> str:
@@ -66,25 +65,20 @@ class Plan:
     @property
     def service_urls(self) -> dict[str, str]:
         """Where each service has its /health and /metrics, by package."""
-        return {package: f"http://{servers.HOST}:{port}" for package, port in self.service_ports.items()}
+        return {s.package: f"http://{servers.HOST}:{self.service_ports[s.package]}" for s in services.ALL}
 
     @property
     def page_url(self) -> str:
         """The live page's address."""
-        return f"http://localhost:{self.page_port}"
+        return f"http://localhost:{self.service_ports[services.PAGE.package]}"
 
     @property
     def service_settings(self) -> dict[str, str]:
         """What the services are told."""
         told = {"KAFKA_BROKER": f"{servers.HOST}:{self.kafka_port}", "ES_HOST": self.es_host}
         wanted = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
-        if not wanted.get("PRODUCER_RATE"):
-            told["PRODUCER_RATE"] = _LIVELY_RATE
-        if not wanted.get("PRODUCER_CONTROLS"):
-            told["PRODUCER_CONTROLS"] = "true"
-        urls = self.service_urls
-        told |= {f"{name}_URL": urls[s.package] for name, s in _URL_SETTINGS.items() if s.package in urls}
-        return told
+        told |= {name: value for name, value in _LIVELY.items() if not wanted.get(name)}
+        return told | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
 
 
 class _Part:
@@ -131,16 +125,13 @@ class _Part:
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
     owners = {port: package for package, port in plan.service_ports.items()}
-    _prepare(
-        {plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners, plan.page_port: services.PAGE.package},
-        console,
-    )
+    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
     services.make_class_archive(console)
     with ExitStack() as stack:
         parts = _start_servers(plan, console, stack)
         settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
-        for service in (services.PAGE, services.STREAM, services.SINK, services.PRODUCER):
-            port = plan.service_ports.get(service.package, plan.page_port)
+        for service in _STARTED:
+            port = plan.service_ports[service.package]
             executor = services.run(service, plan.data, plan.service_settings, port=port)
             part = _Part(service.package, executor, plan.data / "logs" / f"{service.package}.log")
             stack.callback(part.stop)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.index_templates import mappings
 
-from contract.tables import AGGREGATE_TABLES
 from local_stack.java import JAVA_HOME
 from tests import servers
 from tests.pipeline import Pipeline
@@ -59,6 +59,6 @@ def elasticsearch_url(cache: None, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def pipeline(kafka: str, elasticsearch_url: str, tmp_path: Path) -> Iterator[Pipeline]:
     yield Pipeline(kafka, elasticsearch_url, f"test-{uuid.uuid4().hex[:8]}", tmp_path)
-    indices = ",".join([*(table.name for table in AGGREGATE_TABLES), "alerts", "alerts_waiting", "alerts_histories"])
+    indices = ",".join(index for index, _ in mappings())
     with Elasticsearch([elasticsearch_url]) as client:
         client.indices.delete(index=indices, ignore_unavailable=True)

@@ -60,8 +60,8 @@ def _send(
     generator, pacer = _generator(settings, flow), _pacer(flow)
     more = 0
     while not stop.is_set():
-        if controls.flow != flow:
-            before, flow = flow, controls.flow
+        if (wanted := controls.flow) != flow:
+            before, flow = flow, wanted
             logger.info("from now on: %s", flow)
             if (flow.users, flow.items) != (before.users, before.items):
                 generator = _generator(settings, flow)
@@ -84,9 +84,12 @@ def _send(
         more -= of_burst
         if pacer:
             pacer.taken(size - of_burst)
-        if pacer or flow.paused:
-            pause = _LONGEST_PAUSE if flow.paused or not pacer else pacer.pause(time.monotonic())
-            stop.wait(0 if more else min(pause, _LONGEST_PAUSE))
+        if more:
+            continue
+        if flow.paused:
+            stop.wait(_LONGEST_PAUSE)
+        elif pacer:
+            stop.wait(min(pacer.pause(time.monotonic()), _LONGEST_PAUSE))
 
 
 def _generator(settings: ProducerSettings, flow: Flow) -> InteractionGenerator:

@@ -68,12 +68,11 @@ class Controls:
 
     @classmethod
     def of(cls, settings: ProducerSettings) -> "Controls":
-        """What the settings say, to begin with."""
+        """What the settings say, to begin with; they may go beyond what may be asked for."""
         flow = Flow.model_construct(
             rate=settings.producer_rate,
             users=settings.random_data_max_users,
             items=settings.random_data_max_items,
-            paused=False,
         )
         return cls(flow)
 

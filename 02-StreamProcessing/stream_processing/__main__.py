@@ -23,12 +23,18 @@ logger = logging.getLogger("stream_processing")
 
 _DATA_LOSS: Final = "failOnDataLoss"
 """Of Spark's message when offsets that it has yet to read are gone."""
-_HOW_TO_GO_ON: Final = "`python -m stream_processing accept-gap` tells which, and has the next start go on behind them"
 _NO_MEMORY: Final = "OutOfMemoryError"
-_MORE_MEMORY: Final = (
-    "If it was memory (OutOfMemoryError in the lines above): raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb,"
-    " whose counts are outside of Java's heap. Nothing is lost."
-)
+_REMEDIES: Final = {
+    _DATA_LOSS: (
+        "records are gone from the topic before they were read: `python -m stream_processing accept-gap` tells which,"
+        " and has the next start go on behind them"
+    ),
+    _NO_MEMORY: (
+        "if it was memory, raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb, whose counts are outside of Java's"
+        " heap; nothing is lost"
+    ),
+}
+"""What to do, by what a reason holds."""
 
 _LAST_ROUND = 3.0
 """Seconds that a round of upkeep has to notice that Spark is gone."""
@@ -112,13 +118,13 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
             # A signal to the whole process group ends Java too.
             if stop.wait(1.0):
                 break
-            reasons = {"Java, in which Spark runs,": f"it has ended ({type(error).__name__}). {_MORE_MEMORY}"}
+            ended = f"it has ended ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
+            reasons = {"Java, in which Spark runs,": ended}
         for name, reason in reasons.items():
             logger.error("%s has failed: %s", name, reason)
-            if _DATA_LOSS in reason:
-                logger.error("records are gone from the topic before they were read: %s", _HOW_TO_GO_ON)
-            if _NO_MEMORY in reason:
-                logger.error(_MORE_MEMORY)
+            for said, remedy in _REMEDIES.items():
+                if said in reason:
+                    logger.error(remedy)
         if reasons:
             return 1
     logger.info("stopping")

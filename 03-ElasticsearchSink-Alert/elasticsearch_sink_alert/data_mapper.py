@@ -19,6 +19,7 @@ from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Ru
 _SHAPE: Final = ("field", "operator", "threshold")
 _OPTIONAL: Final = ("name", "severity", "resolve", "for", "silence", "within")
 
+_ORDERED: Final = ("<", "<=", ">", ">=")
 _LONGEST_WAIT: Final = 1e9
 _LONGEST_WINDOW: Final = 86_400
 _SETTLED: Final = 1_000_000_000
@@ -39,6 +40,11 @@ class DataMapper:
     def all_rules(self) -> tuple[Rule, ...]:
         """The rules of all tables."""
         return tuple(rule for rules in self.rules.values() for rule in rules)
+
+    @property
+    def by_name(self) -> dict[str, Rule]:
+        """The same by their names."""
+        return {rule.name: rule for rule in self.all_rules}
 
 
 class Watched:
@@ -191,7 +197,7 @@ def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Proble
 def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: Any) -> Iterator[str]:
     if problem := _threshold_problem(column, resolve):
         yield problem.replace("threshold", "resolve", 1)
-    elif operator not in ("<", "<=", ">", ">="):
+    elif operator not in _ORDERED:
         yield f"resolve goes with >, >=, < and <=, not with {operator}"
     # Whatever fires has to hold: with the looser condition, the threshold itself does, or nothing lies between them.
     elif not OPERATORS[operator[0] + "="](_comparable(column, threshold), _comparable(column, resolve)):
@@ -201,9 +207,9 @@ def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: An
 def _within_problems(column: Column, parts: dict[Any, Any], within: Any) -> Iterator[str]:
     if isinstance(within, bool) or not isinstance(within, int | float) or not 1 <= within <= _LONGEST_WINDOW:
         yield f"within is {within!r}: expected seconds, from 1 to {_LONGEST_WINDOW}"
-    if column.type not in (ColumnType.LONG, ColumnType.DOUBLE):
+    if not column.type.is_number:
         yield f"within goes with numbers, and {column.name} is a {column.type.value}"
-    elif parts["operator"] not in ("<", "<=", ">", ">="):
+    elif parts["operator"] not in _ORDERED:
         yield f"within goes with >, >=, < and <=, not with {parts['operator']}"
     # A row at rest does not change: no rule may be true of that, or its alert would never end.
     elif any(OPERATORS[parts["operator"]](0, limit) for limit in (parts["threshold"], parts.get("resolve", 1e999))):
@@ -217,7 +223,7 @@ def _comparable(column: Column, threshold: Any) -> Any:
 
 
 def _threshold_problem(column: Column, threshold: Any) -> str | None:
-    expected = "a number" if column.type in (ColumnType.LONG, ColumnType.DOUBLE) else "text"
+    expected = "a number" if column.type.is_number else "text"
     if isinstance(threshold, bool) or not isinstance(threshold, COMPARABLE[column.type]):
         return (
             f"threshold {threshold!r} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"

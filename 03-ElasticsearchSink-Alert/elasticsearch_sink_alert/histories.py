@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from elasticsearch import Elasticsearch
 
-from contract.keys import RowKey
+from contract.keys import RowKey, encode_key
 from elasticsearch_sink_alert.alerts import HISTORIES_INDEX, Period
 from elasticsearch_sink_alert.bulk import BulkWriter, Document
 from elasticsearch_sink_alert.patience import Patience
@@ -106,7 +106,7 @@ class Histories:
         """Have all of these in memory, as the ones that were needed last."""
         missing = list({key for key in keys if key not in self._known})
         if missing:
-            ids = [_id(key) for key in missing]
+            ids = [encode_key(*key) for key in missing]
             found = self._patience.call(
                 "reading what fields were before",
                 lambda: self._client.mget(index=HISTORIES_INDEX, body={"ids": ids})["docs"],
@@ -121,15 +121,11 @@ def _milliseconds(rule: Rule) -> int:
     return int((rule.within or 0) * 1000)
 
 
-def _id(key: RowKey) -> str:
-    return f"{key.table}-{key.id}"
-
-
 def _document(row: Row, samples: Mapping[str, Samples]) -> Document:
     if row.fields is None:
-        return Document(HISTORIES_INDEX, _id(row.key), row.version, None)
+        return Document(HISTORIES_INDEX, encode_key(*row.key), row.version, None)
     source = {"index": row.key.table, "id": row.key.id, "samples": samples}
-    return Document(HISTORIES_INDEX, _id(row.key), row.version, orjson.dumps(source))
+    return Document(HISTORIES_INDEX, encode_key(*row.key), row.version, orjson.dumps(source))
 
 
 def _samples(document: Mapping[str, Any]) -> dict[str, Samples]:

@@ -181,17 +181,19 @@ class Sink:
 
     def _resolve_what_rests(self) -> None:
         """To be called where no record is left: rows that have not changed for a while need none to resolve alerts."""
-        mine = self._membership.partitions
-        rules = {rule.name: rule for rule in self._mapper.now.all_rules if rule.within}
+        firing = self._alert_store.firing
+        if not firing:
+            return
+        mine, rules = self._membership.partitions, self._mapper.now.by_name
         rule_of: dict[Period, Rule] = {
-            period: rules[alert.rule]
-            for period, alert in self._alert_store.firing.items()
-            if alert.rule in rules and alert.partition in mine
+            period: rule
+            for period, alert in firing.items()
+            if (rule := rules.get(alert.rule)) is not None and rule.within and alert.partition in mine
         }
         if rule_of:
             now = datetime.now(UTC)
             moved = self._histories.changes_by(int(now.timestamp() * 1000), rule_of)
-            self._save_alerts(alerts.ended(self._alert_store.firing, rule_of, moved, alerts.as_text(now)))
+            self._save_alerts(alerts.ended(firing, rule_of, moved, alerts.as_text(now)))
 
     def _load_alerts(self) -> None:
         """Take over the alerts that fire or wait."""
@@ -214,7 +216,7 @@ class Sink:
 
     def _resolve_orphans(self) -> None:
         """Resolve the alerts of rules that are gone from the data mapper, or are silent about their rows by now."""
-        known = {rule.name: rule for rule in self._mapper.now.all_rules}
+        known = self._mapper.now.by_name
         now = alerts.as_text(datetime.now(UTC))
 
         def is_orphan(alert: Alert) -> bool:

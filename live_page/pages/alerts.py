@@ -31,12 +31,13 @@ ALERT_COLUMNS = (
     Column("value", "value", is_number=True),
     Column("lasted", "for", is_minor=True, is_number=True),
 )
-_RULES = (
-    Column("rule", "rule", wraps=True),
+COUNT_COLUMNS = (
     Column("firing", "firing", is_number=True),
     Column("all", "in all", is_number=True),
     Column("last", "last fired (UTC)", is_minor=True),
 )
+_RULES = (Column("rule", "rule", wraps=True), *COUNT_COLUMNS)
+_TABLES = {each.name: each for each in AGGREGATE_TABLES}
 _EMPTY = "No alerts: nothing has met a rule of data_mapper.yml yet"
 _ALL = "all"
 _BARS = 15
@@ -52,7 +53,7 @@ def show(sources: Sources) -> None:
             chart = stacked("alerts fired in each minute of the last hour")
     with Panel("Value when it fired, against the threshold") as against:
         of_rule = ui.select([], label="rule").classes("w-full max-w-md").props("dense outlined")
-        values = bars([], "value when it fired", horizontal=False)
+        values = bars([], "value when it fired")
     with Panel("Alerts") as listed:
         with ui.row().classes("items-center gap-3 w-full"):
             status = choice([_ALL, "firing", "resolved"])
@@ -61,10 +62,7 @@ def show(sources: Sources) -> None:
         alerts = table(ALERT_COLUMNS, _EMPTY, links="id", height="min-h-96")
 
     def show_rules(found: Mapping[str, Mapping[str, Any]]) -> None:
-        rules.rows = [
-            {"rule": rule, "firing": count(of["firing"]), "all": count(of["all"]), "last": clock(of["last"])}
-            for rule, of in sorted(found.items())
-        ]
+        rules.rows = [{"rule": rule, **counts(of)} for rule, of in sorted(found.items())]
         names = sorted(found)
         if names != of_rule.options:
             of_rule.set_options(
@@ -106,13 +104,21 @@ def show(sources: Sources) -> None:
 def short(rule: str) -> str:
     """A rule's name, without the table's that an unnamed rule starts with."""
     table, _, condition = rule.partition(": ")
-    return condition if condition and table in {each.name for each in AGGREGATE_TABLES} else rule
+    return condition if condition and table in _TABLES else rule
+
+
+def counts(of_rule: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Documents.alerts_per_rule` tells of a rule, if anything, for `COUNT_COLUMNS`."""
+    return {
+        "firing": count(of_rule.get("firing", 0)),
+        "all": count(of_rule.get("all", 0)),
+        "last": clock(of_rule.get("last")),
+    }
 
 
 def alert_row(alert: Mapping[str, Any]) -> dict[str, Any]:
     """An alert as a row of a table with `ALERT_COLUMNS`."""
-    tables = {each.name: each for each in AGGREGATE_TABLES}
-    of_table = tables.get(str(alert["index"]))
+    of_table = _TABLES.get(alert["index"])
     return {
         "key": f"{alert['rule']} {alert['id']} {alert['fired_at']}",
         "fired": clock(alert["fired_at"]),

@@ -8,7 +8,8 @@ from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError
 from elasticsearch_sink_alert.rules import Rule
 from nicegui import run, ui
 
-from live_page.parts import Column, Panel, clock, count, table
+from live_page.pages.alerts import COUNT_COLUMNS, counts
+from live_page.parts import Column, Panel, table
 from live_page.producer import RefusedError
 from live_page.sources import Sources
 from live_page.unavailable import EmptyError, UnavailableError
@@ -19,9 +20,7 @@ _MALFORMED = (1, 10)
 _RULES = (
     Column("rule", "rule", wraps=True),
     Column("severity", "severity"),
-    Column("firing", "firing", is_number=True),
-    Column("all", "in all", is_number=True),
-    Column("last", "last fired (UTC)", is_minor=True),
+    *COUNT_COLUMNS,
     Column("more", "more of it", is_minor=True, wraps=True),
 )
 
@@ -31,7 +30,6 @@ def show(sources: Sources) -> None:
     producer = sources.producer
     with Panel("The data producer") as panel:
         state = ui.label("–").classes("text-lg tabular-nums").props('data-flow role="status"')
-        buttons: list[ui.button] = []
 
         async def ask(**wishes: float | bool) -> None:
             try:
@@ -43,7 +41,7 @@ def show(sources: Sources) -> None:
             await panel.renew()
 
         def button(text: str, **wishes: float | bool) -> None:
-            buttons.append(ui.button(text, on_click=lambda: ask(**wishes)).props("no-caps unelevated"))
+            ui.button(text, on_click=lambda: ask(**wishes)).props("no-caps unelevated")
 
         with _group("interactions a second"):
             for rate in _RATES:
@@ -61,7 +59,7 @@ def show(sources: Sources) -> None:
             users = ui.number(label="users", min=1, max=1_000_000, precision=0).props("dense outlined").classes("w-32")
             items = ui.number(label="items", min=1, max=1_000_000, precision=0).props("dense outlined").classes("w-32")
             draw = ui.button("Set", on_click=lambda: ask(users=int(users.value), items=int(items.value)))
-            buttons.append(draw.props("no-caps unelevated"))
+            draw.props("no-caps unelevated")
 
     with Panel("Alert rules") as ruled:
         rules = table(_RULES, "No rules: write some into data_mapper.yml", row_key="rule", height="min-h-36")
@@ -77,9 +75,6 @@ def show(sources: Sources) -> None:
             if field.value is None:
                 field.set_value(flow[name])
 
-    def read_flow() -> dict[str, Any]:
-        return producer.flow()
-
     def read_rules() -> tuple[DataMapper, Mapping[str, Mapping[str, Any]]]:
         try:
             mapper = data_mapper.load(sources.settings.data_mapper)
@@ -94,7 +89,7 @@ def show(sources: Sources) -> None:
         mapper, alerts = found
         rules.rows = [_rule_row(rule, alerts.get(rule.name, {})) for rule in mapper.all_rules]
 
-    panel.keep(read_flow, show_flow)
+    panel.keep(producer.flow, show_flow)
     ruled.keep(read_rules, show_rules)
 
 
@@ -116,9 +111,7 @@ def _rule_row(rule: Rule, alerts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "rule": rule.name if rule.alert_text in rule.name else f"{rule.name} ({rule.table}: {rule.alert_text})",
         "severity": rule.severity,
-        "firing": count(alerts.get("firing", 0)),
-        "all": count(alerts.get("all", 0)),
-        "last": clock(alerts.get("last")),
+        **counts(alerts),
         "more": "; ".join(f"{name}: {value}" for name, value in more.items() if value is not None),
     }
 

@@ -1,6 +1,7 @@
 """The Delta tables: what they hold, how they came to be, and questions of your own."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +28,7 @@ _HISTORY = (
 _QUESTION = """SELECT item_id, interaction_type, count(*) AS n, max(timestamp) AS latest
 FROM interactions
 GROUP BY ALL ORDER BY n DESC LIMIT 20"""
+_SAID = "text-sm min-w-0 break-words whitespace-pre-wrap"
 _EMPTY = "No tables yet: the stream job makes them with its first batch"
 
 
@@ -35,8 +37,8 @@ def show(sources: Sources) -> None:
     lake = sources.lake
     with Panel("Delta tables") as listed:
         summary = table(_TABLES, _EMPTY, row_key="name", height="min-h-44")
-    with Panel("Ask the tables") as asked:
-        _sql_box(lake, asked)
+    with Panel("Ask the tables"):
+        _sql_box(lake)
     chosen = choice(TABLES)
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
         with Panel("Versions") as versioned:
@@ -45,9 +47,6 @@ def show(sources: Sources) -> None:
             sample = ui.table(columns=[], rows=[], row_key="key").classes("w-full min-w-0 min-h-96")
             sample.props(f'dense flat hide-pagination :rows-per-page-options="[0]" no-data-label="{_EMPTY}"')
             add_no_data(sample)
-
-    def read_tables() -> list[TableState]:
-        return list(_states(lake))
 
     def show_tables(states: list[TableState]) -> None:
         summary.rows = [
@@ -67,28 +66,22 @@ def show(sources: Sources) -> None:
             for each in state.history
         ]
 
-    def read_sample() -> Answer:
-        try:
-            return lake.sample(chosen.value)
-        except QueryError as error:
-            raise UnavailableError(str(error)) from None
-
     async def another() -> None:
         await versioned.renew()
         await sampled.renew()
 
-    listed.keep(read_tables, show_tables, every=2.0)
+    listed.keep(lambda: _states(lake), show_tables, every=2.0)
     versioned.keep(lambda: lake.state(chosen.value), show_history, every=2.0)
-    sampled.keep(read_sample, lambda answer: _show_answer(sample, answer), every=5.0)
+    sampled.keep(lambda: lake.sample(chosen.value), lambda answer: _show_answer(sample, answer), every=5.0)
     chosen.on_value_change(another)
 
 
-def _sql_box(lake: LakeReader, asked: Panel) -> None:
+def _sql_box(lake: LakeReader) -> None:
     question = ui.textarea(label="SQL (DuckDB's), one SELECT", value=_QUESTION).classes("w-full font-mono")
     question.props('outlined autogrow spellcheck="false" input-class="text-sm"')
     with ui.row().classes("items-center gap-3 w-full"):
         ask = ui.button("Run").props("no-caps unelevated")
-        said = ui.label("").classes("text-sm min-w-0 break-words whitespace-pre-wrap").props('role="status"')
+        said = ui.label("").classes(_SAID).props('role="status"')
     answered = ui.table(columns=[], rows=[], row_key="key", pagination=10).classes("w-full min-w-0")
     answered.props('dense flat no-data-label="Run a query to see its rows (Ctrl+Enter in the box)"')
 
@@ -101,33 +94,30 @@ def _sql_box(lake: LakeReader, asked: Panel) -> None:
             answer = await run.io_bound(lake.query, question.value or "")
         except (QueryError, EmptyError, UnavailableError) as error:
             said.set_text(str(error))
-            said.classes(replace="text-sm min-w-0 break-words whitespace-pre-wrap text-red-700 dark:text-red-400")
+            said.classes(replace=f"{_SAID} text-red-700 dark:text-red-400")
             return
         finally:
             ask.enable()
         if answer is None:
             return
         cut = f", cut at {MOST_ROWS}" if answer.is_cut else ""
-        said.classes(replace="text-sm min-w-0 break-words whitespace-pre-wrap opacity-75")
+        said.classes(replace=f"{_SAID} opacity-75")
         said.set_text(f"{count(len(answer.rows))} rows{cut}, {answer.seconds:.2f} s")
         _show_answer(answered, answer)
 
     ask.on_click(run_query)
     question.on("keydown.ctrl.enter", run_query)
-    asked.note("")
 
 
-def _states(lake: LakeReader) -> Iterator[TableState]:
-    missing = None
-    found = False
+def _states(lake: LakeReader) -> list[TableState]:
+    """Of the tables that are there; raises `EmptyError` where none is, `UnavailableError`."""
+    found = []
     for name in TABLES:
-        try:
-            yield lake.state(name)
-            found = True
-        except EmptyError as error:
-            missing = error
-    if missing is not None and not found:
-        raise missing
+        with suppress(EmptyError):
+            found.append(lake.state(name))
+    if not found:
+        raise EmptyError(_EMPTY)
+    return found
 
 
 def _show_answer(shown: ui.table, answer: Answer) -> None:

@@ -18,7 +18,6 @@ _STAGES = (
     Column("rate", "a second", is_number=True),
     Column("lag", "behind", is_number=True),
 )
-_WINDOW = 10.0
 
 
 def show(sources: Sources) -> None:
@@ -98,29 +97,8 @@ def _health() -> Callable[[Reading], None]:
 
 
 def _stages(board: Board) -> Iterator[dict[str, Any]]:
-    now = board.latest.snapshot
-    arrived = None if now.in_the_lake is None else now.in_the_lake + (now.dead_letters or 0)
-    yield _stage(board, "sent to Kafka", now.sent, "sent", "")
-    yield _stage(board, "in the lake", now.in_the_lake, "in_the_lake", _behind(now.sent, arrived))
-    yield _stage(board, "aggregated", now.aggregated, "aggregated", _behind(now.in_the_lake, now.aggregated))
-    yield _stage(board, "rows published", now.published, "published", count(now.sink_lag))
-    for index, documents in now.documents.items():
+    for n, stage in enumerate(board.stages()):
+        lag = count(stage.behind) if n else ""  # Nothing is before the first.
+        yield {"stage": stage.name, "rows": count(stage.rows), "rate": decimal(stage.rate), "lag": lag}
+    for index, documents in board.latest.snapshot.documents.items():
         yield {"stage": f"index {index}", "rows": count(documents), "rate": "", "lag": ""}
-
-
-def _stage(board: Board, name: str, rows: int | None, field: str, lag: str) -> dict[str, Any]:
-    return {"stage": name, "rows": count(rows), "rate": decimal(_rate(board, field)), "lag": lag}
-
-
-def _rate(board: Board, field: str) -> float | None:
-    last = board.latest
-    known = [r for r in board.readings() if last.at - r.at <= _WINDOW and getattr(r.snapshot, field) is not None]
-    if len(known) < 2:
-        return None
-    first, last = known[0], known[-1]
-    change: int = getattr(last.snapshot, field) - getattr(first.snapshot, field)
-    return max(0, change) / (last.at - first.at)
-
-
-def _behind(ahead: int | None, behind: int | None) -> str:
-    return count(None if ahead is None or behind is None else max(0, ahead - behind))

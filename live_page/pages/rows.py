@@ -8,12 +8,11 @@ from nicegui import events, ui
 
 from contract.tables import AggregateTable, ColumnType, Measure
 from live_page.documents import Page
-from live_page.lake import Answer, QueryError
+from live_page.lake import Answer
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
 from live_page.parts import LINK, Column, Panel, bars, clock, count, decimal, show_bars, table
 from live_page.sources import Sources
-from live_page.unavailable import UnavailableError
 
 _ON_A_PAGE = 15
 _TOP = 10
@@ -24,7 +23,7 @@ _EMPTY = "None yet: they appear with the first interactions"
 def show(sources: Sources, of: AggregateTable) -> None:
     """All rows: search, sort, leaf through; the greatest, and how they are spread."""
     key = of.key or of.name
-    numeric = [c.name for c in of.columns if c.type in (ColumnType.LONG, ColumnType.DOUBLE)]
+    numeric = [column.name for column in of.columns if column.type.is_number]
     chosen = ui.select(numeric, value=_default_measure(numeric), label="by measure")
     chosen.classes("w-full max-w-xs").props("dense outlined")
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
@@ -35,7 +34,7 @@ def show(sources: Sources, of: AggregateTable) -> None:
     with Panel(plural(of).capitalize()) as listed:
         search = ui.input(label=f"search by {key}").classes("w-full max-w-xs")
         search.props('dense outlined clearable debounce="300"')
-        rows = _browsed(of)
+        rows = _browsed(of, chosen.value)
 
     def read_rows() -> Page:
         page = rows.pagination
@@ -86,7 +85,7 @@ def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
         with Panel(row_id) as measured:
             measures = table((Column("name", "measure"), Column("value", "value", is_number=True)), _EMPTY)
-        with Panel("Counts") as counted:
+        with Panel("Counts"):
             chart = bars(counts, f"counts of {row_id}")
     with Panel("Alerts") as alerted:
         alerts = table(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
@@ -98,24 +97,16 @@ def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
         measures.rows = [
             {"key": c.name, "name": c.name, "value": _cell(c.type, row.get(c.name))} for c in of.columns if c.measure
         ]
+        show_bars(chart, counts, [row.get(name, 0) for name in counts])
 
     def read_latest() -> Answer:
-        try:
-            return sources.lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
-        except QueryError as error:
-            raise UnavailableError(str(error)) from None
+        return sources.lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
 
     def show_latest(answer: Answer) -> None:
         found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        interactions.rows = [
-            {"key": n, **row, "timestamp": clock(row["timestamp"].isoformat())} for n, row in enumerate(found)
-        ]
+        interactions.rows = [{"key": n, **row, "timestamp": clock(row["timestamp"])} for n, row in enumerate(found)]
 
-    def read_row() -> Mapping[str, Any]:
-        return sources.documents.row(of.name, row_id)
-
-    measured.keep(read_row, show_row)
-    counted.keep(read_row, lambda row: show_bars(chart, counts, [row.get(name, 0) for name in counts]))
+    measured.keep(lambda: sources.documents.row(of.name, row_id), show_row)
     alerted.keep(
         lambda: sources.documents.alerts(row_id=row_id, size=10),
         lambda page: setattr(alerts, "rows", [alert_row(alert) for alert in page.rows]),
@@ -123,13 +114,13 @@ def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
     latest.keep(read_latest, show_latest, every=4.0)
 
 
-def _browsed(of: AggregateTable) -> ui.table:
-    """A table whose sorting and leafing is Elasticsearch's."""
+def _browsed(of: AggregateTable, sort: str) -> ui.table:
+    """A table whose sorting and leafing is Elasticsearch's; sorted by a column to begin with."""
     columns = [
         Column(
             c.name,
             c.name.replace("_", " "),
-            is_number=c.type in (ColumnType.LONG, ColumnType.DOUBLE),
+            is_number=c.type.is_number,
             is_sortable=True,
             is_minor=_MINOR_FROM <= n < len(of.columns) - _MINOR_FROM,
         )
@@ -138,9 +129,8 @@ def _browsed(of: AggregateTable) -> ui.table:
     assert of.key is not None
     made = table(columns, _EMPTY, row_key=of.key, links=of.key, height="min-h-96")
     made.props(remove="hide-pagination").props("binary-state-sort")
-    numeric = [c.name for c in of.columns if c.type in (ColumnType.LONG, ColumnType.DOUBLE)]
     made.pagination = {
-        "sortBy": _default_measure(numeric),
+        "sortBy": sort,
         "descending": True,
         "page": 1,
         "rowsPerPage": _ON_A_PAGE,

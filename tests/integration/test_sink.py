@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -138,9 +139,7 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
 def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_true_for_a_moment(
     pipeline: Pipeline,
 ) -> None:
-    mapper = pipeline.data / "mapper.yml"
-    rule = '{field: max_interactions, operator: ">", threshold: 12, for: 20}'
-    mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
+    mapper = _rule_over_items(pipeline, '{field: max_interactions, operator: ">", threshold: 12, for: 20}')
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     try:
         sink.start()
@@ -164,9 +163,9 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
 
 
 def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_across_a_kill(pipeline: Pipeline) -> None:
-    mapper = pipeline.data / "mapper.yml"
-    rule = '{field: max_interactions, operator: ">", threshold: 5, within: 30, name: spike}'
-    mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
+    mapper = _rule_over_items(
+        pipeline, '{field: max_interactions, operator: ">", threshold: 5, within: 30, name: spike}'
+    )
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     try:
         sink.start()
@@ -190,6 +189,12 @@ def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_acros
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
         _publish(pipeline, _item(1, 112))
         eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
+
+
+def _rule_over_items(pipeline: Pipeline, rule: str) -> Path:
+    mapper = pipeline.data / "mapper.yml"
+    mapper.write_text(f"agg_interactions_item:\n  id: item_id\n  alerts:\n    - {rule}\n")
+    return mapper
 
 
 def _last_samples(pipeline: Pipeline) -> dict[str, float]:
