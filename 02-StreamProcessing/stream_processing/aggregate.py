@@ -4,6 +4,7 @@ The lake is the source, so what is published is always in the lake already. A ba
 done again from the same files and the same state, and publishes the same rows again.
 """
 
+import logging
 from functools import reduce
 from typing import Final
 
@@ -13,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.tables import AGGREGATE_TABLES
-from stream_processing import metrics
+from stream_processing import metrics, state_memory
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.kafka_io import RecordSender, write_records
 from stream_processing.lake import Lake
@@ -29,6 +30,9 @@ _LONGEST_WAIT: Final = 0.2
 """Seconds: what waits for this query has waited for ingest already."""
 _USER: Final = "user_id"
 """The key whose distinct values are counted."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class DefinitionsChangedError(Exception):
@@ -104,6 +108,12 @@ class _Batches:
         self._session = session
         self._settings = settings
         self._sender = RecordSender(settings, settings.aggregated_topic)
+        self._heap: int | None = None
+        """Bytes of the heap that holds the state; none where another one or none does."""
+        if settings.state_store == "memory" and settings.deploy_mode == "client":
+            jvm = session._jvm
+            assert jvm is not None
+            self._heap = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         write_records(batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic)
@@ -111,11 +121,18 @@ class _Batches:
         counts = execution.observedMetrics().apply(_OVERALL)
         if counts.isNullAt(0):
             return  # A batch without interactions, as the first over an empty lake.
-        users = _distinct_keys(execution, _USER)
+        keys = _stored_keys(execution)
+        users = keys[_USER]
         state = {name: int(counts.getLong(n)) for n, name in enumerate(STATE)}
         self._sender.send(_overall_records(batch.sparkSession, state, users))
         metrics.AGGREGATED.set(sum(count for name, count in state.items() if name != LAST))
         metrics.USERS.set(users)
+        self._warn_once(sum(keys.values()))
+
+    def _warn_once(self, keys: int) -> None:
+        if self._heap is not None and (said := state_memory.warning(keys, self._heap)):
+            logger.warning(said)
+            self._heap = None
 
 
 def _overall_records(session: SparkSession, state: dict[str, int], users: int) -> list[tuple[str, str]]:
@@ -141,18 +158,20 @@ def _last_execution(session: SparkSession) -> JavaObject:
     return query._jsq.streamingQuery().lastExecution()
 
 
-def _distinct_keys(execution: JavaObject, key: str) -> int:
-    """How many values of `key` the state holds after the batch.
+def _stored_keys(execution: JavaObject) -> dict[str, int]:
+    """How many values the state holds after the batch, by key column.
 
     Spark counts the rows of a state store as it writes them, so the number of users costs neither a
     second state nor a pass over anything. It belongs to the batch's version of the state, and comes out
     the same when the batch is done again.
     """
+    stored = {}
     for node in _nodes(execution.executedPlan()):
-        if node.nodeName() == "StateStoreSave" and key in node.keyExpressions().toString():
-            # One row more is the roll-up over all of them.
-            return int(node.metrics().apply("numTotalStateRows").value()) - 1
-    raise LookupError(f"the plan of {NAME} has no state keyed by {key}")
+        if node.nodeName() == "StateStoreSave":
+            key = node.keyExpressions().head().name()
+            # One row more is the roll-up over all users.
+            stored[key] = int(node.metrics().apply("numTotalStateRows").value()) - (key == _USER)
+    return stored
 
 
 def _nodes(plan: JavaObject) -> list[JavaObject]:

@@ -41,7 +41,8 @@ class StreamProcessingSettings(Settings):
     aws_secret_access_key: SecretStr | None = None
     state_store: Literal["memory", "rocksdb"] = "memory"
     """Where the counts per key are while the job runs: in the driver's or executors' heap, about 350 bytes a key,
-    or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case, each in its own form."""
+    twice while a batch changes it, or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case,
+    each in its own form."""
     max_offsets_per_batch: PositiveInt = 1_500_000
     """The most records that one ingest batch takes from Kafka."""
     materialise_interval: PositiveFloat = 20.0
