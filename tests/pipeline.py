@@ -25,6 +25,7 @@ from local_stack.servers import free_port
 from local_stack.services import Service
 from tests.reference import Tables, as_epoch_seconds, reference_tables
 
+A_TIME = "2026-01-01T00:00:00.000Z"
 PATIENCE = 150.0
 
 
@@ -71,6 +72,10 @@ class Pipeline:
     def log(self, service: Service) -> str:
         """What the service has logged so far."""
         return (self.data / "logs" / f"{service.package}.log").read_text()
+
+    def publish(self, *records: tuple[bytes | None, bytes | None]) -> None:
+        """Send records to the aggregated topic, as the stream job does."""
+        self.send(self.settings.aggregated_topic, records)
 
     def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         """Send keys and values, and wait until the broker has them."""
@@ -250,3 +255,9 @@ def eventually(check: Callable[[], None], patience: float = PATIENCE) -> None:
 def row_record(table: str, row_id: str | None, row: Mapping[str, Any]) -> tuple[bytes, bytes]:
     """A record of the aggregated topic."""
     return (table if row_id is None else f"{table}-{row_id}").encode(), orjson.dumps(row)
+
+
+def item_record(n: int, most: int) -> tuple[bytes, bytes]:
+    """A changed item's record of the aggregated topic."""
+    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": A_TIME}
+    return row_record("agg_interactions_item", f"item_{n}", row)

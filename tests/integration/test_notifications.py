@@ -15,15 +15,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from local_stack.servers import HOST, free_port
 from local_stack.services import SINK
-from tests.pipeline import Pipeline, assert_equal, eventually, row_record
+from tests.pipeline import Pipeline, assert_equal, eventually, item_record
 
-LAST = "2026-01-01T00:00:00.000Z"
 SECRET = "a secret of the test's"
-
-
-def _item(n: int, most: int) -> tuple[bytes, bytes]:
-    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": LAST}
-    return row_record("agg_interactions_item", f"item_{n}", row)
 
 
 class Receiver(ThreadingHTTPServer):
@@ -89,16 +83,16 @@ def test_a_webhook_and_a_mailbox_are_told_once_of_each_firing_and_each_resolutio
                 "ALERTS_PER_MINUTE": 3,
             }
             with pipeline.running(SINK, **told):
-                pipeline.send(pipeline.settings.aggregated_topic, [_item(1, 13)])
+                pipeline.send(pipeline.settings.aggregated_topic, [item_record(1, 13)])
                 eventually(lambda: assert_equal(hook.refused > 1, True))
                 # A receiver that is down is in nobody's way.
-                pipeline.send(pipeline.settings.aggregated_topic, [_item(1, 2)])
+                pipeline.send(pipeline.settings.aggregated_topic, [item_record(1, 2)])
                 eventually(lambda: assert_equal([a["status"] for a in pipeline.alerts()], ["resolved"]))
                 eventually(lambda: assert_equal(len(mailbox.mails), 2))
                 hook.failing = False
                 eventually(lambda: assert_equal(len(hook.taken), 2))
                 # What is too much for anybody to read comes as a summary.
-                pipeline.send(pipeline.settings.aggregated_topic, [_item(n, 20) for n in range(10, 20)])
+                pipeline.send(pipeline.settings.aggregated_topic, [item_record(n, 20) for n in range(10, 20)])
                 eventually(lambda: assert_equal(len(hook.taken), 4))
     finally:
         mail_server.stop()

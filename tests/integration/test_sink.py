@@ -20,26 +20,17 @@ from mirakuru import HTTPExecutor
 from contract import topics
 from local_stack.services import ROOT, SINK
 from tests.pipeline import (
+    A_TIME,
     Pipeline,
     assert_equal,
     assert_more_than,
     eventually,
     headers_of,
+    item_record,
     kill_9,
     kill_9_python_only,
     row_record,
 )
-
-LAST = "2026-01-01T00:00:00.000Z"
-
-
-def _item(n: int, most: int) -> tuple[bytes, bytes]:
-    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": LAST}
-    return row_record("agg_interactions_item", f"item_{n}", row)
-
-
-def _publish(pipeline: Pipeline, *records: tuple[bytes | None, bytes | None]) -> None:
-    pipeline.send(pipeline.settings.aggregated_topic, records)
 
 
 def _assert_items(pipeline: Pipeline, expected: dict[str, int]) -> None:
@@ -53,12 +44,14 @@ def _assert_alerts(pipeline: Pipeline, **expected: int) -> None:
 
 def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
-        overall = {"avg_interactions": 12.5, "last_interaction": LAST}
-        _publish(pipeline, *[_item(n, n) for n in range(10)], row_record("avg_interactions", None, overall))
-        _publish(pipeline, _item(3, 11), row_record("avg_interactions", None, overall | {"avg_interactions": 12.75}))
+        overall = {"avg_interactions": 12.5, "last_interaction": A_TIME}
+        pipeline.publish(*[item_record(n, n) for n in range(10)], row_record("avg_interactions", None, overall))
+        pipeline.publish(
+            item_record(3, 11), row_record("avg_interactions", None, overall | {"avg_interactions": 12.75})
+        )
         eventually(lambda: _assert_items(pipeline, {f"item_{n}": n for n in range(10)} | {"item_3": 11}))
         assert pipeline.documents("avg_interactions") == {
-            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": LAST}
+            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": A_TIME}
         }
         mapping = pipeline.elasticsearch.indices.get_mapping(index="agg_interactions_user")
         properties = mapping["agg_interactions_user"]["mappings"]["properties"]
@@ -78,20 +71,20 @@ def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline
     sink = pipeline.service(SINK)
     try:
         sink.start()
-        _publish(pipeline, _item(1, 13))
+        pipeline.publish(item_record(1, 13))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
-        _publish(pipeline, _item(1, 14))
+        pipeline.publish(item_record(1, 14))
         eventually(lambda: _assert_items(pipeline, {"item_1": 14}))
         kill_9_python_only(sink)
     finally:
         sink.kill()
     with pipeline.running(SINK):
-        _publish(pipeline, _item(1, 15))
+        pipeline.publish(item_record(1, 15))
         eventually(lambda: _assert_items(pipeline, {"item_1": 15}))
         _assert_alerts(pipeline, firing=1)
-        _publish(pipeline, _item(1, 12))
+        pipeline.publish(item_record(1, 12))
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
-        _publish(pipeline, _item(1, 13))
+        pipeline.publish(item_record(1, 13))
         eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
     (resolved,) = [alert for alert in pipeline.alerts() if alert["status"] == "resolved"]
     assert (resolved["alert_text"], resolved["value"]) == ("max_interactions > 12", 13)
@@ -101,7 +94,7 @@ def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline
 
 def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
-        _publish(pipeline, _item(1, 13))
+        pipeline.publish(item_record(1, 13))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text("agg_interactions_item:\n  id: item_id\n  alerts: []\n")
@@ -116,7 +109,7 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
     head = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
     mapper.write_text(head + '    - [max_interactions, ">", 12]\n')
     with pipeline.running(SINK, DATA_MAPPER=mapper, LOOP_SLEEP="0.2") as sink:
-        _publish(pipeline, *[_item(n, n) for n in range(10, 20)])
+        pipeline.publish(*[item_record(n, n) for n in range(10, 20)])
         eventually(lambda: _assert_alerts(pipeline, firing=7))
         rule = '{field: max_interactions, operator: "<=", threshold: 12, name: quiet, silence: ["item_1[0]", "*_11"]}'
         mapper.write_text(head + f"    - {rule}\n")
@@ -125,11 +118,11 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
         assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
         assert "quiet [warning]: true of 2 rows, such as item_10 (10), item_12 (12); 0 alerts" in capfd.readouterr().out
         eventually(lambda: _assert_alerts(pipeline, resolved=7))
-        _publish(pipeline, *[_item(n, 1) for n in range(10, 13)])
+        pipeline.publish(*[item_record(n, 1) for n in range(10, 13)])
         eventually(lambda: _assert_alerts(pipeline, resolved=7, firing=2))
         mapper.write_text("nonsense")
         eventually(lambda: _assert_unhealthy(sink, "expected tables, each with id and alerts"))
-        _publish(pipeline, _item(13, 2))
+        pipeline.publish(item_record(13, 2))
         eventually(lambda: _assert_alerts(pipeline, resolved=7, firing=3))
         mapper.write_text(head + f"    - {rule}\n")
         eventually(lambda: _assert_unhealthy(sink, "", status=200))
@@ -143,9 +136,9 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     try:
         sink.start()
-        _publish(pipeline, _item(1, 13), _item(2, 14))
+        pipeline.publish(item_record(1, 13), item_record(2, 14))
         eventually(lambda: _assert_waiting(pipeline, {"item_1", "item_2"}))
-        _publish(pipeline, _item(2, 3))
+        pipeline.publish(item_record(2, 3))
         eventually(lambda: _assert_waiting(pipeline, {"item_1"}))
         kill_9_python_only(sink)
     finally:
@@ -154,10 +147,10 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     with pipeline.running(SINK, DATA_MAPPER=mapper):
         eventually(lambda: _assert_alerts(pipeline, firing=1))
         eventually(lambda: _assert_waiting(pipeline, set()))
-        _publish(pipeline, _item(1, 2))
+        pipeline.publish(item_record(1, 2))
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
     (alert,) = pipeline.alerts()
-    (message,) = [m for m in pipeline.read(pipeline.settings.aggregated_topic) if m.value() == _item(1, 13)[1]]
+    (message,) = [m for m in pipeline.read(pipeline.settings.aggregated_topic) if m.value() == item_record(1, 13)[1]]
     waited = datetime.fromisoformat(alert["fired_at"]).timestamp() * 1000 - message.timestamp()[1]
     assert (alert["id"], waited) == ("item_1", 20_000)
 
@@ -170,16 +163,16 @@ def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_acros
     try:
         sink.start()
         # What is there at first is no change, however much it is.
-        _publish(pipeline, _item(1, 100), _item(2, 100), _item(3, 100))
+        pipeline.publish(item_record(1, 100), item_record(2, 100), item_record(3, 100))
         eventually(lambda: _assert_items(pipeline, {"item_1": 100, "item_2": 100, "item_3": 100}))
-        _publish(pipeline, _item(1, 104), _item(2, 105))
+        pipeline.publish(item_record(1, 104), item_record(2, 105))
         eventually(lambda: assert_equal(_last_samples(pipeline), {"item_1": 104, "item_2": 105, "item_3": 100}))
         kill_9_python_only(sink)
     finally:
         sink.kill()
     assert pipeline.alerts() == []
     with pipeline.running(SINK, DATA_MAPPER=mapper):
-        _publish(pipeline, _item(1, 106), _item(2, 105), _item(3, 105))
+        pipeline.publish(item_record(1, 106), item_record(2, 105), item_record(3, 105))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
         (alert,) = pipeline.alerts()
         assert (alert["rule"], alert["id"], alert["value"], alert["row"]["max_interactions"]) == (
@@ -187,7 +180,7 @@ def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_acros
         )  # fmt: skip
         # It is over once the rise is longer ago, and nothing has to happen for that.
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
-        _publish(pipeline, _item(1, 112))
+        pipeline.publish(item_record(1, 112))
         eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
 
 
@@ -215,10 +208,10 @@ def _assert_unhealthy(sink: HTTPExecutor, said: str, status: int = 503) -> None:
 @pytest.mark.parametrize("with_metadata", [True, False])
 def test_a_replay_from_the_beginning_changes_nothing(pipeline: Pipeline, with_metadata: bool) -> None:
     with pipeline.running(SINK):
-        _publish(pipeline, _item(1, 20), _item(2, 5))
+        pipeline.publish(item_record(1, 20), item_record(2, 5))
         eventually(lambda: _assert_items(pipeline, {"item_1": 20, "item_2": 5}))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
-        _publish(pipeline, _item(1, 3), _item(2, 6))
+        pipeline.publish(item_record(1, 3), item_record(2, 6))
         eventually(lambda: _assert_items(pipeline, {"item_1": 3, "item_2": 6}))
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
     before = pipeline.documents("agg_interactions_item"), pipeline.documents("alerts")
@@ -243,7 +236,7 @@ def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_ki
                 kill_9(sink)
                 sink = pipeline.service(SINK)
                 sink.start()
-            key, value = _item(1, most)
+            key, value = item_record(1, most)
             producer.produce(topic.name, key=key, value=value, timestamp=now + jump)
             assert producer.flush(30) == 0
             eventually(functools.partial(_assert_items, pipeline, {"item_1": most}))
@@ -285,7 +278,7 @@ def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipel
     conflict = row_record("agg_interactions_item", "item_1", {"item_id": "item_1", "max_interactions": "many"})
     unknown_field = row_record("agg_interactions_item", "item_2", {"item_id": "item_2", "colour": "red"})
     with pipeline.running(SINK):
-        _publish(pipeline, _item(0, 1), (b"nothing-1", b"{}"), conflict, unknown_field, _item(3, 4))
+        pipeline.publish(item_record(0, 1), (b"nothing-1", b"{}"), conflict, unknown_field, item_record(3, 4))
         eventually(lambda: _assert_items(pipeline, {"item_0": 1, "item_3": 4}))
         eventually(lambda: _assert_committed(pipeline))
     letters = {m.key(): m for m in pipeline.read(pipeline.settings.dead_letter_topic)}
@@ -313,9 +306,9 @@ def test_dead_letters_are_listed_shown_and_sent_again_once_their_reason_is_mende
         row_record("agg_interactions_item", f"item_{n}", {"item_id": f"item_{n}", "colour": "red"}) for n in range(3)
     ]
     with pipeline.running(SINK):
-        _publish(pipeline, *with_colour, (b"nothing-1", b"{}"))
+        pipeline.publish(*with_colour, (b"nothing-1", b"{}"))
         eventually(lambda: assert_equal(len(_put_aside(pipeline)), 4))
-        _publish(pipeline, _item(2, 7))
+        pipeline.publish(item_record(2, 7))
         eventually(lambda: _assert_items(pipeline, {"item_2": 7}))
         status, said = command("list", "--reason", "COLOUR")
         assert (status, said.count("dynamic introduction of [colour]")) == (0, 3)
@@ -353,9 +346,9 @@ def _assert_colours(pipeline: Pipeline, expected: dict[str, str | None]) -> None
 
 def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
-        _publish(pipeline, _item(1, 5), _item(2, 5))
+        pipeline.publish(item_record(1, 5), item_record(2, 5))
         eventually(lambda: _assert_items(pipeline, {"item_1": 5, "item_2": 5}))
-        _publish(pipeline, (b"agg_interactions_item-item_1", None))
+        pipeline.publish((b"agg_interactions_item-item_1", None))
         eventually(lambda: _assert_items(pipeline, {"item_2": 5}))
 
 
@@ -364,10 +357,10 @@ def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothin
     try:
         with pipeline.running(SINK):
             second.start()
-            _publish(pipeline, *[_item(n, 20) for n in range(200)])
+            pipeline.publish(*[item_record(n, 20) for n in range(200)])
             eventually(lambda: _assert_items(pipeline, {f"item_{n}": 20 for n in range(200)}))
             kill_9_python_only(second)
-            _publish(pipeline, *[_item(n, 21) for n in range(200)])
+            pipeline.publish(*[item_record(n, 21) for n in range(200)])
             eventually(lambda: _assert_items(pipeline, {f"item_{n}": 21 for n in range(200)}))
             eventually(lambda: _assert_alerts(pipeline, firing=200))
     finally:
@@ -382,7 +375,7 @@ def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothin
         # The last wave alone is above the threshold of the rule, and each is older than the next.
         for wave in range(1, waves + 1):
             most = 100 if wave == waves else wave % 12
-            _publish(pipeline, *[_item(n, most) for n in range(items)])
+            pipeline.publish(*[item_record(n, most) for n in range(items)])
             published[0] = wave
             stop.wait(0.4)
 
@@ -421,7 +414,7 @@ def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: P
     topic = topics.aggregated_topic(pipeline.settings)
     assert topic.config == {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     with pipeline.running(SINK):
-        _publish(pipeline, _item(1, 1))
+        pipeline.publish(item_record(1, 1))
         eventually(lambda: _assert_items(pipeline, {"item_1": 1}))
     (message,) = pipeline.read(topic.name)
     assert message.timestamp()[0] == 2  # TIMESTAMP_LOG_APPEND_TIME

@@ -15,19 +15,9 @@ from contract import topics
 from local_stack import servers
 from local_stack.services import SINK
 from tests.faulty import Fault, faulty_proxy
-from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, row_record
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
 
 ITEMS = "agg_interactions_item"
-LAST = "2026-01-01T00:00:00.000Z"
-
-
-def _item(n: int, most: int) -> tuple[bytes, bytes]:
-    row = {"item_id": f"item_{n}", "min_interactions": 1, "max_interactions": most, "last_interaction": LAST}
-    return row_record(ITEMS, f"item_{n}", row)
-
-
-def _publish(pipeline: Pipeline, *records: tuple[bytes, bytes]) -> None:
-    pipeline.send(pipeline.settings.aggregated_topic, records)
 
 
 def _found(pipeline: Pipeline) -> dict[str, int]:
@@ -68,13 +58,13 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
         sink = here.service(SINK)
         sink.start()
     try:
-        _publish(here, *[_item(n, 20) for n in range(100)])
+        here.publish(*[item_record(n, 20) for n in range(100)])
         eventually(lambda: _assert_problem(sink, "Connection refused", "ConnectionError"))
         # It is the same one after an ordinary restart.
         with _running(folder, port):
             eventually(lambda: assert_equal(_found(here), {f"item_{n}": 20 for n in range(100)}))
             eventually(lambda: assert_equal(len(_firing(here)), 100))
-            _publish(here, *[_item(n, 5) for n in range(10)])
+            here.publish(*[item_record(n, 5) for n in range(10)])
             eventually(lambda: assert_equal(len(_firing(here)), 90))
         assert "was emptied" not in here.log(SINK)
         shutil.rmtree(folder)
@@ -100,11 +90,11 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
 def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeline) -> None:
     block = "index.blocks.read_only_allow_delete"
     with pipeline.running(SINK) as sink:
-        _publish(pipeline, _item(1, 1))
+        pipeline.publish(item_record(1, 1))
         eventually(lambda: assert_equal(_found(pipeline), {"item_1": 1}))
         indices = pipeline.elasticsearch.indices
         indices.put_settings(index=ITEMS, body={block: True})
-        _publish(pipeline, _item(1, 2), _item(2, 20))
+        pipeline.publish(item_record(1, 2), item_record(2, 20))
         eventually(lambda: _assert_problem(sink, "cluster_block_exception"))
         # The other indices of the same batch are written meanwhile, and nothing is put aside.
         indices.put_settings(index=ITEMS, body={block: None})
@@ -119,11 +109,11 @@ def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipelin
     large_enough = replace(topic, config={**topic.config, "max.message.bytes": str(10 << 20)})
     topics.ensure(pipeline.settings.kafka_client, threading.Event(), large_enough)
     with pipeline.running(SINK):
-        key, value = _item(1, 7)
+        key, value = item_record(1, 7)
         large = value + b" " * (5 << 20)
         refused = value.replace(b"item_1", b"item_9") + b" " * (5 << 20)
-        records = [(key, large), (key.replace(b"item_1", b"item_2"), refused), _item(3, 8)]
-        _publish(pipeline, *records)
+        records = [(key, large), (key.replace(b"item_1", b"item_2"), refused), item_record(3, 8)]
+        pipeline.publish(*records)
         eventually(lambda: assert_equal(_found(pipeline), {"item_1": 7, "item_3": 8}))
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.settings.dead_letter_topic)), 1))
     (letter,) = pipeline.read(pipeline.settings.dead_letter_topic)
@@ -145,12 +135,12 @@ def test_a_failing_elasticsearch_is_waited_for_and_nothing_is_lost_or_doubled(
     pipeline: Pipeline, fault: Fault, said: str
 ) -> None:
     with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
-        _publish(pipeline, *[_item(n, 13) for n in range(50)])
+        pipeline.publish(*[item_record(n, 13) for n in range(50)])
         eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(50)}))
         proxy.fault = fault
-        _publish(pipeline, *[_item(n, 5 if n < 25 else 20) for n in range(50)], _item(50, 1))
+        pipeline.publish(*[item_record(n, 5 if n < 25 else 20) for n in range(50)], item_record(50, 1))
         eventually(lambda: _assert_problem(sink, said))
-        _publish(pipeline, _item(50, 2))
+        pipeline.publish(item_record(50, 2))
         eventually(lambda: assert_more_than(proxy.met, 2))
         proxy.fault = "none"
         expected = {f"item_{n}": 5 if n < 25 else 20 for n in range(50)} | {"item_50": 2}
