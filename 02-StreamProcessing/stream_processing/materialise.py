@@ -7,7 +7,9 @@ No one else writes these tables.
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from arro3.core import Table
@@ -25,8 +27,12 @@ from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
 
-_MOST_RECORDS: Final = 200_000
-"""Of one batch: the bound of the memory that its rows take in this process."""
+_MOST_RECORDS: Final = 2_000_000
+"""Of one batch, so that it ends some time."""
+_PARTS: Final = 8
+"""In which the batch's rows come into this process, one after the other."""
+_MOST_ROWS: Final = 100_000
+"""Of one MERGE: the bound of the memory that they take here."""
 
 
 def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
@@ -41,9 +47,10 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     latest = F.max_by("value", "offset").alias("value")
 
     def merge(batch: DataFrame, _batch_id: int) -> None:
-        rows = batch.where("value IS NOT NULL").groupBy("key").agg(latest).collect()
-        for table, found in _by_table((row["key"], row["value"]) for row in rows).items():
-            _merge(lake, table_named(table), found)
+        rows = batch.where("value IS NOT NULL").groupBy("key").agg(latest).repartition(_PARTS).toLocalIterator()
+        while some := [(row["key"], row["value"]) for row in islice(rows, _MOST_ROWS)]:
+            for table, found in _by_table(some).items():
+                _merge(lake, table_named(table), found)
 
     return (
         records.select(F.col("key").cast("string"), F.col("value").cast("string"), "offset")
@@ -55,7 +62,7 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     )
 
 
-def _by_table(records: Any) -> dict[str, list[dict[str, Any]]]:
+def _by_table(records: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
     tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for key, value in records:
         try:

@@ -95,9 +95,23 @@ def _running(project: str, scratch: Path, *overlays: str, **settings: str) -> It
             wait=True,
             services=STARTED,
         )
-        with compose:
+        with _leaving_no_untagged_images(), compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
             yield Stack(compose, pipeline, f"http://localhost:{page_port}", scratch)
+
+
+@contextmanager
+def _leaving_no_untagged_images() -> Iterator[None]:
+    """Services that share an image each build it, and the last one's gets the name."""
+    before = _untagged_images()
+    yield
+    if made := _untagged_images() - before:
+        subprocess.run(["docker", "rmi", *made], check=True, capture_output=True)
+
+
+def _untagged_images() -> set[str]:
+    command = ["docker", "images", "--filter", "dangling=true", "--no-trunc", "--quiet"]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
 @pytest.fixture(scope="module")
