@@ -12,7 +12,7 @@ from typing import Final
 from py4j.protocol import Py4JError
 
 from contract import health, logs, topics
-from stream_processing import aggregate, commands, ingest, materialise, metrics, progress
+from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
@@ -29,10 +29,7 @@ _REMEDIES: Final = {
         "records are gone from the topic before they were read: `python -m stream_processing accept-gap` tells which,"
         " and has the next start go on behind them"
     ),
-    _NO_MEMORY: (
-        "if it was memory, raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb, whose counts are outside of Java's"
-        " heap; nothing is lost"
-    ),
+    _NO_MEMORY: f"if it was memory, {state_memory.REMEDY}; nothing is lost",
 }
 """What to do, by what a reason holds."""
 
