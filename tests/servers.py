@@ -50,12 +50,13 @@ def kafka(data: Path) -> Iterator[str]:
         with servers.kafka(data, port):
             yield address
         return
-    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
+    # The same port within: the broker reaches itself at its advertised address, when it verifies transactions.
+    container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
     for name, value in {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
         "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_LISTENERS": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "KAFKA_LISTENERS": f"PLAINTEXT://:{port},CONTROLLER://:9093",
         "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://{address}",
         "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
         "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
