@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError
 
 from contract import health, logs, topics
@@ -17,6 +18,7 @@ from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.transient import failure_of, is_transient, start_over
 from stream_processing.upkeep import Upkeep
 
 logger = logging.getLogger("stream_processing")
@@ -49,7 +51,10 @@ _REFUSALS: Final = (
 
 
 def main() -> int:
-    """Run until a signal (status 0) or until a query fails (status 1); or run one command."""
+    """Run until a signal (status 0) or until a query fails for good (status 1); or run one command.
+
+    What fails because Kafka is away is started over, and waits for it.
+    """
     parser = argparse.ArgumentParser(prog="stream_processing", description="Runs the stream job.")
     parser.add_argument("command", nargs="?", choices=[*_COMMANDS], help="what to do instead, while the job is stopped")
     command = parser.parse_args().command
@@ -68,6 +73,18 @@ def main() -> int:
         return 1
     except topics.StoppedError:
         return 0
+    except _KafkaAwayError as error:
+        logger.error("Kafka was away for too long, starting over: %s", error)
+        start_over()
+    except KafkaException as error:
+        logger.error("Kafka at %s: %s", settings.kafka_broker, error.args[0].str())
+        if command is not None or stop.is_set() or not is_transient(error):
+            return 1
+        start_over()
+
+
+class _KafkaAwayError(Exception):
+    """A query has failed for a reason that passes."""
 
 
 def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -> int:
@@ -110,13 +127,15 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
             for query in queries:
                 progress.report(query, state)
             failed = [query for query in queries if not query.isActive]
-            reasons = {query.name: str(query.exception()) for query in failed}
+            reasons = {query.name: failure_of(query) for query in failed}
         except (Py4JError, ConnectionError) as error:
             # A signal to the whole process group ends Java too.
             if stop.wait(1.0):
                 break
             ended = f"it has ended ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
             reasons = {"Java, in which Spark runs,": ended}
+        if reasons and all(map(is_transient, reasons.values())) and not stop.is_set():
+            raise _KafkaAwayError("; ".join(f"{name}: {reason.splitlines()[-1]}" for name, reason in reasons.items()))
         for name, reason in reasons.items():
             logger.error("%s has failed: %s", name, reason)
             for said, remedy in _REMEDIES.items():
