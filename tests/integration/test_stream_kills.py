@@ -26,7 +26,7 @@ def _interactions(moment: int) -> list[Interaction]:
     ]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_job_that_is_killed_between_any_two_steps_loses_and_doubles_nothing(pipeline: Pipeline) -> None:
     sent: list[Interaction] = []
     for number, moment in enumerate(MOMENTS):
@@ -42,7 +42,7 @@ def test_a_job_that_is_killed_between_any_two_steps_loses_and_doubles_nothing(pi
                 if number == 0:
                     pipeline.send(pipeline.topic, records + bad)
                 assert job.process is not None
-                ended = job.process.wait(90)
+                ended = job.process.wait(300)
             except ProcessExitedWithError as error:
                 ended = error.exit_code
             assert ended == -signal.SIGKILL, moment
