@@ -4,6 +4,7 @@ Column expressions only: none or one JSON parse for a record that fits, more for
 """
 
 import operator
+from collections.abc import Callable
 from functools import reduce
 from typing import Final
 
@@ -29,6 +30,11 @@ _IDS: Final = ("user_id", "item_id")
 _SURROGATE: Final = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _BACKSLASH_OR_PAIR: Final = r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 """What holds no half of a surrogate pair: an escaped backslash, whatever follows it, and a whole pair."""
+
+
+_NAMES: Final = '"(?:' + "|".join(_SCHEMA.names) + ')"'
+_ESCAPED_LETTER: Final = r"\\u00[567]"
+"""What may write a name in another way."""
 
 
 def parse(records: DataFrame) -> DataFrame:
@@ -75,6 +81,9 @@ def _reason(value: Column, text: Column, json: Column) -> Column:
             F.instr(text, "}") == F.length(text),
             # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
             F.decode(value, "UTF-8") == text,
+            # Of a field that is there twice, nobody can say which is meant.
+            F.size(F.split(text, _NAMES, len(_SCHEMA) + 2)) == len(_SCHEMA) + 1,
+            ~text.rlike(_ESCAPED_LETTER),
             # Java would write half a surrogate pair as "?", and make one id of many.
             ~(text.rlike(_SURROGATE) & _without_pairs(text).rlike(_SURROGATE)),
             # Spark turns any JSON value into a string when a string is asked for.
@@ -86,6 +95,10 @@ def _reason(value: Column, text: Column, json: Column) -> Column:
 
 def _in_range(timestamp: Column) -> Column:
     return timestamp.between(MIN_TIMESTAMP, MAX_TIMESTAMP)
+
+
+def _is(name: str) -> Callable[[Column], Column]:
+    return lambda found: found == name
 
 
 def _without_pairs(text: Column) -> Column:
@@ -119,6 +132,10 @@ def _look_closer(value: Column, text: Column, json: Column) -> Column:
         (F.coalesce(F.size(in_array), F.lit(-1)) != 1, F.lit("not one JSON object")),
         (in_array[0].isNull(), F.lit("not one JSON object")),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
+        *(
+            (F.size(F.filter(F.map_keys(in_array[0]), _is(name))) > 1, F.lit(f"{name} is there more than once"))
+            for name in _SCHEMA.names
+        ),
     ]
     for name in _IDS:
         checks += [
