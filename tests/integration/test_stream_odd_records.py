@@ -5,14 +5,20 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+from arro3.core import Table
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from deltalake import write_deltalake
+from stream_processing.arrow import arrow_column
+from stream_processing.lake import Lake
 
 from contract.interaction import Interaction
+from contract.tables import ColumnType
 from local_stack.services import SINK, STREAM
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
+from tests.reference import reference_tables
 
 _TEMPLATES = (
     b'{"user_id":"%s","item_id":"%s","interaction_type":"view","timestamp":1}',
@@ -194,6 +200,26 @@ def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on
             assert place == (str(original.partition()), str(original.offset()))
         assert found[b"large"][2]["dead_letter.reason"] == f"the value has {len(large)} bytes, more than 4194304"
         pipeline.assert_everywhere([*interactions, Interaction("u", "i", "view", 1)])
+
+    # From before ids had a bound: such a one is in the lake and counts, and its row is nowhere.
+    unbounded = Interaction("u" * 600_000, "i", "view", 1)
+    _append(pipeline, unbounded)
+    expected_tables = reference_tables([*interactions, Interaction("u", "i", "view", 1), unbounded])
+    del expected_tables["agg_interactions_user"][unbounded.user_id]
+    with pipeline.running(STREAM):
+        eventually(lambda: assert_equal(pipeline.topic_tables(), expected_tables))
+        eventually(lambda: assert_equal(pipeline.lake_tables(), expected_tables))
+    assert "1 changed keys are in the lake and not published" in pipeline.log(STREAM)
+
+
+def _append(pipeline: Pipeline, interaction: Interaction) -> None:
+    lake = Lake(str(pipeline.data / "warehouse"))
+    columns: dict[str, Any] = {
+        name: arrow_column(ColumnType.KEYWORD, [getattr(interaction, name)])
+        for name in ("user_id", "item_id", "interaction_type")
+    }
+    columns["timestamp"] = arrow_column(ColumnType.DATE, [interaction.timestamp * 1_000_000])
+    write_deltalake(lake.interactions, Table.from_pydict(columns), mode="append")
 
 
 _HALVES = {rb"\ud83d".decode(), rb"\uD83E".decode(), rb"\ude00".decode(), rb"\uDE00".decode()}
