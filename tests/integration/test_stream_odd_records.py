@@ -7,8 +7,8 @@ from typing import Any
 
 from arro3.core import Table
 from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry
-from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from deltalake import write_deltalake
 from stream_processing.arrow import arrow_column
@@ -187,18 +187,18 @@ def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on
         )
         _send(pipeline, [(None, whole)], headers=[(f"header-{n}", b"v" * 100) for n in range(5_000)])
         eventually(lambda: assert_equal(len(_letters(pipeline, "stream-processing")), len(expected) + 4))
-        found = {(key or b"")[:10]: (key, value, h) for key, value, h in _letters(pipeline, "stream-processing")[-4:]}
-        assert found[b"whole"][:2] == (b"whole", b"n" + whole)
-        assert "dead_letter.cut" not in found[b"whole"][2]
+        by_key = {(key or b"")[:10]: (key, value, h) for key, value, h in _letters(pipeline, "stream-processing")[-4:]}
+        assert by_key[b"whole"][:2] == (b"whole", b"n" + whole)
+        assert "dead_letter.cut" not in by_key[b"whole"][2]
         for key, value in ((b"large", large), (b"compressed", compressed), (b"l" * 3_000_000, b"v")):
-            cut_key, cut_value, headers = found[key[:10]]
+            cut_key, cut_value, headers = by_key[key[:10]]
             assert (cut_key, cut_value) == (key[:1024], value[: 64 << 10])
             said = f"the original has a key of {len(key)} bytes and a value of {len(value)}"
             assert headers["dead_letter.cut"] == said
             original = next(m for m in pipeline.read(pipeline.topic) if m.key() == key)
             place = (headers["dead_letter.partition"], headers["dead_letter.offset"])
             assert place == (str(original.partition()), str(original.offset()))
-        assert found[b"large"][2]["dead_letter.reason"] == f"the value has {len(large)} bytes, more than 4194304"
+        assert by_key[b"large"][2]["dead_letter.reason"] == f"the value has {len(large)} bytes, more than 4194304"
         pipeline.assert_everywhere([*interactions, Interaction("u", "i", "view", 1)])
 
     # From before ids had a bound: such a one is in the lake and counts, and its row is nowhere.
