@@ -12,6 +12,11 @@ MIN_TIMESTAMP: Final = 0
 MAX_TIMESTAMP: Final = 253_402_300_799
 """9999-12-31T23:59:59Z in epoch seconds; milliseconds sent by mistake lie beyond it."""
 
+MAX_BYTES: Final = 4 << 20
+"""Of an interaction as it is in the topic: a larger one might take more memory to parse than there is."""
+MAX_ID_BYTES: Final = 512
+"""Of a user's or item's id in UTF-8: Elasticsearch takes no longer id of a document."""
+
 
 @dataclass(frozen=True, slots=True)
 class Interaction:

@@ -10,6 +10,7 @@ RowKey(table='avg_interactions', id='avg_interactions')
 
 from typing import Final, NamedTuple
 
+from contract.dead_letters import quoted
 from contract.tables import AGGREGATE_TABLES
 
 SEPARATOR: Final = "-"
@@ -42,4 +43,4 @@ def decode_key(key: str) -> RowKey:
             if row_id:
                 return RowKey(table.name, row_id)
     known = ", ".join(encode_key(table.name, table.key and f"<{table.key}>") for table in AGGREGATE_TABLES)
-    raise UnknownKeyError(f"key {key!r} names no row: expected {known}")
+    raise UnknownKeyError(f"key {quoted(key)!r} names no row: expected {known}")

@@ -20,11 +20,14 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from contract import dead_letters
 from contract.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 5.0
+_DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's own."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def aggregated_topic(settings: Settings) -> Topic:
 
 def dead_letter_topic(settings: Settings) -> Topic:
     """The topic of what did not fit: kept until somebody has looked, and larger records than other topics take."""
-    config = {"retention.ms": "-1", "max.message.bytes": str(20 << 20)}
+    config = {"retention.ms": "-1", "max.message.bytes": str(dead_letters.MAX_BYTES)}
     return Topic(settings.dead_letter_topic, 1, settings.kafka_topic_replication_factor, config)
 
 
@@ -122,3 +125,19 @@ def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
     for name, value in topic.config.items():
         if actual[name].value != value:
             logger.warning("topic %s has %s=%s, not %s: left as it is", topic.name, name, actual[name].value, value)
+
+
+def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout: float = 300.0) -> int:
+    """The largest batch of records that the topic takes now, in bytes: Kafka's default where we may not ask.
+
+    Raises KafkaException where the broker does not answer within `timeout` seconds.
+    """
+    admin = AdminClient({**kafka_client}, logger=logger)
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        config = admin.describe_configs([resource], request_timeout=timeout)[resource].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return _DEFAULT_MAX_MESSAGE_BYTES
+        raise
+    return int(config["max.message.bytes"].value)

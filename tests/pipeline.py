@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from deltalake import QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from elasticsearch import Elasticsearch, helpers
@@ -117,19 +117,29 @@ class Pipeline:
         assert Counter(map(_identity_of_row, in_the_lake)) == Counter(map(_identity, sent))
 
     def read(self, topic: str) -> list[Message]:
-        """All records of a topic, partition by partition in order."""
-        consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "tests", "enable.auto.commit": False})
+        """All records of a topic that are committed, partition by partition in order."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.kafka,
+                "group.id": "tests",
+                "enable.auto.commit": False,
+                # Not where the position is at the end: aborted records are never delivered, and so never passed.
+                "enable.partition.eof": True,
+            }
+        )
         messages: list[Message] = []
         try:
             for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-                start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-                consumer.assign([TopicPartition(topic, partition, start)])
-                while consumer.position([TopicPartition(topic, partition)])[0].offset < end and start < end:
-                    batch = consumer.consume(10_000, timeout=1.0)
-                    for message in batch:
-                        if (error := message.error()) is not None:
+                consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+                at_end = False
+                while not at_end:
+                    for message in consumer.consume(10_000, timeout=1.0):
+                        if (error := message.error()) is None:
+                            messages.append(message)
+                        elif error.code() == KafkaError._PARTITION_EOF:
+                            at_end = True
+                        else:
                             raise KafkaException(error)
-                    messages += batch
         finally:
             consumer.close()
         return messages
@@ -169,7 +179,8 @@ class Pipeline:
     def topic_tables(self) -> Tables:
         """The latest row per key of the aggregated topic."""
         tables: Tables = {table.name: {} for table in AGGREGATE_TABLES}
-        for message in self.read(self.settings.aggregated_topic):
+        # A key that has moved to another partition is in both.
+        for message in sorted(self.read(self.settings.aggregated_topic), key=lambda m: m.timestamp()[1]):
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)

@@ -36,7 +36,8 @@ def main() -> int:
     routes = {PATH: application(controls)} if settings.producer_controls else {}
     health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes)
     topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
-    publisher = Publisher(settings.kafka_client, settings.kafka_topic, state)
+    most = topics.max_message_bytes(settings.kafka_client, settings.kafka_topic)
+    publisher = Publisher(settings.kafka_client, settings.kafka_topic, state, most)
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)
     started = time.monotonic()

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
+from contract.dead_letters import MAX_REASON_CHARACTERS, quoted
 from contract.health import Health
 from contract.interaction import Interaction
 
@@ -26,7 +27,9 @@ class Publisher:
     queue fills up, and `publish` waits.
     """
 
-    def __init__(self, kafka_client: Mapping[str, str | int], topic: str, health: Health) -> None:
+    def __init__(
+        self, kafka_client: Mapping[str, str | int], topic: str, health: Health, max_message_bytes: int
+    ) -> None:
         self._topic = topic
         self._health = health
         self._fatal: KafkaError | None = None
@@ -44,6 +47,8 @@ class Publisher:
                 "message.timeout.ms": 0,
                 "linger.ms": 20,
                 "batch.size": 512 << 10,
+                # Of a batch as well: the topic would refuse a larger one as a whole.
+                "message.max.bytes": max_message_bytes,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 200_000,
                 # Only failures call back: what is delivered is what was accepted and neither failed nor waits.
@@ -64,7 +69,13 @@ class Publisher:
         """The same for records of any making, each with a `value` and perhaps a `key`."""
         while pending:
             self._producer.produce_batch(self._topic, pending)
-            left = [message for message in pending if message.pop("_error", None) is not None]
+            left = []
+            for message in pending:
+                error = message.pop("_error", None)
+                if error is not None and error.code() == KafkaError._QUEUE_FULL:
+                    left.append(message)
+                elif error is not None:
+                    self._refuse(error, message["value"])
             self.accepted += len(pending) - len(left)
             pending = left
             self.poll(0.05 if pending else 0)
@@ -91,8 +102,11 @@ class Publisher:
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self.refused += 1
-            logger.error("an interaction was refused: %s: %r", error.str(), message.value())
+            self._refuse(error, message.value())
+
+    def _refuse(self, error: KafkaError, value: object) -> None:
+        self.refused += 1
+        logger.error("an interaction was refused: %s: %s", error.str(), quoted(repr(value), MAX_REASON_CHARACTERS))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -13,10 +13,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics, state_memory
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
-from stream_processing.kafka_io import RecordSender, write_records
+from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
@@ -46,7 +47,9 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
     """
     _require_same_definitions(session, settings)
     changed = changed_rows(session, lake).observe(
-        _OVERALL, *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE]
+        _OVERALL,
+        *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE],
+        F.count(F.when(F.size("rows") == 0, F.lit(1))),
     )
     look_every(session, min(settings.loop_sleep, _LONGEST_WAIT))
     return (
@@ -99,7 +102,9 @@ def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
         for table in AGGREGATE_TABLES
         if table.key == key
     ]
-    return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), F.array(*rows)).alias("rows"), *STATE)
+    # Ingest takes no longer ids; a lake from before that bound may have some.
+    published = F.filter(F.array(*rows), lambda _: F.octet_length(row_id) <= MAX_ID_BYTES)
+    return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), published).alias("rows"), *STATE)
 
 
 class _Batches:
@@ -107,7 +112,8 @@ class _Batches:
         # The session that the query was started in; a batch's own is a copy that knows no queries.
         self._session = session
         self._settings = settings
-        self._sender = RecordSender(settings, settings.aggregated_topic)
+        self._max_message_bytes = max_message_bytes(settings, settings.aggregated_topic)
+        self._sender = RecordSender(settings, settings.aggregated_topic, self._max_message_bytes)
         self._heap: int | None = None
         """Bytes of the heap that holds the state; none where another one or none does."""
         if settings.state_store == "memory" and settings.deploy_mode == "client":
@@ -116,11 +122,18 @@ class _Batches:
             self._heap = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
-        write_records(batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic)
+        write_records(
+            batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic, self._max_message_bytes
+        )
         execution = _last_execution(self._session)
         counts = execution.observedMetrics().apply(_OVERALL)
         if counts.isNullAt(0):
             return  # A batch without interactions, as the first over an empty lake.
+        if unpublished := counts.getLong(len(STATE)):
+            logger.warning(
+                "%d changed keys are in the lake and not published: their ids have more than %d bytes",
+                unpublished, MAX_ID_BYTES,
+            )  # fmt: skip
         keys = _stored_keys(execution)
         users = keys[_USER]
         state = {name: int(counts.getLong(n)) for n, name in enumerate(STATE)}

@@ -156,9 +156,28 @@ class _Batches:
             dead_letters.REASON: F.col("reason"),
             dead_letters.SERVICE: F.lit(_SERVICE),
         }
-        pairs = [F.struct(F.lit(k).alias("key"), F.encode(v, "UTF-8").alias("value")) for k, v in headers.items()]
-        letters = malformed.select("key", "value", F.array(*pairs).alias("headers"))
-        write_records(letters, self._settings, self._settings.dead_letter_topic)
+        topic = self._settings.dead_letter_topic
+        # Asked each time: what the topic takes may be raised while the job runs.
+        limit = kafka_io.max_message_bytes(self._settings, topic)
+        write_records(_letters(malformed, headers, dead_letters.Capacity.of(limit)), self._settings, topic, limit)
+
+
+def _letters(malformed: DataFrame, headers: dict[str, Column], capacity: dead_letters.Capacity) -> DataFrame:
+    """Dead letters as Kafka takes them (`contract.dead_letters.Capacity.fit` as an expression)."""
+    key_bytes, value_bytes = (F.coalesce(F.octet_length(name), F.lit(0)) for name in ("key", "value"))
+    is_whole = key_bytes.cast("long") + value_bytes <= capacity.whole
+    pairs = [_pair(name, value) for name, value in headers.items()]
+    text = dead_letters.cut_header("{}", "{}").split("{}")
+    cut = F.concat(F.lit(text[0]), key_bytes.cast("string"), F.lit(text[1]), value_bytes.cast("string"))
+    return malformed.select(
+        F.when(is_whole, F.col("key")).otherwise(F.substring("key", 1, capacity.key)).alias("key"),
+        F.when(is_whole, F.col("value")).otherwise(F.substring("value", 1, capacity.value)).alias("value"),
+        F.when(is_whole, F.array(*pairs)).otherwise(F.array(*pairs, _pair(dead_letters.CUT, cut))).alias("headers"),
+    )
+
+
+def _pair(name: str, value: Column) -> Column:
+    return F.struct(F.lit(name).alias("key"), F.encode(value, "UTF-8").alias("value"))
 
 
 def _malformed(batch: DataFrame) -> DataFrame:

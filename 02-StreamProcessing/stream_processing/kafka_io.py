@@ -1,12 +1,18 @@
 """How Spark reaches Kafka, and the form of what it writes there."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from confluent_kafka import Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
+from contract import dead_letters, topics
 from stream_processing.settings import StreamProcessingSettings
+
+_LEAST_REQUEST: Final = 1 << 20
+_LEAST_BUFFER: Final = 32 << 20
+"""Both are the client's defaults."""
 
 
 def connection_options(settings: StreamProcessingSettings) -> dict[str, str]:
@@ -42,6 +48,8 @@ def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, 
         "startingOffsets": "earliest",
         # A gap in the offsets stops the job instead of passing for no data.
         "failOnDataLoss": "true",
+        # What a transaction has aborted never happened. (Clients of librdkafka do this by default.)
+        "kafka.isolation.level": "read_committed",
         # Larger fetches, and no second checksum over what TCP has checked: twice the events a second.
         "kafka.max.poll.records": "20000",
         "kafka.max.partition.fetch.bytes": str(16 << 20),
@@ -50,8 +58,19 @@ def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, 
     }
 
 
-def write_records(records: DataFrame, settings: StreamProcessingSettings, topic: str) -> None:
-    """Send records (key, value, headers if any) to `topic`; returns when the broker has them all."""
+def max_message_bytes(settings: StreamProcessingSettings, topic: str) -> int:
+    """The largest batch of records that the topic takes now, in bytes."""
+    return topics.max_message_bytes(settings.kafka_client, topic)
+
+
+def write_records(
+    records: DataFrame, settings: StreamProcessingSettings, topic: str, max_message_bytes: int = 0
+) -> None:
+    """Send records (key, value, headers if any) to `topic`; returns when the broker has them all.
+
+    `max_message_bytes` is the topic's; below a MiB it does not matter.
+    """
+    request = min(max(max_message_bytes, _LEAST_REQUEST), dead_letters.MAX_BYTES)
     (
         records.write.format("kafka")
         .options(**connection_options(settings))
@@ -60,6 +79,9 @@ def write_records(records: DataFrame, settings: StreamProcessingSettings, topic:
         .option("kafka.linger.ms", "5")
         .option("kafka.batch.size", str(256 << 10))
         .option("kafka.compression.type", "lz4")
+        # Kafka's client refuses what is larger than either, before it is compressed.
+        .option("kafka.max.request.size", str(request))
+        .option("kafka.buffer.memory", str(max(_LEAST_BUFFER, 2 * request)))
         # Long enough for a broker to come back; then the batch fails, and is done again.
         .option("kafka.delivery.timeout.ms", "300000")
         .option("topic", topic)
@@ -83,7 +105,7 @@ def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
 class RecordSender:
     """Sends a few records from the driver, where a Spark job would cost more than the records."""
 
-    def __init__(self, settings: StreamProcessingSettings, topic: str) -> None:
+    def __init__(self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int) -> None:
         self._topic = topic
         self._refused: list[str] = []
         self._producer = Producer(
@@ -94,6 +116,7 @@ class RecordSender:
                 # Spark's partitioner, so that a key is in the same partition whoever sends it.
                 "partitioner": "murmur2_random",
                 "linger.ms": 0,
+                "message.max.bytes": max_message_bytes,
                 "on_delivery": lambda error, _: self._refused.append(error.str()) if error else None,
             }
         )

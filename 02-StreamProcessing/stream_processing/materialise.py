@@ -6,9 +6,11 @@ No one else writes these tables.
 """
 
 import json
+import logging
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -18,8 +20,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract.keys import UnknownKeyError, decode_key
-from contract.tables import AggregateTable, ColumnType, table_named
+from contract.dead_letters import MAX_REASON_CHARACTERS, quoted
+from contract.keys import RowKey, decode_key
+from contract.tables import AggregateTable, Column, ColumnType, table_named
 from stream_processing.arrow import arrow_column
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import Lake
@@ -27,33 +30,43 @@ from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
 
-_MOST_RECORDS: Final = 2_000_000
-"""Of one batch, so that it ends some time."""
+Row = dict[str, Any]
+
+_LONGS: Final = 1 << 63
 _PARTS: Final = 8
 """In which the batch's rows come into this process, one after the other."""
 _MOST_ROWS: Final = 100_000
 """Of one MERGE: the bound of the memory that they take here."""
 
+logger = logging.getLogger(__name__)
+
 
 def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or from the topic's earliest record."""
-    records = (
-        session.readStream.format("kafka")
-        .options(**source_options(settings, settings.aggregated_topic))
-        .option("maxOffsetsPerTrigger", _MOST_RECORDS)
-        .load()
-    )
-    # A key is always in the same partition: the greatest offset is the latest row.
-    latest = F.max_by("value", "offset").alias("value")
+    """Start the query; it goes on from its checkpoint, or from the topic's earliest record.
+
+    A batch takes all that there is, without a limit. A key that has moved to another partition, because the topic
+    was given more, has its older records in the one and its newer ones in the other: batches that end somewhere in
+    the middle of both could bring an older row behind a newer one.
+    """
+    records = session.readStream.format("kafka").options(**source_options(settings, settings.aggregated_topic)).load()
 
     def merge(batch: DataFrame, _batch_id: int) -> None:
-        rows = batch.where("value IS NOT NULL").groupBy("key").agg(latest).repartition(_PARTS).toLocalIterator()
-        while some := [(row["key"], row["value"]) for row in islice(rows, _MOST_ROWS)]:
-            for table, found in _by_table(some).items():
-                _merge(lake, table_named(table), found)
+        odd: list[str] = []
+        latest = latest_records(batch).toLocalIterator()
+        while some := [(row["key"], row["value"]) for row in islice(latest, _MOST_ROWS)]:
+            changed, gone = _by_table(some, odd)
+            for name, rows in changed.items():
+                _merge(lake, table_named(name), rows)
+            for name, ids in gone.items():
+                _delete(lake, table_named(name), ids)
+        if odd:
+            logger.warning(
+                "%d records of topic %s are no rows, and in no table; the first: %s",
+                len(odd), settings.aggregated_topic, odd[0],
+            )  # fmt: skip
 
     return (
-        records.select(F.col("key").cast("string"), F.col("value").cast("string"), "offset")
+        records.select("key", "value", "partition", "offset", "timestamp")
         .writeStream.queryName(NAME)
         .trigger(processingTime=f"{settings.materialise_interval} seconds")
         .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
@@ -62,17 +75,75 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     )
 
 
-def _by_table(records: Sequence[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
-    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+def latest_records(records: DataFrame) -> DataFrame:
+    """Key and value of the latest record of each key: within a partition by offset, across partitions by append time.
+
+    The value is null where that record has none.
+    """
+    of_record = F.struct("timestamp", "offset", "value")
+    per_partition = records.groupBy("key", "partition").agg(F.max_by(of_record, "offset").alias("last"))
+    latest = F.max_by("last.value", F.struct("last.timestamp", "last.offset")).alias("value")
+    return per_partition.repartition(_PARTS, "key").groupBy("key").agg(latest)
+
+
+def _by_table(
+    records: Sequence[tuple[bytes | None, bytes | None]], odd: list[str]
+) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
+    """Rows that have changed and ids of rows that are gone, by table; adds to `odd` why others are neither.
+
+    The sink sees those too, and sends them to the dead letters.
+    """
+    changed: dict[str, list[Row]] = defaultdict(list)
+    gone: dict[str, list[str]] = defaultdict(list)
     for key, value in records:
         try:
-            tables[decode_key(key).table].append(json.loads(value))
-        except UnknownKeyError:
-            continue  # The sink, which sees it too, puts it aside.
-    return tables
+            row_key = decode_key(bytes(key or b"").decode())
+            if value is None:
+                gone[row_key.table].append(row_key.id)
+            else:
+                changed[row_key.table].append(read_row(row_key, bytes(value)))
+        # Unknown keys and what is no UTF-8 are both of them.
+        except ValueError as error:
+            odd.append(quoted(str(error), MAX_REASON_CHARACTERS))
+    return changed, gone
 
 
-def _merge(lake: Lake, table: AggregateTable, rows: list[dict[str, Any]]) -> None:
+def read_row(key: RowKey, value: bytes) -> Row:
+    """A row from its record, dates in microseconds since 1970; raises ValueError for what is no row of the table."""
+    try:
+        fields = json.loads(value.decode(), parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("the value is nested too deep") from None
+    if not isinstance(fields, dict):
+        raise ValueError("the value is not a JSON object")
+    table = table_named(key.table)
+    if table.key is not None and fields.get(table.key) != key.id:
+        raise ValueError(f"{table.key} is not what the key says, {quoted(key.id)!r}")
+    return {column.name: _converted(column, fields.get(column.name)) for column in table.columns}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _converted(column: Column, value: object) -> object:
+    if value is None:
+        return None
+    match column.type, value:
+        case ColumnType.DATE, str():
+            time = datetime.fromisoformat(value)
+            # As Elasticsearch has it.
+            return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+        case ColumnType.KEYWORD, str():
+            return value
+        case ColumnType.LONG, int() if not isinstance(value, bool) and -_LONGS <= value < _LONGS:
+            return value
+        case ColumnType.DOUBLE, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+            return float(value)
+    raise ValueError(f"{column.name} is a {type(value).__name__} that a {column.type.value} column does not hold")
+
+
+def _merge(lake: Lake, table: AggregateTable, rows: Sequence[Row]) -> None:
     changed = _arrow(table, rows)
     if table.key is None:
         write_deltalake(lake.table(table.name), changed, mode="overwrite")
@@ -86,11 +157,20 @@ def _merge(lake: Lake, table: AggregateTable, rows: list[dict[str, Any]]) -> Non
     )
 
 
-def _arrow(table: AggregateTable, rows: list[dict[str, Any]]) -> Table:
-    columns: dict[str, Any] = {}
-    for column in table.columns:
-        values: list[Any] = [row.get(column.name) for row in rows]
-        if column.type is ColumnType.DATE:
-            values = [value and round(datetime.fromisoformat(value).timestamp() * 1_000_000) for value in values]
-        columns[column.name] = arrow_column(column.type, values)
-    return Table.from_pydict(columns)
+def _delete(lake: Lake, table: AggregateTable, ids: Sequence[str]) -> None:
+    if table.key is None:
+        lake.table(table.name).delete()
+        return
+    keys = Table.from_pydict({table.key: arrow_column(ColumnType.KEYWORD, ids)})
+    (
+        lake.table(table.name)
+        .merge(keys, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
+        .when_matched_delete()
+        .execute()
+    )
+
+
+def _arrow(table: AggregateTable, rows: Sequence[Row]) -> Table:
+    return Table.from_pydict(
+        {column.name: arrow_column(column.type, [row[column.name] for row in rows]) for column in table.columns}
+    )

@@ -14,7 +14,7 @@ from typing import Final
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, MIN_TIMESTAMP
+from contract.interaction import INTERACTION_TYPES, MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
 
 _PIECES: Final = 15
 _NAMES: Final = {0: "{", 1: "user_id", 5: "item_id", 9: "interaction_type", 13: "timestamp"}
@@ -27,7 +27,8 @@ _NOT_PLAIN: Final = r"[\x00-\x1f\\]"
 
 def split(text: Column) -> Column:
     """The pieces of a record that the other functions take; null for null."""
-    return F.split(text, '"')
+    # One more than a record in the usual form has; a record of a million quotes is not taken apart.
+    return F.split(text, '"', _PIECES + 1)
 
 
 def user_id(pieces: Column) -> Column:
@@ -63,8 +64,8 @@ def fits(pieces: Column, seconds: Column, text: Column, value: Column) -> Column
         comma.isin(",", ", "),
         *(pieces[n] == colon for n in _COLONS[1:]),
         *(pieces[n] == comma for n in _COMMAS[1:]),
-        F.length(user_id(pieces)) > 0,
-        F.length(item_id(pieces)) > 0,
+        F.octet_length(user_id(pieces)).between(1, MAX_ID_BYTES),
+        F.octet_length(item_id(pieces)).between(1, MAX_ID_BYTES),
         interaction_type(pieces).isin(*INTERACTION_TYPES),
         seconds.between(MIN_TIMESTAMP, MAX_TIMESTAMP),
         # The number is written as a number is: no sign, no leading zero, nothing behind the brace.

@@ -80,25 +80,33 @@ def show_one(settings: Settings, letter_id: str) -> int:
 def replay(settings: Settings, reason: str, *, again: bool) -> int:
     """Send the sink's letters to their topic again; those that were sent already only if `again` says so.
 
-    A letter is left out if the topic has a later row of its key, which it would otherwise replace in the index.
+    A letter is left out if the topic has a later row of its key, which it would otherwise replace in the index, or if
+    it holds only the start of its original. Status 1 where the topic refuses one.
     """
     found = [letter for letter in _letters(settings, reason) if again or not letter.replayed]
     ours = [letter for letter in found if letter.headers.get(dead_letters.SERVICE) == SERVICE and letter.key]
     latest = _latest(settings, {letter.key for letter in ours if letter.key is not None})
     producer = _producer(settings)
-    sent = 0
+    sent = refused = 0
     for letter in ours:
+        if dead_letters.CUT in letter.headers:
+            print(f"{letter.id} is left out, {letter.headers[dead_letters.CUT]}: {letter.origin}")
+            continue
         if _is_outdated(letter, latest):
             print(f"{letter.id} is left out, a later row of its key is in the topic: {letter.origin}")
             continue
         mark = {dead_letters.REPLAYED: letter.id}
         _send(producer, settings.dead_letter_topic, None, None, mark)
-        _send(producer, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
-        sent += 1
-    print(f"{sent} sent again, {len(ours) - sent} left out")
+        try:
+            _send(producer, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
+            sent += 1
+        except KafkaException as error:
+            print(f"{letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
+            refused += 1
+    print(f"{sent} sent again, {len(ours) - sent - refused} left out")
     if others := len(found) - len(ours):
         print(f"{others} more are no rows of a key: the same bytes would only be refused again")
-    return 0
+    return 1 if refused else 0
 
 
 def _letters(settings: Settings, reason: str) -> list[Letter]:
@@ -117,15 +125,18 @@ def _letters(settings: Settings, reason: str) -> list[Letter]:
 
 
 def _latest(settings: Settings, keys: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
-    """Where the latest record of each key is, replays left out: partition and offset; and that partition's last."""
-    latest: dict[bytes, tuple[int, int]] = {}
+    """Where the latest record of each key is, replays left out: partition and offset; and that partition's last.
+
+    A key may be in two partitions, for the topic may have been given more: the later append counts.
+    """
+    latest: dict[bytes, tuple[int, int, int]] = {}
     ends: dict[int, int] = {}
     for message in _records(settings, settings.aggregated_topic) if keys else ():
         key, partition, offset = as_bytes(message.key()), int(message.partition() or 0), int(message.offset() or 0)
         ends[partition] = offset
         if key is not None and key in keys and dead_letters.REPLAY_OF not in _headers(message):
-            latest[key] = partition, offset
-    return {key: (partition, offset, ends[partition]) for key, (partition, offset) in latest.items()}
+            latest[key] = max(latest.get(key, (-1, 0, 0)), (message.timestamp()[1], partition, offset))
+    return {key: (partition, offset, ends[partition]) for key, (_, partition, offset) in latest.items()}
 
 
 def _is_outdated(letter: Letter, latest: Mapping[bytes, tuple[int, int, int]]) -> bool:
@@ -168,7 +179,9 @@ def _producer(settings: Settings) -> Producer:
             **_QUIET,
             "acks": "all",
             "enable.idempotence": True,
-            "message.max.bytes": 20 << 20,
+            # What the topic took compressed it takes again.
+            "message.max.bytes": dead_letters.MAX_BYTES,
+            "compression.type": "zstd",
             # The partition that every other record of the key is in.
             "partitioner": "murmur2_random",
         }

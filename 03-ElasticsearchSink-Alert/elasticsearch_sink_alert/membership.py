@@ -272,7 +272,9 @@ def _replay_of(message: Message) -> str | None:
         return None
     assert isinstance(headers, list)
     return (
-        next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode()
+        next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode(
+            errors="replace"
+        )
         or None
     )
 

@@ -1,16 +1,15 @@
 """From records to rows: decodes keys and values, and keeps the latest row of each key."""
 
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
+from contract.dead_letters import quoted
+from contract.interaction import MAX_ID_BYTES
 from contract.keys import RowKey, UnknownKeyError, decode_key
 from contract.tables import table_named
 from elasticsearch_sink_alert.versions import VersionClock
-
-_LONGEST_ID: Final = 512
-"""Bytes; Elasticsearch refuses a whole bulk request for one longer id."""
 
 
 class Record(NamedTuple):
@@ -48,7 +47,10 @@ class _NoRowError(ValueError):
 
 
 def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Row], list[Rejected]]:
-    """The latest row of each key among `records`, in order, and the records that are no rows."""
+    """The latest row of each key among `records`, and the records that are no rows.
+
+    Partitions come in any order, and a key may be in two: the topic may have been given more of them.
+    """
     rows: dict[RowKey, Row] = {}
     rejected: list[Rejected] = []
     for record in records:
@@ -59,7 +61,9 @@ def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Ro
         except _NoRowError as error:
             rejected.append(Rejected(record, str(error)))
         else:
-            rows[key] = Row(key, fields, version, record)
+            known = rows.get(key)
+            if known is None or known.version < version:
+                rows[key] = Row(key, fields, version, record)
     return list(rows.values()), rejected
 
 
@@ -72,8 +76,8 @@ def _decode_key(key: bytes | None) -> RowKey:
         raise _NoRowError("the key is not UTF-8") from None
     except UnknownKeyError as error:
         raise _NoRowError(str(error)) from None
-    if len(key) > _LONGEST_ID and len(row_key.id.encode()) > _LONGEST_ID:
-        raise _NoRowError(f"the id is longer than the {_LONGEST_ID} bytes that Elasticsearch takes")
+    if len(key) > MAX_ID_BYTES and len(row_key.id.encode()) > MAX_ID_BYTES:
+        raise _NoRowError(f"the id is longer than the {MAX_ID_BYTES} bytes that Elasticsearch takes")
     return row_key
 
 
@@ -81,10 +85,16 @@ def _decode_value(key: RowKey, value: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise _NoRowError(f"the value is not JSON: {error}") from None
+        raise _NoRowError(f"the value is not JSON: {quoted(str(error))}") from None
     if not isinstance(fields, dict):
         raise _NoRowError("the value is not a JSON object")
     id_field = table_named(key.table).key
     if id_field is not None and fields.get(id_field) != key.id:
-        raise _NoRowError(f"{id_field} is {fields.get(id_field)!r}, but the key says {key.id!r}")
+        raise _NoRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {quoted(key.id)!r}")
     return fields
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list | dict):
+        return "an array" if isinstance(value, list) else "an object"
+    return repr(quoted(value)) if isinstance(value, str) else repr(value)

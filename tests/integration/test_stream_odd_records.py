@@ -1,0 +1,225 @@
+"""Nothing that somebody sends stops the job: what is an interaction counts, all else is a dead letter with a reason."""
+
+import json
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+from arro3.core import Table
+from confluent_kafka import KafkaError, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from deltalake import write_deltalake
+from stream_processing.arrow import arrow_column
+from stream_processing.lake import Lake
+
+from contract.interaction import Interaction
+from contract.tables import ColumnType
+from local_stack.services import SINK, STREAM
+from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
+from tests.reference import reference_tables
+
+_TEMPLATES = (
+    b'{"user_id":"%s","item_id":"%s","interaction_type":"view","timestamp":1}',
+    b'{"user_id": "%s", "item_id": "%s", "interaction_type": "like", "timestamp": 2}',
+    b'{"item_id":"%s" , "user_id":"%s","timestamp":3,"interaction_type":"click"}',
+)
+_COMPACT = _TEMPLATES[0] % (b"u", b"i")
+
+# What may be in a JSON string, and what may not.
+_PIECES: list[bytes] = [
+    *(text.encode() for text in ("?", "u", "/", "%", " ", "é", "e\u0301", "😀", "\ufffd", "\uffff", "\ufeff", "\x7f")),
+    *(text.encode() for text in ("\u2028", "\u0130", "-", "#", "A")),
+    rb"\ud83d", rb"\uD83E", rb"\ude00", rb"\uDE00", rb"\ud83d\ude00", rb"\\", rb"\\ud83d", rb"\\\ud83d", rb"\"", rb"\/",
+    rb"\u0000", rb"\ufffd", rb"\u0041", rb"\u00e9", rb"\u00E9", rb"\n", rb"\u12", rb"\x", b"\x00", b"\x1f",
+    b"\xff", b"\xc0\x80", b"\xed\xa0\xbd", b"\xed\xa0\xbd\xed\xb8\x80", b"\xf5\x80\x80\x80",
+]  # fmt: skip
+
+
+def _with(**fields: bytes) -> bytes:
+    """An interaction, with these fields as they are."""
+    usual = {"user_id": b'"u"', "item_id": b'"i"', "interaction_type": b'"view"', "timestamp": b"1"} | fields
+    return b"{" + b",".join(b'"%s":%s' % (name.encode(), value) for name, value in usual.items()) + b"}"
+
+
+_ODD: dict[bytes | None, str] = {
+    None: "the value is empty",
+    b"": "not one JSON object",
+    b"null": "not one JSON object",
+    b'"' * 1_000_000: "not one JSON object",
+    b"," * 1_000_000: "not one JSON object",
+    b"[" * 100_000: "not one JSON object",
+    b'{"a":' * 100_000: "not one JSON object",
+    _with(x=b"[" * 100_000 + b"]" * 100_000): "not one JSON object",
+    _with(timestamp=b"9" * 900_000): "not one JSON object",
+    _with(x=b'"a\nb"'): "not one JSON object",
+    b"\xef\xbb\xbf" + _COMPACT: "not one JSON object",
+    _COMPACT + b"\x00": "not one JSON object",
+    _COMPACT.decode().encode("utf-16-le"): "not one JSON object",
+    _COMPACT.decode().encode("utf-16"): "not UTF-8",
+    b"\xff" * 900_000: "not UTF-8",
+    _with(**{"x\\ud83d": b"1"}): "not text: \\ud83d is half of a surrogate pair",
+    _with(x=rb'"\uDE00"'): "not text: \\uDE00 is half of a surrogate pair",
+    _with(user_id=b'"%s"' % (b"u" * 513)): "user_id has 513 bytes of UTF-8, more than 512",
+    _with(user_id=b'"%s"' % (rb"\u0041" * 513)): "user_id has 513 bytes of UTF-8, more than 512",
+    _with(item_id=b'"%s"' % ("ü" * 257).encode()): "item_id has 514 bytes of UTF-8, more than 512",
+    _with(user_id=b'"%s"' % (b"u" * 900_000)): "user_id has 900000 bytes of UTF-8, more than 512",
+    _with(user_id=b"[" * 900 + b"]" * 900): "user_id is not a string",
+    _with(interaction_type=b'"%s"' % (b"v" * 600_000)): (
+        f"interaction_type is {'v' * 80}... (600000 characters), not one of click, like, view, purchase"
+    ),
+    _with(timestamp=b'"%s"' % (b"9" * 600_000)): (
+        f"timestamp is {'9' * 80}... (600000 characters), not a whole number of seconds"
+    ),
+    _with(timestamp=b"9" * 500): f"timestamp is {'9' * 80}... (500 characters), not a whole number of seconds",
+    _with(timestamp=b"1e400"): 'timestamp is "Infinity", not a whole number of seconds',
+    _with(timestamp=b"1e999999999"): 'timestamp is "Infinity", not a whole number of seconds',
+    _with(timestamp=b"9223372036854775807"): (
+        "timestamp 9223372036854775807 is not epoch seconds within the years 1970 to 9999"
+    ),
+    _with()[:-1] + b',"user_id":"v"}': "user_id is there more than once",
+    _with()[:-1] + rb',"user\u005fid":"v"}': "user_id is there more than once",
+    _with()[:-1] + b',"timestamp":"x"}': "timestamp is there more than once",
+    _with(user_id=b'5,"user_id":"5"'): "user_id is there more than once",
+}
+
+_FITTING = [
+    _with(x=b"[" * 900 + b"]" * 900),
+    _with(x=b'"%s"' % (b"x" * 900_000)),
+    _with(x=b'{"user_id":"nested","timestamp":2}'),
+    _with(user_id=b'"%s"' % (b"u" * 512), item_id=b'"%s"' % ("ü" * 256).encode()),
+    _with(user_id=b'"%s"' % (rb"\u0001" * 512)),
+    _with(timestamp=b"-0"),
+    _with().replace(b"user_id", rb"user\u005fid"),
+]
+
+
+def _texts() -> list[bytes]:
+    """Records with every piece beside every other one in their ids."""
+    pairs = list(product(_PIECES, repeat=2))
+    return [
+        _TEMPLATES[n % len(_TEMPLATES)] % (b"ann" + first + second, second + first)
+        for n, (first, second) in enumerate(pairs)
+    ]
+
+
+def _read(value: bytes) -> Interaction | None:
+    """The interaction that the value is by Python's own parser, if it is one."""
+    try:
+        fields = json.loads(value.decode())
+        fields["user_id"].encode()
+        fields["item_id"].encode()
+    except ValueError:
+        return None
+    return Interaction(*(fields[name] for name in ("user_id", "item_id", "interaction_type", "timestamp")))
+
+
+def _send(pipeline: Pipeline, records: Sequence[tuple[bytes | None, bytes | None]], **more: Any) -> None:
+    """Send records to the topic as a client does that compresses."""
+    refused: list[KafkaError] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": pipeline.kafka,
+            "message.max.bytes": 50 << 20,
+            "compression.type": "lz4",
+            "on_delivery": lambda error, _: refused.append(error) if error else None,
+        }
+    )
+    for key, value in records:
+        producer.produce(pipeline.topic, key=key, value=value, **more)
+    assert producer.flush(60) == 0
+    assert refused == []
+
+
+def _letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
+    found = []
+    for message in pipeline.read(pipeline.settings.dead_letter_topic):
+        headers = headers_of(message)
+        if headers["dead_letter.service"] == service:
+            key, value = message.key(), message.value()
+            assert not isinstance(key, str)
+            assert not isinstance(value, str)
+            found.append((key, value, headers))
+    return found
+
+
+def _set_max_message_bytes(pipeline: Pipeline, topic: str, size: int) -> None:
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka})
+    admin.incremental_alter_configs([resource])[resource].result()
+
+
+def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on(pipeline: Pipeline) -> None:
+    texts = _texts()
+    interactions = [found for value in texts + _FITTING if (found := _read(value)) is not None]
+    assert len(_PIECES) ** 2 > len(interactions) > len(_PIECES) ** 2 / 4
+    malformed = [value for value in texts if _read(value) is None]
+    keys: list[bytes | None] = [None, b"", b"\xff\xfe", b"k" * 50_000]
+    with pipeline.running(STREAM), pipeline.running(SINK):
+        pipeline.send(pipeline.topic, [(keys[n % 4], value) for n, value in enumerate(texts + _FITTING)])
+        _send(pipeline, [(keys[n % 4], value) for n, value in enumerate(_ODD)])
+        pipeline.assert_everywhere(interactions)
+        expected = sorted([value or b"" for value in [*malformed, *_ODD]])
+        eventually(
+            lambda: assert_equal(sorted(v or b"" for _, v, _ in _letters(pipeline, "stream-processing")), expected)
+        )
+        letters = _letters(pipeline, "stream-processing")
+        reasons = {value: headers["dead_letter.reason"] for _, value, headers in letters}
+        assert {value: reasons[value] for value in _ODD} == _ODD
+        assert {reasons[value] for value in malformed} <= {
+            "not UTF-8", "not one JSON object", *(f"not text: {half} is half of a surrogate pair" for half in _HALVES),
+        }  # fmt: skip
+        assert {key for key, _, _ in letters} == {*keys}
+        assert all("dead_letter.cut" not in headers for _, _, headers in letters)
+
+        # A topic that takes more than the other: of what is too large for a dead letter, it holds the start.
+        dead_letter_topic = pipeline.settings.dead_letter_topic
+        _set_max_message_bytes(pipeline, pipeline.topic, 10 << 20)
+        _set_max_message_bytes(pipeline, dead_letter_topic, 2 << 20)
+        whole = _with(x=b'"%s"' % (b"x" * 1_500_000))
+        large = _with(x=b'"%s"' % (b"x" * 5_000_000))
+        compressed = b"y" * 30_000_000
+        _send(
+            pipeline,
+            [(b"whole", b"n" + whole), (b"large", large), (b"compressed", compressed), (b"l" * 3_000_000, b"v")],
+        )
+        _send(pipeline, [(None, whole)], headers=[(f"header-{n}", b"v" * 100) for n in range(5_000)])
+        eventually(lambda: assert_equal(len(_letters(pipeline, "stream-processing")), len(expected) + 4))
+        by_key = {(key or b"")[:10]: (key, value, h) for key, value, h in _letters(pipeline, "stream-processing")[-4:]}
+        assert by_key[b"whole"][:2] == (b"whole", b"n" + whole)
+        assert "dead_letter.cut" not in by_key[b"whole"][2]
+        for key, value in ((b"large", large), (b"compressed", compressed), (b"l" * 3_000_000, b"v")):
+            cut_key, cut_value, headers = by_key[key[:10]]
+            assert (cut_key, cut_value) == (key[:1024], value[: 64 << 10])
+            said = f"the original has a key of {len(key)} bytes and a value of {len(value)}"
+            assert headers["dead_letter.cut"] == said
+            original = next(m for m in pipeline.read(pipeline.topic) if m.key() == key)
+            place = (headers["dead_letter.partition"], headers["dead_letter.offset"])
+            assert place == (str(original.partition()), str(original.offset()))
+        assert by_key[b"large"][2]["dead_letter.reason"] == f"the value has {len(large)} bytes, more than 4194304"
+        pipeline.assert_everywhere([*interactions, Interaction("u", "i", "view", 1)])
+
+    # From before ids had a bound: such a one is in the lake and counts, and its row is nowhere.
+    unbounded = Interaction("u" * 600_000, "i", "view", 1)
+    _append(pipeline, unbounded)
+    expected_tables = reference_tables([*interactions, Interaction("u", "i", "view", 1), unbounded])
+    del expected_tables["agg_interactions_user"][unbounded.user_id]
+    with pipeline.running(STREAM):
+        eventually(lambda: assert_equal(pipeline.topic_tables(), expected_tables))
+        eventually(lambda: assert_equal(pipeline.lake_tables(), expected_tables))
+    assert "1 changed keys are in the lake and not published" in pipeline.log(STREAM)
+
+
+def _append(pipeline: Pipeline, interaction: Interaction) -> None:
+    lake = Lake(str(pipeline.data / "warehouse"))
+    columns: dict[str, Any] = {
+        name: arrow_column(ColumnType.KEYWORD, [getattr(interaction, name)])
+        for name in ("user_id", "item_id", "interaction_type")
+    }
+    columns["timestamp"] = arrow_column(ColumnType.DATE, [interaction.timestamp * 1_000_000])
+    write_deltalake(lake.interactions, Table.from_pydict(columns), mode="append")
+
+
+_HALVES = {rb"\ud83d".decode(), rb"\uD83E".decode(), rb"\ude00".decode(), rb"\uDE00".decode()}
