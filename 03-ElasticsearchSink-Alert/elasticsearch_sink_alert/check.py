@@ -1,16 +1,19 @@
 """Says whether a data mapper is right, and what each of its rules would do about the rows that are indexed now."""
 
 import sys
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
-from contract.tables import table_named
+from contract.tables import ColumnType, table_named
 from elasticsearch_sink_alert import alerts, data_mapper
+from elasticsearch_sink_alert.answers import describe
+from elasticsearch_sink_alert.cluster import NotElasticsearchError, connect
 from elasticsearch_sink_alert.data_mapper import DataMapperError
-from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.rules import Rule, parse_time
 from elasticsearch_sink_alert.settings import SinkSettings
 
 _RANGES: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -25,12 +28,12 @@ def check(settings: SinkSettings, file: Path) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"{file} is right: {len(mapper.all_rules)} rules")
-    client = Elasticsearch(settings.es_hosts, timeout=10, max_retries=0, **settings.es_client)
     try:
+        client = connect(settings, timeout=10)
         for rule in mapper.all_rules:
             print(_told(client, rule))
-    except ElasticsearchException as error:
-        print(f"what the rules would do is not known: no answer from {settings.es_host} ({error})", file=sys.stderr)
+    except (ElasticsearchException, NotElasticsearchError) as error:
+        print(f"what the rules would do is not known: {settings.es_host} answers {describe(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -59,12 +62,19 @@ def query(rule: Rule) -> dict[str, Any]:
     """The rows of the rule's index that it is true of, for a query of Elasticsearch's."""
     wanted: dict[str, Any] = {"exists": {"field": rule.field}}
     unwanted: list[dict[str, Any]] = []
+    threshold = rule.threshold
+    if rule.column_type is ColumnType.DATE:
+        # Python knows more forms of ISO 8601 than Elasticsearch.
+        threshold = parse_time(str(threshold)).astimezone(UTC).isoformat()
     if rule.operator in _RANGES:
-        wanted = {"range": {rule.field: {_RANGES[rule.operator]: rule.threshold}}}
+        wanted = {"range": {rule.field: {_RANGES[rule.operator]: threshold}}}
     elif rule.operator == "==":
-        wanted = {"term": {rule.field: rule.threshold}}
+        wanted = {"term": {rule.field: threshold}}
     else:
-        unwanted.append({"term": {rule.field: rule.threshold}})
+        unwanted.append({"term": {rule.field: threshold}})
     if key := table_named(rule.table).key:
-        unwanted += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in rule.silence]
+        patterns = [pattern for pattern in rule.silence if "*" in pattern or "?" in pattern]
+        unwanted += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in patterns]
+        if ids := [each for each in rule.silence if each not in patterns]:
+            unwanted.append({"terms": {key: ids}})
     return {"bool": {"filter": [wanted], "must_not": unwanted}}

@@ -4,16 +4,15 @@ Everything that is wrong is reported at once, each with its line and with what i
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any, Final
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError
-
 from contract.tables import AGGREGATE_TABLES, AggregateTable, Column, ColumnType, table_named
+from elasticsearch_sink_alert import plain_yaml
+from elasticsearch_sink_alert.plain_yaml import Entries, Items, NotPlainError, Problem
 from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
 _SHAPE: Final = ("field", "operator", "threshold")
@@ -24,6 +23,15 @@ _LONGEST_WAIT: Final = 1e9
 _LONGEST_WINDOW: Final = 86_400
 _SETTLED: Final = 1_000_000_000
 """Nanoseconds."""
+_LONGEST_TEXT: Final = 512
+"""Bytes of a name, an id or a pattern: Elasticsearch's bound of an id."""
+_LONGEST_PATTERN: Final = 128
+_MOST_WILDCARDS: Final = 8
+"""What Elasticsearch can turn into a query, with room to spare; a pattern without wildcards is no matter."""
+_MOST_SHOWN: Final = 200
+"""Characters of a wrong value."""
+_MOST_PROBLEMS: Final = 50
+_LONGS: Final = (-(1 << 63), 1 << 63)
 
 
 class DataMapperError(Exception):
@@ -53,7 +61,8 @@ class Watched:
     def __init__(self, path: Path) -> None:
         """Read the file; raises `DataMapperError`."""
         self._path = path
-        self._seen = self._stamp()
+        self._seen = self._looked = self._stamp()
+        self._looked_at = 0
         self.now = load(path)
 
     def reload(self) -> bool:
@@ -61,8 +70,13 @@ class Watched:
 
         A change counts when it is a second old, so that no half of a file is taken for the whole.
         """
-        stamp = self._stamp()
-        if stamp == self._seen or time.time_ns() - stamp[0] < _SETTLED:
+        stamp, now = self._stamp(), time.time_ns()
+        if stamp == self._seen:
+            return False
+        if stamp != self._looked:
+            self._looked, self._looked_at = stamp, now
+        # By the file's own time; if that is in the future, by when it was first seen like this.
+        if now - min(stamp[0], self._looked_at) < _SETTLED:
             return False
         self._seen = stamp
         self.now = load(self._path)
@@ -76,122 +90,146 @@ class Watched:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-@dataclass(frozen=True)
-class _Problem:
-    line: int
-    text: str
-
-
 def load(path: Path) -> DataMapper:
-    """Read and check the file; raises `DataMapperError`."""
+    """Read and check the file; raises `DataMapperError`, whatever the file is."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataMapperError(f"{path} cannot be read: {error}") from None
-    try:
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise DataMapperError(f"{path}:{line}: not YAML: {error.problem} (is an operator without quotes?)") from None
-    problems: list[_Problem] = []
+        document = plain_yaml.parse(plain_yaml.read(path))
+    except (OSError, ValueError) as error:
+        raise DataMapperError(f"{path} cannot be read: {_printable(str(error))}") from None
+    except NotPlainError as error:
+        raise _error(path, error.problems) from None
+    problems: list[Problem] = []
     rules = _tables(document, problems)
     if problems:
-        lines = [f"{path}:{problem.line}: {problem.text}" for problem in sorted(problems, key=lambda p: p.line)]
-        raise DataMapperError("\n".join(lines))
+        raise _error(path, problems)
     return DataMapper(rules)
 
 
-def _tables(document: Any, problems: list[_Problem]) -> dict[str, tuple[Rule, ...]]:
+def _error(path: Path, problems: Iterable[Problem]) -> DataMapperError:
+    # An alias repeats what is wrong with what it stands for.
+    found = list(dict.fromkeys(sorted(problems, key=lambda problem: problem.line)))
+    lines = [f"{path}:{problem.line}: {_printable(problem.text)}" for problem in found[:_MOST_PROBLEMS]]
+    if more := len(found) - len(lines):
+        lines.append(f"{path}: and {more} more problems")
+    return DataMapperError("\n".join(lines))
+
+
+def _tables(document: Any, problems: list[Problem]) -> dict[str, tuple[Rule, ...]]:
     known = [table.name for table in AGGREGATE_TABLES]
-    if not isinstance(document, CommentedMap):
-        problems.append(_Problem(1, f"expected tables, each with id and alerts: {_listed(known)}"))
+    if not isinstance(document, Entries):
+        problems.append(Problem(1, f"expected tables, each with id and alerts: {_listed(known)}"))
         return {}
     rules: dict[str, tuple[Rule, ...]] = {}
     lines: dict[str, int] = {}
     for name, entry in document.items():
-        line = document.lc.key(name)[0] + 1
+        line = document.lines[name]
         if name not in known:
-            problems.append(_Problem(line, f"unknown table {name!r}: expected {_listed(known)}"))
-        elif not isinstance(entry, CommentedMap):
-            problems.append(_Problem(line, f"table {name}: expected id and alerts below it"))
+            problems.append(Problem(line, f"unknown table {_shown(name)}: expected {_listed(known)}"))
+        elif not isinstance(entry, Entries):
+            problems.append(Problem(line, f"table {name}: expected id and alerts below it"))
         else:
             rules[name] = tuple(_table(table_named(name), entry, line, lines, problems))
     return rules
 
 
 def _table(
-    table: AggregateTable, entry: CommentedMap, line: int, lines: dict[str, int], problems: list[_Problem]
+    table: AggregateTable, entry: Entries, line: int, lines: dict[str, int], problems: list[Problem]
 ) -> Iterator[Rule]:
     for name in entry:
         if name not in ("id", "alerts"):
             problems.append(
-                _Problem(_line(entry, name), f"table {table.name}: unknown entry {name!r}: expected id, alerts")
+                Problem(entry.lines[name], f"table {table.name}: unknown entry {_shown(name)}: expected id, alerts")
             )
     id_field = table.key or table.name
     if entry.get("id") != id_field:
-        at = _line(entry, "id") if "id" in entry else line
-        problems.append(_Problem(at, f"table {table.name}: id is {entry.get('id')!r}: expected {id_field!r}"))
+        at = entry.lines.get("id", line)
+        problems.append(Problem(at, f"table {table.name}: id is {_shown(entry.get('id'))}: expected {id_field!r}"))
     alerts = entry.get("alerts")
     if alerts is None:
         return
-    if not isinstance(alerts, CommentedSeq):
-        problems.append(_Problem(_line(entry, "alerts"), f"table {table.name}: alerts: expected a list of rules"))
+    if not isinstance(alerts, Items):
+        problems.append(Problem(entry.lines["alerts"], f"table {table.name}: alerts: expected a list of rules"))
         return
-    for number, written in enumerate(alerts):
-        at = alerts.lc.item(number)[0] + 1
+    for written, at in zip(alerts, alerts.lines, strict=True):
         rule = _rule(table, written, at, problems)
         if rule is None:
             continue
         if rule.name in lines:
-            text = f"rule {rule.name!r} is on line {lines[rule.name]} already: remove one, or give it another name"
-            problems.append(_Problem(at, text))
+            text = (
+                f"rule {_shown(rule.name)} is on line {lines[rule.name]} already: remove one, or give it another name"
+            )
+            problems.append(Problem(at, text))
         lines.setdefault(rule.name, at)
         yield rule
 
 
-def _rule(table: AggregateTable, written: Any, line: int, problems: list[_Problem]) -> Rule | None:
+def _rule(table: AggregateTable, written: Any, line: int, problems: list[Problem]) -> Rule | None:
     where = f"table {table.name}: rule"
     found: list[str] = []
-    if isinstance(written, CommentedSeq) and len(written) == len(_SHAPE):
-        parts: dict[Any, Any] = dict(zip(_SHAPE, written, strict=True))
-    elif isinstance(written, CommentedMap) and set(_SHAPE) <= set(written) <= {*_SHAPE, *_OPTIONAL}:
+    if isinstance(written, Items) and len(written) == len(_SHAPE):
+        parts: dict[str, Any] = dict(zip(_SHAPE, written, strict=True))
+    elif isinstance(written, Entries) and set(_SHAPE) <= set(written) <= {*_SHAPE, *_OPTIONAL}:
         parts = dict(written)
     else:
         shape = f"[{', '.join(_SHAPE)}], or these by name with {_listed(_OPTIONAL)} if you like"
-        problems.append(_Problem(line, f"{where} {_shown(written)}: expected {shape}"))
+        problems.append(Problem(line, f"{where} {_shown_rule(written)}: expected {shape}"))
         return None
     column = table.column(parts["field"]) if isinstance(parts["field"], str) else None
     if column is None:
         fields = _listed([column.name for column in table.columns])
-        found.append(f"unknown field {parts['field']!r}: expected {fields}")
+        found.append(f"unknown field {_shown(parts['field'])}: expected {fields}")
     elif problem := _threshold_problem(column, parts["threshold"]):
         found.append(problem)
-    if parts["operator"] not in OPERATORS:
-        found.append(f"unknown operator {parts['operator']!r}: expected {_listed(OPERATORS)}")
+    if not isinstance(parts["operator"], str) or parts["operator"] not in OPERATORS:
+        found.append(f"unknown operator {_shown(parts['operator'])}: expected {_listed(OPERATORS)}")
     severity = parts.get("severity", "warning")
     if severity not in SEVERITIES:
-        found.append(f"unknown severity {severity!r}: expected {_listed(SEVERITIES)}")
+        found.append(f"unknown severity {_shown(severity)}: expected {_listed(SEVERITIES)}")
     name = parts.get("name")
-    if name is not None and not (isinstance(name, str) and name.strip()):
-        found.append(f"name is {name!r}: expected some text")
+    if name is not None:
+        found += _name_problems(name)
     resolve = parts.get("resolve")
     if resolve is not None and not found and column is not None:
         found += _resolve_problems(column, parts["operator"], parts["threshold"], resolve)
     wait = parts.get("for", 0)
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 <= wait < _LONGEST_WAIT:
-        found.append(f"for is {wait!r}: expected seconds, 0 or more, for which the rule has to stay true")
+        found.append(f"for is {_shown(wait)}: expected seconds, 0 or more, for which the rule has to stay true")
     silence = parts.get("silence", [])
-    if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
-        found.append(f'silence is {silence!r}: expected a list of ids or patterns, such as ["user_1", "test_*"]')
+    found += _silence_problems(silence)
     within = parts.get("within")
     if within is not None and not found and column is not None:
         found += _within_problems(column, parts, within)
-    problems.extend(_Problem(line, f"{where} {_shown(written)}: {text}") for text in found)
+    problems.extend(Problem(line, f"{where} {_shown_rule(written)}: {text}") for text in found)
     if found or column is None:
         return None
     condition = (table.name, column.name, parts["operator"], parts["threshold"], column.type)
     return Rule(*condition, severity, name, resolve, wait, tuple(silence), within)
+
+
+def _name_problems(name: Any) -> Iterator[str]:
+    if not (isinstance(name, str) and name.strip()):
+        yield f"name is {_shown(name)}: expected some text"
+    elif _is_too_long(name):
+        yield f"name {_shown(name)} is longer than {_LONGEST_TEXT} bytes"
+    elif not name.isprintable():
+        yield f"name {_shown(name)} holds characters that cannot be shown, such as an end of line"
+
+
+def _silence_problems(silence: Any) -> Iterator[str]:
+    if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
+        yield f'silence is {_shown(silence)}: expected a list of ids or patterns, such as ["user_1", "test_*"]'
+        return
+    for pattern in silence:
+        wildcards = sum(map(pattern.count, "*?"))
+        if _is_too_long(pattern):
+            yield f"silence {_shown(pattern)} is longer than {_LONGEST_TEXT} bytes, as no id is"
+        elif wildcards and (_is_too_long(pattern, _LONGEST_PATTERN) or wildcards > _MOST_WILDCARDS):
+            most = f"{_MOST_WILDCARDS} of * and ? in {_LONGEST_PATTERN} bytes"
+            yield f"silence {_shown(pattern)} is too large a pattern: expected at most {most}"
+
+
+def _is_too_long(text: str, most: int = _LONGEST_TEXT) -> bool:
+    return len(text.encode()) > most
 
 
 def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: Any) -> Iterator[str]:
@@ -201,12 +239,13 @@ def _resolve_problems(column: Column, operator: str, threshold: Any, resolve: An
         yield f"resolve goes with >, >=, < and <=, not with {operator}"
     # Whatever fires has to hold: with the looser condition, the threshold itself does, or nothing lies between them.
     elif not OPERATORS[operator[0] + "="](_comparable(column, threshold), _comparable(column, resolve)):
-        yield f"resolve {resolve!r} is on the wrong side of {threshold!r}: an alert would be resolved as it fires"
+        sides = f"resolve {_shown(resolve)} is on the wrong side of {_shown(threshold)}"
+        yield f"{sides}: an alert would be resolved as it fires"
 
 
 def _within_problems(column: Column, parts: dict[Any, Any], within: Any) -> Iterator[str]:
     if isinstance(within, bool) or not isinstance(within, int | float) or not 1 <= within <= _LONGEST_WINDOW:
-        yield f"within is {within!r}: expected seconds, from 1 to {_LONGEST_WINDOW}"
+        yield f"within is {_shown(within)}: expected seconds, from 1 to {_LONGEST_WINDOW}"
     if not column.type.is_number:
         yield f"within goes with numbers, and {column.name} is a {column.type.value}"
     elif parts["operator"] not in _ORDERED:
@@ -224,27 +263,38 @@ def _comparable(column: Column, threshold: Any) -> Any:
 
 def _threshold_problem(column: Column, threshold: Any) -> str | None:
     expected = "a number" if column.type.is_number else "text"
-    if isinstance(threshold, bool) or not isinstance(threshold, COMPARABLE[column.type]):
-        return (
-            f"threshold {threshold!r} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
-        )
+    shown = _shown(threshold)
+    fits = isinstance(threshold, COMPARABLE[column.type]) and not isinstance(threshold, bool)
+    if not fits:
+        return f"threshold {shown} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
+    if column.type is ColumnType.LONG and not _LONGS[0] <= threshold < _LONGS[1]:
+        return f"threshold {shown} is beyond the 64 bits of {column.name}"
+    if column.type is ColumnType.KEYWORD and _is_too_long(threshold):
+        return f"threshold {shown} is longer than {_LONGEST_TEXT} bytes, as no {column.name} is"
     if column.type is ColumnType.DATE:
         try:
-            parse_time(str(threshold))
-        except ValueError:
-            return f'threshold {threshold!r} is no point in time: expected one like "2026-01-31T12:00:00Z", in quotes'
+            parse_time(threshold).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return f'threshold {shown} is no point in time: expected one like "2026-01-31T12:00:00Z"'
     return None
-
-
-def _line(entry: CommentedMap, name: str) -> int:
-    return int(entry.lc.key(name)[0]) + 1
 
 
 def _listed(names: Any) -> str:
     return ", ".join(map(str, names))
 
 
-def _shown(written: Any) -> str:
-    if isinstance(written, CommentedSeq):
-        return f"[{_listed(written)}]"
-    return str(dict(written)) if isinstance(written, CommentedMap) else repr(written)
+def _shown(value: Any) -> str:
+    return _cut(repr(value))
+
+
+def _shown_rule(written: Any) -> str:
+    return _cut(f"[{_listed(written)}]") if isinstance(written, Items) else _shown(written)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def _printable(text: str) -> str:
+    """The same in one line, whatever the file holds."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

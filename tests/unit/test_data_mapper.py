@@ -1,0 +1,331 @@
+"""What a data mapper may hold: plain values come out of it, or one line per problem, and never anything else."""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from elasticsearch_sink_alert import data_mapper
+from elasticsearch_sink_alert.alerts import alert_from, changes
+from elasticsearch_sink_alert.check import query
+from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError, Watched
+from elasticsearch_sink_alert.rows import Record, Row
+from elasticsearch_sink_alert.rules import Rule
+
+from contract.keys import RowKey
+from contract.tables import AGGREGATE_TABLES, ColumnType
+
+HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
+USERS = "agg_interactions_user:\n  id: user_id\n  alerts:\n"
+
+
+def _load(folder: Path, text: str | bytes) -> DataMapper:
+    mapper = folder / "mapper.yml"
+    mapper.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return data_mapper.load(mapper)
+
+
+def _problems(folder: Path, text: str | bytes) -> list[str]:
+    """What is said, without the file's path."""
+    with pytest.raises(DataMapperError) as raised:
+        _load(folder, text)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(str(folder)) and line.isprintable() and len(line) < 2_000 for line in lines), lines
+    return [line.removeprefix(f"{folder / 'mapper.yml'}:") for line in lines]
+
+
+def _assert_plain(rule: Rule) -> None:
+    """Whatever takes plain Python takes the rule: the alert that it raises, and Elasticsearch's query."""
+    for value in (rule.threshold, rule.resolve, rule.wait, rule.within, rule.given_name, *rule.silence, rule.operator):
+        assert type(value) in (int, float, str, type(None)), (rule, type(value))
+    high = {ColumnType.LONG: 1 << 62, ColumnType.DOUBLE: 1e300, ColumnType.KEYWORD: "zz"}
+    reached: Any
+    for reached in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
+        record = Record("t", 0, 0, 1_000, b"", b"")
+        row = Row(RowKey(rule.table, "a"), {rule.field: reached}, 1, record)
+        for alert in changes({rule.table: [rule]}, [row], {}, {}, {}):
+            document = orjson.loads(orjson.dumps(alert.document()))
+            assert alert_from(alert.alert_id, document) == alert
+            assert all(len(str(text).encode()) < 32_766 for text in document.values())
+    orjson.dumps(query(rule))
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "expected"),
+    [
+        ("avg_interactions", "40.5", 40.5),
+        ("avg_interactions", "1e5", 100_000.0),
+        ("avg_interactions", "-1.5e+3", -1500.0),
+        ("avg_interactions", "40", 40),
+        ("total_interactions", "40.5", 40.5),
+        ("total_interactions", "0x1F", 31),
+        ("total_interactions", "0o17", 15),
+        ("total_interactions", "1_000", 1000),
+        ("total_interactions", "9223372036854775807", (1 << 63) - 1),
+        ("total_interactions", "!!int 5", 5),
+        ("user_id", "plain", "plain"),
+        ("user_id", '"double é \\U0001F600"', "double é 😀"),
+        ("user_id", "'single'", "single"),
+        ("user_id", "2026-01-31", "2026-01-31"),
+        ("user_id", "!!str 12", "12"),
+        ("user_id", "yes", "yes"),
+        ("last_interaction", "2026-01-31T12:00:00Z", "2026-01-31T12:00:00Z"),
+        ("last_interaction", '"2026-01-31 12:00:00+01:00"', "2026-01-31 12:00:00+01:00"),
+    ],
+)
+def test_a_threshold_becomes_a_plain_value_however_it_is_written(
+    tmp_path: Path, field: str, written: str, expected: Any
+) -> None:
+    (rule,) = _load(tmp_path, f'{USERS}    - [{field}, ">", {written}]\n').all_rules
+    assert (type(rule.threshold), rule.threshold) == (type(expected), expected)
+    _assert_plain(rule)
+
+
+def test_block_scalars_anchors_and_merge_keys_give_plain_rules(tmp_path: Path) -> None:
+    text = f"""{USERS}
+    - &busy {{field: total_interactions, operator: ">", threshold: &most 100, silence: &tests ["test_*"], for: 1_0}}
+    - {{<<: *busy, threshold: 0x3e8, severity: critical}}
+    - field: user_id
+      operator: "=="
+      threshold: >-
+        ann
+      name: |
+        watched
+      silence: *tests
+"""
+    with pytest.raises(DataMapperError, match=r"name 'watched.n' holds characters that cannot be shown"):
+        _load(tmp_path, text)
+    rules = _load(tmp_path, text.replace("name: |", "name: |-")).all_rules
+    assert [(rule.threshold, rule.severity, rule.silence, rule.wait) for rule in rules] == [
+        (100, "warning", ("test_*",), 10),
+        (1000, "critical", ("test_*",), 10),
+        ("ann", "warning", ("test_*",), 0),
+    ]
+    assert rules[2].name == "watched"
+    for rule in rules:
+        _assert_plain(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ('[avg_interactions, "<", .nan]', "'.nan' is not a finite number"),
+        ('[avg_interactions, "<", -.inf]', "'-.inf' is not a finite number"),
+        ('[avg_interactions, "<", 1e999]', "'1e999' is not a finite number"),
+        ('[total_interactions, "<", 9223372036854775808]', "'9223372036854775808' is an integer beyond 64 bits"),
+        ('[avg_interactions, "<", -9223372036854775809]', "is an integer beyond 64 bits"),
+        (f'[avg_interactions, "<", {"9" * 5000}]', "is an integer beyond 64 bits"),
+        ('[total_interactions, "<", 9.3e18]', "threshold 9.3e+18 is beyond the 64 bits of total_interactions"),
+        ('[total_interactions, "<", -1e300]', "threshold -1e+300 is beyond the 64 bits of total_interactions"),
+        ('{field: total_interactions, operator: "<", threshold: 1, resolve: 1e30}', "resolve 1e+30 is beyond the 64"),
+        ('[user_id, "==", "ann\\ud83d"]', "'ann\\ud83d' holds half a surrogate pair"),
+        ('[user_id, "==", "\\ud83d\\ude00"]', "holds half a surrogate pair"),
+        (f'[user_id, "==", {"é" * 257}]', "is longer than 512 bytes, as no user_id is"),
+        ('[last_interaction, ">", 2026-01-31]', "threshold '2026-01-31' is no point in time"),
+        ('[last_interaction, ">", "0001-01-01T00:00:00+14:00"]', "is no point in time"),
+        ('[user_id, "==", !!binary aGk=]', "the tag 'tag:yaml.org,2002:binary' is not allowed"),
+        ('[user_id, "==", !mine x]', "the tag '!mine' is not allowed"),
+        ('[user_id, "==", !!int ann]', "'ann' is not of the type int"),
+        ('[[user_id], "==", ann]', "unknown field ['user_id']"),
+        ('[user_id, ["=="], ann]', "unknown operator ['==']"),
+        ('[user_id, {"==": 1}, ann]', "unknown operator {'==': 1}"),
+        ('[user_id, "==", [ann]]', "threshold ['ann'] is of the wrong type"),
+        ('{field: user_id, operator: "==", threshold: ann, severity: [info]}', "unknown severity ['info']"),
+        ('{field: user_id, operator: "==", threshold: ann, name: {a: b}}', "name is {'a': 'b'}: expected some text"),
+        (f'{{field: user_id, operator: "==", threshold: ann, name: {"n" * 513}}}', "is longer than 512 bytes"),
+        ('{field: user_id, operator: "==", threshold: ann, name: "a\\nb"}', "holds characters that cannot be shown"),
+        ('{field: user_id, operator: "==", threshold: ann, name: "\\0"}', "holds characters that cannot be shown"),
+        ('{field: user_id, operator: "==", threshold: ann, for: .inf}', "'.inf' is not a finite number"),
+        (f'{{field: user_id, operator: "==", threshold: a, silence: ["*{"a" * 128}"]}}', "is too large a pattern"),
+        ('{field: user_id, operator: "==", threshold: a, silence: ["*a?????????"]}', "is too large a pattern"),
+        (f'{{field: user_id, operator: "==", threshold: a, silence: ["{"a" * 513}"]}}', "as no id is"),
+        ('{field: user_id, operator: "==", threshold: ann, field: user_id}', "'field' is on line 4 already"),
+        ("{? [field] : user_id}", "a key is ['field']: expected a name"),
+        ("{1: 2}", "a key is 1: expected a name"),
+        ("{<<: 5}", "<< takes a mapping"),
+        ("&me [*me]", "an alias stands for what it is a part of"),
+        ("*nobody", "found undefined alias 'nobody'"),
+    ],
+)
+def test_what_a_later_stage_cannot_take_is_refused_with_its_line(tmp_path: Path, rule: str, said: str) -> None:
+    (problem, *_) = _problems(tmp_path, f"{USERS}    - {rule}\n")
+    assert problem.startswith("4: ")
+    assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "1: expected tables"),
+        (b"\x00\x01\x02", "1: holds the character U+0000, which YAML does not allow"),
+        (HEAD.encode() + b"    - \x07\n", "4: holds the character U+0007"),
+        (HEAD.encode() + b"    - \xff\xfe\n", "4: not UTF-8 text: save it as UTF-8"),
+        (HEAD.encode("utf-16"), "1: not UTF-8 text"),
+        (bytes(range(256)) * 8, "2: not UTF-8 text"),
+        (b"a: 1\n---\nb: 2\n", "2: holds several documents: expected one"),
+        (b"x" * (300 << 10), "1: is larger than 256 KiB"),
+        (b"{a: " * 20_000, "1: is nested too deeply"),
+        (b"- " * 20_000 + b"a", "1: is nested too deeply"),
+        (b"!!python/object/apply:os.system [ls]", "1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
+        (b"a: b: c", "1: not YAML: mapping values are not allowed here"),
+        (b"\ttabs", "1: not YAML"),
+        (b"agg_interactions_item: *x\n", "1: not YAML: found undefined alias 'x'"),
+        (b"agg_interactions_item: []\nagg_interactions_item: []\n", "2: 'agg_interactions_item' is on line 1 already"),
+    ],
+)
+def test_a_file_that_is_no_data_mapper_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    (problem,) = _problems(tmp_path, content)
+    assert problem.startswith(said)
+
+
+def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
+    levels = [f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(20)]
+    (problem,) = _problems(tmp_path, "\n".join(["a: &a [x, x, x, x, x, x, x, x, x]", *levels]))
+    assert "holds more than 50000 values, with all that its aliases stand for" in problem
+
+
+def test_what_an_alias_repeats_is_said_once_and_not_without_end(tmp_path: Path) -> None:
+    assert _problems(tmp_path, "a: &a [.nan]\nb: [*a, *a, *a]\n") == ["1: '.nan' is not a finite number"]
+    many = _problems(tmp_path, HEAD + "    - [item, 1]\n" * 80)
+    assert len(many) == 51
+    assert many[-1].endswith("and 30 more problems")
+
+
+def test_what_is_no_file_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, said in [
+        (tmp_path, "is not a regular file"),
+        (tmp_path / "fifo", "is not a regular file"),
+        (Path("/dev/zero"), "is not a regular file"),
+        (tmp_path / "loop", "cannot be read"),
+        (tmp_path / "nowhere" / "mapper.yml", "cannot be read"),
+        (tmp_path / "a\0b", "cannot be read"),
+        (tmp_path / ("n" * 300), "cannot be read"),
+    ]:
+        with pytest.raises(DataMapperError, match=said):
+            data_mapper.load(path)
+
+
+@pytest.mark.parametrize("becomes", ["gone", "folder", "rubbish", "structure", "bomb"])
+def test_whatever_becomes_of_the_file_the_last_right_rules_stay(tmp_path: Path, becomes: str) -> None:
+    mapper = tmp_path / "mapper.yml"
+    right = HEAD + '    - [max_interactions, ">", 12]\n'
+    mapper.write_text(right)
+    watched = Watched(mapper)
+    mapper.unlink()
+    if becomes == "folder":
+        mapper.mkdir()
+    elif becomes != "gone":
+        wrong = {"rubbish": b"\0\xff", "structure": b"[[{[a]: b}]]", "bomb": b"{a: " * 50_000}
+        mapper.write_bytes(wrong[becomes])
+    if mapper.exists():
+        os.utime(mapper, (time.time() - 5,) * 2)
+    with pytest.raises(DataMapperError):
+        watched.reload()
+    assert [rule.threshold for rule in watched.now.all_rules] == [12]
+    if mapper.is_dir():
+        mapper.rmdir()
+    mapper.write_text(right.replace("12", "13"))
+    os.utime(mapper, (time.time() - 4,) * 2)
+    assert watched.reload()
+    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+
+
+def test_a_file_with_a_time_in_the_future_is_taken_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapper = tmp_path / "mapper.yml"
+    mapper.write_text(HEAD + '    - [max_interactions, ">", 12]\n')
+    watched = Watched(mapper)
+    mapper.write_text(HEAD + '    - [max_interactions, ">", 13]\n')
+    now = time.time_ns()
+    os.utime(mapper, ns=(now + 10**15,) * 2)
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    assert not watched.reload()
+    monkeypatch.setattr(time, "time_ns", lambda: now + 2 * 10**9)
+    assert watched.reload()
+
+
+ODD = (
+    "null", "~", "true", "no", "-1", "0", "0x10", "1_0", "1e5", "-1e400", ".inf", ".NaN", "12", "9" * 30, "1" * 5000,
+    "0b1", "2026-01-31", "2026-01-31T12:00:00Z", "1:30", "=", "''", "' '", "text", '"\\0"', '"\\ud800"', '"\\x1b]0;x"',
+    "é", "😀", "x" * 600, '"*" ', '"**********"', "[]", "[[]]", "[a, b, c]", "{}", "{a: b}", "{[a]: b}", "{{}: []}",
+    "{? : }", "&a [*a]", "*b", "!x y", "!!set {a}", "!!binary aGk=", "!!int x", "!!float x", "!!bool x", "!!null x",
+    "!!timestamp x", "!!omap [a: b]", "!!str [a]", "!!map x", "<<", "{<<: {field: a}}", "{<<: [1]}", "|", ">-", "---",
+    "...", "%YAML 1.1", "? a", "- a", "#", "\t", "\0", "\x85", "\u2028", "\ufeff", "@", "`", "'", '"', "[", "}", ",",
+    "user_id", "max_interactions", '">"', '"=="', "critical", "5", "5.5", "user_1",
+)  # fmt: skip
+"""Values in YAML's notation, and what is none."""
+
+SHAPES = (
+    "{0}: {1}\n",
+    "{table}:\n  {0}: {1}\n  alerts: {2}\n",
+    "{table}:\n  id: {id}\n  alerts: {0}\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - {0}\n    - {1}\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - [{0}, {1}, {2}]\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - [{field}, {0}, {1}]\n    - [{field}, {operator}, {2}]\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - {{field: {field}, operator: {operator}, threshold: {0}, {option}: {1}}}\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - {{field: {field}, operator: {operator}, threshold: 5, {option}: {0}}}\n",
+    "{table}:\n  id: {id}\n  alerts:\n    - field: {field}\n      operator: {operator}\n      {0}: {1}\n"
+    "      threshold: {2}\n",
+)  # fmt: skip
+"""Data mappers with room for odd values."""
+
+
+def _mappers() -> Iterator[str]:
+    """Each odd value in each shape, beside others of them or beside sensible ones."""
+    chosen = random.Random(7)
+    for shape in SHAPES:
+        for odd in ODD:
+            table = chosen.choice(AGGREGATE_TABLES)
+            beside = ODD if chosen.random() < 0.3 else ("5", "7.5", "user_1", "[]")
+            values = [odd, chosen.choice(beside), chosen.choice(beside)]
+            chosen.shuffle(values)
+            yield shape.format(
+                *values,
+                table=table.name,
+                id=table.key or table.name,
+                field=chosen.choice(table.columns).name,
+                operator=chosen.choice(['">"', '"<="', '"=="', '"!="']),
+                option=chosen.choice(["name", "severity", "resolve", "for", "silence", "within"]),
+            )
+
+
+def test_odd_values_in_every_position_give_plain_rules_or_a_line_that_says_what_is_wrong(tmp_path: Path) -> None:
+    mapper = tmp_path / "mapper.yml"
+    right = 0
+    for text in _mappers():
+        mapper.write_bytes(text.encode())
+        try:
+            rules = data_mapper.load(mapper).all_rules
+        except DataMapperError as error:
+            for line in str(error).splitlines():
+                assert line.startswith(f"{mapper}:"), text
+                assert line.isprintable(), text
+            continue
+        right += 1
+        for rule in rules:
+            _assert_plain(rule)
+    assert 20 < right < 400
+
+
+def test_noise_in_a_right_file_gives_rules_or_a_line_that_says_what_is_wrong(tmp_path: Path) -> None:
+    chosen, mapper = random.Random(11), tmp_path / "mapper.yml"
+    right = (HEAD + '    - {field: max_interactions, operator: ">", threshold: 12, silence: ["a*"], for: 3}\n').encode()
+    for _ in range(300):
+        noisy = bytearray(right)
+        for _ in range(chosen.randrange(1, 4)):
+            at = chosen.randrange(len(noisy))
+            noisy[at : at + chosen.randrange(3)] = chosen.randbytes(chosen.randrange(3))
+        mapper.write_bytes(bytes(noisy))
+        try:
+            rules = data_mapper.load(mapper).all_rules
+        except DataMapperError:
+            continue
+        for rule in rules:
+            _assert_plain(rule)
