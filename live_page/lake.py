@@ -149,7 +149,9 @@ class LakeReader:
             status = worker.returncode
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             limit = sql_worker.PROCESS_MEMORY
-            raise QueryError(f"It ended early ({how}), probably for more than {limit} MB of memory: ask for less.") from None
+            raise QueryError(
+                f"It ended early ({how}), probably for more than {limit} MB of memory: ask for less."
+            ) from None
         return answer
 
     def _files(self) -> dict[str, list[str]]:

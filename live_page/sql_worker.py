@@ -1,8 +1,8 @@
 """Answers one query over the lake in a process of its own: ``python -I sql_worker.py``.
 
 Reads the query as JSON from standard input and writes the answer, or why there is none, as JSON to standard output. It
-imports nothing of this project, so that it starts in a tenth of a second and knows no settings. Whatever the query does,
-memory, time and the answer's size are bounded, and no file but the lake's can be read.
+imports nothing of this project, so that it starts in a tenth of a second and knows no settings. Whatever the query
+does, memory, time and the answer's size are bounded, and no file but the lake's can be read.
 """
 
 import json

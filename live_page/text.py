@@ -1,4 +1,4 @@
-"""Text from records as it is shown: whatever is in it, what one sees is what is there; and numbers as people write them."""
+"""Text from records as it is shown, with nothing hidden in it, and numbers as people write them."""
 
 import re
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ def cell(value: Any) -> str:
 
 
 def drawable(number: float) -> float | str:
-    """A number for a chart: beyond what a browser knows exactly it is text, which is drawn as well and shown as it is."""
+    """A number for a chart; beyond what a browser knows exactly it is text, which is drawn just as well."""
     return f"{number}" if isinstance(number, int) and abs(number) > _EXACT else number
 
 
