@@ -18,8 +18,8 @@ def is_own_name(host: str) -> bool:
 
     >>> [is_own_name(host) for host in ("localhost:9101", "[::1]:9101", "10.0.0.7", "stream-processing:9102", "")]
     [True, True, True, True, True]
-    >>> is_own_name("sink.pipeline.svc.cluster.local:9103"), is_own_name("evil.example.com"), is_own_name("127.0.0.1.a.b")
-    (True, False, False)
+    >>> [is_own_name(host) for host in ("sink.svc.cluster.local:9103", "evil.example.com", "127.0.0.1.a.b")]
+    [True, False, False]
     """
     name = host.lower()
     if name.startswith("["):

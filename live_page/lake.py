@@ -125,8 +125,15 @@ class LakeReader:
         """What the worker says; raises `QueryError` where it was ended."""
         # Nothing of the environment, which may have passwords in it; one arena, or each thread reserves memory.
         command = [sys.executable, "-I", str(Path(sql_worker.__file__))]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, text=True, cwd="/", env={"MALLOC_ARENA_MAX": "1"}, **pipes) as worker:
+        with subprocess.Popen(
+            command,
+            text=True,
+            cwd="/",
+            env={"MALLOC_ARENA_MAX": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as worker:
             until, said, left = time.monotonic() + self._seconds, "", asked
             try:
                 while True:

@@ -210,13 +210,21 @@ def show_bars(chart: ui.echart, names: Sequence[str], values: Sequence[float], l
     if line is not None:
         series["markLine"] = marked
         chart.options["grid"]["right"] = 110
-        # Otherwise the axis ends where the bars do; where it ends of itself, its labels are round.
-        lowest, highest = min(0, *values, 0), max(0, *values, 0)
-        if line >= highest:
-            scale["max"] = _round_up(line)
-        elif line <= lowest:
-            scale["min"] = -_round_up(-line)
+        scale.update(axis_bounds(values, line))
     chart.update()
+
+
+def axis_bounds(values: Sequence[float], line: float) -> dict[str, float]:
+    """The bounds that an axis of bars needs beyond its own, so that a line at a value is within it.
+
+    Of itself the axis goes from 0 as far as the bars do, with round labels.
+
+    >>> axis_bounds([100, 120], 40), axis_bounds([3, 7], 40), axis_bounds([-1], -3)
+    ({}, {'max': 45.0}, {'min': -3.5})
+    """
+    if line >= max(0, *values, 0):
+        return {"max": _round_up(line)}
+    return {"min": -_round_up(-line)} if line <= min(0, *values, 0) else {}
 
 
 def _round_up(number: float) -> float:

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, Final
 
 import duckdb
@@ -77,7 +78,7 @@ def answer(sql: str, parameters: list[str], files: dict[str, list[str]], folder:
         names, types = ["", "plan"], ["VARCHAR", "VARCHAR"]
         rows = [tuple(str(value)[: LONGEST_CELL * 10] for value in row) for row in found.fetchmany(MOST_ROWS + 1)]
         return _answer(names, types, rows, longest=LONGEST_CELL * 10)
-    query = statements[0].query.strip().rstrip(";")
+    query = _without_semicolon(sql)
     described = connection.execute(f"SELECT column_name, column_type FROM (DESCRIBE\n{query}\n)", parameters).fetchall()
     names, types = [name for name, _ in described], [type_ for _, type_ in described]
     # DuckDB itself cuts and writes the cells: a list of a million numbers never becomes a million objects of Python's.
@@ -87,8 +88,18 @@ def answer(sql: str, parameters: list[str], files: dict[str, list[str]], folder:
     return _answer(names, types, connection.execute(bounded, parameters).fetchall())
 
 
+def _without_semicolon(sql: str) -> str:
+    """A single statement without what ends it, so that it can stand in brackets."""
+    ends = [
+        at
+        for at, kind in duckdb.tokenize(sql)
+        if kind is duckdb.token_type.operator and sql.encode()[at : at + 1] == b";"
+    ]
+    return sql if not ends else sql.encode()[: ends[0]].decode()
+
+
 def _answer(
-    names: list[str], types: list[str], rows: list[tuple[str | None, ...]], longest: int = LONGEST_CELL
+    names: list[str], types: list[str], rows: Sequence[tuple[str | None, ...]], longest: int = LONGEST_CELL
 ) -> dict[str, Any]:
     """The answer as it is sent; `cut` names what was left out of it."""
     cut = []

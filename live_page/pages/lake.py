@@ -88,7 +88,8 @@ def _sql_box(lake: LakeReader) -> None:
     cancel.disable()
     answered = table((), "It has no rows")
     answered.set_empty("Run a query to see its rows (Ctrl+Enter in the box)")
-    answered.props(remove="hide-pagination rows-per-page-options").pagination = 10
+    answered.props(remove="hide-pagination")
+    answered.pagination = {"rowsPerPage": 10}
     cancelled = threading.Event()
 
     async def run_query() -> None:
