@@ -77,6 +77,7 @@ def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeRead
         "VALUES (1), (2);",
         "SELECT 1 UNION ALL SELECT 2;  -- a comment behind the end",
         "WITH numbers AS (SELECT * FROM range(2)) SELECT * FROM numbers",
+        "SELECT 'é;' FROM range(2) ; -- é;",
         "/* ) */ SELECT * FROM range(2)",
     ],
 )
