@@ -140,7 +140,7 @@ def _browsed(of: AggregateTable, sort: str) -> RecordTable:
         for n, c in enumerate(of.columns)
     ]
     assert of.key is not None
-    made = table(columns, _EMPTY, row_key=of.key, links=of.key, height="min-h-96")
+    made = table(columns, _EMPTY, row_key="href", links=of.key, height="min-h-96")
     made.props(remove="hide-pagination").props("binary-state-sort")
     made.pagination = {
         "sortBy": sort,

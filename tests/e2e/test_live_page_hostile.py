@@ -47,6 +47,7 @@ IDS = (
     ATTACK, "{{7*7}}{{constructor.constructor('window.hacked=1')()}}", "[/red]", "\x1b]0;title\x07", "\u202egnp.exe",
     '" onclick="window.hacked=1" innerHTML="<img src=x>', "a/b", "a;b", "a%25b", "a%2Fb", "a?b=c", "a#b", " a b ", "..",
     "a\\b", "~2F", "é😀", "</title><script>window.hacked=1</script>", "x" * 512, "漢" * 170,
+    "`${window.hacked=1}`\\",
 )  # fmt: skip
 USERS, ITEMS = table_named("agg_interactions_user"), table_named("agg_interactions_item")
 TIME = datetime.now(UTC).replace(microsecond=0)
@@ -90,7 +91,10 @@ def site(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFa
         kafka_broker=kafka, kafka_topic=pipeline.topic, es_host=elasticsearch_url, warehouse=str(data / "warehouse"),
         stream_url=url,
     )  # fmt: skip
-    with pipeline.running(PAGE, **urls, SQL_SECONDS="3") as page:
+    # A proxy that does not answer: nothing that the page asks is behind one.
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+    proxies |= {"no_proxy": "", "NO_PROXY": ""}
+    with pipeline.running(PAGE, **urls, **proxies, SQL_SECONDS="3") as page:
         yield Site(pipeline, controls, page.url.geturl().removesuffix("/health"), settings)
     assert "Traceback" not in pipeline.log(PAGE)
     with pipeline.elasticsearch as client:
