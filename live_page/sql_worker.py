@@ -11,13 +11,15 @@ import resource
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
 MEMORY: Final = 256
 """MB that DuckDB may use."""
-PROCESS_MEMORY: Final = 512
+PROCESS_MEMORY: Final = 448
 """MB of writable memory of the whole process, for what DuckDB does not count."""
 MOST_ROWS: Final = 500
 MOST_COLUMNS: Final = 50
@@ -55,6 +57,9 @@ def _bound(seconds: float) -> None:
     # Should the page die, nobody is left to end this: the system does.
     signal.setitimer(signal.ITIMER_REAL, seconds + 1)
     os.nice(10)
+    # Where a container's memory ends before the limit below, this is what the system ends, and not the page.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     limit = PROCESS_MEMORY << 20
     # Not the address space: DuckDB and the C library reserve more of that than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
@@ -105,8 +110,6 @@ def _answer(
     cut = []
     if len(names) > MOST_COLUMNS:
         cut.append(f"the first {MOST_COLUMNS} of {len(names):,} columns")
-    if len(rows) > MOST_ROWS:
-        cut.append(f"cut at {MOST_ROWS} rows")
     size, shown = 0, []
     for row in rows[:MOST_ROWS]:
         if size > LARGEST_ANSWER:
@@ -115,6 +118,9 @@ def _answer(
         cells = [cell if cell is None or len(cell) <= longest else f"{cell[:longest]}…" for cell in row]
         size += sum(len(cell or "") for cell in cells)
         shown.append(cells)
+    else:
+        if len(rows) > MOST_ROWS:
+            cut.append(f"cut at {MOST_ROWS} rows")
     if any(len(cell or "") > longest for row in rows for cell in row):
         cut.append(f"cells cut at {longest:,} characters (…)")
     return {

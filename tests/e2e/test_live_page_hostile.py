@@ -185,9 +185,8 @@ def _go(page: Page, name: str) -> None:
 
 
 def _column(panel: Locator, number: int) -> list[str]:
-    return panel.locator(f"tbody tr td:nth-child({number})").evaluate_all(
-        "cells => cells.map(each => each.textContent)"
-    )
+    cells = panel.locator(f"tbody tr td:nth-child({number})")
+    return [f"{text}" for text in cells.evaluate_all("cells => cells.map(each => each.textContent)")]
 
 
 def _assert_nothing_ran(page: Page) -> None:
@@ -487,7 +486,7 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
 
 
 def _health_seconds(address: str, done: threading.Event) -> list[float]:
-    found = []
+    found: list[float] = []
     with requests.Session() as session:
         while not found or not done.is_set():
             began = time.monotonic()

@@ -122,7 +122,7 @@ def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReade
         lake.query(sql)
     assert "256 MB of memory" in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert most.bytes < (sql_worker.PROCESS_MEMORY + 200) << 20
+    assert most.bytes < (sql_worker.PROCESS_MEMORY + 100) << 20
 
 
 def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
