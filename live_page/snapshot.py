@@ -224,7 +224,10 @@ def spans(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int
 def _ask(url: str) -> tuple[str, dict[str, float]]:
     """A service's health, and its metrics: those without labels, and the batches of the query that reads the topic."""
     try:
-        parts = ask("GET", f"{url}/health", timeout=_TIMEOUT).json()["parts"]
+        answer = ask("GET", f"{url}/health", timeout=_TIMEOUT).json()
+        if "error" in answer:
+            return str(answer["error"]), {}
+        parts = answer["parts"]
         state = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK) or OK
     except requests.RequestException:
         return "does not answer", {}

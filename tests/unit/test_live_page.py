@@ -5,8 +5,9 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -453,8 +454,25 @@ def test_services_are_asked_without_a_proxy(service: str, monkeypatch: pytest.Mo
     assert ProducerControls(service).flow()["users"] == 10
 
 
+def test_a_service_that_refuses_its_name_is_shown_with_the_remedy(service: str) -> None:
+    code, body = _request(f"{service}/health", {"Host": "producer.example.com"})
+    assert code == 403
+    with _answering(body) as url:
+        assert "call it by its IP address" in _ask(url)[0]
+
+
 @pytest.mark.parametrize("body", ["[]", '"text"', '{"parts": 1}', "{}", "not JSON", ""])
 def test_what_is_no_service_does_not_end_a_snapshot(body: str) -> None:
+    with _answering(body) as url:
+        state, metrics = _ask(url)
+    assert state in ("something else answers at its address", "does not answer")
+    assert metrics == {}
+
+
+@contextmanager
+def _answering(body: str) -> Iterator[str]:
+    """A server that answers this to everything."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -466,10 +484,8 @@ def test_what_is_no_service_does_not_end_a_snapshot(body: str) -> None:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
-        state, metrics = _ask(f"http://127.0.0.1:{server.server_port}")
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-    assert state in ("something else answers at its address", "does not answer")
-    assert metrics == {}
 
 
 def test_aborted_records_do_not_keep_a_pipeline_from_being_drained() -> None:
