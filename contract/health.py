@@ -1,17 +1,20 @@
 """Health and metrics of a service over HTTP.
 
 `/health` answers 200 while every part works and 503 when one does not, with a JSON object that says
-which and why; `/metrics` is Prometheus' text format.
+which and why; `/metrics` is Prometheus' text format. Both, and what else is served, are there under this machine's own
+names only, see `contract.http_names`.
 """
 
 import json
 import threading
 from collections.abc import Iterable, Mapping
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
+
+from contract.http_names import is_own_name
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -55,6 +58,12 @@ class Health:
         return {"status": "ok" if healthy else "failing", "parts": parts}
 
 
+_ANOTHER_NAME: Final = (
+    b'{"error": "this service has another name: call it by its IP address, or by a name without a dot, such as'
+    b" localhost or a container's\"}"
+)
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -72,6 +81,9 @@ def serve(health: Health, host: str, port: int, routes: "Mapping[str, WSGIApplic
     metrics: WSGIApplication = make_wsgi_app()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not is_own_name(environ.get("HTTP_HOST", "")):
+            start_response("403 Forbidden", [("Content-Type", "application/json")])
+            return [_ANOTHER_NAME]
         path = environ["PATH_INFO"]
         if path != "/health":
             return (routes or {}).get(path, metrics)(environ, start_response)

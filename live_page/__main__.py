@@ -6,12 +6,12 @@ import signal
 import sys
 from functools import partial
 
-from nicegui import app, ui
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from nicegui import app, core, ui
 
 from contract import logs
 from live_page.board import Watch
 from live_page.frame import build
+from live_page.guard import Guard
 from live_page.settings import PageSettings
 from live_page.snapshot import Observer
 from live_page.sources import elasticsearch, sources
@@ -33,9 +33,9 @@ def main() -> int:
     watch = Watch(observer, asked.board)
     app.on_startup(watch.start)
     app.on_shutdown(watch.stop)
-    # No page from elsewhere may speak for the user by giving this host a name of its own.
-    names = ["localhost", "127.0.0.1", "[::1]", *filter(None, settings.page_names.split(","))]
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names)
+    app.add_middleware(Guard, names=settings.page_names.split(","))
+    # NiceGUI lets any site open its socket: the guard has looked at the origin, and no other site is to read an answer.
+    core.sio.eio.cors_allowed_origins = []
     # The server stops by itself on these, and raises them again when it has stopped: that is then no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

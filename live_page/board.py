@@ -72,10 +72,12 @@ class Board:
         """From the topic of interactions to the changed rows."""
         *before, last = self.readings() or [self.latest]
         now = last.snapshot
-        arrived = None if now.in_the_lake is None else now.in_the_lake + (now.dead_letters or 0)
+        is_known = now.in_the_lake is not None and now.dead_letters is not None
+        arrived = (now.in_the_lake or 0) + (now.dead_letters or 0) if is_known else None
+        unread = _behind(now.sent, arrived) if now.unread is None else now.unread
         behind = {
             "sent": ("sent to Kafka", None),
-            "in_the_lake": ("in the lake", _behind(now.sent, arrived)),
+            "in_the_lake": ("in the lake", unread),
             "aggregated": ("aggregated", _behind(now.in_the_lake, now.aggregated)),
             "published": ("rows published", now.sink_lag),
         }
@@ -135,9 +137,11 @@ def _latency(before: list[Reading], now: Snapshot, at: float) -> float | None:
     None where the topic does not tell that, as after it was made anew; the last one where nothing new is counted.
     """
     known = [r for r in before if r.snapshot.sent is not None]
-    if now.indexed is None or now.sent is None or not known:
+    if now.indexed is None or now.sent is None or not known or not now.is_countable:
         return None
-    counted = now.indexed + (now.dead_letters or 0)
+    if now.dead_letters is None:
+        return None
+    counted = now.indexed + now.dead_letters
     last = known[-1]
     if last.snapshot.indexed is not None and now.indexed == last.snapshot.indexed:
         return last.latency

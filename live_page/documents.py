@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from cachetools.func import ttl_cache
 from elasticsearch import Elasticsearch
+from elasticsearch.exceptions import NotFoundError
 
 from contract.tables import ColumnType, table_named
 from live_page.snapshot import ALERTS
@@ -38,11 +39,14 @@ class Documents:
         self.alerts_per_rule = ttl_cache(2, _FRESH)(self._alerts_per_rule)
         self.alerts_over_time = ttl_cache(2, _FRESH)(self._alerts_over_time)
 
-    def row(self, table: str, row_id: str) -> dict[str, Any]:
-        """One row."""
+    def row(self, table: str, row_id: str) -> dict[str, Any] | None:
+        """One row, if there is one of that id."""
+        # The id is in the request's body: no character of it has a meaning there.
         with told(ELASTICSEARCH):
-            source: dict[str, Any] = self._client.get(index=table, id=row_id)["_source"]
-            return source
+            (found,) = self._client.mget(index=table, body={"ids": [row_id]})["docs"]
+            if "error" in found:
+                raise NotFoundError(404, found["error"].get("type", ""), found)
+        return found["_source"] if found["found"] else None
 
     def _rows(self, table: str, search: str, sort: str, descending: bool, first: int, size: int) -> Page:
         """The rows whose id holds `search`, sorted by a column, from the `first` one on."""
@@ -55,7 +59,7 @@ class Documents:
         """How many rows there are with a value from one bound up to the next: bars over the whole range."""
         with told(ELASTICSEARCH):
             bounds: Any = {"least": {"min": {"field": field}}, "most": {"max": {"field": field}}}
-            found = self._client.search(index=table, size=0, aggs=bounds)["aggregations"]
+            found = self._search(index=table, size=0, aggs=bounds)["aggregations"]
             least, most = found["least"]["value"], found["most"]["value"]
             if least is None:
                 return []
@@ -65,12 +69,12 @@ class Documents:
                 width = max(1.0, -(-(most - least + 1) // _BARS))
             width = width or 1.0
             bars: Any = {"bars": {"histogram": {"field": field, "interval": width, "offset": least % width}}}
-            buckets = self._client.search(index=table, size=0, aggs=bars)["aggregations"]["bars"]["buckets"]
+            buckets = self._search(index=table, size=0, aggs=bars)["aggregations"]["bars"]["buckets"]
         return [(bucket["key"], bucket["key"] + width, bucket["doc_count"]) for bucket in buckets]
 
-    def _alerts(self, status: str = "", rule: str = "", row_id: str = "", size: int = 50) -> Page:
-        """Alerts, the latest first; with a status, rule or row only those."""
-        terms = {"status": status, "rule": rule, "id": row_id}
+    def _alerts(self, status: str = "", rule: str = "", index: str = "", row_id: str = "", size: int = 50) -> Page:
+        """Alerts, the latest first; with a status, rule, index or row only those."""
+        terms = {"status": status, "rule": rule, "index": index, "id": row_id}
         wanted = {"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value]}}
         return self._page(ALERTS, wanted, [{"fired_at": "desc"}], 0, size)
 
@@ -86,7 +90,7 @@ class Documents:
                     },
                 }
             }
-            found = self._client.search(index=ALERTS, size=0, aggs=each)["aggregations"]["rules"]["buckets"]
+            found = self._search(index=ALERTS, size=0, aggs=each)["aggregations"]["rules"]["buckets"]
         return {
             bucket["key"]: {
                 "firing": bucket["firing"]["doc_count"],
@@ -109,19 +113,21 @@ class Documents:
             }  # fmt: skip
             rules: Any = {"rules": {"terms": {"field": "rule", "size": 12}, "aggs": {"minutes": minutes}}}
             recent: Any = {"range": {"fired_at": {"gte": start.isoformat()}}}
-            found = self._client.search(index=ALERTS, size=0, query=recent, aggs=rules)["aggregations"]["rules"]
+            found = self._search(index=ALERTS, size=0, query=recent, aggs=rules)["aggregations"]["rules"]
         return {
             bucket["key"]: [(minute["key"], minute["doc_count"]) for minute in bucket["minutes"]["buckets"]]
             for bucket in found["buckets"]
         }
 
+    def _search(self, **query: Any) -> dict[str, Any]:
+        """An answer of all shards: what some of them know is not what there is."""
+        answer: dict[str, Any] = self._client.search(allow_partial_search_results=False, **query)
+        return answer
+
     def _page(self, index: str, wanted: dict[str, Any], sort: list[dict[str, str]], first: int, size: int) -> Page:
         first = min(first, _DEEPEST - size)
         with told(ELASTICSEARCH):
-            by: Any = sort  # The types of the client know names alone here.
-            found = self._client.search(
-                index=index, query=wanted, sort=by, from_=first, size=size, track_total_hits=True
-            )
+            found = self._search(index=index, query=wanted, sort=sort, from_=first, size=size, track_total_hits=True)
             hits = found["hits"]
         return Page([hit["_source"] for hit in hits["hits"]], hits["total"]["value"])
 

@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from nicegui import ui
+from nicegui.elements.mixins.text_element import TextElement
 
+from contract.tables import AggregateTable
 from live_page.pages import alerts, controls, lake, overview, rows, topics
-from live_page.pages.links import KEYED, plural, table_href
+from live_page.pages.links import KEYED, decoded, noun, plural, table_href
 from live_page.sources import Sources
+from live_page.text import visible
 
 _STYLE = """
 <style>
@@ -18,13 +21,24 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
+.q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 18rem; }
+.q-table td.wraps { white-space: normal; }
+.q-table td.wraps .cell {
+  white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
+  display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 8;
+}
+.nicegui-echart text { fill: #3c4149 !important; }
+.body--dark .nicegui-echart text { fill: #c3c8d0 !important; }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
 @media (max-width: 639px) {
   nav a { padding: .25rem .3rem; font-size: .8125rem; }
+  .q-table td .cell { max-width: 6.5rem; }
   .q-table td, .q-table th { padding-left: 4px !important; padding-right: 4px !important; }
 }
 </style>
 """
+_TITLE = 80
+"""Characters of a tab's title."""
 _MODES = {"auto": None, "light": False, "dark": True}
 _ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
 
@@ -40,7 +54,7 @@ def build(sources: Sources) -> None:
         "/lake": ("Lake", partial(lake.show, sources)),
         "/controls": ("Controls", partial(controls.show, sources)),
     }
-    ui.colors(primary="#1f6aa5")
+    ui.colors(primary="#1f6aa5", positive="#1b7a3d")
     ui.add_head_html(_STYLE)
     dark = ui.dark_mode(None)
     with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
@@ -52,11 +66,27 @@ def build(sources: Sources) -> None:
     router.on_path_changed(partial(_mark_current, links))
     _mark_current(links, router.current_path)
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
-        routes = {path: show for path, (_, show) in pages.items()}
+        routes: dict[str, Callable[..., None]] = {
+            path: partial(_page, name, show) for path, (name, show) in pages.items()
+        }
         for table in KEYED:
-            routes[table_href(table) + "/{row_id}"] = partial(rows.show_one, sources, table)
+            routes[table_href(table) + "/{row_id}"] = partial(_row_page, sources, table)
         ui.sub_pages(routes).classes("w-full gap-3")
     ui.skip_link(target=content)
+
+
+def _page(name: str, show: Callable[[], None]) -> None:
+    """A page with its heading, which is the title of the browser's tab as well."""
+    ui.page_title(f"{visible(name, _TITLE)} · Streaming analytics")
+    with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0"):
+        TextElement(tag="h1", text=visible(name)).classes("text-xl font-semibold min-w-0 [overflow-wrap:anywhere]")
+        ui.label("All times are UTC").classes("text-sm opacity-75")
+    show()
+
+
+def _row_page(sources: Sources, table: AggregateTable, row_id: str) -> None:
+    name = decoded(row_id)
+    _page(f"{noun(table).capitalize()} {name}", partial(rows.show_one, sources, table, name))
 
 
 def _mark_current(links: Mapping[str, ui.link], at: str) -> None:

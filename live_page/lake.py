@@ -1,24 +1,30 @@
-"""What the Delta tables hold: their history from delta-rs, their rows by DuckDB, for reading only."""
+"""What the Delta tables hold: their history from delta-rs, their rows by DuckDB in a process of its own."""
 
+import json
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
-import duckdb
 from cachetools.func import ttl_cache
 from deltalake import DeltaTable
 
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS
+from live_page import sql_worker
 from live_page.unavailable import EmptyError, UnavailableError, told
 
 DELTA: Final = "The lake"
 TABLES: Final = (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES))
-MOST_ROWS: Final = 500
 _LONGEST_QUERY: Final = 10_000
+_LOOK: Final = 0.05
+"""Seconds between looks whether a query has to end."""
 
 
 class QueryError(Exception):
@@ -50,11 +56,15 @@ class TableState:
 
 @dataclass(frozen=True)
 class Answer:
-    """A query's rows, `MOST_ROWS` at most."""
+    """A query's first rows."""
 
     columns: list[str]
-    rows: list[tuple[Any, ...]]
-    is_cut: bool
+    numeric: list[bool]
+    """Per column: whether it holds numbers."""
+    rows: list[list[str | None]]
+    """Each cell as DuckDB writes it: whole numbers are exact, whatever their size."""
+    cut: list[str]
+    """What was left out, in words."""
     seconds: float
 
 
@@ -90,76 +100,81 @@ class LakeReader:
         except QueryError as error:
             raise UnavailableError(str(error)) from None
 
-    def query(self, sql: str, *parameters: str) -> Answer:
-        """The answer of one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`."""
+    def query(self, sql: str, *parameters: str, cancelled: threading.Event | None = None) -> Answer:
+        """The answer of one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`.
+
+        It is computed in a process of its own, which is killed when the time is over or `cancelled` is set.
+        """
         if "://" in self._warehouse:
             raise QueryError("Queries need a warehouse that is a folder; this one is elsewhere.")
         if len(sql) > _LONGEST_QUERY:
-            raise QueryError(f"The query is longer than {_LONGEST_QUERY} characters.")
-        began = datetime.now(UTC)
+            raise QueryError(f"The query is longer than {_LONGEST_QUERY:,} characters.")
+        began = time.monotonic()
         if not self._turn.acquire(timeout=self._seconds):
             raise QueryError("Another query is running: try again in a moment.")
         try:
-            with self._connection() as connection, self._time_limit(connection):
-                _require_one_select(connection, sql)
-                found = connection.execute(sql, parameters)
-                columns = [column[0] for column in found.description]
-                rows = found.fetchmany(MOST_ROWS + 1)
-        except duckdb.InterruptException:
-            raise QueryError(f"It took longer than {self._seconds:g} seconds, and was stopped.") from None
-        except duckdb.Error as error:
-            raise QueryError(str(error)) from None
+            asked = {"sql": sql, "parameters": parameters, "files": self._files(), "seconds": self._seconds}
+            said = self._run(json.dumps(asked | {"folder": str(Path(self._warehouse).resolve())}), cancelled)
         finally:
             self._turn.release()
-        seconds = (datetime.now(UTC) - began).total_seconds()
-        return Answer(columns, rows[:MOST_ROWS], len(rows) > MOST_ROWS, seconds)
+        if "error" in said:
+            raise QueryError(said["error"])
+        return Answer(**said, seconds=time.monotonic() - began)
 
-    @contextmanager
-    def _connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A database of the tables as they are now, in which nothing else can be read and nothing written."""
-        connection = duckdb.connect(":memory:")
+    def _run(self, asked: str, cancelled: threading.Event | None) -> dict[str, Any]:
+        """What the worker says; raises `QueryError` where it was ended."""
+        # Nothing of the environment, which may have passwords in it; one arena, or each thread reserves memory.
+        command = [sys.executable, "-I", str(Path(sql_worker.__file__))]
+        with subprocess.Popen(
+            command,
+            text=True,
+            cwd="/",
+            env={"MALLOC_ARENA_MAX": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as worker:
+            until, said, left = time.monotonic() + self._seconds, "", asked
+            try:
+                while True:
+                    try:
+                        said, _ = worker.communicate(left or None, timeout=_LOOK)
+                        break
+                    except subprocess.TimeoutExpired:
+                        left = ""
+                    if cancelled is not None and cancelled.is_set():
+                        raise QueryError("It was cancelled.")
+                    if time.monotonic() > until:
+                        raise QueryError(f"It took longer than {self._seconds:g} seconds, and was stopped.")
+            finally:
+                worker.kill()
+        if worker.returncode == -signal.SIGALRM:
+            raise QueryError(f"It took longer than {self._seconds:g} seconds, and was stopped.")
         try:
-            connection.execute("SET TimeZone='UTC'; SET threads=1; SET memory_limit='300MB'")
-            connection.execute("SET max_temp_directory_size='0B'; SET enable_progress_bar=false")
-            connection.execute("SET allowed_directories=?", [[str(Path(self._warehouse).resolve())]])
-            connection.execute("SET enable_external_access=false")
-            there = [name for name in TABLES if self._add_view(connection, name)]
-            if not there:
-                raise EmptyError("There are no tables yet: the stream job makes them with its first batch.")
-            connection.execute("SET lock_configuration=true")
-            yield connection
-        finally:
-            connection.close()
+            answer: dict[str, Any] = json.loads(said)
+        except ValueError:
+            status = worker.returncode
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            limit = sql_worker.PROCESS_MEMORY
+            raise QueryError(
+                f"It ended early ({how}), probably for more than {limit} MB of memory: ask for less."
+            ) from None
+        return answer
 
-    def _add_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> bool:
-        try:
-            with told(DELTA):
-                files = DeltaTable(self._path(name)).file_uris()
-        except EmptyError:
-            return False
-        if files:
-            connection.read_parquet([str(Path(file).resolve()) for file in files]).create_view(name)
-        return bool(files)
-
-    @contextmanager
-    def _time_limit(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-        timer = threading.Timer(self._seconds, connection.interrupt)
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _files(self) -> dict[str, list[str]]:
+        """The files of each table's current version; raises `EmptyError`, `UnavailableError`."""
+        files = {}
+        for name in TABLES:
+            with suppress(EmptyError), told(DELTA):
+                uris = DeltaTable(self._path(name)).file_uris()
+                if uris:
+                    files[name] = [str(Path(unquote(uri.removeprefix("file://"))).resolve()) for uri in uris]
+        if not files:
+            raise EmptyError("There are no tables yet: the stream job makes them with its first batch.")
+        return files
 
     def _path(self, name: str) -> str:
         return f"{self._warehouse}/{name}"
-
-
-def _require_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    statements = connection.extract_statements(sql)
-    if len(statements) != 1:
-        raise QueryError(f"Expected one SELECT, not {len(statements)} statements.")
-    if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-        raise QueryError(f"Only SELECT is allowed here, and this is {statements[0].type.name}.")
 
 
 def _version(commit: dict[str, Any]) -> Version:

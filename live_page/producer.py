@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import requests
 
+from live_page.http import ask
 from live_page.unavailable import EmptyError, UnavailableError
 
 _TIMEOUT: Final = 3.0
@@ -33,12 +34,17 @@ class ProducerControls:
 
     def _ask(self, method: str, wishes: dict[str, Any] | None) -> dict[str, Any]:
         try:
-            answer = requests.request(method, self._url, json=wishes, timeout=_TIMEOUT)
+            answer = ask(method, self._url, timeout=_TIMEOUT, body=wishes)
         except requests.RequestException as error:
             raise UnavailableError(f"The producer does not answer ({type(error).__name__})") from None
         if answer.headers.get("Content-Type") != "application/json":
             raise EmptyError(_OFF)
-        body: dict[str, Any] = answer.json()
+        try:
+            body = answer.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise UnavailableError(f"What answers at {self._url} is not the producer")
         if not answer.ok:
-            raise RefusedError(str(body["error"]))
+            raise RefusedError(str(body.get("error", f"it answers {answer.status_code}")))
         return body

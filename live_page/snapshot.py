@@ -1,5 +1,6 @@
 """Looks at a running pipeline from outside: topics, lake, indices, and the services' own metrics and health."""
 
+import json
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import requests
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
@@ -17,10 +18,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from contract.interaction import INTERACTION_TYPES
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
+from live_page.http import ask
 
 ALERTS: Final = "alerts"
 OK: Final = "ok"
 _TIMEOUT: Final = 2.0
+_BATCHES: Final = "stream_batches"
+"""Batches that the stream job's query of the topic has finished."""
 
 _MEASURE_OF_TYPE: Final = {
     "click": Measure.CLICKS,
@@ -35,6 +39,10 @@ class Snapshot:
     """Where everything is at one moment. None: not known, for who would say so does not answer."""
 
     sent: int | None = None
+    """Offsets of the topic of interactions, but for transactions that are open: the records, and, where producers use
+    transactions, also aborted records and a marker per transaction. Nothing but reading the topic tells them apart."""
+    unread: int | None = None
+    """Offsets that the stream job has not finished; None while it is in the middle of a batch, too."""
     in_the_lake: int | None = None
     aggregated: int | None = None
     published: int | None = None
@@ -56,11 +64,17 @@ class Snapshot:
     @property
     def is_drained(self) -> bool:
         """Whether all that was sent has gone all the way."""
-        return (
-            self.sent is not None
-            and self.sent == (self.in_the_lake or 0) + (self.dead_letters or 0)
-            and (self.aggregated or 0) == self.in_the_lake
-            and self.sink_lag == 0
+        is_read = self.sent is not None and (
+            # Counts can differ for good: by aborted records, or by dead letters of the sink.
+            self.unread == 0 or self.sent == (self.in_the_lake or 0) + (self.dead_letters or 0)
+        )
+        return is_read and (self.aggregated or 0) == self.in_the_lake and self.sink_lag == 0
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether the n-th offset is the n-th interaction or dead letter, as far as is known."""
+        return self.unread is None or (self.sent or 0) - self.unread <= (self.in_the_lake or 0) + (
+            self.dead_letters or 0
         )
 
 
@@ -74,7 +88,10 @@ class Observer:
         self._settings = settings
         self._warehouse = warehouse
         self._services = dict(services)
-        self._consumer = Consumer({**settings.kafka_client, "group.id": "observer", "log_level": 0})
+        # Of committed records: the end of a partition is then where the first open transaction begins.
+        self._consumer = Consumer(
+            {**settings.kafka_client, "group.id": "observer", "log_level": 0, "isolation.level": "read_committed"}
+        )
         self._elasticsearch = elasticsearch
         # One for each that is asked: none waits for another that is away.
         self._pool = ThreadPoolExecutor(len(self._services) + 2, thread_name_prefix="observer")
@@ -99,7 +116,9 @@ class Observer:
             # The job counts a batch once Delta has tidied up after it; it may be aggregated by then.
             in_the_lake = max(in_the_lake, aggregated)
         topics, indices = in_kafka.result(), in_elasticsearch.result()
+        ends: dict[int, int] = topics.pop("ends", {})
         return Snapshot(
+            unread=self._unread(ends, metrics) if topics else None,
             in_the_lake=in_the_lake,
             aggregated=aggregated,
             sink_lag=_whole(metrics.get("sink_lag_records")),
@@ -122,17 +141,32 @@ class Observer:
     def _topics(self) -> dict[str, Any]:
         settings = self._settings
         try:
+            ends = self._ends(settings.kafka_topic)
             return {
-                "sent": self._end_of(settings.kafka_topic),
-                "published": self._end_of(settings.aggregated_topic),
-                "dead_letters": self._end_of(settings.dead_letter_topic),
+                "ends": ends,
+                "sent": sum(ends.values()),
+                "published": sum(self._ends(settings.aggregated_topic).values()),
+                "dead_letters": sum(self._ends(settings.dead_letter_topic).values()),
             }
         except KafkaException:
             return {}
 
-    def _end_of(self, topic: str) -> int:
-        """Records ever written to the topic; 0 where there is none yet."""
-        return sum(end for _, end in spans(self._consumer, topic, _TIMEOUT).values())
+    def _ends(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition; none where there is no topic yet."""
+        return {partition: end for partition, (_, end) in spans(self._consumer, topic, _TIMEOUT).items()}
+
+    def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
+        """Offsets before `ends` that the stream job has not finished, by what its last append says of itself."""
+        try:
+            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{INTERACTIONS}", without_files=True)
+            (commit,) = table.history(1)
+            appended = json.loads(commit["userMetadata"])
+            read = appended["offsets"][self._settings.kafka_topic]
+            is_finished = metrics.get(_BATCHES, 0) > appended["batch"]
+            left = sum(max(0, end - int(read.get(str(partition), 0))) for partition, end in ends.items())
+        except (DeltaError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return left if is_finished else None
 
     def _indices(self) -> dict[str, Any]:
         (users,) = (table for table in AGGREGATE_TABLES if table.key == "user_id")
@@ -149,7 +183,11 @@ class Observer:
         firing = {"firing": {"filter": {"term": {"status": "firing"}}}}
         try:
             client.indices.refresh(index=indices, **everywhere)
-            documents = {index: int(client.count(index=index, **everywhere)["count"]) for index in indices}
+            counts = {index: client.count(index=index, **everywhere) for index in indices}
+            if any(count["_shards"]["failed"] for count in counts.values()):
+                return {}
+            documents = {index: int(count["count"]) for index, count in counts.items()}
+            everywhere |= {"allow_partial_search_results": False}
             sums = client.search(index=users.name, size=0, aggs={"all": total, **of_types}, **everywhere)
             alerts = client.search(index=ALERTS, size=8, sort=latest_first, aggs=firing, **everywhere)
             average = client.search(index=overall.name, size=1, **everywhere)["hits"]["hits"]
@@ -167,25 +205,42 @@ class Observer:
 
 
 def spans(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
-    """The first offset of each partition and the one that its next record gets; raises KafkaException."""
-    partitions = consumer.list_topics(topic, timeout=timeout).topics[topic].partitions
-    return {n: consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=timeout) or (0, 0) for n in partitions}
+    """The first offset of each partition and the one that its next record gets; raises KafkaException.
+
+    Nothing where there is no such topic. A partition that does not answer is not taken for an empty one.
+    """
+    found = consumer.list_topics(topic, timeout=timeout).topics[topic]
+    if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise KafkaException(found.error)
+    offsets = {}
+    for partition in found.partitions:
+        span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        if span is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        offsets[partition] = span
+    return offsets
 
 
 def _ask(url: str) -> tuple[str, dict[str, float]]:
-    """A service's health, and its metrics that have no labels."""
+    """A service's health, and its metrics: those without labels, and the batches of the query that reads the topic."""
     try:
-        parts = requests.get(f"{url}/health", timeout=_TIMEOUT).json()["parts"]
-        text = requests.get(f"{url}/metrics", timeout=_TIMEOUT).text
-    except (requests.RequestException, KeyError):
+        answer = ask("GET", f"{url}/health", timeout=_TIMEOUT).json()
+        if "error" in answer:
+            return str(answer["error"]), {}
+        parts = answer["parts"]
+        state = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK) or OK
+    except requests.RequestException:
         return "does not answer", {}
-    metrics = {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if not sample.labels
-    }
-    return "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK) or OK, metrics
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "something else answers at its address", {}
+    try:
+        text = ask("GET", f"{url}/metrics", timeout=_TIMEOUT).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (requests.RequestException, ValueError):
+        return "does not tell its metrics", {}
+    metrics = {sample.name: sample.value for sample in samples if not sample.labels}
+    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": "ingest"}}
+    return state, metrics
 
 
 def _whole(value: float | None) -> int | None:

@@ -1,15 +1,21 @@
 """What Kafka holds: topics, partitions, groups, and records, read beside the pipeline by a consumer of its own."""
 
-import json
 import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from cachetools.func import ttl_cache
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Message, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 
 from contract import dead_letters
@@ -22,8 +28,6 @@ _TIMEOUT: Final = 3.0
 _FRESH: Final = 0.9
 _SEARCHED: Final = 50_000
 """Records of a topic, the latest, among which a key is looked for."""
-_SHOWN: Final = 2_000
-"""Characters of a value."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class TopicState:
 
     @property
     def records(self) -> int:
-        """Those that are kept; of a compacted topic, those that were."""
+        """Offsets that are kept: records, those that were compacted or aborted, and markers of transactions."""
         return sum(each.end - each.start for each in self.partitions)
 
     @property
@@ -66,7 +70,7 @@ class TopicState:
 
 @dataclass(frozen=True)
 class Record:
-    """A record, decoded as far as it can be."""
+    """A committed record, decoded as far as it can be; its text may have anything in it."""
 
     at: datetime
     partition: int
@@ -124,21 +128,23 @@ class Topics:
         return [_record(message) for message in found[:size]]
 
     def _read(self, topic: str, most: int) -> list[Message]:
-        """The latest of all partitions, the last one first; what takes longer than some seconds is left out."""
+        """The latest committed records of all partitions, the last one first, `most` or somewhat more.
+
+        What takes longer than some seconds is left out.
+        """
+        until = time.monotonic() + _TIMEOUT
+        messages: list[Message] = []
         with closing(self._consumer()) as consumer:
-            filled = {n: (start, end) for n, (start, end) in spans(consumer, topic, _TIMEOUT).items() if start < end}
-            if not filled:
-                return []
-            # Some more of each, where transactions and compaction have left gaps.
-            each = max(most // len(filled), min(most, 50))
-            consumer.assign([TopicPartition(topic, n, max(start, end - each)) for n, (start, end) in filled.items()])
-            messages: list[Message] = []
-            until = time.monotonic() + _TIMEOUT
-            while time.monotonic() < until:
-                messages += [message for message in consumer.consume(5_000, timeout=0.2) if message.error() is None]
-                positions = consumer.position([TopicPartition(topic, n) for n in filled])
-                if all(position.offset >= filled[position.partition][1] for position in positions):
+            spans_ = {n: (start, end) for n, (start, end) in spans(consumer, topic, _TIMEOUT).items() if start < end}
+            # Further back where transactions and compaction have left gaps.
+            window = max(most // len(spans_), min(most, 50)) if spans_ else 0
+            while window:
+                starts = {n: max(start, end - window) for n, (start, end) in spans_.items()}
+                messages = _consumed(consumer, topic, starts, until)
+                is_all = all(start == spans_[n][0] for n, start in starts.items())
+                if len(messages) >= most or is_all or window > _SEARCHED or time.monotonic() > until:
                     break
+                window *= 10
         return sorted(messages, key=lambda message: (message.timestamp()[1], message.offset() or 0), reverse=True)
 
     def _consumer(self) -> Consumer:
@@ -147,11 +153,31 @@ class Topics:
                 **self._settings.kafka_client,
                 "group.id": "live-page",
                 "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                # Where the last offsets are no records, nothing else tells that all have been read.
+                "enable.partition.eof": True,
                 "log_level": 0,
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 50,
             }
         )
+
+
+def _consumed(consumer: Consumer, topic: str, starts: dict[int, int], until: float) -> list[Message]:
+    """The records from these offsets on, up to the partitions' ends or a moment of the monotonic clock."""
+    consumer.assign([TopicPartition(topic, n, start) for n, start in starts.items()])
+    messages: list[Message] = []
+    ended: set[int | None] = set()
+    while len(ended) < len(starts) and time.monotonic() < until:
+        for message in consumer.consume(5_000, timeout=0.2):
+            error = message.error()
+            if error is None:
+                messages.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                ended.add(message.partition())
+            elif error.fatal():
+                raise KafkaException(error)
+    return messages
 
 
 def is_dead_letter(record: Record) -> bool:
@@ -173,14 +199,8 @@ def _record(message: Message) -> Record:
 
 
 def _value(data: object) -> str:
-    if data is None:
-        return "(deleted)"
-    text = _text(data)
-    try:
-        parsed: Any = json.loads(text)
-    except ValueError:
-        return text[:_SHOWN]
-    return json.dumps(parsed, ensure_ascii=False)[:_SHOWN]
+    # As it is in the topic: parsed and written again, a number could come out as another one.
+    return "(deleted)" if data is None else _text(data)
 
 
 def _text(data: object) -> str:

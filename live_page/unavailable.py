@@ -22,9 +22,9 @@ def told(server: str) -> Iterator[None]:
     try:
         yield
     except NotFoundError:
-        raise EmptyError("There is no such index yet: the sink makes it when it starts.") from None
+        raise EmptyError("There is no index yet: the sink makes it when it starts") from None
     except TableNotFoundError:
-        raise EmptyError("There is no such table yet: the stream job makes it with its first batch.") from None
+        raise EmptyError("There is no such table yet: the stream job makes it with its first batch") from None
     except ElasticsearchException as error:
         reason = type(error).__name__ if not isinstance(error.args[0], int) else f"{error.args[0]} {error.args[1]}"
         raise UnavailableError(f"{server} does not answer ({reason})") from None

@@ -27,10 +27,15 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def page_of(browser: Browser, address: str, *, width: int = WIDE, dark: bool = False) -> Iterator[Page]:
+def page_of(
+    browser: Browser, address: str, *, width: int = WIDE, dark: bool = False, time_zone: str | None = None
+) -> Iterator[Page]:
     """A tab that begins at the address; in the end, that nothing was complained about is required."""
     context = browser.new_context(
-        base_url=address, viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+        base_url=address,
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if dark else "light",
+        timezone_id=time_zone,
     )
     page = context.new_page()
     complaints: list[str] = []

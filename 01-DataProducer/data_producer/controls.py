@@ -3,13 +3,12 @@
 Nobody is asked for a password: it is there only if `PRODUCER_CONTROLS` says so, for demonstrations.
 """
 
-import ipaddress
 import json
 import threading
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, field_validator
 
 from data_producer.settings import ProducerSettings
 
@@ -18,9 +17,24 @@ if TYPE_CHECKING:
 
 PATH: Final = "/control"
 _LONGEST_BODY: Final = 10_000
+_LONGEST_NAME: Final = 40
 _JSON: Final = "application/json"
 
+_FASTEST: Final = 1e-6
+_SLOWEST: Final = 86_400.0
+
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Rate = Annotated[float, Field(ge=0, le=_SLOWEST, allow_inf_nan=False)]
+
+_BOUNDS: Final = {
+    "rate": f"a number of seconds between interactions, 0 (as fast as it goes) or {_FASTEST:f} to {_SLOWEST:,.0f}",
+    "users": "a whole number from 1 to 1,000,000",
+    "items": "a whole number from 1 to 1,000,000",
+    "paused": "true or false",
+    "burst": "a whole number from 1 to 1,000,000",
+    "malformed": "a whole number from 1 to 10,000",
+}
+"""What may be asked for, in words."""
 
 
 class Flow(BaseModel):
@@ -38,9 +52,9 @@ class Flow(BaseModel):
 class Wishes(BaseModel):
     """What somebody wants changed; what is None stays."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    rate: NonNegativeFloat | None = None
+    rate: Rate | None = None
     users: Count | None = None
     items: Count | None = None
     paused: bool | None = None
@@ -48,6 +62,21 @@ class Wishes(BaseModel):
     """So many interactions at once, beside the usual ones."""
     malformed: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """So many records that are no interactions."""
+
+    @field_validator("rate")
+    @classmethod
+    def _is_a_pace(cls, rate: float) -> float:
+        if 0 < rate < _FASTEST:
+            raise ValueError(f"below {_FASTEST}")
+        return rate
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_there(cls, value: Any) -> Any:
+        # What is to stay is left out.
+        if value is None:
+            raise ValueError("null")
+        return value
 
 
 class Controls:
@@ -111,11 +140,11 @@ def application(controls: Controls) -> "WSGIApplication":
 
 
 def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object]:
-    # A page from elsewhere, open in the user's browser, can neither send JSON here nor name this host.
-    if not _is_local_name(environ.get("HTTP_HOST", "")):
-        return "403 Forbidden", {"error": "this host has another name"}
     if environ["REQUEST_METHOD"] == "GET":
         return "200 OK", controls.flow.model_dump()
+    # Browsers alone name an origin: nobody's browser has anything to ask for here, whatever site it is at.
+    if "HTTP_ORIGIN" in environ:
+        return "403 Forbidden", {"error": "pages in a browser cannot change this: use the live page, or curl"}
     if environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE", "").split(";")[0] != _JSON:
         return "415 Unsupported Media Type", {"error": f"expected a POST of {_JSON}"}
     length = environ.get("CONTENT_LENGTH") or "0"
@@ -124,16 +153,14 @@ def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object
     try:
         wishes = Wishes.model_validate_json(environ["wsgi.input"].read(int(length)))
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, each['loc'])) or 'body'}: {each['msg']}" for each in error.errors()]
-        return "422 Unprocessable Content", {"error": "; ".join(problems)}
+        wrong = dict.fromkeys(str(each["loc"][0])[:_LONGEST_NAME] if each["loc"] else "" for each in error.errors())
+        return "400 Bad Request", {"error": "; ".join(map(_expected, wrong))}
     return "200 OK", controls.ask(wishes).model_dump()
 
 
-def _is_local_name(host: str) -> bool:
-    """Whether this is an address, or a name that no site elsewhere can have, such as a container's."""
-    name = host.rsplit(":", 1)[0].strip("[]")
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return "." not in name and name != ""
-    return True
+def _expected(name: str) -> str:
+    """What is allowed for a field that was wrong; for the whole body where it is no name of a field."""
+    if name in _BOUNDS:
+        return f"{name}: expected {_BOUNDS[name]}"
+    known = ", ".join(_BOUNDS)
+    return f"{name!r} cannot be changed, only {known}" if name else f"expected a JSON object of {known}"

@@ -8,20 +8,9 @@ from nicegui import ui
 from contract.tables import AGGREGATE_TABLES
 from live_page.documents import Page
 from live_page.pages.links import row_href
-from live_page.parts import (
-    Column,
-    Panel,
-    bars,
-    choice,
-    clock,
-    count,
-    lasting,
-    show_bars,
-    show_stacked,
-    stacked,
-    table,
-)
+from live_page.parts import Column, Panel, bars, choice, show_bars, show_stacked, stacked, table
 from live_page.sources import Sources
+from live_page.text import UNKNOWN, cell, clock, count, lasting, visible
 
 ALERT_COLUMNS = (
     Column("fired", "fired (UTC)"),
@@ -49,8 +38,8 @@ def show(sources: Sources) -> None:
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
         with Panel("By rule") as by_rule:
             rules = table(_RULES, _EMPTY, row_key="rule", height="min-h-56")
-        with Panel("Alerts fired, minute by minute") as over_time:
-            chart = stacked("alerts fired in each minute of the last hour")
+        with Panel("Alerts fired, minute by minute (UTC)") as over_time:
+            chart = stacked("alerts fired in each minute of the last hour, UTC")
     with Panel("Value when it fired, against the threshold") as against:
         of_rule = ui.select([], label="rule").classes("w-full max-w-md").props("dense outlined")
         values = bars([], "value when it fired")
@@ -62,7 +51,7 @@ def show(sources: Sources) -> None:
         alerts = table(ALERT_COLUMNS, _EMPTY, links="id", height="min-h-96")
 
     def show_rules(found: Mapping[str, Mapping[str, Any]]) -> None:
-        rules.rows = [{"rule": rule, **counts(of)} for rule, of in sorted(found.items())]
+        rules.rows = [{"rule": visible(rule), **counts(of)} for rule, of in sorted(found.items())]
         names = sorted(found)
         if names != of_rule.options:
             of_rule.set_options(
@@ -76,7 +65,7 @@ def show(sources: Sources) -> None:
     def show_values(page: Page) -> None:
         threshold = page.rows[0]["threshold"] if page.rows else None
         numbers = [alert for alert in page.rows if isinstance(alert["value"], int | float)]
-        line = float(threshold) if isinstance(threshold, int | float) else None
+        line = threshold if isinstance(threshold, int | float) else None
         show_bars(values, [f"{a['id']} {clock(a['fired_at'])}" for a in numbers], [a["value"] for a in numbers], line)
 
     def read_alerts() -> Page:
@@ -107,8 +96,10 @@ def short(rule: str) -> str:
     return condition if condition and table in _TABLES else rule
 
 
-def counts(of_rule: Mapping[str, Any]) -> dict[str, Any]:
-    """What `Documents.alerts_per_rule` tells of a rule, if anything, for `COUNT_COLUMNS`."""
+def counts(of_rule: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `Documents.alerts_per_rule` tells of a rule, for `COUNT_COLUMNS`; None: it could not be asked."""
+    if of_rule is None:
+        return dict.fromkeys(("firing", "all", "last"), UNKNOWN)
     return {
         "firing": count(of_rule.get("firing", 0)),
         "all": count(of_rule.get("all", 0)),
@@ -123,9 +114,11 @@ def alert_row(alert: Mapping[str, Any]) -> dict[str, Any]:
         "key": f"{alert['rule']} {alert['id']} {alert['fired_at']}",
         "fired": clock(alert["fired_at"]),
         "state": f"{'▲' if alert['status'] == 'firing' else '✓'} {alert['status']}",
-        "rule": short(alert["rule"]) + ("" if alert["alert_text"] in alert["rule"] else f" ({alert['alert_text']})"),
-        "id": alert["id"],
-        "value": alert["value"],
+        "rule": visible(
+            short(alert["rule"]) + ("" if alert["alert_text"] in alert["rule"] else f" ({alert['alert_text']})")
+        ),
+        "id": visible(alert["id"]),
+        "value": cell(alert["value"]),
         "lasted": lasting(alert["fired_at"], alert["resolved_at"]),
         "href": row_href(of_table, alert["id"]) if of_table and of_table.key else "",
     }

@@ -12,11 +12,14 @@ from live_page.pages.alerts import COUNT_COLUMNS, counts
 from live_page.parts import Column, Panel, table
 from live_page.producer import RefusedError
 from live_page.sources import Sources
+from live_page.text import per_second, short, visible
 from live_page.unavailable import EmptyError, UnavailableError
 
 _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
+_MOST = 1_000_000
+_UNITS = {"burst": "interactions at once", "malformed": "malformed records"}
 _RULES = (
     Column("rule", "rule", wraps=True),
     Column("severity", "severity"),
@@ -35,9 +38,9 @@ def show(sources: Sources) -> None:
             try:
                 await run.io_bound(lambda: producer.ask(**wishes))
             except (RefusedError, EmptyError, UnavailableError) as reason:
-                ui.notify(str(reason), type="negative")
+                ui.notify(visible(reason, 1_000), type="negative")
                 return
-            ui.notify(", ".join(f"{name}: {_said(value)}" for name, value in wishes.items()), type="positive")
+            ui.notify(", ".join(_said(name, value) for name, value in wishes.items()), type="positive")
             await panel.renew()
 
         def button(text: str, **wishes: float | bool) -> None:
@@ -56,10 +59,13 @@ def show(sources: Sources) -> None:
             for malformed in _MALFORMED:
                 button(f"+ {malformed} malformed", malformed=malformed)
         with _group("how many there are to draw from"):
-            users = ui.number(label="users", min=1, max=1_000_000, precision=0).props("dense outlined").classes("w-32")
-            items = ui.number(label="items", min=1, max=1_000_000, precision=0).props("dense outlined").classes("w-32")
-            draw = ui.button("Set", on_click=lambda: ask(users=int(users.value), items=int(items.value)))
-            draw.props("no-caps unelevated")
+            users, items = _number("users"), _number("items")
+
+            async def draw() -> None:
+                if users.validate() and items.validate():
+                    await ask(users=int(users.value), items=int(items.value))
+
+            ui.button("Set", on_click=draw).props("no-caps unelevated")
 
     with Panel("Alert rules") as ruled:
         rules = table(_RULES, "No rules: write some into data_mapper.yml", row_key="rule", height="min-h-36")
@@ -67,27 +73,34 @@ def show(sources: Sources) -> None:
             "text-sm opacity-75 break-all"
         )
 
+    filled: set[str] = set()
+
     def show_flow(flow: Mapping[str, Any]) -> None:
-        rate = "as fast as it goes" if not flow["rate"] else f"{1 / flow['rate']:,.3g} interactions a second"
+        rate = per_second(flow["rate"])
         paused = "paused; otherwise " if flow["paused"] else ""
         state.set_text(f"{paused}{rate}, of {flow['users']:,} users and {flow['items']:,} items")
         for field, name in ((users, "users"), (items, "items")):
-            if field.value is None:
+            if field.value is None and name not in filled:
                 field.set_value(flow[name])
+                filled.add(name)
 
-    def read_rules() -> tuple[DataMapper, Mapping[str, Mapping[str, Any]]]:
+    def read_rules() -> tuple[DataMapper, Mapping[str, Mapping[str, Any]] | None]:
         try:
             mapper = data_mapper.load(sources.settings.data_mapper)
         except DataMapperError as error:
             raise UnavailableError(str(error)) from None
         try:
             return mapper, sources.documents.alerts_per_rule()
-        except (EmptyError, UnavailableError):
+        except EmptyError:
             return mapper, {}
+        except UnavailableError:
+            return mapper, None
 
-    def show_rules(found: tuple[DataMapper, Mapping[str, Mapping[str, Any]]]) -> None:
+    def show_rules(found: tuple[DataMapper, Mapping[str, Mapping[str, Any]] | None]) -> None:
         mapper, alerts = found
-        rules.rows = [_rule_row(rule, alerts.get(rule.name, {})) for rule in mapper.all_rules]
+        rules.rows = [
+            _rule_row(rule, None if alerts is None else alerts.get(rule.name, {})) for rule in mapper.all_rules
+        ]
 
     panel.keep(producer.flow, show_flow)
     ruled.keep(read_rules, show_rules)
@@ -98,18 +111,36 @@ def _group(text: str) -> ui.row:
     return ui.row().classes("items-center gap-2 w-full")
 
 
-def _said(value: float | bool) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:,.4g}"
+def _number(name: str) -> ui.number:
+    """A field for a count. What is out of bounds is refused in words: nothing is cut to the bounds in silence."""
+
+    def problem(value: float | None) -> str | None:
+        is_fit = value is not None and float(value).is_integer() and 1 <= value <= _MOST
+        return None if is_fit else f"a whole number from 1 to {_MOST:,}"
+
+    field = ui.number(label=name, validation=problem).props("dense outlined").classes("w-44")
+    return field.without_auto_validation()
 
 
-def _rule_row(rule: Rule, alerts: Mapping[str, Any]) -> dict[str, Any]:
+def _said(name: str, value: float | bool) -> str:
+    """A change in the words and units of the page."""
+    if name == "rate":
+        return per_second(value)
+    if name == "paused":
+        return "paused" if value else "it goes on"
+    return f"{'+ ' if name in ('burst', 'malformed') else ''}{short(value)} {_UNITS.get(name, name)}"
+
+
+def _rule_row(rule: Rule, alerts: Mapping[str, Any] | None) -> dict[str, Any]:
     more = {
         "resolve": rule.resolve,
-        "for": f"{rule.wait:g} s" if rule.wait else None,
+        "for": f"{short(rule.wait)} s" if rule.wait else None,
         "silence": ", ".join(rule.silence) or None,
     }
     return {
-        "rule": rule.name if rule.alert_text in rule.name else f"{rule.name} ({rule.table}: {rule.alert_text})",
+        "rule": visible(
+            rule.name if rule.alert_text in rule.name else f"{rule.name} ({rule.table}: {rule.alert_text})"
+        ),
         "severity": rule.severity,
         **counts(alerts),
         "more": "; ".join(f"{name}: {value}" for name, value in more.items() if value is not None),

@@ -1,15 +1,14 @@
 """The Delta tables: what they hold, how they came to be, and questions of your own."""
 
-from collections.abc import Sequence
+import threading
 from contextlib import suppress
-from datetime import datetime
-from typing import Any
 
 from nicegui import run, ui
 
-from live_page.lake import MOST_ROWS, TABLES, Answer, LakeReader, QueryError, TableState
-from live_page.parts import Column, Panel, add_no_data, choice, clock, count, size, table
+from live_page.lake import TABLES, Answer, LakeReader, QueryError, TableState
+from live_page.parts import Column, Panel, RecordTable, choice, table
 from live_page.sources import Sources
+from live_page.text import UNKNOWN, clock, count, size, visible
 from live_page.unavailable import EmptyError, UnavailableError
 
 _TABLES = (
@@ -44,9 +43,7 @@ def show(sources: Sources) -> None:
         with Panel("Versions") as versioned:
             history = table(_HISTORY, _EMPTY, row_key="version", height="min-h-96")
         with Panel("A sample") as sampled:
-            sample = ui.table(columns=[], rows=[], row_key="key").classes("w-full min-w-0 min-h-96")
-            sample.props(f'dense flat hide-pagination :rows-per-page-options="[0]" no-data-label="{_EMPTY}"')
-            add_no_data(sample)
+            sample = table((), "The table has no rows yet", height="min-h-96")
 
     def show_tables(states: list[TableState]) -> None:
         summary.rows = [
@@ -62,7 +59,12 @@ def show(sources: Sources) -> None:
 
     def show_history(state: TableState) -> None:
         history.rows = [
-            {"version": each.version, "at": clock(each.at), "operation": each.operation, "rows": count(each.rows)}
+            {
+                "version": each.version,
+                "at": clock(each.at),
+                "operation": visible(each.operation),
+                "rows": count(each.rows),
+            }
             for each in state.history
         ]
 
@@ -78,34 +80,47 @@ def show(sources: Sources) -> None:
 
 def _sql_box(lake: LakeReader) -> None:
     question = ui.textarea(label="SQL (DuckDB's), one SELECT", value=_QUESTION).classes("w-full font-mono")
-    question.props('outlined autogrow spellcheck="false" input-class="text-sm"')
+    question.props('outlined autogrow spellcheck="false" input-class="text-sm" maxlength=10000')
     with ui.row().classes("items-center gap-3 w-full"):
         ask = ui.button("Run").props("no-caps unelevated")
+        cancel = ui.button("Cancel").props("no-caps outline")
         said = ui.label("").classes(_SAID).props('role="status"')
-    answered = ui.table(columns=[], rows=[], row_key="key", pagination=10).classes("w-full min-w-0")
-    answered.props('dense flat no-data-label="Run a query to see its rows (Ctrl+Enter in the box)"')
-
-    add_no_data(answered)
+    cancel.disable()
+    answered = table((), "It has no rows")
+    answered.set_empty("Run a query to see its rows (Ctrl+Enter in the box)")
+    answered.props(remove="hide-pagination")
+    answered.pagination = {"rowsPerPage": 10}
+    cancelled = threading.Event()
 
     async def run_query() -> None:
-        said.set_text("running …")
+        if not ask.enabled:
+            return
+        cancelled.clear()
         ask.disable()
+        cancel.enable()
+        said.classes(replace=f"{_SAID} opacity-75")
+        said.set_text("running …")
+        # An answer never stands under another question.
+        answered.set_empty("")
         try:
-            answer = await run.io_bound(lake.query, question.value or "")
+            answer = await run.io_bound(lake.query, question.value or "", cancelled=cancelled)
         except (QueryError, EmptyError, UnavailableError) as error:
-            said.set_text(str(error))
             said.classes(replace=f"{_SAID} text-red-700 dark:text-red-400")
+            said.set_text(visible(error, 1_000))
             return
         finally:
             ask.enable()
+            cancel.disable()
         if answer is None:
             return
-        cut = f", cut at {MOST_ROWS}" if answer.is_cut else ""
-        said.classes(replace=f"{_SAID} opacity-75")
-        said.set_text(f"{count(len(answer.rows))} rows{cut}, {answer.seconds:.2f} s")
+        rows = f"{count(len(answer.rows))} row{'' if len(answer.rows) == 1 else 's'}"
+        said.set_text(", ".join([rows, *answer.cut, f"{answer.seconds:.2f} s"]))
         _show_answer(answered, answer)
+        answered.set_known()
 
     ask.on_click(run_query)
+    cancel.on_click(cancelled.set)
+    ui.context.client.on_disconnect(cancelled.set)
     question.on("keydown.ctrl.enter", run_query)
 
 
@@ -120,23 +135,14 @@ def _states(lake: LakeReader) -> list[TableState]:
     return found
 
 
-def _show_answer(shown: ui.table, answer: Answer) -> None:
-    names = _distinct(answer.columns)
-    first = answer.rows[0] if answer.rows else [None] * len(names)
+def _show_answer(shown: RecordTable, answer: Answer) -> None:
     columns = [
-        Column(name, label, is_number=isinstance(value, int | float)).props
-        for name, label, value in zip(names, answer.columns, first, strict=True)
+        Column(f"c{n}", visible(name), is_number=is_number, wraps=not is_number).props
+        for n, (name, is_number) in enumerate(zip(answer.columns, answer.numeric, strict=True))
     ]
     if shown.columns != columns:
         shown.columns = columns
-    shown.rows = [{"key": n, **dict(zip(names, map(_cell, row), strict=True))} for n, row in enumerate(answer.rows)]
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    return [f"{n}_{name}" for n, name in enumerate(names)]
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+    shown.rows = [
+        {"key": n, **{f"c{m}": UNKNOWN if cell is None else visible(cell) for m, cell in enumerate(row)}}
+        for n, row in enumerate(answer.rows)
+    ]

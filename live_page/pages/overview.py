@@ -8,9 +8,10 @@ from nicegui import ui
 from contract.interaction import INTERACTION_TYPES
 from live_page.board import Board, Reading
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
-from live_page.parts import Column, Panel, bars, count, decimal, lines, show_bars, show_line, table
+from live_page.parts import Column, Panel, bars, lines, show_bars, show_line, table
 from live_page.snapshot import OK
 from live_page.sources import Sources
+from live_page.text import count, decimal, visible
 
 _STAGES = (
     Column("stage", "stage"),
@@ -25,17 +26,17 @@ def show(sources: Sources) -> None:
     board = sources.board
     renewals: list[Callable[[Reading], None]] = [_tiles()]
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full items-start"):
-        with Panel("Interactions a second"):
-            rates = lines("interactions a second, in Kafka", "")
-        with Panel("Seconds from Kafka to the indices"):
+        with Panel("Interactions a second (times are UTC)"):
+            rates = lines("interactions a second, in Kafka")
+        with Panel("Seconds from Kafka to the indices (times are UTC)"):
             latencies = lines("seconds from an interaction's arrival in Kafka until the indices count it", " s")
-        with Panel("Interactions by type"):
+        with Panel("Interactions by type") as by_type:
             totals = bars(INTERACTION_TYPES, "interactions by type")
-        with Panel("Stages"):
+        with Panel("Stages") as staged:
             stages = table(_STAGES, "nothing is known yet", row_key="stage", height="min-h-56")
         with Panel("Services and servers"):
             renewals.append(_health())
-        with Panel("Latest alerts"):
+        with Panel("Latest alerts") as alerted:
             alerts = table(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
 
     def renew() -> None:
@@ -44,9 +45,16 @@ def show(sources: Sources) -> None:
             renewal(now)
         show_line(rates, [(r.at, None if r.rate is None else round(r.rate, 1)) for r in readings])
         show_line(latencies, [(r.at, None if r.latency is None else round(r.latency, 2)) for r in readings])
-        show_bars(totals, INTERACTION_TYPES, [now.snapshot.totals.get(kind, 0) for kind in INTERACTION_TYPES])
         stages.rows = list(_stages(board))
+        staged.known()
+        if now.snapshot.indexed is None:
+            for panel in (by_type, alerted):
+                panel.unknown("Elasticsearch does not answer" if now.at else "Elasticsearch was not asked yet")
+            return
+        show_bars(totals, INTERACTION_TYPES, [now.snapshot.totals.get(kind, 0) for kind in INTERACTION_TYPES])
         alerts.rows = [alert_row(alert) for alert in now.snapshot.alerts]
+        for panel in (by_type, alerted):
+            panel.known()
 
     renew()
     ui.timer(1.0, renew)
@@ -91,7 +99,7 @@ def _health() -> Callable[[Reading], None]:
             icon, label = lines[name]
             icon.set_name("check_circle" if state == OK else "error")
             icon.classes(replace="text-emerald-600" if state == OK else "text-red-600")
-            label.set_text(state)
+            label.set_text(visible(state, 1_000))
 
     return renew
 

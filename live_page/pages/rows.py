@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from nicegui import events, ui
 
@@ -11,8 +10,10 @@ from live_page.documents import Page
 from live_page.lake import Answer
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
-from live_page.parts import LINK, Column, Panel, bars, clock, count, decimal, show_bars, table
+from live_page.parts import LINK, Column, Panel, RecordTable, bars, show_bars, table
 from live_page.sources import Sources
+from live_page.text import UNKNOWN, clock, count, decimal, short, visible
+from live_page.unavailable import EmptyError
 
 _ON_A_PAGE = 15
 _TOP = 10
@@ -33,7 +34,7 @@ def show(sources: Sources, of: AggregateTable) -> None:
             distribution = bars([], f"{plural(of)} by measure")
     with Panel(plural(of).capitalize()) as listed:
         search = ui.input(label=f"search by {key}").classes("w-full max-w-xs")
-        search.props('dense outlined clearable debounce="300"')
+        search.props('dense outlined clearable debounce="300" maxlength="512"')
         rows = _browsed(of, chosen.value)
 
     def read_rows() -> Page:
@@ -62,10 +63,10 @@ def show(sources: Sources, of: AggregateTable) -> None:
         await listed.renew()
 
     def show_top(page: Page) -> None:
-        show_bars(top, [row[key] for row in page.rows], [row[chosen.value] for row in page.rows])
+        show_bars(top, [row[key] for row in page.rows], [row.get(chosen.value) or 0 for row in page.rows])
 
     def show_spread(found: list[tuple[float, float, int]]) -> None:
-        show_bars(distribution, [f"{least:,.6g}" for least, _, _ in found], [n for _, _, n in found])
+        show_bars(distribution, [short(least) for least, _, _ in found], [n for _, _, n in found])
 
     rows.on("request", turn)
     search.on_value_change(look_for)
@@ -79,19 +80,22 @@ def show(sources: Sources, of: AggregateTable) -> None:
 
 def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
     """One row: its measures, its alerts, its latest interactions."""
-    row_id = unquote(row_id)
     ui.link(f"← all {plural(of)}", table_href(of)).classes(LINK)
     counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not Measure.INTERACTIONS]
     with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
-        with Panel(row_id) as measured:
+        with Panel("Measures") as measured:
             measures = table((Column("name", "measure"), Column("value", "value", is_number=True)), _EMPTY)
         with Panel("Counts"):
-            chart = bars(counts, f"counts of {row_id}")
+            chart = bars(counts, f"counts of {visible(row_id)}")
     with Panel("Alerts") as alerted:
         alerts = table(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
     with Panel("Latest interactions, from the lake") as latest:
         columns = ("timestamp", "user_id", "item_id", "interaction_type")
-        interactions = table([Column(name, name) for name in columns], "None in the lake yet", height="min-h-96")
+        interactions = table(
+            [Column(name, "timestamp (UTC)" if name == "timestamp" else name) for name in columns],
+            "None in the lake yet",
+            height="min-h-96",
+        )
 
     def show_row(row: Mapping[str, Any]) -> None:
         measures.rows = [
@@ -99,27 +103,36 @@ def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
         ]
         show_bars(chart, counts, [row.get(name, 0) for name in counts])
 
+    def read_row() -> Mapping[str, Any]:
+        row = sources.documents.row(of.name, row_id)
+        if row is None:
+            raise EmptyError(f"There is no {noun(of)} of that id")
+        return row
+
     def read_latest() -> Answer:
         return sources.lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
 
     def show_latest(answer: Answer) -> None:
         found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        interactions.rows = [{"key": n, **row, "timestamp": clock(row["timestamp"])} for n, row in enumerate(found)]
+        interactions.rows = [
+            {"key": n, **{name: visible(value) for name, value in row.items()}, "timestamp": clock(row["timestamp"])}
+            for n, row in enumerate(found)
+        ]
 
-    measured.keep(lambda: sources.documents.row(of.name, row_id), show_row)
+    measured.keep(read_row, show_row)
     alerted.keep(
-        lambda: sources.documents.alerts(row_id=row_id, size=10),
+        lambda: sources.documents.alerts(index=of.name, row_id=row_id, size=10),
         lambda page: setattr(alerts, "rows", [alert_row(alert) for alert in page.rows]),
     )
     latest.keep(read_latest, show_latest, every=4.0)
 
 
-def _browsed(of: AggregateTable, sort: str) -> ui.table:
+def _browsed(of: AggregateTable, sort: str) -> RecordTable:
     """A table whose sorting and leafing is Elasticsearch's; sorted by a column to begin with."""
     columns = [
         Column(
             c.name,
-            c.name.replace("_", " "),
+            c.name.replace("_", " ") + (" (UTC)" if c.type is ColumnType.DATE else ""),
             is_number=c.type.is_number,
             is_sortable=True,
             is_minor=_MINOR_FROM <= n < len(of.columns) - _MINOR_FROM,
@@ -127,7 +140,7 @@ def _browsed(of: AggregateTable, sort: str) -> ui.table:
         for n, c in enumerate(of.columns)
     ]
     assert of.key is not None
-    made = table(columns, _EMPTY, row_key=of.key, links=of.key, height="min-h-96")
+    made = table(columns, _EMPTY, row_key="href", links=of.key, height="min-h-96")
     made.props(remove="hide-pagination").props("binary-state-sort")
     made.pagination = {
         "sortBy": sort,
@@ -157,4 +170,4 @@ def _cell(kind: ColumnType, value: Any) -> str:
         case ColumnType.DATE:
             return clock(value)
         case _:
-            return str(value)
+            return UNKNOWN if value is None else visible(value)

@@ -6,8 +6,9 @@ from typing import Any
 from nicegui import run, ui
 
 from contract import dead_letters
-from live_page.parts import UNKNOWN, Column, Panel, choice, clock, count, table
+from live_page.parts import Column, Panel, choice, table
 from live_page.sources import Sources
+from live_page.text import UNKNOWN, clock, count, visible
 from live_page.topics import Record, TopicState, is_dead_letter
 from live_page.unavailable import UnavailableError
 
@@ -39,6 +40,9 @@ _LETTERS = (
     Column("value", "the record's value", wraps=True),
 )
 
+_LONGEST = 2_000
+"""Characters of a key, value or reason that are shown."""
+
 
 def show(sources: Sources) -> None:
     """The pipeline's topics."""
@@ -52,10 +56,15 @@ def show(sources: Sources) -> None:
         records = table(_RECORDS, "No records yet", height="min-h-96")
     with Panel("Records of a key") as by_key:
         with ui.row().classes("items-center gap-3 w-full"):
-            wanted = ui.input(label="key, such as user_1").classes("grow max-w-md").props("dense outlined clearable")
+            wanted = (
+                ui.input(label="key, such as user_1")
+                .classes("grow max-w-md")
+                .props("dense outlined clearable maxlength=600")
+            )
             find = ui.button("Search").props("no-caps unelevated")
         ui.label("It looks through the topic's latest 50,000 records.").classes("text-sm opacity-75")
-        found = table(_RECORDS, "Nothing was looked for yet, or there is no record of that key")
+        found = table(_RECORDS, "No record of that key is among them")
+        found.set_empty("Nothing was looked for yet")
     with Panel("Dead letters, and why they are") as aside:
         letters = table(_LETTERS, "None: every record so far was fit", height="min-h-48")
         ui.markdown(
@@ -63,12 +72,15 @@ def show(sources: Sources) -> None:
         ).classes("text-sm opacity-75")
 
     async def search() -> None:
+        found.rows = []
         by_key.note("looking …")
         try:
             hits = await run.io_bound(topics.find, chosen.value, (wanted.value or "").strip())
         except UnavailableError as reason:
-            by_key.note(str(reason))
+            found.rows = []
+            by_key.unknown(str(reason))
             return
+        by_key.known()
         by_key.note(f"{len(hits or [])} found in {chosen.value}")
         found.rows = [_record(record) for record in hits or []]
 
@@ -118,12 +130,17 @@ def _record(record: Record) -> dict[str, Any]:
         "key": f"{record.partition}-{record.offset}",
         "at": clock(record.at),
         "place": f"{record.partition}-{record.offset}",
-        "record_key": record.key or UNKNOWN,
-        "value": record.value,
+        "record_key": visible(record.key, _LONGEST) if record.key else UNKNOWN,
+        "value": visible(record.value, _LONGEST),
     }
 
 
 def _letter(record: Record) -> dict[str, Any]:
     headers = record.headers
-    origin = f"{headers[dead_letters.TOPIC]} {headers[dead_letters.PARTITION]}-{headers[dead_letters.OFFSET]}"
-    return _record(record) | {"reason": headers[dead_letters.REASON], "origin": origin}
+    topic, partition, offset = (
+        headers.get(name, UNKNOWN) for name in (dead_letters.TOPIC, dead_letters.PARTITION, dead_letters.OFFSET)
+    )
+    return _record(record) | {
+        "reason": visible(headers[dead_letters.REASON], _LONGEST),
+        "origin": visible(f"{topic} {partition}-{offset}", _LONGEST),
+    }

@@ -217,7 +217,8 @@ def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser
         expect(panel.locator("tbody tr")).to_have_count(1)
         panel.get_by_role("link", name="user_3").click()
         expect(page).to_have_url(re.compile("/users/user_3$"))
-        measures = _panel(page, "user_3")
+        expect(page.get_by_role("heading", level=1)).to_have_text("User user_3")
+        measures = _panel(page, "Measures")
         expect(measures.locator("tbody tr")).to_have_count(7)
         shown = dict(_rows(measures))
         assert shown["total_interactions"] == f"{users['user_3']['total_interactions']:,}"
@@ -227,7 +228,7 @@ def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser
         page.go_back()
         expect(_panel(page, "Users").locator("tbody tr")).to_have_count(10)
         page.goto("/users/nobody")
-        expect(_panel(page, "nobody")).to_contain_text("None yet")
+        expect(_panel(page, "Measures")).to_contain_text("There is no user of that id")
 
 
 def test_the_page_follows_what_happens_and_the_controls_do_what_they_say(site: Site, browser: Browser) -> None:
@@ -290,11 +291,11 @@ def test_the_sql_box_answers_and_refuses_writes_and_runaways(site: Site, browser
             asked.get_by_role("button", name="Run").click()
 
         ask("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
-        expect(said).to_contain_text("1 rows")
+        expect(said).to_contain_text("1 row,")
         answer = [f"{site.pipeline.lake_count()}", f"{len(site.pipeline.documents('agg_interactions_user'))}"]
         _shows(lambda: [[cell.replace(",", "") for cell in row] for row in _rows(asked)], [answer])
         ask("SELECT * FROM interactions")
-        expect(said).to_contain_text("500 rows, cut at 500")
+        expect(said).to_contain_text("500 rows, cut at 500 rows")
         files = {path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts}
         target = site.pipeline.data / "warehouse" / "stolen.parquet"
         for sql, why in {
@@ -307,18 +308,19 @@ def test_the_sql_box_answers_and_refuses_writes_and_runaways(site: Site, browser
             "SELECT * FROM nowhere": "nowhere does not exist",
             "SELECT FROM WHERE": "syntax error",
             "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range": "longer than 2 seconds",
-            "SELECT list(range) FROM range(1000000000)": "",
+            "SELECT list(range) FROM range(1000000000)": "more than 256 MB of memory",
         }.items():
             ask(sql)
             expect(said).not_to_have_text("running …")
             expect(said).to_contain_text(why)
-            expect(said).not_to_contain_text("rows,")
+            expect(said).not_to_contain_text(" s,")
+            expect(asked.locator("tbody tr")).to_have_count(0)
         assert not target.exists()
         assert files == {
             path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts
         }
         ask("SELECT 42 AS answer")
-        expect(said).to_contain_text("1 rows")
+        expect(said).to_contain_text("1 row,")
 
 
 def test_a_killed_elasticsearch_shows_as_such_and_the_rest_goes_on(site: Site, browser: Browser) -> None:
@@ -381,14 +383,26 @@ def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser
     ):
         for name in ("Elasticsearch", "data_producer", "stream_processing"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=PATIENCE)
+        # What nobody knows is neither zero nor nothing.
+        for tile in ("alerts firing", "interactions counted"):
+            expect(_tile(page, tile)).to_have_text("–")
+        assert _bars(_panel(page, "Interactions by type")) == []
+        latest = _panel(page, "Latest alerts")
+        expect(latest).to_contain_text("Not known yet: Elasticsearch does not answer")
+        expect(latest).not_to_contain_text("No alerts")
         _go(page, "Lake")
         expect(page.get_by_text("the stream job makes").first).to_be_visible()
         _go(page, "Controls")
         expect(page.get_by_text("The producer does not answer")).to_be_visible()
-        expect(_panel(page, "Alert rules").locator("tbody tr")).to_have_count(3)
+        rules = _panel(page, "Alert rules")
+        expect(rules.locator("tbody tr")).to_have_count(3)
+        assert all(row[2:5] == ["–"] * 3 for row in _rows(rules))
         for name in ("Users", "Alerts"):
             _go(page, name)
             expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible()
+            shown = _panel(page, name)
+            expect(shown).to_contain_text("Not known yet")
+            expect(shown).not_to_contain_text(re.compile("None yet|No alerts"))
         _go(page, "Topics")
         expect(page.get_by_text("There is no such topic yet")).to_be_visible()
     assert "Traceback" not in pipeline.log(PAGE)

@@ -5,12 +5,16 @@ import pytest
 
 MODULES = [
     "contract.health",
+    "contract.http_names",
     "contract.keys",
     "contract.tables",
     "data_producer.generator",
     "data_producer.pacing",
     "elasticsearch_sink_alert.rules",
     "elasticsearch_sink_alert.versions",
+    "live_page.pages.links",
+    "live_page.parts",
+    "live_page.text",
 ]
 
 

@@ -1,0 +1,514 @@
+"""What the live page decides without a browser or a server."""
+
+import asyncio
+import json
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import psutil
+import pytest
+from arro3.core import Array, DataType, Table
+from data_producer.controls import Controls, Flow, application
+from deltalake import write_deltalake
+from starlette.types import Receive, Scope, Send
+
+from contract.health import Health, serve
+from live_page import sql_worker
+from live_page.board import Board
+from live_page.guard import Guard
+from live_page.lake import Answer, LakeReader, QueryError
+from live_page.pages.links import decoded, encoded
+from live_page.parts import axis_bounds
+from live_page.producer import ProducerControls
+from live_page.snapshot import Snapshot, _ask
+from live_page.text import cell, clock, count, drawable, per_second, short, visible
+from tests.pipeline import assert_more_than, eventually
+
+SECONDS = 60.0
+"""For queries that are not to be stopped, however slow the machine is."""
+ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range"
+HOSTILE_IDS = (
+    "a/b", "a;b", "a%25b", "a%2Fb", "a?b=c", "a#b", "a b", "..", ".", "~2F", "é😀", "a\\b", "+", "%", "\x1b]0;x",
+    "\u202eab", '" onclick="alert(1)', "<img src=x onerror=alert(1)>", "{{7*7}}", "x" * 512,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a warehouse in a folder with spaces")
+    rows = 100_000
+    columns = {
+        "user_id": Array([f"user_{n % 10}" for n in range(rows)], DataType.string()),
+        "item_id": Array(["item_1"] * rows, DataType.string()),
+        "interaction_type": Array(["view"] * rows, DataType.string()),
+        "timestamp": Array(list(range(rows)), DataType.int64()),
+    }
+    write_deltalake(str(folder / "interactions"), Table.from_arrays(list(columns.values()), names=list(columns)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lake(warehouse: Path) -> LakeReader:
+    return LakeReader(str(warehouse), SECONDS)
+
+
+# --- SQL -------------------------------------------------------------------------------------------
+
+
+def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeReader) -> None:
+    answer = lake.query("SELECT count(*) AS n, 12345678901234567890 AS large, 1 AS n, NULL FROM interactions")
+    assert answer.columns == ["n", "large", "n", "NULL"]
+    assert answer.rows == [["100000", "12345678901234567890", "1", None]]
+    assert answer.numeric[:3] == [True, True, True]
+    assert answer.cut == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM interactions LIMIT 2 -- and a comment",
+        "VALUES (1), (2);",
+        "SELECT 1 UNION ALL SELECT 2;  -- a comment behind the end",
+        "WITH numbers AS (SELECT * FROM range(2)) SELECT * FROM numbers",
+        "SELECT 'é;' FROM range(2) ; -- é;",
+        "/* ) */ SELECT * FROM range(2)",
+    ],
+)
+def test_any_form_of_select_is_answered(lake: LakeReader, sql: str) -> None:
+    assert len(lake.query(sql).rows) == 2
+
+
+def test_an_order_is_kept(lake: LakeReader) -> None:
+    rows = lake.query("SELECT range FROM range(10000) ORDER BY range DESC").rows
+    assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
+
+
+def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeReader) -> None:
+    def size(answer: Answer) -> int:
+        return sum(len(cell or "") for row in answer.rows for cell in row)
+
+    for sql, cut in {
+        "SELECT repeat('x', 1000000) FROM range(400)": "cells cut at 1,000 characters (…)",
+        "SELECT user_id, list(timestamp) FROM interactions GROUP BY ALL": "cells cut at 1,000 characters (…)",
+        "SELECT * FROM interactions": "cut at 500 rows",
+        f"SELECT {', '.join(map(str, range(300)))}": "the first 50 of 300 columns",
+        f"SELECT {', '.join(['repeat(range::VARCHAR, 200)'] * 20)} FROM range(300)": "cut at 400,000 characters",
+    }.items():
+        answer = lake.query(sql)
+        assert cut in answer.cut, sql
+        assert size(answer) < 500_000
+        assert len(answer.rows) <= 500
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT list(range) FROM range(1000000000)",
+        "SELECT string_agg(repeat('x', 1000), '') FROM range(1000000)",
+        "SELECT repeat(range::VARCHAR, 1000000) FROM range(2000)",
+        "SELECT repeat('x', 2000000000)",
+    ],
+)
+def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReader, sql: str) -> None:
+    most = _Memory()
+    with pytest.raises(QueryError) as refused, most:
+        lake.query(sql)
+    assert "256 MB of memory" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert most.bytes < (sql_worker.PROCESS_MEMORY + 100) << 20
+
+
+def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
+    for sql in (ENDLESS, f"EXPLAIN ANALYZE {ENDLESS}"):
+        with pytest.raises(QueryError, match="longer than 0\\.5 seconds, and was stopped"):
+            LakeReader(str(warehouse), 0.5).query(sql)
+    assert _workers() == []
+
+
+def test_a_query_is_cancelled(lake: LakeReader) -> None:
+    cancelled = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        cancelled.set()
+        with pytest.raises(QueryError, match="was cancelled"):
+            asked.result()
+    assert _workers() == []
+
+
+def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(lake: LakeReader) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lake.query, ENDLESS)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        _workers()[0].kill()
+        with pytest.raises(QueryError, match="ended early \\(SIGKILL\\)"):
+            asked.result()
+    assert lake.query("SELECT 1").rows == [["1"]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("SELECT * FROM read_text('/etc/passwd')", "Permission Error"),
+        ("SELECT * FROM read_csv('/proc/self/environ')", "Permission Error"),
+        ("SELECT * FROM '/etc/passwd.csv'", "Permission Error"),
+        ("SELECT * FROM glob('/*')", "Permission Error"),
+        ("SELECT * FROM read_text('http://127.0.0.1:9200')", "Error"),
+        ("SELECT getenv('HOME')", "getenv does not exist"),
+        ("SELECT * FROM connection", "connection does not exist"),
+        ("COPY interactions TO '/tmp/stolen.csv'", "Only SELECT is allowed here, and this is COPY"),
+        ("ATTACH '/tmp/stolen.db'", "Only SELECT is allowed here, and this is ATTACH"),
+        ("INSTALL httpfs", "Only SELECT is allowed here"),
+        ("SELECT 1) AS a; DROP VIEW interactions; SELECT (1", "Parser Error"),
+        ("SELECT 1; SELECT 2", "Expected one SELECT, not 2 statements"),
+        ("", "Expected one SELECT, not 0 statements"),
+        ("SELECT FROM WHERE", "syntax error"),
+        ("x" * 10_001, "longer than 10,000 characters"),
+    ],
+)
+def test_nothing_but_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, why: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        lake.query(sql)
+    assert why in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_process_of_a_query_knows_nothing_of_the_environment(
+    lake: LakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ES_PASSWORD", "secret")
+    with ThreadPoolExecutor() as pool:
+        cancelled = threading.Event()
+        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        seen = _workers()[0].environ()
+        cancelled.set()
+        with pytest.raises(QueryError):
+            asked.result()
+    assert "ES_PASSWORD" not in seen
+
+
+def _workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if any(part.endswith("sql_worker.py") for part in _command(child))
+    ]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+class _Memory:
+    """The most memory that a query's process had."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *args: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            for worker in _workers():
+                try:
+                    self.bytes = max(self.bytes, worker.memory_info().rss)
+                except psutil.Error:
+                    continue
+
+
+# --- Text and numbers ------------------------------------------------------------------------------
+
+
+def test_nothing_is_hidden_in_text() -> None:
+    assert visible("\x1b]0;title\x07") == "\\x1b]0;title\\x07"
+    assert visible("ann\u202egnp.exe\u200b\u2066\ufeff") == "ann\\u202egnp.exe\\u200b\\u2066\\ufeff"
+    assert visible("half \ud83d, tag \U000e0041, NUL \0, DEL \x7f, NEL \x85") == (
+        "half \\ud83d, tag \\U000e0041, NUL \\x00, DEL \\x7f, NEL \\x85"
+    )
+    assert visible("<b>é 漢字 😀</b>\tand\nlines") == "<b>é 漢字 😀</b>\tand\nlines"
+    assert visible("x" * 3_000, 2_000) == "x" * 2_000 + "… (3,000 characters)"
+    json.dumps(visible("\ud83d")).encode()
+
+
+def test_numbers_are_exact_and_without_powers_of_ten() -> None:
+    assert count(12345678901234567890) == "12,345,678,901,234,567,890"
+    assert cell(12345678901234567891) == "12,345,678,901,234,567,891"
+    assert drawable(2**53 + 1) == "9007199254740993"
+    assert drawable(2**53) == 2**53
+    assert [short(n) for n in (1_000, 1e6, 0.005, 1e-5, 12.34, 0)] == [
+        "1,000",
+        "1,000,000",
+        "0.005",
+        "0.00001",
+        "12.3",
+        "0",
+    ]
+    assert cell(None) == "–"
+    assert cell(True) == "true"
+
+
+@pytest.mark.parametrize("rate", [1, 10, 50, 200, 1_000, 5_000])
+def test_a_rate_is_told_in_interactions_a_second(rate: int) -> None:
+    assert per_second(1 / rate) == f"{rate:,} interaction{'' if rate == 1 else 's'} a second"
+
+
+def test_a_time_that_is_none_is_shown_as_it_is() -> None:
+    assert clock("<b>soon</b>") == "<b>soon</b>"
+    assert clock("2025-01-09T07:22:52+01:00") == "2025-01-09 06:22:52"
+
+
+# --- Addresses -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("id_", HOSTILE_IDS)
+def test_an_id_comes_back_from_its_address_however_often_that_is_quoted(id_: str) -> None:
+    segment = encoded(id_)
+    assert "/" not in segment
+    assert "." not in segment
+    assert decoded(segment) == decoded(unquote(segment)) == decoded(quote(segment)) == id_
+
+
+def test_an_address_that_somebody_wrote_is_understood() -> None:
+    assert decoded("user_1") == "user_1"
+    assert decoded("ann%20lee") == decoded("ann lee") == "ann lee"
+
+
+# --- Charts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "threshold"),
+    [([3, 7], 40), ([100, 120], 40), ([3, 7], 7), ([], 40), ([0, 0], 0.005), ([-5, -2], -100), ([5], -3), ([5], 1e6)],
+)
+def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -> None:
+    bounds = axis_bounds(values, threshold)
+    # Where a bound is not given, the chart makes room for the bars and for 0.
+    lowest, highest = min(0, *values, 0), max(0, *values, 0)
+    assert bounds.get("min", lowest) < threshold < bounds.get("max", highest)
+    assert bounds.get("min", lowest) <= lowest
+    assert bounds.get("max", highest) >= highest
+
+
+# --- Who gets in -----------------------------------------------------------------------------------
+
+
+def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """Status and headers with which the guard of an application that answers 200 answers."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {}
+
+    encoded_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": kind, "headers": encoded_headers, "extensions": {"websocket.http.response": {}}}
+    asyncio.run(Guard(app, ["page.example.com", " *.lan "])(scope, receive, send))
+    return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("localhost:8090", None, 200),
+        ("localhost:8090", "http://localhost:8090", 200),
+        ("127.0.0.1:8090", "http://127.0.0.1:8090", 200),
+        ("[::1]:8090", "http://[::1]:8090", 200),
+        ("localhost:9000", "http://localhost:9000", 200),  # Another port leads here.
+        ("page.example.com", "https://page.example.com", 200),
+        ("localhost:8090", "https://page.example.com", 200),  # A proxy that asks for localhost.
+        ("pi.lan:8090", "http://pi.lan:8090", 200),
+        ("localhost:8090", "http://localhost:3000", 403),  # Somebody else's page on this machine.
+        ("localhost:8090", "http://evil.example.com", 403),
+        ("localhost:8090", "http://localhost.evil.example.com:8090", 403),
+        ("localhost:8090", "http://evil.example.com#localhost:8090", 403),
+        ("localhost:8090", "null", 403),
+        ("localhost:8090", "", 403),
+        ("evil.example.com", "http://evil.example.com", 400),
+        ("evil.example.com:8090", None, 400),
+        ("localhost.evil.example.com", None, 400),
+        ("127.0.0.1.evil.example.com", None, 400),
+        ("", None, 400),
+        ("[", None, 400),
+    ],
+)
+def test_only_the_pages_own_names_and_origins_get_in(host: str, origin: str | None, status: int) -> None:
+    asked = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    assert _answer_of_guard("websocket", asked)[0] == status
+    answered, headers = _answer_of_guard("http", asked)
+    assert answered == status
+    assert headers["x-frame-options"] == "DENY"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.fixture(scope="module")
+def service() -> str:
+    state = Health("kafka")
+    state.ok("kafka")
+    controls = application(Controls(Flow(rate=1, users=10, items=10)))
+    return f"http://127.0.0.1:{serve(state, '127.0.0.1', 0, {'/control': controls})}"
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/control"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:9101", 200),
+        ("127.0.0.1:9101", 200),
+        ("[::1]:9101", 200),
+        ("172.18.0.5:9101", 200),
+        ("data-producer:9101", 200),
+        ("data_producer.default.svc.cluster.local:9101", 200),
+        ("host.docker.internal", 200),
+        ("evil.example.com", 403),
+        ("evil.example.com:9101", 403),
+        ("localhost.evil.example.com:9101", 403),
+        ("127.0.0.1.evil.example.com", 403),
+    ],
+)
+def test_a_service_answers_its_own_names(service: str, path: str, host: str, status: int) -> None:
+    code, body = _request(f"{service}{path}", {"Host": host})
+    assert code == status
+    assert status == 200 or "IP address" in body
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ('{"rate": 1e400}', "rate: expected a number of seconds between interactions, 0"),
+        ('{"rate": NaN}', "rate"),
+        ('{"rate": -1}', "rate"),
+        ('{"rate": true}', "rate"),
+        ('{"rate": "5"}', "rate"),
+        ('{"rate": null}', "rate"),
+        ('{"rate": 1e-300}', "0.000001 to 86,400"),
+        ('{"rate": 86401}', "0.000001 to 86,400"),
+        ('{"users": 5000000}', "users: expected a whole number from 1 to 1,000,000"),
+        ('{"users": 0}', "users"),
+        ('{"users": 1.5}', "users"),
+        ('{"items": 123456789012345678901234567890}', "items"),
+        ('{"burst": true}', "burst"),
+        ('{"malformed": 10001}', "malformed: expected a whole number from 1 to 10,000"),
+        ('{"paused": 1}', "paused: expected true or false"),
+        ('{"speed": 1}', "'speed' cannot be changed, only rate, users"),
+        ("[]", "expected a JSON object of rate, users"),
+        ("nonsense", "expected a JSON object of rate, users"),
+    ],
+)
+def test_a_wish_out_of_bounds_is_refused_with_the_bounds(service: str, body: str, named: str) -> None:
+    before = _request(f"{service}/control")
+    code, answer = _request(f"{service}/control", {"Content-Type": "application/json"}, body)
+    assert code == 400
+    assert named in json.loads(answer)["error"]
+    assert _request(f"{service}/control") == before
+
+
+def test_no_page_in_a_browser_changes_what_is_sent(service: str) -> None:
+    for origin in ("http://evil.example.com", "null", "http://localhost:3000"):
+        headers = {"Content-Type": "application/json", "Origin": origin}
+        assert _request(f"{service}/control", headers, '{"paused": true}')[0] == 403
+
+
+def _request(url: str, headers: dict[str, str] | None = None, body: str | None = None) -> tuple[int, str]:
+    request = urllib.request.Request(url, body.encode() if body is not None else None, headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+# --- What is asked, and what is known --------------------------------------------------------------
+
+
+def test_services_are_asked_without_a_proxy(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert _ask(service)[0] == "ok"
+    assert ProducerControls(service).flow()["users"] == 10
+
+
+def test_a_service_that_refuses_its_name_is_shown_with_the_remedy(service: str) -> None:
+    code, body = _request(f"{service}/health", {"Host": "producer.example.com"})
+    assert code == 403
+    with _answering(body) as url:
+        assert "call it by its IP address" in _ask(url)[0]
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', '{"parts": 1}', "{}", "not JSON", ""])
+def test_what_is_no_service_does_not_end_a_snapshot(body: str) -> None:
+    with _answering(body) as url:
+        state, metrics = _ask(url)
+    assert state in ("something else answers at its address", "does not answer")
+    assert metrics == {}
+
+
+@contextmanager
+def _answering(body: str) -> Iterator[str]:
+    """A server that answers this to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_aborted_records_do_not_keep_a_pipeline_from_being_drained() -> None:
+    done = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0}
+    # 8 committed, 5 aborted, 2 markers.
+    assert Snapshot(sent=15, unread=0, **done).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=3, **done).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=None, **done).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=0, **(done | {"aggregated": 7})).is_drained  # type: ignore[arg-type]
+    # A dead letter of the sink is none of the topic's records.
+    assert Snapshot(sent=8, unread=0, **(done | {"dead_letters": 1})).is_drained  # type: ignore[arg-type]
+
+
+def test_how_far_the_lake_is_behind_is_what_the_job_has_not_read() -> None:
+    board = Board()
+    board.add(Snapshot(sent=15, unread=3, in_the_lake=6, dead_letters=0, indexed=6), at=1.0)
+    board.add(Snapshot(sent=18, unread=0, in_the_lake=9, dead_letters=0, indexed=9), at=2.0)
+    assert board.stages()[1].behind == 0
+    # The n-th offset is not the n-th interaction: nothing says how old the newest one is.
+    assert board.latest.latency is None
+
+
+def test_what_is_not_known_is_not_taken_for_nothing() -> None:
+    board = Board()
+    board.add(Snapshot(sent=15, in_the_lake=6, indexed=6), at=1.0)
+    assert board.stages()[1].behind is None
