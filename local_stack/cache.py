@@ -1,5 +1,6 @@
 """What the local stack downloads once and keeps: the server jars, below the user's cache folder."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LISTS = Path(__file__).parent / "jars"
+_JARS_PER_IVY = 20
+"""A Java takes a second of processor time to start, and a jar a second of waiting."""
 
 
 def _cache_folder() -> Path:
@@ -69,13 +72,15 @@ def fetch_missing(
 ) -> None:
     """Download what is missing of all lists, side by side. Raises `JarError` with the jar and the remedy."""
     command = [str(java), *trust.java_options(CACHE)]
+
+    def fetch_list(download: Download) -> None:
+        missing = download.missing()
+        parallel = math.ceil(len(missing) / _JARS_PER_IVY)
+        fetch(missing, download.folder, java=command, ivy=ivy, parallel=parallel, on_jar=on_jar)
+
     with ThreadPoolExecutor(max_workers=len(downloads)) as pool:
-        runs = [
-            pool.submit(fetch, download.missing(), download.folder, java=command, ivy=ivy, on_jar=on_jar)
-            for download in downloads
-        ]
-        for run in runs:
-            run.result()
+        for _ in pool.map(fetch_list, downloads):
+            pass
 
 
 def fill(*downloads: Download, console: "Console") -> None:

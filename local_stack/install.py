@@ -133,7 +133,9 @@ def _set_up(what: str) -> None:
     expected = jar_bytes + (_PACKAGE_BYTES[what] if packages else 0)
     visible = sys.stdout.isatty() and not os.environ.get("CI")
     if not visible:
-        print(f"setting up: about {expected / 1e6:,.0f} MB, unless some of it is in pip's cache (log: {_LOG})", flush=True)
+        print(
+            f"setting up: about {expected / 1e6:,.0f} MB, unless some of it is in pip's cache (log: {_LOG})", flush=True
+        )
     progress = ByteProgress(sys.stdout, expected, visible=visible)
     began = time.monotonic()
     try:

@@ -26,7 +26,8 @@ from stream_processing import trust
 PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
 """The jars of the stream job itself."""
 
-_PARALLEL = 6
+_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""Options of a Java that runs for seconds: they take 40 % of its processor time away."""
 _CACHE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
 _ARRIVED = re.compile(r"\[SUCCESSFUL ] ([^#\s]+)#([^;\s]+);([^!\s]+)!")
 """Ivy's line for an artifact: its group, name and version."""
@@ -87,23 +88,25 @@ def fetch(
     *,
     java: Sequence[str] = ("java",),
     ivy: Path | None = None,
+    parallel: int = 6,
     on_jar: Callable[[Jar], object] = lambda _: None,
 ) -> None:
     """Bring every jar into `destination`, in parallel, skipping those already there and intact.
 
     `java` is the command, with options such as a trust store, that runs Ivy; `ivy` is its jar, without it that of the
-    installed pyspark. `on_jar` is called once per jar, as it becomes available. Raises `JarError` when one cannot be
+    installed pyspark, of which `parallel` run at once. `on_jar` is called once per jar, as it becomes available. Raises `JarError` when one cannot be
     downloaded or fails its checksum, or `destination` cannot be written; what did arrive is kept for the next try.
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        _fetch_missing(jars, destination, [*java, "-cp", str(ivy or installed_ivy())], on_jar)
+        command = [*java, *_SHORT_LIVED, "-cp", str(ivy or installed_ivy())]
+        _fetch_missing(jars, destination, command, parallel, on_jar)
     except OSError as error:
         raise JarError(f"cannot fill {destination}: {error.strerror or error}") from None
 
 
 def _fetch_missing(
-    jars: Sequence[Jar], destination: Path, java: Sequence[str], on_jar: Callable[[Jar], object]
+    jars: Sequence[Jar], destination: Path, java: Sequence[str], parallel: int, on_jar: Callable[[Jar], object]
 ) -> None:
     missing = []
     for jar in jars:
@@ -111,10 +114,10 @@ def _fetch_missing(
             on_jar(jar)
         else:
             missing.append(jar)
-    shares = [share for n in range(_PARALLEL) if (share := missing[n::_PARALLEL])]
+    shares = [share for n in range(parallel) if (share := missing[n::_PARALLEL])]
     with (
         tempfile.TemporaryDirectory(prefix="jars-") as scratch,
-        ThreadPoolExecutor(max_workers=_PARALLEL) as pool,
+        ThreadPoolExecutor(max_workers=parallel) as pool,
     ):
         runs = [
             pool.submit(_fetch_share, share, destination, Path(scratch, str(n)), java, on_jar)
