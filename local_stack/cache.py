@@ -75,7 +75,7 @@ def fetch_missing(
 
     def fetch_list(download: Download) -> None:
         missing = download.missing()
-        parallel = math.ceil(len(missing) / _JARS_PER_IVY)
+        parallel = max(1, math.ceil(len(missing) / _JARS_PER_IVY))
         fetch(missing, download.folder, java=command, ivy=ivy, parallel=parallel, on_jar=on_jar)
 
     with ThreadPoolExecutor(max_workers=len(downloads)) as pool:

@@ -2,7 +2,7 @@
 
 It is run by the machine's Python, with the standard library alone: it makes the virtual environment, installs the
 pinned Python packages, and for the demo downloads the jars, side by side and under one progress bar. What is there
-already takes a moment. A clone that was moved, renamed or copied is set up again: a virtual environment knows where it is.
+already takes a moment. A clone that was moved, renamed or copied is set up again.
 """
 
 import hashlib
@@ -72,8 +72,8 @@ def main() -> int:
 def _require_usable() -> None:
     if sys.version_info[:2] not in _VERSIONS:
         raise SetUpError(
-            f"Python 3.11, 3.12 or 3.13 is needed, and this is {sys.version.split()[0]}: install one of them, or say where "
-            "it is with make PYTHON=/path/to/python3.13"
+            f"Python 3.11, 3.12 or 3.13 is needed, and this is {sys.version.split()[0]}: install one of them, or say "
+            "where it is with make PYTHON=/path/to/python3.13"
         )
     for character in (os.pathsep, "\n"):
         if character in str(ROOT):

@@ -64,7 +64,13 @@ class Publisher:
         """The same for records of any making, each with a `value` and perhaps a `key`."""
         while pending:
             self._producer.produce_batch(self._topic, pending)
-            left = [message for message in pending if message.pop("_error", None) is not None]
+            left = []
+            for message in pending:
+                error = message.pop("_error", None)
+                if error is not None and error.code() == KafkaError._QUEUE_FULL:
+                    left.append(message)
+                elif error is not None:
+                    self._refuse(error, message["value"])
             self.accepted += len(pending) - len(left)
             pending = left
             self.poll(0.05 if pending else 0)
@@ -91,8 +97,11 @@ class Publisher:
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self.refused += 1
-            logger.error("an interaction was refused: %s: %r", error.str(), message.value())
+            self._refuse(error, message.value())
+
+    def _refuse(self, error: KafkaError, value: object) -> None:
+        self.refused += 1
+        logger.error("an interaction was refused: %s: %.500r", error.str(), value)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -45,6 +45,7 @@ _REFUSALS: Final = (
     ingest.TopicMadeAnewError,
     aggregate.DefinitionsChangedError,
     commands.NothingKnownError,
+    topics.TopicError,
 )
 
 
@@ -82,7 +83,7 @@ def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -
 
 def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
     state = health.Health(ingest.NAME, aggregate.NAME)
-    health.serve(state, settings.metrics_host, settings.stream_metrics_port)
+    health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
     with ThreadPoolExecutor() as pool:
         # Java takes seconds to start, and what else is to be done needs none.
         starting = pool.submit(start_session, settings)

@@ -94,8 +94,9 @@ def fetch(
     """Bring every jar into `destination`, in parallel, skipping those already there and intact.
 
     `java` is the command, with options such as a trust store, that runs Ivy; `ivy` is its jar, without it that of the
-    installed pyspark, of which `parallel` run at once. `on_jar` is called once per jar, as it becomes available. Raises `JarError` when one cannot be
-    downloaded or fails its checksum, or `destination` cannot be written; what did arrive is kept for the next try.
+    installed pyspark, of which `parallel` run at once. `on_jar` is called once per jar, as it becomes available.
+    Raises `JarError` when one cannot be downloaded or fails its checksum, or `destination` cannot be written; what did
+    arrive is kept for the next try.
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
@@ -114,7 +115,7 @@ def _fetch_missing(
             on_jar(jar)
         else:
             missing.append(jar)
-    shares = [share for n in range(parallel) if (share := missing[n::_PARALLEL])]
+    shares = [share for n in range(parallel) if (share := missing[n::parallel])]
     with (
         tempfile.TemporaryDirectory(prefix="jars-") as scratch,
         ThreadPoolExecutor(max_workers=parallel) as pool,
