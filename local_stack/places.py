@@ -9,6 +9,7 @@ _DISK_NEEDED: Final = 1 << 29
 _REFUSED: Final = {
     ",": "Kafka takes it for the end of the path",
     "${": "Elasticsearch takes it for a setting",
+    "%": "the tables' paths are URIs, where it begins an escape",
 }
 _REMEDY: Final = 'choose another folder with --data (make: ARGS="--data FOLDER")'
 

@@ -3,13 +3,16 @@
 import argparse
 import logging
 import signal
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
 
 from contract import health, logs, topics
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
@@ -116,8 +119,7 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
             # A signal to the whole process group ends Java too.
             if stop.wait(1.0):
                 break
-            ended = f"it has ended ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
-            reasons = {"Java, in which Spark runs,": ended}
+            reasons = {"Java, in which Spark runs,": _ending_of_java(session, error)}
         for name, reason in reasons.items():
             logger.error("%s has failed: %s", name, reason)
             for said, remedy in _REMEDIES.items():
@@ -139,6 +141,18 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     upkeep.join(_LAST_ROUND)
     del lock
     return 0
+
+
+def _ending_of_java(session: SparkSession, error: Exception) -> str:
+    gateway = session.sparkContext._gateway
+    with suppress(AttributeError, subprocess.TimeoutExpired):
+        status = gateway.proc.wait(_LAST_ROUND)  # type: ignore[union-attr]
+        if status == -signal.SIGKILL:
+            return "it was killed by SIGKILL: kill -9, or the kernel for lack of memory, which `dmesg` tells"
+        if status < 0:
+            return f"it was ended by {signal.Signals(-status).name}"
+        return f"it has ended with status {status}; an {_NO_MEMORY} in the lines above would tell why"
+    return f"it does not answer ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
 
 
 if __name__ == "__main__":
