@@ -20,10 +20,10 @@ help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: installed-demo ## the whole pipeline on real servers; ARGS="--for 60 --no-view" runs it headless for a minute
-	@$(RUN) -m local_stack demo $(ARGS)
+	@$(RUN) -I -m local_stack demo $(ARGS)
 
 stack: installed-demo ## Kafka and Elasticsearch alone
-	@$(RUN) -m local_stack stack $(ARGS)
+	@$(RUN) -I -m local_stack stack $(ARGS)
 
 test: installed-tests ## all tests, against real servers; ARGS="tests/unit" for some of them
 	@$(RUN) -m pytest $(ARGS)

@@ -19,8 +19,6 @@ def escape_controls(text: str) -> str:
 
 
 class _Formatter(logging.Formatter):
-    converter = time.gmtime
-
     def format(self, record: logging.LogRecord) -> str:
         # A line that follows is indented, so that it cannot pass for a log line of its own.
         return "\n    ".join(escape_controls(line.expandtabs(4)) for line in super().format(record).split("\n"))
@@ -28,10 +26,10 @@ class _Formatter(logging.Formatter):
 
 def configure(level: str) -> None:
     """Send log lines to standard error: time in UTC, level, logger, message."""
+    formatter = _Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Formatter("%(asctime)s.%(msecs)03dZ %(levelname)-7s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S")
-    )
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("py4j").setLevel(logging.WARNING)
     logging.getLogger("elasticsearch").setLevel(logging.ERROR)
