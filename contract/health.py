@@ -5,7 +5,9 @@ which and why; `/metrics` is Prometheus' text format. Both, and what else is ser
 names only, see `contract.http_names`.
 """
 
+import errno
 import json
+import logging
 import threading
 from collections.abc import Iterable, Mapping
 from socketserver import ThreadingMixIn
@@ -15,6 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import make_wsgi_app
 
 from contract.http_names import is_own_name
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -73,10 +77,18 @@ class _SilentHandler(WSGIRequestHandler):
         pass
 
 
-def serve(health: Health, host: str, port: int, routes: "Mapping[str, WSGIApplication] | None" = None) -> int:
+def serve(
+    health: Health,
+    host: str,
+    port: int,
+    routes: "Mapping[str, WSGIApplication] | None" = None,
+    *,
+    setting: str = "port",
+) -> int:
     """Serve /health, /metrics, and what else `routes` has by its path, from a background thread; return the port.
 
-    `port` 0 takes a free one. Raises OSError when the port is taken.
+    `port` 0 takes a free one. Where it cannot listen, an error names `setting`, which the port is from, or
+    METRICS_HOST, and the process exits with status 2, as for a wrong setting.
     """
     metrics: WSGIApplication = make_wsgi_app()
 
@@ -92,6 +104,23 @@ def serve(health: Health, host: str, port: int, routes: "Mapping[str, WSGIApplic
         start_response(status, [("Content-Type", "application/json")])
         return [json.dumps(report).encode()]
 
-    server = make_server(host, port, app, _Server, _SilentHandler)
+    try:
+        server = make_server(host, port, app, _Server, _SilentHandler)
+    except (OSError, OverflowError, UnicodeError) as error:
+        logger.error("%s", _why_not_listening(error, host, port, setting))
+        raise SystemExit(2) from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
+
+
+def _why_not_listening(error: Exception, host: str, port: int, setting: str) -> str:
+    if isinstance(error, OverflowError):
+        return f"{setting}={port} is no port: set it to one from 0 to 65535, where 0 takes a free one"
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"{setting}={port} is taken at {host}: end what listens there, or set it to another port (0: a free one)"
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return f"{setting}={port} needs more rights than this user has: set it to a port from 1024 on"
+    reason = error.strerror if isinstance(error, OSError) else "it is no host name"
+    return (
+        f"METRICS_HOST={host} is no address of this machine to listen at ({reason}): set it to one, such as 127.0.0.1"
+    )

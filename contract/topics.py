@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -66,6 +67,10 @@ class StoppedError(Exception):
     """The service was told to stop while it waited for the broker."""
 
 
+class TopicError(Exception):
+    """A topic cannot be had, whatever one waits; the message says why and what to do."""
+
+
 class _NotReachableError(Exception):
     pass
 
@@ -74,7 +79,7 @@ def ensure(kafka_client: Mapping[str, str | int], stop: threading.Event, *topics
     """Create the topics that do not exist yet, waiting for the broker for as long as it takes.
 
     An existing topic is never changed; where it differs from what is wanted a warning says so. Raises
-    `StoppedError` when `stop` is set meanwhile, and KafkaException for what no waiting mends, such as
+    `StoppedError` when `stop` is set meanwhile, and `TopicError` for what waiting does not solve, such as
     more replicas than brokers.
     """
 
@@ -92,36 +97,82 @@ def ensure(kafka_client: Mapping[str, str | int], stop: threading.Event, *topics
     retrying(_create, kafka_client, topics)
 
 
+_RIGHTS: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+
+
 def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> None:
-    admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
-    wanted = [
-        NewTopic(t.name, num_partitions=t.partitions, replication_factor=t.replication_factor, config=t.config)
-        for t in topics
-    ]
-    results = admin.create_topics(wanted, request_timeout=_REQUEST_TIMEOUT)
+    broker = kafka_client["bootstrap.servers"]
+    try:
+        admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
+    except KafkaException as error:
+        raise TopicError(f"Kafka's client takes no such settings: {_text(error)}: correct KAFKA_* of them") from None
     for topic in topics:
         try:
-            results[topic.name].result()
+            wanted = NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=topic.replication_factor,
+                config=topic.config,
+            )
+            admin.create_topics([wanted], request_timeout=_REQUEST_TIMEOUT)[topic.name].result()
             logger.info("created topic %s with %d partitions", topic.name, topic.partitions)
-        except KafkaException as error:
-            reason: KafkaError = error.args[0]
-            if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+        except (KafkaException, ValueError, TypeError) as error:
+            reason = error.args[0] if isinstance(error, KafkaException) else None
+            if isinstance(reason, KafkaError) and reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 _warn_of_differences(admin, topic)
-            elif reason.retriable() or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+            elif isinstance(reason, KafkaError) and _is_passing(reason):
                 # What librdkafka has to say of it, such as a certificate that it does not trust, goes to the log.
                 admin.poll(0)
-                broker = kafka_client["bootstrap.servers"]
                 raise _NotReachableError(f"no answer from Kafka at {broker}: {reason.str()}") from None
             else:
-                raise
+                code = reason.code() if isinstance(reason, KafkaError) else KafkaError._INVALID_ARG
+                raise TopicError(
+                    f"topic {topic.name} cannot be created by Kafka at {broker}: {_text(error)}: {_remedy(code, topic)}"
+                ) from None
+
+
+def _is_passing(reason: KafkaError) -> bool:
+    return bool(reason.retriable()) or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
+
+
+def _text(error: Exception) -> str:
+    reason = error.args[0] if error.args else error
+    return (reason.str() if isinstance(reason, KafkaError) else str(reason)).strip().rstrip(".")
+
+
+def _remedy(code: int, topic: Topic) -> str:
+    config = "".join(f", {name}={value}" for name, value in topic.config.items())
+    by_hand = f"create it by hand with {topic.partitions} partitions{config}"
+    if code == KafkaError.INVALID_REPLICATION_FACTOR:
+        return (
+            f"KAFKA_TOPIC_REPLICATION_FACTOR is {topic.replication_factor}: set it to at most the number of brokers "
+            "(1 for the local stack), or start more of them"
+        )
+    if code == KafkaError.INVALID_PARTITIONS:
+        return f"KAFKA_TOPIC_PARTITION is {topic.partitions}: set it to what the broker allows"
+    if code in _RIGHTS:
+        return f"grant KAFKA_USERNAME the right to create topics, or {by_hand}"
+    if code in (KafkaError.INVALID_CONFIG, KafkaError.POLICY_VIOLATION):
+        return f"the broker's rules do not allow it: change them, or {by_hand}"
+    if code == KafkaError.TOPIC_EXCEPTION:
+        return "KAFKA_TOPIC is where its name is from: set it to another"
+    return "check KAFKA_TOPIC, KAFKA_TOPIC_PARTITION and KAFKA_TOPIC_REPLICATION_FACTOR"
 
 
 def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
-    partitions = len(admin.list_topics(topic.name, timeout=_REQUEST_TIMEOUT).topics[topic.name].partitions)
-    if partitions != topic.partitions:
-        logger.warning("topic %s has %d partitions, not %d: left as it is", topic.name, partitions, topic.partitions)
-    resource = ConfigResource(ResourceType.TOPIC, topic.name)
-    actual = admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result()
+    try:
+        found = admin.list_topics(topic.name, timeout=_REQUEST_TIMEOUT).topics.get(topic.name)
+        partitions = len(found.partitions) if found else topic.partitions
+        if partitions != topic.partitions:
+            logger.warning(
+                "topic %s has %d partitions, not %d: left as it is", topic.name, partitions, topic.partitions
+            )
+        resource = ConfigResource(ResourceType.TOPIC, topic.name)
+        actual = admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result()
+    except KafkaException as error:
+        # A client may well read and write a topic whose settings it must not see.
+        logger.warning("topic %s: its settings could not be read: %s", topic.name, _text(error))
+        return
     for name, value in topic.config.items():
         if actual[name].value != value:
             logger.warning("topic %s has %s=%s, not %s: left as it is", topic.name, name, actual[name].value, value)

@@ -25,7 +25,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     health = Health("import")
-    serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")))
+    serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")), setting="DASHBOARDS_PORT")
     kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")
     try:
         user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))

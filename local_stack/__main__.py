@@ -1,16 +1,21 @@
 """The local stack's command line: ``python -m local_stack demo`` or ``stack``."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 from stream_processing.jars import JarError
 
+from contract.logs import escape_controls
 from local_stack import demo
-from local_stack.servers import PortTakenError
+from local_stack.environment import inherited
+from local_stack.places import PlaceError
+from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 
 
@@ -25,11 +30,9 @@ def main() -> int:
     parser.add_argument("--es-port", type=int, default=9200)
     parser.add_argument("--free-ports", action="store_true", help="free ports for everything, beside another demo")
     given = parser.parse_args()
-    plan = demo.Plan(
-        given.data.resolve(), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
-    )
-    if given.free_ports:
-        plan = plan.with_free_ports()
+    kept = inherited(os.environ)
+    os.environ.clear()
+    os.environ.update(kept)
     console = Console()
     stop = threading.Event()
 
@@ -42,12 +45,22 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, interrupt)
     try:
+        plan = demo.Plan(
+            given.data.resolve(), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
+        )
+        if given.free_ports:
+            plan = plan.with_free_ports()
         if given.command == "demo":
             demo.run(plan, console, stop)
         else:
             demo.run_servers(plan, console, stop)
-    except (demo.StackError, PortTakenError, JarError) as error:
-        console.print(f"[red]cannot run:[/] {error}", soft_wrap=True)
+    except (demo.StackError, PlaceError, PortTakenError, ServerError, JarError) as error:
+        console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(str(error))}"), soft_wrap=True)
+        return 1
+    except OSError as error:
+        # Such as a disk that has become full, or a folder that somebody has removed.
+        reason = f"{error.filename or given.data}: {error.strerror or error}"
+        console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130

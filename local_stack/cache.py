@@ -1,20 +1,30 @@
 """What the local stack downloads once and keeps: the server jars, below the user's cache folder."""
 
+import math
 import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from stream_processing import trust
-from stream_processing.jars import PINNED_JARS, Jar, fetch, read_pins
+from stream_processing.jars import PINNED_JARS, Jar, JarError, fetch, read_pins
 
-from local_stack.java import JAVA
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _LISTS = Path(__file__).parent / "jars"
+_JARS_PER_IVY = 20
+"""A Java takes a second of processor time to start, and a jar a second of waiting."""
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streaming-analytics-stack"
+
+def _cache_folder() -> Path:
+    # With neither HOME nor an entry for the user, "~" stays as it is, and `fill` refuses it.
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache"))  # noqa: PTH111
+
+
+CACHE = _cache_folder() / "streaming-analytics-stack"
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,10 @@ class Download:
     pins: Path
     folder: Path
 
+    def missing(self) -> list[Jar]:
+        """The jars of the list that are not there yet."""
+        return [jar for jar in read_pins(self.pins) if not (self.folder / jar.file_name).exists()]
+
 
 SPARK = Download("Spark connectors", PINNED_JARS, CACHE / "spark")
 KAFKA = Download("Kafka 3.9.1", _LISTS / "kafka.txt", CACHE / "kafka")
@@ -34,23 +48,56 @@ ELASTICSEARCH_NETTY = Download(
     _LISTS / "elasticsearch-transport-netty4.txt",
     CACHE / "elasticsearch" / "modules" / "transport-netty4",
 )
+ALL = (SPARK, KAFKA, ELASTICSEARCH, ELASTICSEARCH_NETTY)
 
 
-def fill(*downloads: Download, console: Console) -> None:
-    """Download what is missing of the lists, with a progress bar for each that misses something.
+def require_writable() -> None:
+    """Raise `JarError` with the remedy where the cache cannot be written."""
+    remedy = "set XDG_CACHE_HOME to a folder that can be written"
+    if not CACHE.is_absolute():
+        raise JarError(f"no cache folder: {CACHE} is relative, or the user has no home (HOME): {remedy}")
+    if os.pathsep in str(CACHE):
+        raise JarError(f"the cache folder {CACHE} has a {os.pathsep!r} in its path, which Java cannot take: {remedy}")
+    try:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        probe = CACHE / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise JarError(f"the cache folder {CACHE} cannot be written ({error.strerror}): {remedy}") from None
 
-    Raises `stream_processing.jars.JarError` with the jar and the remedy when one cannot be had.
+
+def fetch_missing(
+    downloads: Sequence[Download], java: Path, on_jar: Callable[[Jar], object], ivy: Path | None = None
+) -> None:
+    """Download what is missing of all lists, side by side. Raises `JarError` with the jar and the remedy."""
+    command = [str(java), *trust.java_options(CACHE)]
+
+    def fetch_list(download: Download) -> None:
+        missing = download.missing()
+        parallel = max(1, math.ceil(len(missing) / _JARS_PER_IVY))
+        fetch(missing, download.folder, java=command, ivy=ivy, parallel=parallel, on_jar=on_jar)
+
+    with ThreadPoolExecutor(max_workers=len(downloads)) as pool:
+        for _ in pool.map(fetch_list, downloads):
+            pass
+
+
+def fill(*downloads: Download, console: "Console") -> None:
+    """Download what is missing of the lists, with one progress bar in bytes.
+
+    Raises `stream_processing.jars.JarError` with the jar or the folder, and the remedy.
     """
-    missing = [(d, pins) for d in downloads if (pins := _missing(d))]
+    # Imported late: the set-up reads this module before there are any packages.
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from local_stack.java import JAVA
+
+    require_writable()
+    missing = [download for download in downloads if download.missing()]
     if not missing:
         return
-    java = [str(JAVA), *trust.java_options(CACHE)]
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
-        for download, pins in missing:
-            bar = progress.add_task(download.title, total=len(pins))
-            fetch(pins, download.folder, java=java, on_jar=partial(progress.advance, bar))
-
-
-def _missing(download: Download) -> list[Jar]:
-    return [jar for jar in read_pins(download.pins) if not (download.folder / jar.file_name).exists()]
+        bar = progress.add_task("jars", total=sum(jar.size for each in missing for jar in each.missing()))
+        fetch_missing(missing, JAVA, lambda jar: progress.advance(bar, jar.size))

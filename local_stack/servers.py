@@ -1,5 +1,6 @@
 """Kafka and Elasticsearch as plain processes on localhost: real servers, no container, no root."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,16 +12,23 @@ import psutil
 from mirakuru import HTTPExecutor, TCPExecutor
 
 from local_stack.cache import CACHE, ELASTICSEARCH, ELASTICSEARCH_NETTY, KAFKA
+from local_stack.environment import inherited
 from local_stack.java import JAVA
 
 HOST = "127.0.0.1"
 _TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 _JAVA_EXIT_ON_SIGTERM = 143
+_START_TIMEOUT = 180
+"""Seconds, for a machine that is busy with other things as well."""
+
+
+class ServerError(Exception):
+    """A server cannot be started; the message says why and what to do."""
 
 
 class PortTakenError(Exception):
-    """A port that a server of the stack needs is in use."""
+    """A port that a server of the stack needs is in use, or is none."""
 
 
 def free_port() -> int:
@@ -30,13 +38,23 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def require_free(port: int, owner: str) -> None:
-    """Raise `PortTakenError`, naming `owner` and who listens, if something listens on `port`."""
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        if probe.connect_ex((HOST, port)) != 0:
-            return
-    raise PortTakenError(f"{owner} needs port {port}, but {_listener(port)} listens there: stop it and start again")
+def require_free(port: int, owner: str, remedy: str = "stop it and start again") -> None:
+    """Raise `PortTakenError`, naming `owner` and who listens, if something listens on `port` of this machine.
+
+    An address of IPv6 counts: "localhost" may lead a client to either.
+    """
+    if not 1 <= port <= 65535:
+        raise PortTakenError(f"{owner} cannot have port {port}: ports are 1 to 65535")
+    for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
+        try:
+            with socket.socket(family) as probe:
+                probe.settimeout(1)
+                taken = probe.connect_ex((host, port)) == 0
+        except OSError:  # There is no IPv6 here.
+            continue
+        if taken:
+            where = "" if host == HOST else f" at {host}"
+            raise PortTakenError(f"{owner} needs port {port}, but {_listener(port)} listens there{where}: {remedy}")
 
 
 def _listener(port: int) -> str:
@@ -58,24 +76,42 @@ def kafka(data: Path, port: int, *, heap: str = "512m", properties: Mapping[str,
     folder = data / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "server.properties"
-    usual = _filled("kafka-server.properties", port=port, controller_port=free_port(), logs=folder / "logs")
+    logs = _property(str(folder / "logs"))
+    usual = _filled("kafka-server.properties", port=port, controller_port=free_port(), logs=logs)
     config.write_text("\n".join([usual, *(f"{name}={value}" for name, value in (properties or {}).items())]) + "\n")
     log4j = folder / "log4j.properties"
     log4j.write_text(_filled("kafka-log4j.properties"))
-    java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration=file:{log4j}", "-cp", f"{KAFKA.folder}/*"]
+    java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration={log4j.absolute().as_uri()}", "-cp", f"{KAFKA.folder}/*"]
     if not (folder / "logs" / "meta.properties").exists():
-        command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(config)]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        _format(folder / "logs", java, config)
     return TCPExecutor(
         [*java, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)],
         host=HOST,
         port=port,
-        timeout=60,
+        timeout=_START_TIMEOUT,
         expected_returncode=_JAVA_EXIT_ON_SIGTERM,
         stdin=subprocess.DEVNULL,
         stdout=log_file(data, "kafka"),
         stderr=subprocess.STDOUT,
     )
+
+
+def _format(logs: Path, java: list[str], config: Path) -> None:
+    command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(config)]
+    done = subprocess.run(command, env=inherited(os.environ), capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["it said nothing"]
+        reason = next((line for line in lines if "rror" in line or "xception" in line), lines[-1])
+        raise ServerError(
+            f"Kafka could not format {logs}: {reason.strip()}: free its disk, or keep data elsewhere (--data)"
+        )
+
+
+def _property(text: str) -> str:
+    """The text as a value of a file of Java properties, which Java reads as Latin-1."""
+    units = text.replace("\\", "\\\\").encode("utf-16-be")
+    codes = [int.from_bytes(units[n : n + 2]) for n in range(0, len(units), 2)]
+    return "".join(chr(code) if code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
 def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
@@ -84,8 +120,9 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
     config, scratch = folder / "config", folder / "tmp"
     for path in (config, scratch, CACHE / "elasticsearch" / "plugins"):
         path.mkdir(parents=True, exist_ok=True)
-    settings = _filled("elasticsearch.yml", port=port, transport_port=free_port(), folder=folder)
-    (config / "elasticsearch.yml").write_text(settings)
+    data_folder, logs = (json.dumps(str(folder / name), ensure_ascii=False) for name in ("data", "logs"))
+    settings = _filled("elasticsearch.yml", port=port, transport_port=free_port(), data=data_folder, logs=logs)
+    (config / "elasticsearch.yml").write_text(settings, encoding="utf-8")
     (config / "log4j2.properties").write_text(_filled("elasticsearch-log4j2.properties"))
     for name in ("plugin-descriptor.properties", "plugin-security.policy"):
         (ELASTICSEARCH_NETTY.folder / name).write_text(_filled(f"elasticsearch-{name}"))
@@ -100,7 +137,8 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         [*java, "org.elasticsearch.bootstrap.Elasticsearch"],
         url=f"http://{HOST}:{port}/",
         method="GET",
-        timeout=90,
+        timeout=_START_TIMEOUT,
+        request_timeout=2,
         expected_returncode=_JAVA_EXIT_ON_SIGTERM,
         envvars={"ES_TMPDIR": str(scratch), "LIBFFI_TMPDIR": str(scratch)},
         stdin=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from contract.logs import escape_controls
 from live_page.board import Board
 from live_page.snapshot import ALERTS, Snapshot
 
@@ -36,7 +37,7 @@ class View:
             table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.behind) if n else "")
         for index, count in now.documents.items():
             if index != ALERTS:
-                table.add_row(f"index {index}", _count(count), "", "")
+                table.add_row(_as_text(f"index {index}"), _count(count), "", "")
         table.add_row("dead letters", _count(now.dead_letters), "", "")
         return table
 
@@ -48,11 +49,17 @@ def _alerts(snapshot: Snapshot) -> Table:
         table.add_column(name, no_wrap=True)
     for alert in snapshot.alerts:
         style = "red" if alert["status"] == "firing" else "green"
-        fired = str(alert["fired_at"])[11:19]
-        table.add_row(fired, Text(alert["status"], style=style), alert["alert_text"], alert["id"], str(alert["value"]))
+        fired = _as_text(str(alert["fired_at"])[11:19])
+        status = Text(alert["status"], style=style)
+        table.add_row(fired, status, *(_as_text(alert[name]) for name in ("alert_text", "id", "value")))
     if not snapshot.alerts:
         table.add_row(_UNKNOWN, "", "none yet", "", "")
     return table
+
+
+def _as_text(value: object) -> Text:
+    """What comes from records, as it is: no markup, and nothing that a terminal obeys."""
+    return Text(escape_controls(str(value)))
 
 
 def _count(number: float | None) -> str:

@@ -34,8 +34,14 @@ def main() -> int:
     state = health.Health(KAFKA_PART)
     controls = Controls.of(settings)
     routes = {PATH: application(controls)} if settings.producer_controls else {}
-    health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes)
-    topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
+    health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes, setting="PRODUCER_METRICS_PORT")
+    try:
+        topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
+    except topics.TopicError as error:
+        logger.error("%s", error)
+        return 1
+    except topics.StoppedError:
+        return 0
     most = topics.max_message_bytes(settings.kafka_client, settings.kafka_topic)
     publisher = Publisher(settings.kafka_client, settings.kafka_topic, state, most)
     _register_metrics(publisher)

@@ -3,14 +3,17 @@
 import argparse
 import logging
 import signal
+import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
 
 from contract import health, logs, topics
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
@@ -47,6 +50,7 @@ _REFUSALS: Final = (
     ingest.TopicMadeAnewError,
     aggregate.DefinitionsChangedError,
     commands.NothingKnownError,
+    topics.TopicError,
 )
 
 
@@ -99,7 +103,7 @@ def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -
 
 def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
     state = health.Health(ingest.NAME, aggregate.NAME)
-    health.serve(state, settings.metrics_host, settings.stream_metrics_port)
+    health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
     with ThreadPoolExecutor() as pool:
         # Java takes seconds to start, and what else is to be done needs none.
         starting = pool.submit(start_session, settings)
@@ -132,8 +136,7 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
             # A signal to the whole process group ends Java too.
             if stop.wait(1.0):
                 break
-            ended = f"it has ended ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
-            reasons = {"Java, in which Spark runs,": ended}
+            reasons = {"Java, in which Spark runs,": _ending_of_java(session, error)}
         if reasons and all(map(is_transient, reasons.values())) and not stop.is_set():
             raise _KafkaAwayError("; ".join(f"{name}: {reason.splitlines()[-1]}" for name, reason in reasons.items()))
         for name, reason in reasons.items():
@@ -157,6 +160,18 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     upkeep.join(_LAST_ROUND)
     del lock
     return 0
+
+
+def _ending_of_java(session: SparkSession, error: Exception) -> str:
+    gateway = session.sparkContext._gateway
+    with suppress(AttributeError, subprocess.TimeoutExpired):
+        status = gateway.proc.wait(_LAST_ROUND)  # type: ignore[union-attr]
+        if status == -signal.SIGKILL:
+            return "it was killed by SIGKILL: kill -9, or the kernel for lack of memory, which `dmesg` tells"
+        if status < 0:
+            return f"it was ended by {signal.Signals(-status).name}"
+        return f"it has ended with status {status}; an {_NO_MEMORY} in the lines above would tell why"
+    return f"it does not answer ({type(error).__name__}); an {_NO_MEMORY} in the lines above would tell why"
 
 
 if __name__ == "__main__":

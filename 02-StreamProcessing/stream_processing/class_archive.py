@@ -16,7 +16,7 @@ from stream_processing import aggregate
 from stream_processing.ingest import append
 from stream_processing.lake import Lake
 from stream_processing.parsing import parse
-from stream_processing.session import start_session, stop_session
+from stream_processing.session import quoted, start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 
 _RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like", "timestamp": 1700000000}'
@@ -33,7 +33,7 @@ def main() -> None:
             warehouse=f"{folder}/warehouse",
             checkpoints=f"{folder}/checkpoints",
         )
-        session = start_session(settings, java_options=f'"-XX:ArchiveClassesAtExit={new}" -Xlog:cds=off')
+        session = start_session(settings, java_options=f"{quoted(f'-XX:ArchiveClassesAtExit={new}')} -Xlog:cds=off")
         _go_through_the_steps(session, settings)
         stop_session(session)  # Java writes the archive at its exit.
     new.replace(file)

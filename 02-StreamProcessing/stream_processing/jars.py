@@ -4,30 +4,33 @@
 own jars; the image does so when it is built, the local stack when it is set up. Nothing is
 downloaded when the job starts.
 
-A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<hex>``. Only what it names is
-fetched (no transitive resolution), and a file whose checksum differs is refused.
+A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<hex> [size:<bytes>]``. Only what it
+names is fetched (no transitive resolution), and a file whose checksum differs is refused.
 """
 
 import hashlib
+import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
-
-import pyspark
 
 from stream_processing import trust
 
 PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
 """The jars of the stream job itself."""
 
-_PARALLEL = 6
+_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""Options of a Java that runs for seconds: they take 40 % of its processor time away."""
 _CACHE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
+_ARRIVED = re.compile(r"\[SUCCESSFUL ] ([^#\s]+)#([^;\s]+);([^!\s]+)!")
+"""Ivy's line for an artifact: its group, name and version."""
 
 
 class JarError(Exception):
@@ -44,6 +47,8 @@ class Jar:
     sha256: str
     classifier: str = ""
     """What tells it from the artifact's main jar, if it is another one."""
+    size: int = 0
+    """Bytes; 0 where the list does not say."""
 
     @property
     def file_name(self) -> str:
@@ -66,11 +71,14 @@ def read_pins(path: Path) -> list[Jar]:
         if not line or line.startswith("#"):
             continue
         try:
-            coordinates, checksum = line.split(" sha256:")
+            coordinates, rest = line.split(" sha256:")
+            checksum, _, size = rest.partition(" size:")
             group, artifact, version, *classifier = coordinates.split(":")
+            jars.append(Jar(group, artifact, version, checksum, "".join(classifier), int(size or 0)))
         except ValueError:
-            raise JarError(f"{path}:{number}: expected group:artifact:version[:classifier] sha256:<hex>") from None
-        jars.append(Jar(group, artifact, version, checksum, *classifier))
+            raise JarError(
+                f"{path}:{number}: expected group:artifact:version[:classifier] sha256:<hex> [size:<bytes>]"
+            ) from None
     return jars
 
 
@@ -79,25 +87,38 @@ def fetch(
     destination: Path,
     *,
     java: Sequence[str] = ("java",),
-    on_jar: Callable[[], object] = lambda: None,
+    ivy: Path | None = None,
+    parallel: int = 6,
+    on_jar: Callable[[Jar], object] = lambda _: None,
 ) -> None:
     """Bring every jar into `destination`, in parallel, skipping those already there and intact.
 
-    `java` is the command, with options such as a trust store, that runs Ivy. `on_jar` is called once
-    per jar, as it becomes available. Raises `JarError` when one cannot be
-    downloaded or fails its checksum; what did arrive is kept for the next try.
+    `java` is the command, with options such as a trust store, that runs Ivy; `ivy` is its jar, without it that of the
+    installed pyspark, of which `parallel` run at once. `on_jar` is called once per jar, as it becomes available.
+    Raises `JarError` when one cannot be downloaded or fails its checksum, or `destination` cannot be written; what did
+    arrive is kept for the next try.
     """
-    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        command = [*java, *_SHORT_LIVED, "-cp", str(ivy or installed_ivy())]
+        _fetch_missing(jars, destination, command, parallel, on_jar)
+    except OSError as error:
+        raise JarError(f"cannot fill {destination}: {error.strerror or error}") from None
+
+
+def _fetch_missing(
+    jars: Sequence[Jar], destination: Path, java: Sequence[str], parallel: int, on_jar: Callable[[Jar], object]
+) -> None:
     missing = []
     for jar in jars:
         if jar.is_intact(destination):
-            on_jar()
+            on_jar(jar)
         else:
             missing.append(jar)
-    shares = [share for n in range(_PARALLEL) if (share := missing[n::_PARALLEL])]
+    shares = [share for n in range(parallel) if (share := missing[n::parallel])]
     with (
         tempfile.TemporaryDirectory(prefix="jars-") as scratch,
-        ThreadPoolExecutor(max_workers=_PARALLEL) as pool,
+        ThreadPoolExecutor(max_workers=parallel) as pool,
     ):
         runs = [
             pool.submit(_fetch_share, share, destination, Path(scratch, str(n)), java, on_jar)
@@ -108,17 +129,18 @@ def fetch(
 
 
 def _fetch_share(
-    jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[], object]
+    jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[Jar], object]
 ) -> None:
     scratch.mkdir()
     descriptor = scratch / "ivy.xml"
     descriptor.write_text(_descriptor(jars))
     retrieved = scratch / "retrieved"
+    by_name: Mapping[tuple[str, ...], Jar] = {(jar.group, jar.artifact, jar.version): jar for jar in jars}
     said: list[str] = []
     for line in _run_ivy(java, descriptor, scratch / "cache", retrieved / _CACHE_PATTERN):
         said.append(line)
-        if "[SUCCESSFUL ]" in line:
-            on_jar()
+        if (arrived := _ARRIVED.search(line)) and (jar := by_name.get(arrived.groups())):
+            on_jar(jar)
     for jar in jars:
         if not (retrieved / jar.file_name).exists():
             reason = next((line.strip() for line in said if "error" in line.lower()), "it was not found")
@@ -151,10 +173,16 @@ def _descriptor(jars: Sequence[Jar]) -> str:
     )
 
 
+def installed_ivy() -> Path:
+    """Ivy's jar in the pyspark that is installed."""
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise JarError("pyspark, which brings Ivy, is not installed")
+    return next(Path(spec.origin).parent.glob("jars/ivy-*.jar"))
+
+
 def _run_ivy(java: Sequence[str], descriptor: Path, cache: Path, pattern: Path) -> Iterator[str]:
-    spark_jars = Path(pyspark.__file__).parent / "jars"
-    ivy = next(spark_jars.glob("ivy-*.jar"))
-    command = [*java, "-cp", str(ivy), "org.apache.ivy.Main", "-ivy", str(descriptor)]
+    command = [*java, "org.apache.ivy.Main", "-ivy", str(descriptor)]
     command += ["-cache", str(cache), "-retrieve", str(pattern)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

@@ -12,9 +12,16 @@ from stream_processing.settings import StreamProcessingSettings
 CORES = max(2, os.cpu_count() or 2)
 """The shuffle's partitions, and so those of the state: fixed for good by the first checkpoint."""
 
+
+def quoted(option: str) -> str:
+    """An option as Spark splits them: whatever a path has in it, it stays one."""
+    escaped = option.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 _JAVA_OPTIONS = " ".join(
     [
-        f"-Dlog4j2.configurationFile=file:{Path(__file__).with_name('log4j2.properties')}",
+        quoted(f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').absolute().as_uri()}"),
         # Batches want throughput, and nobody waits for a pause of milliseconds.
         "-XX:+UseParallelGC",
         # The code that Spark generates for parsing is longer than what Java compiles by default.
@@ -36,7 +43,7 @@ _STATE_STORES = {"memory": "HDFSBackedStateStoreProvider", "rocksdb": "RocksDBSt
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
     """Start Spark, with more options for Java where given, or raise whatever it says."""
     if settings.class_archive is not None and settings.class_archive.exists():
-        java_options += f' "-XX:SharedArchiveFile={settings.class_archive.resolve()}"'
+        java_options += " " + quoted(f"-XX:SharedArchiveFile={settings.class_archive.resolve()}")
     config = {
         "spark.master": settings.master,
         # The driver is always this process. Unsaid, Spark would take DEPLOY_MODE for its own variable.

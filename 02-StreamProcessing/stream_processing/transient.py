@@ -23,6 +23,9 @@ _JAVA_ERRORS: Final = (
     "No resolvable bootstrap urls given",
     # Of Spark's consumer, when it polls in vain.
     "java.util.concurrent.TimeoutException: Cannot fetch record",
+    # Of librdkafka, within a batch.
+    "KafkaError{code=_TIMED_OUT",
+    "KafkaError{code=_TRANSPORT",
 )
 """As the causes of a query's failure name them."""
 _UNDELIVERED: Final = "records were not delivered: Local: Message timed out"

@@ -81,13 +81,13 @@ def run(settings: SinkSettings) -> int:
 
     state = health.Health(membership.KAFKA, patience.ELASTICSEARCH, DATA_MAPPER)
     state.ok(DATA_MAPPER)
-    health.serve(state, settings.metrics_host, settings.sink_metrics_port)
+    health.serve(state, settings.metrics_host, settings.sink_metrics_port, setting="SINK_METRICS_PORT")
     try:
         topics.ensure(
             settings.kafka_client, stop, topics.aggregated_topic(settings), topics.dead_letter_topic(settings)
         )
         _run(settings, mapper, notifications, state, stop)
-    except (MappingError, UndeliverableError) as error:
+    except (MappingError, UndeliverableError, topics.TopicError) as error:
         logger.error("%s", error)
         return 1
     except NotElasticsearchError as error:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from contract import dead_letters
+from contract.logs import escape_controls
 from contract.settings import Settings
 from elasticsearch_sink_alert.dead_letter_writer import SERVICE
 from elasticsearch_sink_alert.membership import as_bytes
@@ -56,9 +57,9 @@ def show_list(settings: Settings, reason: str) -> int:
     """Print the letters whose reason has this text in it, and how many there are of each service."""
     found = _letters(settings, reason)
     for letter in found:
-        print(letter.line())
+        print(escape_controls(letter.line()))
     for service, number in Counter(letter.headers.get(dead_letters.SERVICE, "?") for letter in found).items():
-        print(f"{number} letters of {service}")
+        print(f"{number} letters of {escape_controls(service)}")
     if not found:
         print("no dead letters" + (f" with {reason!r} in their reason" if reason else ""))
     return 0
@@ -69,9 +70,9 @@ def show_one(settings: Settings, letter_id: str) -> int:
     for letter in _letters(settings, ""):
         if letter.id == letter_id:
             for name, value in letter.headers.items():
-                print(f"{name}: {value}")
-            print(f"key: {(letter.key or b'').decode(errors='backslashreplace')}\n")
-            print((letter.value or b"").decode(errors="backslashreplace"))
+                print(f"{name}: {escape_controls(value)}")
+            print(f"key: {escape_controls((letter.key or b'').decode(errors='backslashreplace'))}\n")
+            print(escape_controls((letter.value or b"").decode(errors="backslashreplace")))
             return 0
     print(f"there is no dead letter {letter_id!r}: dead-letters list shows those that there are", file=sys.stderr)
     return 1
@@ -93,7 +94,7 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
             print(f"{letter.id} is left out, {letter.headers[dead_letters.CUT]}: {letter.origin}")
             continue
         if _is_outdated(letter, latest):
-            print(f"{letter.id} is left out, a later row of its key is in the topic: {letter.origin}")
+            print(f"{letter.id} is left out, a later row of its key is in the topic: {escape_controls(letter.origin)}")
             continue
         mark = {dead_letters.REPLAYED: letter.id}
         _send(producer, settings.dead_letter_topic, None, None, mark)

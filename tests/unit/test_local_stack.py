@@ -57,10 +57,10 @@ def test_a_taken_port_is_told_by_number_and_by_who_needs_it() -> None:
     require_free(servers.free_port(), "Kafka")
 
 
-def test_too_little_memory_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local_stack.demo._MEMORY_NEEDED", 1 << 60)
     with pytest.raises(StackError, match="free memory are needed"):
-        _prepare({}, Console(file=io.StringIO()))
+        _prepare(Plan(tmp_path), [], Console(file=io.StringIO()))
 
 
 def test_the_demo_is_lively_unless_the_user_has_set_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

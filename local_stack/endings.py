@@ -1,0 +1,81 @@
+"""Why a process of the stack has ended: its signal or status, the first error of its log, and what to do."""
+
+import re
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from contract.logs import escape_controls
+
+_ERROR: Final = re.compile(
+    r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
+)
+_LEVEL: Final = re.compile(r"\b(ERROR|FATAL|CRITICAL|WARN|INFO|DEBUG|TRACE)(?:ING)?\b")
+_FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
+_LONGEST: Final = 500
+_SIGNALS: Final = {
+    signal.SIGKILL: "kill -9, or the kernel for lack of memory, which `dmesg` tells: close something then",
+    signal.SIGTERM: "somebody ended it",
+    signal.SIGINT: "somebody ended it",
+    signal.SIGSEGV: "a crash",
+    signal.SIGABRT: "a crash",
+    signal.SIGBUS: "a crash, or a disk that is full",
+}
+_REMEDIES: Final = {
+    "No space left on device": "the disk of {data} is full: free some space, or choose another folder with --data",
+    "Disk quota exceeded": "the quota of {data} is used up: free some space, or choose another folder with --data",
+    "OutOfMemoryError": "it has run out of heap; the data is kept: start again, with a lower rate or more memory",
+    "Failed to acquire lock": "another stack runs on {data}: stop it, or choose another folder with --data",
+    "failed to obtain node locks": "another stack runs on {data}: stop it, or choose another folder with --data",
+}
+"""What to do, by what a line of the log holds."""
+
+
+def describe(name: str, status: int | None, log: Path, begin: int, data: Path) -> str:
+    """One line: how `name` ended, the first error that its log has from byte `begin` on, and the remedy."""
+    lines = _lines(log, begin)
+    killed = status is not None and status < 0
+    said = _first_error(lines, otherwise_last=not killed)
+    remedy = next(
+        (text.format(data=data) for sign, text in _REMEDIES.items() if any(sign in line for line in lines)), ""
+    )
+    parts = [f"{name} {_ending(status)}", escape_controls(said)[:_LONGEST], remedy]
+    return f"{': '.join(part for part in parts if part)} (log: {log})"
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "is not ready in time"
+    if status >= 0:
+        return f"has ended with status {status}"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"was killed by signal {-status}"
+    return f"was killed by {number.name}" + (f" ({_SIGNALS[number]})" if number in _SIGNALS else "")
+
+
+def _lines(log: Path, begin: int) -> list[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(begin)
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:
+    below_warning = False
+    for line in lines:
+        if level := _LEVEL.search(line[:100]):
+            below_warning = level[1] == "WARN"
+        elif line.startswith(("Traceback", "Exception in thread")):
+            below_warning = False
+        if _ERROR.search(line) and not line[0].isspace() and not below_warning:
+            return line
+    if not otherwise_last:
+        return ""
+    telling = [line.strip() for line in lines if not _FRAME.match(line)]
+    return telling[-1] if telling else "it said nothing"

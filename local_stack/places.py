@@ -1,0 +1,40 @@
+"""Where data may be kept: what cannot work is refused before anything starts."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+_DISK_NEEDED: Final = 1 << 29
+_REFUSED: Final = {
+    ",": "Kafka takes it for the end of the path",
+    "${": "Elasticsearch takes it for a setting",
+    "%": "the tables' paths are URIs, where it begins an escape",
+}
+_REMEDY: Final = 'choose another folder with --data (make: ARGS="--data FOLDER")'
+
+
+class PlaceError(Exception):
+    """Data cannot be kept there; the message says why and what to do."""
+
+
+def require_usable(data: Path) -> None:
+    """Make the folder for data. Raises `PlaceError` where nothing can be kept in it."""
+    for text, reason in _REFUSED.items():
+        if text in str(data):
+            raise PlaceError(f"the data folder {data} has {text!r} in its path, and {reason}: {_REMEDY}")
+    if not str(data).isprintable():
+        raise PlaceError(f"the data folder {str(data)!r} has characters in its path that cannot be seen: {_REMEDY}")
+    probe = data / f".writable-{os.getpid()}"
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+        free = shutil.disk_usage(data).free
+    except OSError as error:
+        raise PlaceError(f"the data folder {data} cannot be written ({error.strerror}): {_REMEDY}") from None
+    if free < _DISK_NEEDED:
+        raise PlaceError(
+            f"the disk of {data} has {free / 1e6:,.0f} MB left, and {_DISK_NEEDED / 1e6:,.0f} are needed: "
+            f"free some space, or {_REMEDY}"
+        )

@@ -1,0 +1,109 @@
+"""`make demo` in folders with odd names, beside other set-ups of Java and Spark, and when something is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local_stack.services import ROOT
+
+_OTHER_SET_UPS = {
+    "SPARK_HOME": "/opt/another/spark",
+    "SPARK_CONF_DIR": "/opt/another/conf",
+    "HADOOP_CONF_DIR": "/opt/another/hadoop",
+    "PYSPARK_SUBMIT_ARGS": "--master spark://elsewhere:7077 pyspark-shell",
+    "PYSPARK_PYTHON": "/opt/another/python",
+    "JAVA_TOOL_OPTIONS": "-Xmx8m",
+    "_JAVA_OPTIONS": "-Dfile.encoding=latin1 -Xmx8m",
+    "CLASSPATH": "/opt/another.jar",
+    "KAFKA_OPTS": "-javaagent:/opt/another.jar",
+    "LC_ALL": "C",
+}
+
+
+@contextmanager
+def _demo(data: Path, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    settings = {"PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
+    demo = subprocess.Popen(
+        [
+            sys.executable,
+            "-I",
+            "-m",
+            "local_stack",
+            "demo",
+            "--no-view",
+            "--free-ports",
+            "--data",
+            str(data),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, **settings, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield demo
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+            demo.communicate(timeout=120)
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_demo_runs_in_an_odd_folder_beside_other_set_ups(tmp_path: Path) -> None:
+    (tmp_path / "modules" / "pyspark").mkdir(parents=True)
+    (tmp_path / "modules" / "pyspark" / "__init__.py").write_text("raise ImportError('another pyspark')\n")
+    data = tmp_path / 'it\'s "odd" & é東 #1;[x]'
+    with _demo(data, "--for", "10", PYTHONPATH=str(tmp_path / "modules"), **_OTHER_SET_UPS) as demo:
+        said = demo.communicate(timeout=400)[0]
+    assert demo.returncode == 0, said
+    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in said.splitlines() if line.strip()}
+    assert rows["in the lake"] == rows["sent"] != "0"
+    assert rows["index agg_interactions_user"] == "10"
+    assert rows["dead letters"] == "0"
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("main", "expected"),
+    [
+        (
+            "org.elasticsearch.bootstrap.Elasticsearch",
+            "cannot run: Elasticsearch was killed by SIGKILL (kill -9, or the",
+        ),
+        (
+            "org.apache.spark.deploy.SparkSubmit",
+            "Java, in which Spark runs, has failed: it was killed by SIGKILL: kill -9",
+        ),
+    ],
+)
+def test_what_was_killed_is_reported_so(tmp_path: Path, main: str, expected: str) -> None:
+    with _demo(tmp_path) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "Ctrl-C stops" in line:
+                break
+        (killed,) = [p for p in psutil.Process(demo.pid).children(recursive=True) if _is(p, main)]
+        killed.send_signal(signal.SIGKILL)
+        (said,) = demo.communicate(timeout=200)[0].strip().splitlines()[-1:]
+    assert demo.returncode == 1
+    assert expected in said
+    assert "JNA" not in said
+    assert "if it was memory" not in said
+
+
+def _is(process: psutil.Process, main: str) -> bool:
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:  # Spark starts processes that live for a moment only.
+        return False
+    # The archive of classes is made by another Spark.
+    return main in command and "ArchiveClassesAtExit" not in " ".join(command)

@@ -1,0 +1,174 @@
+"""What the local stack refuses before it starts, what its processes get, and how their end is reported."""
+
+import re
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from stream_processing.jars import JarError
+from stream_processing.session import quoted
+
+from local_stack import cache, endings, places, servers
+from local_stack.demo import Plan, StackError
+from local_stack.environment import inherited
+from local_stack.places import PlaceError
+from local_stack.servers import PortTakenError, require_free
+from local_stack.services import ROOT
+
+_OTHERS = (
+    "PYTHONPATH", "PYTHONHOME", "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_DIST_CLASSPATH", "HADOOP_CONF_DIR",
+    "HADOOP_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "PYSPARK_SUBMIT_ARGS", "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_LOG4J_OPTS",
+    "ES_JAVA_OPTS", "ES_PATH_CONF", "LD_PRELOAD",
+)  # fmt: skip
+
+
+def test_every_setting_reaches_the_processes_and_no_other_set_up_does() -> None:
+    settings = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.M)
+    needed = ("PATH", "HOME", "TMPDIR", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "AWS_PROFILE", "LC_ALL")
+    environment = dict.fromkeys([*settings, *needed, *_OTHERS], "x.UTF-8")
+    assert set(inherited(environment)) == {*settings, *needed}
+    assert len(settings) > 40
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Java takes UTF-8 whatever the locale is")
+@pytest.mark.parametrize("locale", [{}, {"LANG": "C"}, {"LANG": "de_DE.UTF-8", "LC_ALL": "POSIX"}])
+def test_java_reads_paths_in_utf_8_whatever_the_locale_is(locale: dict[str, str]) -> None:
+    assert inherited(locale)["LC_ALL"] == "C.UTF-8"
+    assert "LC_ALL" not in inherited({"LANG": "de_DE.utf8"})
+
+
+@pytest.mark.parametrize("name", ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\x1b[31m", "a\nline"])
+def test_a_data_folder_that_cannot_work_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").write_text("")
+    data = tmp_path / "a file" / "data" if name == "below a file" else tmp_path / name
+    with pytest.raises(PlaceError, match=r"^the data folder .*--data") as refused:
+        places.require_usable(data)
+    assert str(refused.value).isprintable()
+
+
+def test_a_data_folder_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    with pytest.raises(PlaceError, match=r"has 1 MB left, and 537 are needed: free some space"):
+        places.require_usable(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["/dev/null/.cache", "~/.cache", "/tmp/a:b"])
+def test_a_cache_folder_that_cannot_work_is_one_line(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setattr(cache, "CACHE", Path(folder, "stack"))
+    with pytest.raises(JarError, match="set XDG_CACHE_HOME to a folder that can be written"):
+        cache.require_writable()
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536, 99999])
+def test_a_number_that_is_no_port_is_refused(port: int) -> None:
+    with pytest.raises(PortTakenError, match=f"Kafka cannot have port {port}: ports are 1 to 65535"):
+        require_free(port, "Kafka")
+
+
+def test_a_listener_on_ipv6_alone_is_noticed() -> None:
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind(("::1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        with pytest.raises(PortTakenError, match=f"needs port {port}, but .* listens there at ::1: choose another"):
+            require_free(port, "Kafka", "choose another")
+
+
+def test_ports_of_the_settings_are_those_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PAGE_PORT", raising=False)
+    (tmp_path / ".env").write_text("PAGE_PORT=8123\n")
+    assert Plan(tmp_path).page_url == "http://localhost:8123"
+    monkeypatch.setenv("PAGE_PORT", "many")
+    with pytest.raises(StackError, match="PAGE_PORT='many' is no port"):
+        Plan(tmp_path)
+
+
+def _ended(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:
+    log = tmp_path / "it.log"
+    log.write_text(before + "".join(f"{line}\n" for line in lines))
+    line = endings.describe("It", status, log, len(before.encode()), Path("/data"))
+    assert line.isprintable()
+    assert line.endswith(f"(log: {log})")
+    return line
+
+
+def test_a_killed_process_is_reported_with_its_signal_and_not_with_a_warning_of_its_start(tmp_path: Path) -> None:
+    line = _ended(
+        tmp_path, -signal.SIGKILL,
+        "[2026-11-25T10:00:00,000][WARN ][o.e.b.Natives] unable to load JNA native support library, native methods ...",
+        "java.lang.UnsatisfiedLinkError: Unable to load jna",
+        "\tat com.sun.jna.Native.loadNativeDispatchLibrary(Native.java:1018)",
+        "[2026-11-25T10:00:01,000][WARN ][o.e.b.JNANatives] cannot check if running as root",
+    )  # fmt: skip
+    assert "It was killed by SIGKILL (kill -9, or the kernel for lack of memory" in line
+    assert "JNA" not in line
+    assert "UnsatisfiedLinkError" not in line
+
+
+def test_the_first_error_of_this_start_is_the_reason(tmp_path: Path) -> None:
+    line = _ended(
+        tmp_path, 1, "2026-11-25T10:00:00.000Z INFO    sink: ready", "2026-11-25T10:00:01.000Z ERROR   sink: the cause",
+        "2026-11-25T10:00:02.000Z ERROR   sink: a consequence",
+        before="2026-11-24T10:00:00.000Z ERROR   sink: of yesterday\n",
+    )  # fmt: skip
+    assert line.startswith("It has ended with status 1: 2026-11-25T10:00:01.000Z ERROR   sink: the cause (log:")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (
+            ["Traceback (most recent call last):", '  File "x.py", line 1', "ValueError: wrong"],
+            "status 1: ValueError: wrong",
+        ),
+        (["Exception in thread main java.io.IOException: gone", "\tat x.Y(Z.java:1)"], "java.io.IOException: gone"),
+        (["Error: Could not find or load main class kafka.Kafka"], "main class kafka.Kafka"),
+        (["These settings are wrong:", "  PRODUCER_RATE='x': a number"], "PRODUCER_RATE='x': a number"),
+        (["[x] ERROR \x1b]0;title\x07 [/red]"], r"ERROR \x1b]0;title\x07 [/red]"),
+        ([], "it said nothing"),
+    ],
+)
+def test_what_a_process_said_last_is_the_reason_in_whatever_form(
+    tmp_path: Path, lines: list[str], expected: str
+) -> None:
+    assert expected in _ended(tmp_path, 1, *lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        ("[x] ERROR Error while writing (kafka)\njava.io.IOException: No space left on device", "free some space"),
+        ("Terminating due to java.lang.OutOfMemoryError: Java heap space", "run out of heap"),
+        ("[x] ERROR Failed to acquire lock on file .lock in /data", "another stack runs on /data"),
+    ],
+)
+def test_an_ending_that_is_known_has_its_remedy(tmp_path: Path, said: str, remedy: str) -> None:
+    assert remedy in _ended(tmp_path, 1, *said.splitlines(), "[y] FATAL Shutdown broker because all log dirs failed")
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("/with a space", "/with a space"),
+        ("/quote'\"s", "/quote'\"s"),
+        ("/back\\slash", "/back\\\\slash"),
+        ("/Łódź", "/\\u0141\\u00f3d\\u017a"),
+        ("/🎉", "/\\ud83c\\udf89"),
+    ],
+)
+def test_a_path_is_written_as_java_reads_properties(path: str, written: str) -> None:
+    assert servers._property(path) == written
+
+
+@pytest.mark.parametrize("text", ["plain", "with a space", 'quote"s', "back\\slash"])
+def test_an_option_of_java_stays_one_whatever_is_in_it(text: str) -> None:
+    # Spark's own rules: within double quotes a backslash escapes a double quote or a backslash.
+    (option,) = re.findall(r'"((?:[^"\\]|\\.)*)"', quoted(f"-Dx={text}"))
+    assert re.sub(r"\\(.)", r"\1", option) == f"-Dx={text}"

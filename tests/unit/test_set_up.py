@@ -1,0 +1,179 @@
+"""The set-up: which Python it takes, when it is due again, and what its progress bar says."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local_stack import install, system_java
+from local_stack.install import SetUpError
+from local_stack.progress import ByteProgress
+from local_stack.services import ROOT
+from local_stack.system_java import JavaError
+from local_stack.system_java import system_java as find_java
+
+
+def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    for name in ("bash", "make"):
+        if not (path / name).exists():
+            (path / name).symlink_to(str(shutil.which(name)))
+    environment = {"PATH": str(path)}
+    return subprocess.run(
+        [str(path / "make"), "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+
+
+def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
+    """A Python that says it is of that version; or a shim that says nothing."""
+    body = f"exec {sys.executable} -c 'import sys; sys.version_info = (3, {minor}); exec(sys.argv[1])' \"$2\""
+    (path / name).write_text(f"#!/bin/bash\n{body if works else 'exit 127'}\n")
+    (path / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"python3.13": 13}, "python3.13"),
+        ({"python3.12": 12, "python3.13": 13}, "python3.12"),
+        ({"python3.11": 11, "python3.12": 12, "python3": 12}, "python3.11"),
+        ({"python3": 12}, "python3"),
+    ],
+)
+def test_make_takes_the_first_python_that_will_do(tmp_path: Path, there: dict[str, int], taken: str) -> None:
+    for name, minor in there.items():
+        _python(tmp_path, name, minor)
+    assert f"{taken} -I local_stack/install.py demo" in _make(tmp_path, "installed-demo").stdout
+
+
+def test_make_passes_a_shim_by_that_runs_nothing(tmp_path: Path) -> None:
+    _python(tmp_path, "python3.11", 11, works=False)
+    _python(tmp_path, "python3.12", 12)
+    assert "python3.12 -I" in _make(tmp_path, "installed-demo").stdout
+
+
+@pytest.mark.parametrize("minor", [None, 10, 14])
+def test_without_such_a_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
+    if minor is not None:
+        _python(tmp_path, "python3", minor)
+    made = _make(tmp_path, "installed-demo")
+    assert made.returncode != 0
+    assert "Python 3.11, 3.12 or 3.13 is needed" in made.stderr
+
+
+def test_make_keeps_other_set_ups_out(tmp_path: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    unexported = set(" ".join(re.findall(r"^unexport (.*)$", makefile, re.M)).split())
+    assert {"PYTHONPATH", "SPARK_HOME", "HADOOP_CONF_DIR", "JAVA_TOOL_OPTIONS", "CLASSPATH"} <= unexported
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone that is set up for the tests."""
+    for name in (*install._REQUIREMENTS.values(), install._BOOTSTRAP):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a==1\n")
+    _place(tmp_path, monkeypatch)
+    install._python().parent.mkdir(parents=True)
+    install._python().touch()
+    install._write_stamp({**install._identity(), **install._wanted("tests")})
+    return tmp_path
+
+
+def _place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "ROOT", folder)
+    monkeypatch.setattr(install, "VENV", folder / ".venv")
+    monkeypatch.setattr(install, "_STAMP", folder / ".venv" / "installed.json")
+
+
+def test_what_is_set_up_is_not_set_up_again(clone: Path) -> None:
+    assert install._is_current("tests")
+    assert not install._is_current("demo")
+
+
+@pytest.mark.parametrize("how", ["moved", "copied"])
+def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    other = clone.with_name(f"{clone.name} {how}")
+    (shutil.move if how == "moved" else shutil.copytree)(clone, other)
+    _place(other, monkeypatch)
+    assert not install._is_current("tests")
+
+
+@pytest.mark.parametrize("change", ["pins", "bootstrap", "python", "no python", "stamp"])
+def test_what_has_changed_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    if change == "pins":
+        (clone / "tests" / "requirements.txt").write_text("a==2\n")
+    elif change == "bootstrap":
+        (clone / install._BOOTSTRAP).write_text("pip==2\n")
+    elif change == "python":
+        monkeypatch.setattr(install, "_identity", lambda: {"folder": str(clone), "python": "3.99"})
+    elif change == "no python":
+        install._python().unlink()
+    else:
+        install._STAMP.write_text("{not json")
+    assert not install._is_current("tests")
+
+
+@pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"])
+def test_a_path_that_java_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setattr(install, "ROOT", Path(folder))
+    with pytest.raises(SetUpError, match="which Java cannot take: move the clone"):
+        install._require_usable()
+
+
+def test_another_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "_VERSIONS", ((2, 7),))
+    with pytest.raises(SetUpError, match="make PYTHON="):
+        install._require_usable()
+
+
+def test_the_bar_counts_the_bytes_that_pip_reports(tmp_path: Path) -> None:
+    progress = ByteProgress(io.StringIO(), 1000, visible=False)
+    lines = [
+        "Collecting a", "Progress 0 of 300", "Progress 200 of 300", "Progress 300 of 300",
+        "  Using cached b-1.whl (1.5 kB)", "Progress 0 of 50", "Progress 50 of 50", "Successfully installed",
+    ]  # fmt: skip
+    kept = list(install._Installation("demo", progress, [])._without_progress(iter(lines)))
+    assert progress.done == 300 + 1500 + 50
+    assert kept == [lines[0], lines[4], lines[-1]]
+
+
+def test_the_bar_says_how_much_time_is_left() -> None:
+    progress = ByteProgress(io.StringIO(), 400_000_000, visible=False)
+    progress.add(100_000_000)
+    assert "100 of 400 MB  1:30 left" in progress.line(30.0)
+    progress.add(400_000_000)
+    assert "500 of 500 MB" in progress.line(60.0)
+    assert "left" not in progress.line(60.0)
+
+
+def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((40, 24)))
+    out = io.StringIO()
+    progress = ByteProgress(out, 100, visible=True)
+    progress.doing("something that takes long to say and longer to do")
+    progress.add(100)
+    progress.complete()
+    progress.close()
+    drawn = out.getvalue().split("\r")
+    assert all(len(line.removeprefix("\x1b[K")) < 40 for line in drawn)
+    assert "\n" not in out.getvalue()
+
+
+def test_without_a_java_of_its_own_the_set_up_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho '    java.home = /opt/java' >&2; echo '    java.specification.version = 11' >&2\n")
+    java.chmod(0o755)
+    monkeypatch.setattr(system_java, "_candidates", lambda: iter([java, tmp_path / "none"]))
+    with pytest.raises(JavaError, match=r"Java 17 is needed.*java is 11.*apt-get install openjdk-17") as refused:
+        find_java()
+    assert "\n" not in str(refused.value)
+    java.write_text(java.read_text().replace("= 11", "= 17"))
+    assert find_java() == Path("/opt/java")
