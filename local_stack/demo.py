@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
-from dotenv import dotenv_values, find_dotenv
 from elasticsearch import Elasticsearch
 from mirakuru import SimpleExecutor
 from mirakuru.exceptions import ExecutorError, ProcessFinishedWithError
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from contract import dotenv
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES
 from live_page.snapshot import ALERTS, Observer, Snapshot
@@ -74,9 +74,12 @@ class Plan:
 
     @property
     def service_settings(self) -> dict[str, str]:
-        """What the services are told."""
+        """What the services are told; raises `StackError` where `.env` cannot be read."""
         told = {"KAFKA_BROKER": f"{servers.HOST}:{self.kafka_port}", "ES_HOST": self.es_host}
-        wanted = {**dotenv_values(find_dotenv(usecwd=True)), **os.environ}
+        try:
+            wanted = {**dotenv.read_nearest().values, **os.environ}
+        except dotenv.DotenvError as error:
+            raise StackError(str(error)) from None
         told |= {name: value for name, value in _LIVELY.items() if not wanted.get(name)}
         return told | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
 

@@ -12,6 +12,7 @@ from typing import Final
 from py4j.protocol import Py4JError
 
 from contract import health, logs, topics
+from contract.commands import command
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
 from stream_processing.session import start_session
@@ -26,8 +27,8 @@ _DATA_LOSS: Final = "failOnDataLoss"
 _NO_MEMORY: Final = "OutOfMemoryError"
 _REMEDIES: Final = {
     _DATA_LOSS: (
-        "records are gone from the topic before they were read: `python -m stream_processing accept-gap` tells which,"
-        " and has the next start go on behind them"
+        "records are gone from the topic before they were read:"
+        f" `{command('stream_processing', 'accept-gap')}` tells which, and has the next start go on behind them"
     ),
     _NO_MEMORY: f"if it was memory, {state_memory.REMEDY}; nothing is lost",
 }
@@ -52,7 +53,7 @@ def main() -> int:
     """Run until a signal (status 0) or until a query fails (status 1); or run one command."""
     parser = argparse.ArgumentParser(prog="stream_processing", description="Runs the stream job.")
     parser.add_argument("command", nargs="?", choices=[*_COMMANDS], help="what to do instead, while the job is stopped")
-    command = parser.parse_args().command
+    given = parser.parse_args().command
     settings = StreamProcessingSettings.load()
     logs.configure(settings.log_level)
     stop = threading.Event()
@@ -60,8 +61,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     lake = Lake.of(settings)
     try:
-        if command is not None:
-            return _run_command(command, settings, lake)
+        if given is not None:
+            return _run_command(given, settings, lake)
         return _run(settings, lake, stop)
     except _REFUSALS as error:
         logger.error("%s", error)
@@ -70,11 +71,11 @@ def main() -> int:
         return 0
 
 
-def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> int:
     session = start_session(settings)
     lock = claim(session, settings.checkpoints)
     lake.create_missing_tables()
-    _COMMANDS[command](session, settings, lake)
+    _COMMANDS[name](session, settings, lake)
     session.stop()
     del lock
     return 0
