@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract import dotenv
+from contract import dotenv, proxies
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
         """Read the settings, and print a warning for each line of `.env` that has no effect.
 
         On a wrong one print every wrong one by name, and exit with status 2; likewise where `.env` cannot be read.
+        Servers that the settings name on this machine or in a container next to it are asked without a proxy from then on.
         """
         try:
             file = dotenv.read_nearest()
@@ -99,10 +100,14 @@ class Settings(BaseSettings):
         secrets = _SECRETS if _SECRETS.is_dir() else None
         try:
             # A keyword of pydantic's own.
-            return cls(_secrets_dir=secrets, **values)  # type: ignore[call-arg]
+            settings = cls(_secrets_dir=secrets, **values)  # type: ignore[call-arg]
         except ValidationError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             for problem in error.errors():
                 name = "_".join(map(str, problem["loc"])).upper() or "settings"
                 print(f"  {name}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
             raise SystemExit(2) from None
+        written = (getattr(settings, name) for name in cls.model_fields)
+        values_as_text = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in written)
+        proxies.exempt_near(value for value in values_as_text if isinstance(value, str))
+        return settings

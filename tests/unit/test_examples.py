@@ -4,8 +4,10 @@ import importlib
 import pytest
 
 MODULES = [
+    "contract.commands",
     "contract.health",
     "contract.keys",
+    "contract.proxies",
     "contract.tables",
     "data_producer.generator",
     "data_producer.pacing",
