@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         """Read the settings, and print a warning for each line of `.env` that has no effect.
 
         On a wrong one print every wrong one by name, and exit with status 2; likewise where `.env` cannot be read.
-        Servers that the settings name on this machine or in a container next to it are asked without a proxy from then on.
+        From then on no proxy is used for servers that the settings name on this machine or in a container next to it.
         """
         try:
             file = dotenv.read_nearest()
