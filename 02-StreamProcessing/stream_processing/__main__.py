@@ -18,6 +18,7 @@ from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.spark_master import NoMasterError
 from stream_processing.upkeep import Upkeep
 
 logger = logging.getLogger("stream_processing")
@@ -42,6 +43,7 @@ first batches on a cold machine are in each other's way."""
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _REFUSALS: Final = (
     AnotherInstanceError,
+    NoMasterError,
     ingest.LostCheckpointError,
     ingest.TopicMadeAnewError,
     aggregate.DefinitionsChangedError,
