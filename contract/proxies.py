@@ -25,7 +25,7 @@ def is_near(host: str) -> bool:
         return bool(host) and ("." not in host or host.endswith(".localhost"))
 
 
-def exempt_near(addresses: Iterable[str]) -> None:
+def exempt_near(addresses: Iterable[str] = ()) -> None:
     """Add loopback names, and the near hosts of these URLs, to `no_proxy` where the environment names a proxy.
 
     An address may be several, separated by commas or spaces; what is no URL is passed over.

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -91,8 +91,8 @@ class Settings(BaseSettings):
             if os.environ.get(name.upper()) == "":
                 del os.environ[name.upper()]
         # As arguments they take precedence over everything, so those that the environment has are left out.
-        set_otherwise = {name.upper() for name in os.environ}
-        values = {
+        set_otherwise = {name.upper() for name, value in os.environ.items() if value}
+        values: dict[str, Any] = {
             name: file.values[name.upper()]
             for name in cls.model_fields
             if file.values.get(name.upper()) and name.upper() not in set_otherwise
@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         secrets = _SECRETS if _SECRETS.is_dir() else None
         try:
             # A keyword of pydantic's own.
-            settings = cls(_secrets_dir=secrets, **values)  # type: ignore[call-arg]
+            settings = cls(**values, _secrets_dir=secrets)  # type: ignore[call-arg]
         except ValidationError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             for problem in error.errors():

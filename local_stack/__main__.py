@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from stream_processing.jars import JarError
 
+from contract import proxies
 from local_stack import demo
 from local_stack.servers import PortTakenError
 from local_stack.services import ROOT
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("--es-port", type=int, default=9200)
     parser.add_argument("--free-ports", action="store_true", help="free ports for everything, beside another demo")
     given = parser.parse_args()
+    proxies.exempt_near()
     plan = demo.Plan(
         given.data.resolve(), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
     )

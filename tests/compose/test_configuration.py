@@ -12,6 +12,7 @@ from elasticsearch_sink_alert.settings import SinkSettings
 from stream_processing.settings import StreamProcessingSettings
 
 from contract import dotenv
+from contract.settings import Settings
 from live_page.settings import PageSettings
 from local_stack.services import ROOT
 from tests.servers import engine_answers
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not engine_answers(), reason="no container engin
 
 BASE, CLUSTER, SECURE = ("docker-compose.yml",), ("compose.cluster.yml",), ("compose.secure.yml",)
 PASSWORDS = {"KAFKA_PASSWORD": "kafka-secret", "ELASTIC_PASSWORD": "elastic-secret"}
-SERVICES = {
+SERVICES: dict[str, type[Settings]] = {
     "data-producer": ProducerSettings,
     "stream-processing": StreamProcessingSettings,
     "elasticsearch-sink-alert": SinkSettings,
