@@ -11,6 +11,7 @@ from rich.console import Console
 from benchmarks import documents, growth, latency, sink, start, throughput
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
+from contract import proxies
 from local_stack import cache, services
 from local_stack.services import ROOT
 
@@ -31,6 +32,7 @@ PARTS: dict[str, Part] = {
 
 def main() -> None:
     """Run the parts that the command line names."""
+    proxies.exempt_near()
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all where none is named")
     parser.add_argument("--interactions", type=int, default=8_000_000, help="in a backlog")

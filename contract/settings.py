@@ -1,12 +1,14 @@
 """Settings: read from the environment and from `.env`, typed, and checked before anything starts."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from dotenv import find_dotenv
 from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from contract import dotenv, proxies
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -20,7 +22,7 @@ class Settings(BaseSettings):
 
     A variable of the environment goes before the same name in the nearest `.env`, searched from the
     working directory upwards, and that before a file of that name (in small letters) in /run/secrets,
-    where Docker puts secrets. An empty value counts as unset.
+    where Docker puts secrets. An empty value counts as unset. In `.env` a value is what is written: a $ is a $.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
@@ -72,14 +74,40 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the settings; on a wrong one print every wrong one by name, and exit with status 2."""
+        """Read the settings, and print a warning for each line of `.env` that has no effect.
+
+        On a wrong one print every wrong one by name, and exit with status 2; likewise where `.env` cannot be read.
+        From then on no proxy is used for servers that the settings name on this machine or in a container next to it.
+        """
         try:
-            secrets = _SECRETS if _SECRETS.is_dir() else None
-            # Keywords of pydantic's own.
-            return cls(_env_file=find_dotenv(usecwd=True) or None, _secrets_dir=secrets)  # type: ignore[call-arg]
+            file = dotenv.read_nearest()
+        except dotenv.DotenvError as error:
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from None
+        for warning in file.warnings:
+            print(warning, file=sys.stderr)
+        for name in cls.model_fields:
+            # Libraries read some of them too, and would take an empty address or key for one.
+            if os.environ.get(name.upper()) == "":
+                del os.environ[name.upper()]
+        # As arguments they take precedence over everything, so those that the environment has are left out.
+        set_otherwise = {name.upper() for name, value in os.environ.items() if value}
+        values: dict[str, Any] = {
+            name: file.values[name.upper()]
+            for name in cls.model_fields
+            if file.values.get(name.upper()) and name.upper() not in set_otherwise
+        }
+        secrets = _SECRETS if _SECRETS.is_dir() else None
+        try:
+            # A keyword of pydantic's own.
+            settings = cls(**values, _secrets_dir=secrets)  # type: ignore[call-arg]
         except ValidationError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             for problem in error.errors():
                 name = "_".join(map(str, problem["loc"])).upper() or "settings"
                 print(f"  {name}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
             raise SystemExit(2) from None
+        written = (getattr(settings, name) for name in cls.model_fields)
+        values_as_text = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in written)
+        proxies.exempt_near(value for value in values_as_text if isinstance(value, str))
+        return settings

@@ -28,10 +28,13 @@ _INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 @dataclass(frozen=True)
 class DataView:
-    """A name for an index in Kibana; with a time field, the dashboard's time range applies to it."""
+    """A pattern that names an index in Kibana; with a time field, the dashboard's time range applies to it.
+
+    Kibana lists data views by their patterns, so of two views of one index one has a wildcard.
+    """
 
     id: str
-    index: str
+    pattern: str
     time_field: str | None = None
 
 
@@ -39,8 +42,9 @@ USERS: Final = DataView("users", "agg_interactions_user")
 ITEMS: Final = DataView("items", "agg_interactions_item")
 OVERALL: Final = DataView("overall", "avg_interactions")
 ALERTS: Final = DataView("alerts", "alerts")
-USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user", "last_interaction")
-ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts", "fired_at")
+USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user*", "last_interaction")
+# Without the indices in which the sink keeps what its rules remember.
+ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts*,-alerts_*", "fired_at")
 
 DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
 
@@ -107,13 +111,13 @@ _METRICS: Final = (
 )
 
 DASHBOARD: Final = (
-    *(Placed(metric, x=6 * n, y=0, width=6, height=7) for n, metric in enumerate(_METRICS)),
-    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 7, 12, 13),
-    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 7, 18, 13),
-    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 7, 18, 13),
-    Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 20, 16, 14),
-    Placed(Bars("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 20, 16, 14),
-    Placed(Bars("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 20, 16, 14),
+    *(Placed(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
+    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 14, 12, 13),
+    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 14, 18, 13),
+    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 14, 18, 13),
+    Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
+    Placed(Bars("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
+    Placed(Bars("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 27, 16, 14),
     Placed(
         Rows(
             "users-by-last-interaction",
@@ -122,7 +126,7 @@ DASHBOARD: Final = (
             ("user_id", "total_interactions", "avg_interactions", "last_interaction"),
             sort="last_interaction",
         ),
-        0, 34, 24, 16,
+        0, 41, 24, 16,
     ),
     Placed(
         Rows(
@@ -132,7 +136,7 @@ DASHBOARD: Final = (
             ("fired_at", "status", "alert_text", "index", "id", "value", "resolved_at"),
             sort="fired_at",
         ),
-        24, 34, 24, 16,
+        24, 41, 24, 16,
     ),
 )  # fmt: skip
 
@@ -161,7 +165,7 @@ def _saved(kind: str, id: str, attributes: Mapping[str, Any], references: Sequen
 
 
 def _data_view(view: DataView) -> SavedObject:
-    attributes = {"title": view.index, "fields": "[]", "typeMeta": "{}", "runtimeFieldMap": "{}"}
+    attributes = {"title": view.pattern, "fields": "[]", "typeMeta": "{}", "runtimeFieldMap": "{}"}
     if view.time_field:
         attributes["timeFieldName"] = view.time_field
     return _saved("index-pattern", view.id, attributes, [])
@@ -309,7 +313,7 @@ def _dashboard() -> SavedObject:
         "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),
         "panelsJSON": json.dumps(panels),
         "timeRestore": True,
-        "timeFrom": "now-24h",
+        "timeFrom": "now-15m",
         "timeTo": "now",
         "refreshInterval": {"pause": False, "value": 5000},
         "kibanaSavedObjectMeta": {

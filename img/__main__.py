@@ -18,6 +18,7 @@ from mirakuru import HTTPExecutor
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from contract import proxies
 from local_stack import services
 from local_stack.servers import HOST, free_port
 from local_stack.services import ROOT
@@ -45,6 +46,7 @@ _PAGES: Final = {
 
 def main() -> None:
     """Make those that are named, or all of them."""
+    proxies.exempt_near()
     parts = {"architecture": _architecture, "pages": _pages, "recording": _recording}
     for name in sys.argv[1:] or parts:
         Console().print(f"{name} …")

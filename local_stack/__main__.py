@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 from stream_processing.jars import JarError
 
+from contract import proxies
 from contract.logs import escape_controls
 from local_stack import demo
 from local_stack.environment import inherited
@@ -33,6 +34,7 @@ def main() -> int:
     kept = inherited(os.environ)
     os.environ.clear()
     os.environ.update(kept)
+    proxies.exempt_near()
     console = Console()
     stop = threading.Event()
 

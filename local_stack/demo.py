@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
-from dotenv import dotenv_values, find_dotenv
 from elasticsearch import Elasticsearch
 from mirakuru import SimpleExecutor, TCPExecutor
 from mirakuru.exceptions import ProcessFinishedWithError
@@ -22,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from contract import dotenv
 from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES
 from live_page.snapshot import ALERTS, Observer, Snapshot
@@ -38,8 +38,11 @@ _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK
 
 
 def _setting(name: str) -> str:
-    """What the user has set in the environment or in `.env`; empty where nothing."""
-    return os.environ.get(name) or dotenv_values(find_dotenv(usecwd=True)).get(name) or ""
+    """What the user has set in the environment or in `.env`; empty where nothing. Raises `StackError`."""
+    try:
+        return os.environ.get(name) or dotenv.read_nearest().values.get(name) or ""
+    except dotenv.DotenvError as error:
+        raise StackError(str(error)) from None
 
 
 def _port_of(service: services.Service) -> int:
@@ -91,7 +94,7 @@ class Plan:
 
     @property
     def service_settings(self) -> dict[str, str]:
-        """What the services are told."""
+        """What the services are told; raises `StackError` where `.env` cannot be read."""
         told = {"KAFKA_BROKER": f"{servers.HOST}:{self.kafka_port}", "ES_HOST": self.es_host}
         told |= {name: value for name, value in _LIVELY.items() if not _setting(name)}
         return told | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}

@@ -10,6 +10,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.index_templates import mappings
 
+from contract import proxies
 from local_stack.java import JAVA_HOME
 from tests import servers
 from tests.pipeline import Pipeline
@@ -17,6 +18,7 @@ from tests.pipeline import Pipeline
 # The containers are removed by the fixtures that start them.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ["JAVA_HOME"] = str(JAVA_HOME)
+proxies.exempt_near()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

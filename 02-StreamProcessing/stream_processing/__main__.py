@@ -16,11 +16,13 @@ from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from contract import health, logs, topics
+from contract.commands import command
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.spark_master import NoMasterError
 from stream_processing.transient import failure_of, is_transient, start_over
 from stream_processing.upkeep import Upkeep
 
@@ -31,8 +33,8 @@ _DATA_LOSS: Final = "failOnDataLoss"
 _NO_MEMORY: Final = "OutOfMemoryError"
 _REMEDIES: Final = {
     _DATA_LOSS: (
-        "records are gone from the topic before they were read: `python -m stream_processing accept-gap` tells which,"
-        " and has the next start go on behind them"
+        "records are gone from the topic before they were read:"
+        f" `{command('stream_processing', 'accept-gap')}` tells which, and has the next start go on behind them"
     ),
     _NO_MEMORY: f"if it was memory, {state_memory.REMEDY}; nothing is lost",
 }
@@ -46,6 +48,7 @@ first batches on a cold machine are in each other's way."""
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _REFUSALS: Final = (
     AnotherInstanceError,
+    NoMasterError,
     ingest.LostCheckpointError,
     ingest.TopicMadeAnewError,
     aggregate.DefinitionsChangedError,
@@ -61,7 +64,7 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="stream_processing", description="Runs the stream job.")
     parser.add_argument("command", nargs="?", choices=[*_COMMANDS], help="what to do instead, while the job is stopped")
-    command = parser.parse_args().command
+    given = parser.parse_args().command
     settings = StreamProcessingSettings.load()
     logs.configure(settings.log_level)
     stop = threading.Event()
@@ -69,8 +72,8 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     lake = Lake.of(settings)
     try:
-        if command is not None:
-            return _run_command(command, settings, lake)
+        if given is not None:
+            return _run_command(given, settings, lake)
         return _run(settings, lake, stop)
     except _REFUSALS as error:
         logger.error("%s", error)
@@ -82,7 +85,7 @@ def main() -> int:
         start_over()
     except KafkaException as error:
         logger.error("Kafka at %s: %s", settings.kafka_broker, error.args[0].str())
-        if command is not None or stop.is_set() or not is_transient(error):
+        if given is not None or stop.is_set() or not is_transient(error):
             return 1
         start_over()
 
@@ -91,11 +94,11 @@ class _KafkaAwayError(Exception):
     """A query has failed for a reason that passes."""
 
 
-def _run_command(command: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> int:
     session = start_session(settings)
     lock = claim(session, settings.checkpoints)
     lake.create_missing_tables()
-    _COMMANDS[command](session, settings, lake)
+    _COMMANDS[name](session, settings, lake)
     session.stop()
     del lock
     return 0

@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from contract import commands
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics, state_memory
@@ -85,7 +86,7 @@ def _require_same_definitions(session: SparkSession, settings: StreamProcessingS
         raise DefinitionsChangedError(
             "the aggregate tables are declared otherwise than when their state was computed"
             f" (new: {', '.join(sorted(now - before)) or '-'}; gone: {', '.join(sorted(before - now)) or '-'}):"
-            " run `python -m stream_processing rebuild`, which computes them anew from the lake"
+            f" run `{commands.command('stream_processing', 'rebuild')}`, which computes them anew from the lake"
         )
 
 

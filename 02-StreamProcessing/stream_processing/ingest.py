@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract import dead_letters
+from contract import commands, dead_letters
 from stream_processing import kafka_io, metrics
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.kafka_io import source_options, write_records
@@ -50,8 +50,8 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
     if known_topic_id(session, settings, note) not in (None, topic_id):
         raise TopicMadeAnewError(
             f"topic {settings.kafka_topic} was deleted and made anew since it was read last: run"
-            " `python -m stream_processing accept-gap`, which tells what is gone and lets the next start read it from"
-            " its beginning"
+            f" `{commands.command('stream_processing', 'accept-gap')}`, which tells what is gone and lets the next"
+            " start read it from its beginning"
         )
     remember_topic(session, settings, topic_id)
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")

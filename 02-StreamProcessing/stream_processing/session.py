@@ -8,6 +8,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from stream_processing.settings import StreamProcessingSettings
+from stream_processing.spark_master import require_master
 
 CORES = max(2, os.cpu_count() or 2)
 """The shuffle's partitions, and so those of the state: fixed for good by the first checkpoint."""
@@ -41,7 +42,9 @@ _STATE_STORES = {"memory": "HDFSBackedStateStoreProvider", "rocksdb": "RocksDBSt
 
 
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
-    """Start Spark, with more options for Java where given, or raise whatever it says."""
+    """Start Spark, with more options for Java where given, or raise whatever it says; `NoMasterError` on a cluster."""
+    if settings.deploy_mode == "cluster":
+        require_master(settings.spark_master_url)
     if settings.class_archive is not None and settings.class_archive.exists():
         java_options += " " + quoted(f"-XX:SharedArchiveFile={settings.class_archive.resolve()}")
     config = {

@@ -11,6 +11,8 @@ from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from contract import commands
+
 logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 60.0
@@ -38,7 +40,8 @@ def claim(session: SparkSession, checkpoints: str, patience: float = _PATIENCE) 
     channel = jvm.java.io.RandomAccessFile(path, "rw").getChannel()
 
     def give_up(_: RetryCallState) -> None:
-        raise AnotherInstanceError(f"another stream job holds {path}: stop it, or give this one its own CHECKPOINTS")
+        remedy = commands.stop("stream_processing")
+        raise AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")
 
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),

@@ -2,13 +2,15 @@
 
 from typing import Final
 
+from contract.commands import command
+
 _BYTES_PER_KEY: Final = 700
 """350 for a key's counts (measured), twice while a batch changes all of them."""
 _SHARE: Final = 0.6
 """Of the heap: the rest is for a batch's own records and for Java."""
 REMEDY: Final = (
     "raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb, whose counts are outside of Java's heap, and run"
-    " `python -m stream_processing rebuild` once"
+    f" `{command('stream_processing', 'rebuild')}` once"
 )
 """What to do where the heap is too small."""
 

@@ -1,11 +1,16 @@
 """The sink's settings."""
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pydantic import PositiveInt, SecretStr
+from pydantic import PositiveInt, SecretStr, field_validator
 
+from contract import commands
 from contract.settings import NonEmptyStr, Port, Settings
+
+_OWN_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
+"""In an image: the copy that was made when it was built."""
 
 
 class SinkSettings(Settings):
@@ -20,7 +25,7 @@ class SinkSettings(Settings):
     """As Elasticsearch gives it: id and key, joined by a colon, in base64. It goes before user and password."""
     es_ca_file: Path | None = None
     """The certificate authority of Elasticsearch (PEM), if it is none that the machine knows."""
-    data_mapper: Path = Path(__file__).parents[1] / "data_mapper.yml"
+    data_mapper: Path = _OWN_MAPPER
     alert_notify: SecretStr = SecretStr("")
     """URLs of Apprise's, separated by spaces: who is told of alerts."""
     alert_webhook_url: SecretStr = SecretStr("")
@@ -33,6 +38,28 @@ class SinkSettings(Settings):
     sink_batch_size: PositiveInt = 10_000
     """The most records that are indexed, and then committed, at once."""
     sink_metrics_port: Port = 9103
+
+    @field_validator("data_mapper")
+    @classmethod
+    def _readable(cls, file: Path) -> Path:
+        """The file; under Compose the image's copy where the mounted one may not be read, with a warning.
+
+        A clone that was made under umask 077 is for its owner alone, who is not the container's user.
+        """
+        if not commands.under_compose():
+            return file
+        try:
+            file.open("rb").close()
+        except PermissionError:
+            print(
+                "the alert rules are those of when the image was built, for the container may not read its data mapper:"
+                " `chmod -R go+rX 03-ElasticsearchSink-Alert`, then `docker compose restart` has it follow the file",
+                file=sys.stderr,
+            )
+            return _OWN_MAPPER
+        except OSError:
+            pass  # Whoever loads the file reports it.
+        return file
 
     @property
     def es_client(self) -> dict[str, Any]:

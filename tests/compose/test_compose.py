@@ -1,17 +1,20 @@
-"""`docker compose up`: the services that have an image here, seen from outside.
+"""`docker compose up` from a clone that was made under umask 077: the services that have an image here, from outside.
 
 Kibana and Kafka UI are not started: their images cannot be had on every machine that runs the tests.
 """
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
@@ -29,7 +32,12 @@ from tests.servers import engine_answers
 
 OURS = ["data-producer", "stream-processing", "elasticsearch-sink-alert"]
 PAGE = "live-page"
-STARTED = ["kafka", "elasticsearch", "spark-master", "spark-worker", *OURS, PAGE]
+STARTED = ["kafka", "elasticsearch", *OURS, PAGE]
+CLUSTER = ["spark-master", "spark-worker"]
+RULES = "03-ElasticsearchSink-Alert/data_mapper.yml"
+
+_CLONED = ("docker-compose.yml", "compose.*.yml", ".dockerignore", "contract", "dashboards", "live_page", "0*")
+_LABEL = "com.docker.compose.project"
 
 needs_an_engine = pytest.mark.skipif(
     not engine_answers(), reason="no container engine answers here, and Compose is nothing without one"
@@ -41,20 +49,30 @@ class Stack:
     """A Compose project under test."""
 
     compose: DockerCompose
+    project: str
+    clone: Path
     pipeline: Pipeline
     page: str
     scratch: Path
 
     def run(self, *arguments: str) -> str:
         """The output of a `docker compose` command over this project."""
-        command = [*self.compose.compose_command_property, *arguments]
-        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        return _output([*self.compose.compose_command_property, *arguments], self.clone)
 
     def state(self) -> dict[str, tuple[str, str]]:
         """State and health of each service."""
         lines = self.run("ps", "--all", "--format", "json").splitlines()
         found = [json.loads(line) for line in lines]
         return {container["Service"]: (container["State"], container["Health"]) for container in found}
+
+    def containers(self, *services: str) -> list[str]:
+        """Ids, of all services where none is named."""
+        return sorted(self.run("ps", "--quiet", "--no-trunc", *services).split())
+
+    def inspect(self, *services: str) -> list[dict[str, Any]]:
+        """What the engine knows about the containers."""
+        found: list[dict[str, Any]] = json.loads(_output(["docker", "inspect", *self.containers(*services)]))
+        return found
 
     def lake(self) -> Pipeline:
         """The pipeline with a copy of the warehouse as it is now."""
@@ -65,59 +83,64 @@ class Stack:
 
     def kill_9(self, service: str) -> None:
         """End a service's first process from outside, as the kernel would when memory runs out."""
-        container = self.run("ps", "--quiet", service).split()[0]
-        pid = subprocess.run(
-            ["docker", "inspect", "--format", "{{.State.Pid}}", container], check=True, capture_output=True, text=True
-        ).stdout
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(self.inspect(service)[0]["State"]["Pid"], signal.SIGKILL)
+
+    def require_nothing_left(self, *kinds: str) -> None:
+        """Raise AssertionError if the project has any containers, networks or volumes."""
+        for kind in kinds:
+            command = ["docker", kind, "ls", "--quiet", "--filter", f"label={_LABEL}={self.project}"]
+            assert _output([*command, "--all"] if kind == "container" else command) == "", kind
+
+
+def _output(command: Sequence[str], cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is here, for its owner alone, and the images that are built from it."""
+    target = tmp_path_factory.mktemp("clone")
+    for source in (path for pattern in _CLONED for path in ROOT.glob(pattern)):
+        if source.is_dir():
+            shutil.copytree(source, target / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for path in [target, *target.rglob("*")]:
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    _output(["docker", "compose", "build"], target)
+    return target
 
 
 @contextmanager
-def _running(project: str, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
-    kafka_port, es_port, page_port = (servers.free_port() for _ in range(3))
-    told = {
+def _running(project: str, clone: Path, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
+    kafka_port, es_port, page_port, spark_port = (servers.free_port() for _ in range(4))
+    environment = {
         "COMPOSE_PROJECT_NAME": project,
-        "TEST_KAFKA_PORT": str(kafka_port),
-        "TEST_ES_PORT": str(es_port),
-        "TEST_PAGE_PORT": str(page_port),
+        "KAFKA_PORT": str(kafka_port),
+        "ES_PORT": str(es_port),
+        "PAGE_PORT": str(page_port),
+        "SPARK_UI_PORT": str(spark_port),
         "PRODUCER_RATE": "0.01",
         "MATERIALISE_INTERVAL": "2",
         "LOOP_SLEEP": "0.2",
         **settings,
     }
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in told.items():
-            environment.setenv(name, value)
-        compose = DockerCompose(
-            ROOT,
-            compose_file_name=["docker-compose.yml", *overlays, "tests/compose/ports.yml"],
-            build=True,
-            wait=True,
-            services=STARTED,
-        )
-        with _leaving_no_untagged_images(), compose:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        compose = DockerCompose(clone, compose_file_name=["docker-compose.yml", *overlays], wait=True, services=STARTED)
+        with compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
-            yield Stack(compose, pipeline, f"http://localhost:{page_port}", scratch)
-
-
-@contextmanager
-def _leaving_no_untagged_images() -> Iterator[None]:
-    """Services that share an image each build it, and the last one's gets the name."""
-    before = _untagged_images()
-    yield
-    if made := _untagged_images() - before:
-        # One that another project's containers still use is refused here, and goes with that project.
-        subprocess.run(["docker", "rmi", *made], check=False, capture_output=True)
-
-
-def _untagged_images() -> set[str]:
-    command = ["docker", "images", "--filter", "dangling=true", "--no-trunc", "--quiet"]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+            stack = Stack(compose, project, clone, pipeline, f"http://localhost:{page_port}", scratch)
+            yield stack
+        stack.require_nothing_left("container", "network", "volume")
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with _running("streaming-analytics-test", tmp_path_factory.mktemp("compose")) as running:
+def stack(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with _running("streaming-analytics-test", clone, tmp_path_factory.mktemp("compose")) as running:
         yield running
 
 
@@ -129,8 +152,30 @@ def test_everything_is_healthy_at_the_first_try(stack: Stack) -> None:
 
 @needs_an_engine
 @pytest.mark.parametrize("service", STARTED)
-def test_no_container_runs_as_root(stack: Stack, service: str) -> None:
-    assert int(stack.run("exec", "-T", service, "id", "-u")) > 0
+def test_no_server_runs_as_root(stack: Stack, service: str) -> None:
+    # An image may have an init process of root's, and `docker exec` may be root where the server is not.
+    (container,) = stack.containers(service)
+    _, *processes = _output(["docker", "top", container, "-eo", "pid,uid,comm"]).splitlines()
+    users = {line.split()[2]: int(line.split()[1]) for line in processes if line.split()[2] != "tini"}
+    assert users
+    assert min(users.values()) > 0, users
+
+
+@needs_an_engine
+def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
+    images = ["docker", "images", "--all", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}=streaming-analytics"]
+    containers, built = stack.containers(), _output(images)
+    assert built
+    stack.run("up", "--detach", "--wait", *STARTED)
+    assert stack.containers() == containers
+    _output(["docker", "compose", "--project-name", "streaming-analytics", "build"], stack.clone)
+    assert _output(images) == built
+
+
+@needs_an_engine
+def test_every_volume_has_a_name_of_the_project(stack: Stack) -> None:
+    mounts = [mount for container in stack.inspect() for mount in container["Mounts"] if mount["Type"] == "volume"]
+    assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{n}" for n in ("kafka", "elasticsearch", "lake")}
 
 
 @needs_an_engine
@@ -145,7 +190,7 @@ def test_documents_and_alerts_appear(stack: Stack) -> None:
 
 
 @needs_an_engine
-def test_the_live_page_of_its_profile_shows_the_same(stack: Stack) -> None:
+def test_the_live_page_shows_the_same(stack: Stack) -> None:
     eventually(lambda: assert_more_than(stack.lake().lake_count(), 100))
     with chromium() as browser, page_of(browser, stack.page) as page:
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
@@ -189,9 +234,41 @@ def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_da
 
 
 @needs_an_engine
-def test_on_the_spark_cluster_a_lost_worker_loses_nothing(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DEPLOY_MODE", "cluster")
+def test_the_commands_of_the_sink_are_commands_of_compose(stack: Stack) -> None:
+    checked = stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "check")
+    assert "is right: " in checked
+    assert "max_interactions > 12 [warning]: true of 10 rows" in checked
+    assert "no dead letters" in stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "dead-letters", "list")
+
+
+@needs_an_engine
+def test_rules_that_the_container_may_not_read_are_the_images_and_readable_ones_are_followed(stack: Stack) -> None:
+    sink, rules = "elasticsearch-sink-alert", stack.clone / RULES
+    assert "`chmod -R go+rX 03-ElasticsearchSink-Alert`" in stack.run("logs", sink)
+    for path in (rules, rules.parent):
+        path.chmod(0o755)
+    stack.run("restart", sink)
+    eventually(lambda: _assert_healthy(stack, sink))
+
+    def is_firing(name: str) -> None:
+        assert name in {alert["rule"] for alert in stack.pipeline.alerts() if alert["status"] == "firing"}
+
+    # Most editors write a new file and give it the old one's name.
+    for name in ("some", "some more"):
+        edited = rules.with_suffix(".new")
+        rule = f"{{field: total_interactions, operator: '>', threshold: 1, name: {name}}}"
+        edited.write_text(f"agg_interactions_user:\n  id: user_id\n  alerts:\n    - {rule}\n")
+        edited.chmod(0o644)
+        edited.replace(rules)
+        eventually(lambda name=name: is_firing(name))  # type: ignore[misc]
+
+
+@needs_an_engine
+def test_on_the_spark_cluster_a_lost_worker_loses_nothing_and_down_leaves_nothing_running(stack: Stack) -> None:
+    settings = stack.clone / ".env"
+    settings.write_text("DEPLOY_MODE=cluster\nCOMPOSE_PROFILES=${DEPLOY_MODE}\n")
     stack.run("up", "--detach", "--wait", "--scale", "spark-worker=2", *STARTED)
+    assert set(CLUSTER) <= set(stack.state())
     before = len(stack.pipeline.alerts())
     lake = stack.lake().lake_count()
     eventually(lambda: assert_more_than(stack.lake().lake_count(), lake))
@@ -200,32 +277,45 @@ def test_on_the_spark_cluster_a_lost_worker_loses_nothing(stack: Stack, monkeypa
     sent = _sent(stack)
     eventually(lambda: _assert_tables(stack, sent))
     assert len(stack.pipeline.alerts()) >= before
+    stack.run("down")
+    stack.require_nothing_left("container", "network")
+    settings.unlink()
 
 
-@pytest.mark.parametrize("overlay", [None, "compose.cluster.yml", "compose.secure.yml"])
 @needs_an_engine
-def test_every_overlay_is_valid(overlay: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAFKA_PASSWORD", "kafka-secret")
-    monkeypatch.setenv("ELASTIC_PASSWORD", "elastic-secret")
-    files = ["-f", "docker-compose.yml", *(["-f", overlay] if overlay else [])]
-    command = ["docker", "compose", *files, "config", "--format", "json"]
-    found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-    for name, service in found["services"].items():
-        assert "healthcheck" in service or name in OURS, name  # Ours have theirs in the image.
-        assert int(service["mem_limit"]) > 0
-        assert service["logging"]["options"]["max-size"]
-        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))
-        assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
-    limits = sum(int(service["mem_limit"]) for service in found["services"].values())
-    assert overlay or limits < 7.5 * 2**30
+def test_a_lake_whose_kafka_is_new_names_the_command_of_compose_that_lets_it_go_on(stack: Stack) -> None:
+    stack.run("down")
+    _output(["docker", "volume", "rm", f"{stack.project}_kafka"])
+    stack.run("up", "--detach", *STARTED)
+    command: list[str] = []
+
+    def has_named_a_command() -> None:
+        command[:] = re.findall(r"`docker compose (run --rm [^`]+)`", stack.run("logs", "stream-processing"))[:1]
+        assert command
+
+    eventually(has_named_a_command)
+    stack.run(*command[0].split())
+    eventually(lambda: _assert_healthy(stack, "stream-processing"))
+    known = stack.lake().lake_count()
+    eventually(lambda: assert_more_than(stack.lake().lake_count(), known))
 
 
 @needs_an_engine
 @pytest.mark.timeout(900)
-def test_with_the_secure_overlay_only_who_has_the_password_reaches_kafka(tmp_path: Path) -> None:
-    """Kafka's part of the overlay; a stand-in for Elasticsearch's image may have no security to switch on."""
-    passwords = {"KAFKA_PASSWORD": "kafka-secret", "ELASTIC_PASSWORD": "elastic-secret"}
-    with _running("streaming-analytics-secure", tmp_path, "compose.secure.yml", **passwords) as secure:
+def test_with_the_secure_overlay_only_who_has_the_password_reaches_kafka_and_no_proxy_is_in_the_way(
+    clone: Path, tmp_path: Path
+) -> None:
+    """Kafka's part of the overlay; a stand-in for Elasticsearch's image may have no security to switch on.
+
+    Docker gives each container the proxies of its user, and nothing listens at this one.
+    """
+    passwords = {"KAFKA_PASSWORD": "kafka-$ecret #1", "ELASTIC_PASSWORD": "elastic-$ecret #1"}
+    (clone / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in passwords.items()))
+    addresses = dict.fromkeys(("httpProxy", "httpsProxy", "allProxy"), "http://127.0.0.1:9")
+    (tmp_path / "config.json").write_text(json.dumps({"proxies": {"default": addresses}}))
+    overlay, proxies = "compose.secure.yml", {"DOCKER_CONFIG": str(tmp_path)}
+    with _running("streaming-analytics-secure", clone, tmp_path, overlay, **proxies) as secure:
+        assert all("http_proxy=http://127.0.0.1:9" in found["Config"]["Env"] for found in secure.inspect())
         eventually(lambda: _assert_ten_users(secure))
         known: dict[str, str | int | float] = {
             "security.protocol": "SASL_PLAINTEXT",
@@ -233,29 +323,21 @@ def test_with_the_secure_overlay_only_who_has_the_password_reaches_kafka(tmp_pat
             "sasl.username": "pipeline",
         }
         broker: dict[str, str | int | float] = {"bootstrap.servers": secure.pipeline.kafka, "log_level": 0}
-        assert (
-            "avroic" in AdminClient({**broker, **known, "sasl.password": "kafka-secret"}).list_topics(timeout=20).topics
-        )
+        right = passwords["KAFKA_PASSWORD"]
+        assert "avroic" in AdminClient({**broker, **known, "sasl.password": right}).list_topics(timeout=20).topics
         for other in (dict[str, str | int | float](), {**known, "sasl.password": "guessed"}):
             with pytest.raises(KafkaException):
                 AdminClient({**broker, **other}).list_topics(timeout=3)
+    (clone / ".env").unlink()
 
 
 _COUNT_USERS = "http://localhost:9200/agg_interactions_user/_count"
 
 
 def _assert_ten_users(stack: Stack) -> None:
-    answer = stack.run("exec", "-T", "elasticsearch", "curl", "-s", "-u", "elastic:elastic-secret", _COUNT_USERS)
-    assert json.loads(answer)["count"] == 10
-
-
-@needs_an_engine
-def test_the_secure_overlay_asks_for_passwords_that_are_not_set() -> None:
-    command = ["docker", "compose", "-f", "docker-compose.yml", "-f", "compose.secure.yml", "config", "--quiet"]
-    environment = {name: value for name, value in os.environ.items() if "PASSWORD" not in name}
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert said.returncode != 0
-    assert "set it in .env" in said.stderr
+    user = "elastic:elastic-$ecret #1"
+    curl = ["curl", "--noproxy", "*", "-s", "-u", user, _COUNT_USERS]
+    assert json.loads(stack.run("exec", "-T", "elasticsearch", *curl))["count"] == 10
 
 
 def _exited(stack: Stack) -> list[str]:

@@ -4,9 +4,11 @@ import importlib
 import pytest
 
 MODULES = [
+    "contract.commands",
     "contract.health",
     "contract.http_names",
     "contract.keys",
+    "contract.proxies",
     "contract.tables",
     "data_producer.generator",
     "data_producer.pacing",

@@ -1,0 +1,142 @@
+"""What `docker compose config` makes of the files: no container runs."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_producer.settings import ProducerSettings
+from elasticsearch_sink_alert.settings import SinkSettings
+from stream_processing.settings import StreamProcessingSettings
+
+from contract import dotenv
+from contract.settings import Settings
+from live_page.settings import PageSettings
+from local_stack.services import ROOT
+from tests.servers import engine_answers
+
+pytestmark = pytest.mark.skipif(not engine_answers(), reason="no container engine answers here")
+
+BASE, CLUSTER, SECURE = ("docker-compose.yml",), ("compose.cluster.yml",), ("compose.secure.yml",)
+PASSWORDS = {"KAFKA_PASSWORD": "kafka-secret", "ELASTIC_PASSWORD": "elastic-secret"}
+SERVICES: dict[str, type[Settings]] = {
+    "data-producer": ProducerSettings,
+    "stream-processing": StreamProcessingSettings,
+    "elasticsearch-sink-alert": SinkSettings,
+    "live-page": PageSettings,
+}
+FIXED = {
+    # Addresses and ports in the network of the containers.
+    "KAFKA_BROKER", "ES_HOST", "METRICS_HOST", "PRODUCER_METRICS_PORT", "STREAM_METRICS_PORT", "SINK_METRICS_PORT",
+    "PAGE_HOST", "PAGE_PORT", "PRODUCER_URL", "STREAM_URL", "SINK_URL",
+    # Who asks for a password, and whose, is a choice of files; the overlay gives the rest.
+    "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_CA_FILE",
+    "ES_USERNAME", "ES_PASSWORD", "ES_CA_FILE",
+    # Files of the images, or that are mounted.
+    "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER",
+}  # fmt: skip
+"""Settings that Compose decides itself."""
+OF_THE_SINK_ALONE = {name.upper() for name in SinkSettings.model_fields if name.startswith(("alert", "sink", "kibana"))}
+"""The page reads the sink's settings, but has no use for these; its Elasticsearch user is a fixed one."""
+
+
+def config(*overlays: str, env_file: Path | None = None, environment: dict[str, str] | None = None) -> dict[str, Any]:
+    """The services, as Compose would start them."""
+    files = [argument for file in (*BASE, *overlays) for argument in ("-f", str(ROOT / file))]
+    command = ["docker", "compose", "--env-file", str(env_file or os.devnull), *files, "config", "--format", "json"]
+    names = {*PASSWORDS, *dotenv.known_names()}
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        command, cwd=ROOT, env={**others, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    return services
+
+
+def limits(services: dict[str, Any]) -> int:
+    return sum(int(service["mem_limit"]) for service in services.values())
+
+
+@pytest.mark.parametrize("overlays", [(), CLUSTER, SECURE, (*CLUSTER, *SECURE)])
+def test_every_overlay_is_valid(overlays: tuple[str, ...]) -> None:
+    for name, service in config(*overlays, environment=PASSWORDS).items():
+        assert "healthcheck" in service or name in SERVICES, name  # Ours have theirs in the image.
+        assert int(service["mem_limit"]) > 0
+        assert service["logging"]["options"]["max-size"]
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))
+        assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
+
+
+def test_everything_fits_into_eight_gigabytes_with_room_and_the_cluster_comes_only_if_asked_for() -> None:
+    services = config()
+    assert limits(services) < 7 * 2**30
+    assert {"kibana", "kafka-ui", "live-page"} < set(services)
+    assert not {"spark-master", "spark-worker"} & set(services)
+
+
+@pytest.mark.parametrize("how", ["mode in a copy of the example", "profile", "overlay"])
+def test_the_cluster_is_there_for_those_who_ask_for_it(how: str, tmp_path: Path) -> None:
+    if how == "overlay":
+        services = config(*CLUSTER)
+    elif how == "profile":
+        services = config(environment={"DEPLOY_MODE": "cluster", "COMPOSE_PROFILES": "cluster"})
+    else:
+        file = tmp_path / ".env"
+        file.write_text((ROOT / ".env.example").read_text().replace("DEPLOY_MODE=client", "DEPLOY_MODE=cluster"))
+        services = config(env_file=file)
+    assert {"spark-master", "spark-worker"} < set(services)
+    assert services["stream-processing"]["environment"]["DEPLOY_MODE"] == "cluster"
+
+
+def test_each_image_is_built_by_one_service() -> None:
+    services = config(*CLUSTER).values()
+    built = [service["image"] for service in services if "build" in service]
+    assert sorted(built) == sorted(set(built))
+    assert {service["image"] for service in services if service["image"].startswith("streaming-")} == set(built)
+
+
+def test_a_copy_of_the_example_changes_nothing() -> None:
+    assert config(env_file=ROOT / ".env.example") == config()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_setting_reaches_the_service_that_reads_it(service: str) -> None:
+    names = {name.upper() for name in SERVICES[service].model_fields}
+    if service == "live-page":
+        names -= OF_THE_SINK_ALONE | {"ES_API_KEY"}
+    given = {name: f"the {name}" for name in names} | {"PAGE_PORT": "20000"}
+    reached = config(*SECURE, environment={**PASSWORDS, **given})[service]["environment"]
+    assert {name for name in names if reached.get(name) != given[name]} == names & FIXED
+
+
+def test_ports_on_this_machine_are_settings_and_kafka_says_its_own_to_its_clients() -> None:
+    names = {
+        "kafka": "KAFKA_PORT", "kafka-ui": "KAFKA_UI_PORT", "elasticsearch": "ES_PORT", "kibana": "KIBANA_PORT",
+        "live-page": "PAGE_PORT", "spark-master": "SPARK_UI_PORT",
+    }  # fmt: skip
+    ports = {name: str(20_000 + n) for n, name in enumerate(names.values())}
+    services = config(*CLUSTER, environment=ports)
+    published = {name: service["ports"][0]["published"] for name, service in services.items() if "ports" in service}
+    assert published == {service: ports[name] for service, name in names.items()}
+    assert f"OUTSIDE://localhost:{ports['KAFKA_PORT']}" in str(services["kafka"]["environment"])
+    sink = services["elasticsearch-sink-alert"]["environment"]
+    assert sink["KIBANA_URL"] == f"http://localhost:{ports['KIBANA_PORT']}"
+
+
+@pytest.mark.parametrize("value", ["pa${x}ss", "$", "$$HOME", "a #b", "#", ' "quoted" ', "50%", "{{x}}", "a=b", "ü"])
+def test_a_value_between_single_quotes_is_the_same_with_and_without_compose(value: str, tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text(f"KAFKA_PASSWORD='{value}'\nELASTIC_PASSWORD=x\nAWS_SECRET_ACCESS_KEY='{value}'\n")
+    environment = config(*SECURE, env_file=file)["stream-processing"]["environment"]
+    # What config prints can be read by Compose again, so a $ is doubled.
+    assert environment["AWS_SECRET_ACCESS_KEY"].replace("$$", "$") == value
+    assert environment["KAFKA_PASSWORD"].replace("$$", "$") == value
+    assert dotenv.read(file, ()).values["KAFKA_PASSWORD"] == value
+
+
+def test_the_secure_overlay_asks_for_passwords_that_are_not_set() -> None:
+    with pytest.raises(AssertionError, match=r"set it in \.env"):
+        config(*SECURE)
