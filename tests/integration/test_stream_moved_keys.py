@@ -61,7 +61,6 @@ def _assert_materialised(pipeline: Pipeline) -> None:
 
 _LONG = "x" * 600_000
 _ODD = {
-    (None, b"{}"): "the record has no key",
     (b"\xff\xfe", b"{}"): "the key is not UTF-8",
     (b"nothing-1", b"{}"): "key 'nothing-1' names no row",
     (b"k" * 600_000, b"{}"): "key 'kkk",
