@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _REQUEST_TIMEOUT = 5.0
 _DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own."""
+_LEAST_LIMIT, _GREATEST_LIMIT = 1_000, 1_000_000_000
+"""Of a client's `message.max.bytes`."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
 def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout: float = 300.0) -> int:
     """The largest batch of records that the topic takes now, in bytes: Kafka's default where we may not ask.
 
+    Within what a client of librdkafka can be set to.
     Raises KafkaException where the broker does not answer within `timeout` seconds.
     """
     admin = AdminClient({**kafka_client}, logger=logger)
@@ -191,4 +194,4 @@ def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout
         if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return _DEFAULT_MAX_MESSAGE_BYTES
         raise
-    return int(config["max.message.bytes"].value)
+    return min(max(int(config["max.message.bytes"].value), _LEAST_LIMIT), _GREATEST_LIMIT)

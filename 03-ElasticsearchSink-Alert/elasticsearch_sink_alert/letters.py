@@ -155,18 +155,22 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
     consumer = Consumer({**settings.kafka_client, **_QUIET, **group})
     try:
         partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-        left = set()
+        left: dict[int, int] = {}
         for partition in partitions:
             start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT)
-            left |= {partition} if start < end else set()
+            left |= {partition: end} if start < end else {}
         consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
         while left:
             for message in consumer.consume(10_000, timeout=1.0):
-                error = message.error()
+                error, partition = message.error(), int(message.partition() or 0)
                 if error is None:
                     yield message
+                    # Where somebody writes all the time, there may be no end of the partition to be met.
+                    if int(message.offset() or 0) >= left.get(partition, 0) - 1:
+                        left.pop(partition, None)
+                # Aborted records are never delivered: the last one that is may be before the end.
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    left.discard(int(message.partition() or 0))
+                    left.pop(partition, None)
                 else:
                     raise KafkaException(error)
     finally:

@@ -7,9 +7,6 @@ from typing import Any
 
 from arro3.core import Table
 from confluent_kafka import KafkaError, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 from deltalake import write_deltalake
 from stream_processing.arrow import arrow_column
 from stream_processing.lake import Lake
@@ -144,13 +141,6 @@ def _letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes
     return found
 
 
-def _set_max_message_bytes(pipeline: Pipeline, topic: str, size: int) -> None:
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": pipeline.kafka})
-    admin.incremental_alter_configs([resource])[resource].result()
-
-
 def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on(pipeline: Pipeline) -> None:
     texts = _texts()
     interactions = [found for value in texts + _FITTING if (found := _read(value)) is not None]
@@ -176,8 +166,8 @@ def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on
 
         # A topic that takes more than the other: of what is too large for a dead letter, it holds the start.
         dead_letter_topic = pipeline.settings.dead_letter_topic
-        _set_max_message_bytes(pipeline, pipeline.topic, 10 << 20)
-        _set_max_message_bytes(pipeline, dead_letter_topic, 2 << 20)
+        pipeline.set_max_message_bytes(pipeline.topic, 10 << 20)
+        pipeline.set_max_message_bytes(dead_letter_topic, 2 << 20)
         whole = _with(x=b'"%s"' % (b"x" * 1_500_000))
         large = _with(x=b'"%s"' % (b"x" * 5_000_000))
         compressed = b"y" * 30_000_000

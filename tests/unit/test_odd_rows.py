@@ -1,14 +1,16 @@
-"""What a dead letter holds, which row is the latest, and what is no row, without a server."""
+"""What a client can send, what a dead letter holds, which row is the latest, and what is no row, without a server."""
 
 import json
 
 import orjson
 import pytest
+from data_producer.publisher import Publisher
 from elasticsearch_sink_alert.rows import Record, latest_rows
 from elasticsearch_sink_alert.versions import VersionClock
 from stream_processing.materialise import read_row
 
 from contract.dead_letters import MAX_BYTES, Capacity, cut_header, quoted
+from contract.health import Health
 from contract.keys import RowKey, UnknownKeyError, decode_key
 
 ITEM = RowKey("agg_interactions_item", "i")
@@ -18,6 +20,12 @@ ROW = {
     "max_interactions": 2,
     "last_interaction": "1970-01-01T00:00:01.000Z",
 }
+
+
+def test_a_record_that_the_client_refuses_is_counted_and_not_tried_for_ever() -> None:
+    publisher = Publisher({"bootstrap.servers": "127.0.0.1:1"}, "t", Health("kafka"), max_message_bytes=2_000)
+    publisher.publish_records([{"value": b"v" * 5_000}, {"value": b"v"}])
+    assert (publisher.accepted, publisher.refused, publisher.waiting) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("limit", [1_024, 100_000, 1_048_588, 5 << 20])
