@@ -21,7 +21,8 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
-.q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 18rem; }
+.q-table__container { container-type: inline-size; }
+.q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
@@ -32,7 +33,6 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
 @media (max-width: 639px) {
   nav a { padding: .25rem .3rem; font-size: .8125rem; }
-  .q-table td .cell { max-width: 6.5rem; }
   .q-table td, .q-table th { padding-left: 4px !important; padding-right: 4px !important; }
 }
 </style>

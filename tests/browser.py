@@ -52,6 +52,6 @@ def page_of(
     try:
         page.goto("/")
         yield page
-        assert complaints == []
+        assert complaints == [], complaints
     finally:
         context.close()

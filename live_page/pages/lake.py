@@ -83,7 +83,7 @@ def _sql_box(lake: LakeReader) -> None:
     question.props('outlined autogrow spellcheck="false" input-class="text-sm" maxlength=10000')
     with ui.row().classes("items-center gap-3 w-full"):
         ask = ui.button("Run").props("no-caps unelevated")
-        cancel = ui.button("Cancel").props("no-caps outline")
+        cancel = ui.button("Cancel").props("no-caps unelevated")
         said = ui.label("").classes(_SAID).props('role="status"')
     cancel.disable()
     answered = table((), "It has no rows")
