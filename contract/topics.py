@@ -107,7 +107,11 @@ def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> N
     try:
         admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
     except KafkaException as error:
-        raise TopicError(f"Kafka's client takes no such settings: {_text(error)}: correct KAFKA_* of them") from None
+        names = {"ssl.ca.location": "KAFKA_CA_FILE", "sasl.mechanism": "KAFKA_SASL_MECHANISM"}
+        given = ", ".join(f"{name}={kafka_client[key]}" for key, name in names.items() if key in kafka_client)
+        raise TopicError(
+            f"Kafka's client cannot be made: {_text(error)}: correct KAFKA_BROKER={broker} {given}"
+        ) from None
     for topic in topics:
         try:
             wanted = NewTopic(

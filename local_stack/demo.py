@@ -124,6 +124,8 @@ class _Part:
                 raise StackError(endings.describe(self.name, None, self._log, self._log_begins, self._data))
             return False
         line = f"{self.name:<26} {self._address:<28} {time.monotonic() - self._began:5.1f} s"
+        # What it had to wait for until now is not what may end it later.
+        self._log_begins = self._log.stat().st_size
         console.print(Text.assemble("  ", ("ready", "green"), f" {line}"), soft_wrap=True)
         return True
 

@@ -12,6 +12,8 @@ _ERROR: Final = re.compile(
     r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
 )
 _LEVEL: Final = re.compile(r"\b(ERROR|FATAL|CRITICAL|WARN|INFO|DEBUG|TRACE)(?:ING)?\b")
+_RETRIED: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:")
+"""librdkafka's lines about a broker that it goes on to look for."""
 _FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
 _LONGEST: Final = 500
 _SIGNALS: Final = {
@@ -73,7 +75,7 @@ def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:
             below_warning = level[1] == "WARN"
         elif line.startswith(("Traceback", "Exception in thread")):
             below_warning = False
-        if _ERROR.search(line) and not line[0].isspace() and not below_warning:
+        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _RETRIED.search(line):
             return line
     if not otherwise_last:
         return ""

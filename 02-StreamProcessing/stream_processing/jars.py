@@ -28,6 +28,12 @@ PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
 
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 """Options of a Java that runs for seconds: they take 40 % of its processor time away."""
+_IMPATIENT = ("-Dsun.net.client.defaultConnectTimeout=20000", "-Dsun.net.client.defaultReadTimeout=30000")
+"""Milliseconds: Ivy itself would wait without end where an answer does not come."""
+_ATTEMPTS = 3
+_SETTINGS = """<ivysettings><settings defaultResolver="central"/><resolvers>
+<ibiblio name="central" m2compatible="true" usepoms="false"/></resolvers></ivysettings>"""
+"""Ivy's own repository, without the POMs: what to fetch is pinned, and some of them take Ivy minutes to understand."""
 _CACHE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
 _ARRIVED = re.compile(r"\[SUCCESSFUL ] ([^#\s]+)#([^;\s]+);([^!\s]+)!")
 """Ivy's line for an artifact: its group, name and version."""
@@ -100,7 +106,7 @@ def fetch(
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        command = [*java, *_SHORT_LIVED, "-cp", str(ivy or installed_ivy())]
+        command = [*java, *_SHORT_LIVED, *_IMPATIENT, "-cp", str(ivy or installed_ivy())]
         _fetch_missing(jars, destination, command, parallel, on_jar)
     except OSError as error:
         raise JarError(f"cannot fill {destination}: {error.strerror or error}") from None
@@ -131,9 +137,28 @@ def _fetch_missing(
 def _fetch_share(
     jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[Jar], object]
 ) -> None:
-    scratch.mkdir()
+    missing, reason = list(jars), ""
+    for attempt in range(_ATTEMPTS):
+        reason = _fetch_once(missing, destination, scratch / str(attempt), java, on_jar)
+        missing = [jar for jar in missing if not (destination / jar.file_name).exists()]
+        if not missing:
+            return
+    jar = missing[0]
+    raise JarError(
+        f"could not download {jar.group}:{jar.artifact}:{jar.version}: {reason}."
+        " Check that Maven's central repository can be reached from here, then start again:"
+        " what has arrived is kept"
+    )
+
+
+def _fetch_once(
+    jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[Jar], object]
+) -> str:
+    """Bring what comes in one run of Ivy; what it said of the rest."""
+    scratch.mkdir(parents=True)
     descriptor = scratch / "ivy.xml"
     descriptor.write_text(_descriptor(jars))
+    (scratch / "settings.xml").write_text(_SETTINGS)
     retrieved = scratch / "retrieved"
     by_name: Mapping[tuple[str, ...], Jar] = {(jar.group, jar.artifact, jar.version): jar for jar in jars}
     said: list[str] = []
@@ -142,25 +167,25 @@ def _fetch_share(
         if (arrived := _ARRIVED.search(line)) and (jar := by_name.get(arrived.groups())):
             on_jar(jar)
     for jar in jars:
-        if not (retrieved / jar.file_name).exists():
-            reason = next((line.strip() for line in said if "error" in line.lower()), "it was not found")
-            raise JarError(
-                f"could not download {jar.group}:{jar.artifact}:{jar.version}: {reason}."
-                " Check that Maven's central repository can be reached from here, then start again:"
-                " what has arrived is kept"
-            )
-        if not jar.is_intact(retrieved):
+        # Where one is missing Ivy retrieves none, but its cache has the others.
+        file = next(
+            (scratch / "cache").glob(f"{jar.group}/{jar.artifact}/jars/{jar.file_name}"), retrieved / jar.file_name
+        )
+        if not file.exists():
+            continue
+        if not jar.is_intact(file.parent):
             raise JarError(f"{jar.file_name} was downloaded, but its sha256 is not the pinned {jar.sha256}")
         # Copied under another name first: a jar under its own name is always whole.
         partial = destination / f"{jar.file_name}.partial"
-        shutil.copyfile(retrieved / jar.file_name, partial)
+        shutil.copyfile(file, partial)
         partial.replace(destination / jar.file_name)
+    return next((line.strip() for line in said if "error" in line.lower()), "it was not found")
 
 
 def _descriptor(jars: Sequence[Jar]) -> str:
     dependencies = "\n".join(
         f"<dependency org={quoteattr(jar.group)} name={quoteattr(jar.artifact)} rev={quoteattr(jar.version)}"
-        f' transitive="false" force="true" conf="default->master">'
+        f' transitive="false" force="true" conf="default->default">'
         f'<artifact name={quoteattr(jar.artifact)} type="jar" ext="jar"'
         f"{jar.classifier and f' m:classifier={quoteattr(jar.classifier)}'}/></dependency>"
         for jar in jars
@@ -183,6 +208,7 @@ def installed_ivy() -> Path:
 
 def _run_ivy(java: Sequence[str], descriptor: Path, cache: Path, pattern: Path) -> Iterator[str]:
     command = [*java, "org.apache.ivy.Main", "-ivy", str(descriptor)]
+    command += ["-settings", str(descriptor.with_name("settings.xml"))]
     command += ["-cache", str(cache), "-retrieve", str(pattern)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

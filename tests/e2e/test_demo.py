@@ -82,7 +82,7 @@ def test_the_demo_ends_with_the_reason_when_a_part_has_died(tmp_path: Path) -> N
                 process.kill()
     said = demo.communicate(timeout=120)[0]
     assert demo.returncode == 1
-    assert "cannot run: elasticsearch_sink_alert has died" in said
+    assert "cannot run: elasticsearch_sink_alert was killed by SIGKILL" in said
     assert _left_over(tmp_path) == []
 
 
