@@ -11,8 +11,14 @@ import urllib3
 
 from local_stack.servers import HOST
 
-Fault = Literal["none", "429", "503", "reset", "cut", "slow"]
-"""`cut`: the server does the work, but its answer is lost."""
+Fault = Literal["none", "429", "503", "reset", "cut", "slow", "page", "text", "json"]
+"""`cut`: the server does the work, but its answer is lost. The last three: something else answers."""
+
+_OTHERS = {
+    "page": (404, "text/html", b"<html>\n<body>There is no such page.</body>\n</html>\n"),
+    "text": (200, "text/plain", b"Welcome!\n"),
+    "json": (200, "application/json", b'{"message": "Welcome!"}'),
+}
 
 
 class FaultyProxy(ThreadingHTTPServer):
@@ -49,6 +55,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault in ("429", "503"):
             self._answer(int(fault), {"Content-Type": "application/json"}, b'{"error": "as the test wants it"}')
+            return
+        if fault in _OTHERS:
+            status, kind, answered = _OTHERS[fault]
+            self._answer(status, {"Content-Type": kind}, answered)
             return
         if fault == "slow":
             time.sleep(self.server.slow_seconds)

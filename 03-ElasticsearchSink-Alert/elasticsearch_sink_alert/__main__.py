@@ -6,17 +6,19 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
 from elasticsearch import Elasticsearch
+from elasticsearch.exceptions import ElasticsearchWarning, ImproperlyConfigured
 
 from contract import health, logs, topics
 from elasticsearch_sink_alert import letters, membership, patience
 from elasticsearch_sink_alert.bulk import BulkWriter, Serializer
 from elasticsearch_sink_alert.check import check
-from elasticsearch_sink_alert.cluster import Cluster, MappingError
+from elasticsearch_sink_alert.cluster import Cluster, MappingError, NotElasticsearchError
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
 from elasticsearch_sink_alert.histories import Histories
@@ -92,6 +94,9 @@ def run(settings: SinkSettings) -> int:
     except (MappingError, UndeliverableError) as error:
         logger.error("%s", error)
         return 1
+    except NotElasticsearchError as error:
+        logger.error("ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to one's URL", settings.es_host, error)
+        return 1
     except (StoppedError, topics.StoppedError):
         pass
     logger.info("stopped")
@@ -107,7 +112,12 @@ def _run(
 ) -> None:
     # Retries are Patience's; the client has none of its own.
     options: dict[str, Any] = {"timeout": 30, "max_retries": 0, "http_compress": False, "serializer": Serializer()}
-    client = Elasticsearch(settings.es_hosts, **options, **settings.es_client)
+    # What these say is in the answers too, or about templates that do not matter.
+    warnings.simplefilter("ignore", ElasticsearchWarning)
+    try:
+        client = Elasticsearch(settings.es_hosts, **options, **settings.es_client)
+    except (ImproperlyConfigured, OSError, ValueError) as error:
+        raise NotElasticsearchError(f"no client can be made for it: {error}") from None
     member = Membership(settings, state, stop)
     try:
         patient = Patience(state, member.wait)
@@ -119,8 +129,8 @@ def _run(
         # What is there now stays; what a batch makes is gone with it. Looking for cycles more often finds none.
         gc.freeze()
         gc.set_threshold(100_000)
-        member.join(cluster.uuid)
-        store, histories = AlertStore(client, writer), Histories(client, writer, patient)
+        member.join(cluster.identity)
+        store, histories = AlertStore(client, writer, patient), Histories(client, writer, patient)
         Sink(mapper, state, member, patient, cluster, writer, store, histories, dead_letters, notifications).run(stop)
     finally:
         member.leave()

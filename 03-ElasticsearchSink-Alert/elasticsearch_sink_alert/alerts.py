@@ -96,6 +96,10 @@ def _change(
 ) -> Alert | None:
     period = (rule.name, row.key.table, row.key.id)
     alert, wait = firing.get(period), waiting.get(period)
+    last = alert or wait
+    if last is not None and row.version < last.version:
+        # An index was deleted, and the topic is indexed again: a later row has been judged already.
+        return None
     seen: Mapping[str, Any] | None = row.fields if rule.within is None else moved.get(period)
     if wait is not None and wait.fired_at <= _time(row):
         # Its rule was true until this row.

@@ -11,8 +11,18 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import SerializationError, TransportError
 from elasticsearch.serializer import JSONSerializer
 
+from elasticsearch_sink_alert.answers import (
+    EmptiedError,
+    Meaning,
+    UnavailableError,
+    describe_answer,
+    error_of,
+    meaning,
+    meaning_of,
+)
 from elasticsearch_sink_alert.cluster import Cluster
-from elasticsearch_sink_alert.patience import Patience, UnavailableError, is_passing_status
+from elasticsearch_sink_alert.index_templates import write_alias
+from elasticsearch_sink_alert.patience import Patience
 
 _REQUEST_BYTES: Final = 5 << 20
 """Where a request is full; Elasticsearch's own advice is 5 to 15 MB, and its limit 100 MB."""
@@ -46,7 +56,12 @@ class Document:
         """Its part of a bulk request."""
         action = "delete" if self.source is None else "index"
         # Greater or equal: the same version again is the same document, as after a crash before the commit.
-        where = {"_index": self.index, "_id": self.id, "version": self.version, "version_type": "external_gte"}
+        where = {
+            "_index": write_alias(self.index),
+            "_id": self.id,
+            "version": self.version,
+            "version_type": "external_gte",
+        }
         header = orjson.dumps({action: where})
         if self.source is None:
             return header + b"\n"
@@ -85,11 +100,16 @@ class Request:
         self._outcomes: list[Outcome | None] = [None] * len(documents)
 
     def attempt(self, request: Callable[[Sequence[bytes]], list[dict[str, Any]]]) -> None:
-        """Send what has no outcome yet; raises `UnavailableError` where something still has none."""
+        """Send what has no outcome yet; raises `UnavailableError` where something still has none.
+
+        Raises `EmptiedError` if an index is gone.
+        """
         rest = [n for n, outcome in enumerate(self._outcomes) if outcome is None]
         items = request([self.documents[n][1] for n in rest])
+        if len(items) != len(rest):
+            raise UnavailableError(f"{len(rest)} documents were sent, and {len(items)} answered: that is no answer")
         for n, item in zip(rest, items, strict=True):
-            self._outcomes[n] = _outcome(item)
+            self._outcomes[n] = _outcome(self.documents[n][0], item)
         waiting = [item for n, item in zip(rest, items, strict=True) if self._outcomes[n] is None]
         if waiting:
             raise UnavailableError(f"{len(waiting)} of {len(rest)} documents: {_reason(waiting[0])}")
@@ -103,7 +123,7 @@ class Request:
 class BulkWriter:
     """Writes until every document is written, superseded or refused; nothing else is given up.
 
-    Raises `EmptiedError` if another cluster answers after a failure: it would create the indices by guesswork.
+    Raises `EmptiedError` if an index is gone, or if another cluster answers after a failure.
     """
 
     def __init__(self, client: Elasticsearch, patience: Patience, cluster: Cluster) -> None:
@@ -137,11 +157,14 @@ class BulkWriter:
                 part.attempt(self._request)
 
         try:
-            self._patience.call(f"writing {len(part.documents)} documents to {part.documents[0][0].index}", attempt)
+            description = f"writing {len(part.documents)} documents to {part.documents[0][0].index}"
+            self._patience.call(description, attempt, of_documents=True)
         except TransportError as error:
+            if meaning_of(error) is not Meaning.REFUSED:
+                raise
             # The request as a whole was refused. One document must be to blame: look for it by halves.
             if len(part.documents) == 1:
-                return [Outcome(Fate.REFUSED, f"{error.status_code} {error.error}: {error.info}"[:1000])]
+                return [Outcome(Fate.REFUSED, f"Elasticsearch refuses it: {_whole_reason(error)}")]
             middle = len(part.documents) // 2
             halves = part.documents[:middle], part.documents[middle:]
             return [outcome for half in halves for outcome in self._finish(Request(half), None)]
@@ -159,11 +182,21 @@ class BulkWriter:
             "/_bulk",
             headers={"content-type": "application/x-ndjson"},
             params={
-                "filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
+                "filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason",
+                # No write creates an index.
+                "require_alias": "true",
+                # What an index's settings or someone's template would do to the rows.
+                "pipeline": "_none",
             },
             body=b"".join(lines),
         )
-        return [result for item in answer["items"] for result in item.values()]
+        try:
+            items = [result for item in answer["items"] for result in item.values()]
+            if all("status" in item for item in items):
+                return items
+        except (AttributeError, KeyError, TypeError):
+            pass
+        raise UnavailableError(f"this is no answer of Elasticsearch's to a bulk request: {str(answer)[:200]}")
 
 
 def requests(documents: Iterable[Document]) -> list[Request]:
@@ -185,19 +218,27 @@ def _parts(documents: Iterable[Document]) -> Iterator[list[tuple[Document, bytes
         yield part
 
 
-def _outcome(item: dict[str, Any]) -> Outcome | None:
-    """None where waiting may help."""
-    status = item["status"]
-    if status < 300 or status == 404:
-        return _WRITTEN  # A deletion of what is not there answers 404.
+def _outcome(document: Document, item: dict[str, Any]) -> Outcome | None:
+    """None where waiting may help; raises `EmptiedError` if the index is gone."""
+    status, error = item["status"], item.get("error")
+    if error is None:
+        if isinstance(status, int) and (status < 300 or (status == 404 and document.source is None)):
+            return _WRITTEN  # A deletion of what is not there answers 404.
+        return None
     if status == 409:
         return _SUPERSEDED
-    if is_passing_status(status) or item["error"]["type"] == "cluster_block_exception":
-        return None
-    return Outcome(Fate.REFUSED, f"Elasticsearch refuses it: {_reason(item)}")
+    match meaning(status, str(error.get("type")), str(error.get("reason"))):
+        case Meaning.GONE:
+            raise EmptiedError(f"index {document.index} was deleted")
+        case Meaning.IN_THE_WAY:
+            return None
+        case Meaning.REFUSED:
+            return Outcome(Fate.REFUSED, f"Elasticsearch refuses it: {_reason(item)}")
 
 
 def _reason(item: dict[str, Any]) -> str:
-    error = item.get("error", {})
-    cause = error.get("caused_by", {}).get("reason")
-    return f"{item['status']} {error.get('type')}: {error.get('reason')}" + (f" ({cause})" if cause else "")
+    return describe_answer(item["status"], item.get("error", {}))
+
+
+def _whole_reason(error: TransportError) -> str:
+    return describe_answer(error.status_code, error_of(error) or {"type": "the request is too large"})

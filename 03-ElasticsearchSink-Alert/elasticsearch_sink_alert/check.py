@@ -10,6 +10,7 @@ from elasticsearch.exceptions import ElasticsearchException
 
 from contract.tables import ColumnType, table_named
 from elasticsearch_sink_alert import alerts, data_mapper
+from elasticsearch_sink_alert.answers import describe
 from elasticsearch_sink_alert.data_mapper import DataMapperError
 from elasticsearch_sink_alert.rules import Rule, parse_time
 from elasticsearch_sink_alert.settings import SinkSettings
@@ -31,7 +32,7 @@ def check(settings: SinkSettings, file: Path) -> int:
         for rule in mapper.all_rules:
             print(_told(client, rule))
     except ElasticsearchException as error:
-        print(f"what the rules would do is not known: no answer from {settings.es_host} ({error})", file=sys.stderr)
+        print(f"what the rules would do is not known: {settings.es_host} answers {describe(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -264,7 +264,8 @@ def _comparable(column: Column, threshold: Any) -> Any:
 def _threshold_problem(column: Column, threshold: Any) -> str | None:
     expected = "a number" if column.type.is_number else "text"
     shown = _shown(threshold)
-    if isinstance(threshold, bool) or not isinstance(threshold, COMPARABLE[column.type]):
+    fits = isinstance(threshold, COMPARABLE[column.type]) and not isinstance(threshold, bool)
+    if not fits:
         return f"threshold {shown} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
     if column.type is ColumnType.LONG and not _LONGS[0] <= threshold < _LONGS[1]:
         return f"threshold {shown} is beyond the 64 bits of {column.name}"

@@ -12,6 +12,7 @@ from elasticsearch import Elasticsearch
 
 from contract.keys import RowKey, encode_key
 from elasticsearch_sink_alert.alerts import HISTORIES_INDEX, Period
+from elasticsearch_sink_alert.answers import require_no_errors
 from elasticsearch_sink_alert.bulk import BulkWriter, Document
 from elasticsearch_sink_alert.patience import Patience
 from elasticsearch_sink_alert.rows import Row
@@ -107,14 +108,16 @@ class Histories:
         missing = list({key for key in keys if key not in self._known})
         if missing:
             ids = [encode_key(*key) for key in missing]
-            found = self._patience.call(
-                "reading what fields were before",
-                lambda: self._client.mget(index=HISTORIES_INDEX, body={"ids": ids})["docs"],
-            )
+            found = self._patience.call("reading what fields were before", lambda: self._get(ids))
             for key, document in zip(missing, found, strict=True):
                 self._known[key] = _samples(document["_source"]["samples"]) if document.get("found") else {}
         for key in keys:
             self._known[key] = self._known.pop(key)
+
+    def _get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        documents: list[dict[str, Any]] = self._client.mget(index=HISTORIES_INDEX, body={"ids": ids})["docs"]
+        require_no_errors(documents)
+        return documents
 
 
 def _milliseconds(rule: Rule) -> int:

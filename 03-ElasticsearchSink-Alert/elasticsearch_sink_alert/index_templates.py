@@ -1,10 +1,13 @@
 """The mappings of the indices: explicit, and strict about fields that nobody declared."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from contract.tables import AGGREGATE_TABLES
 from elasticsearch_sink_alert import alerts
+
+PRIORITY: Final = 200
+"""Of the templates, where none of someone else's matches the same indices."""
 
 _SETTINGS: Final = {"number_of_shards": 1, "number_of_replicas": 0}
 
@@ -40,6 +43,21 @@ def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
     yield alerts.HISTORIES_INDEX, {"dynamic": "strict", "properties": _HISTORY_PROPERTIES}
 
 
-def template(index: str, mapping: dict[str, Any]) -> dict[str, Any]:
+def template(index: str, mapping: Mapping[str, Any], priority: int = PRIORITY) -> dict[str, Any]:
     """The composable index template for exactly this index."""
-    return {"index_patterns": [index], "priority": 200, "template": {"settings": _SETTINGS, "mappings": mapping}}
+    return {"index_patterns": [index], "priority": priority, "template": {"settings": _SETTINGS, "mappings": mapping}}
+
+
+def creation(index: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of the request that creates this index."""
+    alias = {write_alias(index): {"is_write_index": True, "is_hidden": True}}
+    return {"settings": _SETTINGS, "mappings": mapping, "aliases": alias}
+
+
+def write_alias(index: str) -> str:
+    """The alias by which documents are written to this index.
+
+    It goes with the index, and no write creates an alias: a write after the index was deleted fails, instead of
+    creating an index without a mapping and with the latest rows only.
+    """
+    return f"{index}-sink"

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from elasticsearch.exceptions import ConnectionError, TransportError
+from elasticsearch.exceptions import TransportError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from contract.health import Health
+from elasticsearch_sink_alert.answers import EmptiedError, Meaning, describe, error_of, meaning_of
 
 logger = logging.getLogger(__name__)
 
@@ -16,22 +17,6 @@ ELASTICSEARCH: Final = "elasticsearch"
 T = TypeVar("T")
 
 _LONGEST_PAUSE: Final = 30.0
-
-
-class UnavailableError(Exception):
-    """Elasticsearch took part of a request at most, for a reason that time may mend."""
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether waiting may mend this: no connection, too many requests, no permission yet, a server's failure."""
-    if isinstance(error, UnavailableError | ConnectionError):
-        return True
-    return isinstance(error, TransportError) and is_passing_status(error.status_code)
-
-
-def is_passing_status(status: object) -> bool:
-    """The same for an HTTP status; a 401 or 403 is about this service and not about what it sends."""
-    return isinstance(status, int) and (status in (401, 403, 408, 429) or status >= 500)
 
 
 class Patience:
@@ -49,24 +34,38 @@ class Patience:
         """To be called every second or so while an answer is awaited elsewhere; raises what `sleep` does."""
         self._sleep(0.01)
 
-    def call(self, description: str, function: Callable[[], T]) -> T:
-        """The function's answer. `description` goes into log and health: what is being tried."""
+    def call(self, description: str, function: Callable[[], T], *, of_documents: bool = False) -> T:
+        """The function's answer. `description` goes into log and health: what is being tried.
+
+        Raises `EmptiedError` if an index does not exist. If it sends documents, which may be what is wrong, a refusal
+        is raised as the client does; if not, a refusal can only be about the index or the cluster, and is waited for.
+        """
+
+        def is_worth_waiting(error: BaseException) -> bool:
+            about = meaning_of(error)
+            return about is Meaning.IN_THE_WAY or (about is Meaning.REFUSED and not of_documents)
 
         def failing(state: RetryCallState) -> None:
             assert state.outcome is not None
             assert state.next_action is not None
-            reason = f"{description}: {state.outcome.exception()}"
+            error = state.outcome.exception()
+            reason = f"{description}: {describe(error) if error else ''}"
             self._health.failing(ELASTICSEARCH, reason)
             logger.warning(
                 "%s; next try in %.1f s (the %d. so far)", reason, state.next_action.sleep, state.attempt_number
             )
 
         retrying = Retrying(
-            retry=retry_if_exception(is_passing),
+            retry=retry_if_exception(is_worth_waiting),
             wait=wait_random_exponential(multiplier=0.5, max=_LONGEST_PAUSE),
             sleep=self._sleep,
             before_sleep=failing,
         )
-        answer = retrying(function)
+        try:
+            answer = retrying(function)
+        except TransportError as error:
+            if meaning_of(error) is Meaning.GONE:
+                raise EmptiedError(f"index {error_of(error).get('index')} was deleted") from None
+            raise
         self._health.ok(ELASTICSEARCH)
         return answer

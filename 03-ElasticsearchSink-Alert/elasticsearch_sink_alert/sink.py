@@ -19,8 +19,9 @@ from confluent_kafka import TopicPartition
 from contract.health import Health
 from elasticsearch_sink_alert import alerts, metrics
 from elasticsearch_sink_alert.alerts import Alert, Period
+from elasticsearch_sink_alert.answers import EmptiedError
 from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome, Request, requests
-from elasticsearch_sink_alert.cluster import Cluster, EmptiedError
+from elasticsearch_sink_alert.cluster import Cluster
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.histories import Histories
@@ -91,12 +92,10 @@ class Sink:
             while not stop.is_set():
                 try:
                     self._work_until(stop)
-                except EmptiedError:
-                    logger.warning(
-                        "Elasticsearch was emptied: its indices are made anew, and the whole topic is indexed"
-                    )
-                    self._patience.call("preparing the indices", self._cluster.prepare)
-                    self._membership.begin_again(self._cluster.uuid)
+                except EmptiedError as error:
+                    logger.warning("%s: what is missing is recreated, and the whole topic is indexed again", error)
+                    self._patience.call("preparing the indices", self._cluster.recover)
+                    self._membership.begin_again(self._cluster.identity)
         except StoppedError:
             pass  # What was not committed is done again after the next start.
 
@@ -150,7 +149,7 @@ class Sink:
                 )
         rules, store = self._mapper.now.rules, self._alert_store
         moved = self._histories.add(rules, current)
-        self._save_alerts(alerts.changes(rules, current, store.firing, store.waiting, moved))
+        self._save_alerts(store.without_judged(alerts.changes(rules, current, store.firing, store.waiting, moved)))
         if rejected:
             self._dead_letters.write(rejected)
             metrics.DEAD_LETTERS.inc(len(rejected))
@@ -163,8 +162,12 @@ class Sink:
         metrics.RECORDS.inc(batch.size)
 
     def _save_alerts(self, changed: Sequence[Alert]) -> None:
-        for alert, outcome in self._alert_store.save(changed):
-            logger.error("alert %s over %s %s was not kept: %s", alert.rule, alert.index, alert.id, outcome.reason)
+        saved = self._alert_store.save(changed)
+        for alert, outcome in saved:
+            if outcome.fate is Fate.REFUSED:
+                logger.error("alert %s over %s %s was not kept: %s", alert.rule, alert.index, alert.id, outcome.reason)
+        # What is superseded has been said already.
+        changed = [alert for alert, outcome in saved if outcome.fate is not Fate.SUPERSEDED]
         for alert in changed:
             if alert.status in ("waiting", "over"):
                 continue

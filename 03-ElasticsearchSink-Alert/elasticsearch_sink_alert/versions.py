@@ -11,6 +11,15 @@ from typing import Final
 _OFFSET_BITS: Final = 20
 
 
+def appended_at(version: int) -> int:
+    """When the record of this version was appended, in milliseconds since the epoch.
+
+    >>> appended_at(VersionClock().version(partition=0, timestamp_ms=1000, offset=7))
+    1000
+    """
+    return version >> _OFFSET_BITS
+
+
 class VersionClock:
     """Versions of the records of each partition, in the order of their offsets.
 

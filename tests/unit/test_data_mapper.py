@@ -43,9 +43,10 @@ def _assert_plain(rule: Rule) -> None:
     for value in (rule.threshold, rule.resolve, rule.wait, rule.within, rule.given_name, *rule.silence, rule.operator):
         assert type(value) in (int, float, str, type(None)), (rule, type(value))
     high = {ColumnType.LONG: 1 << 62, ColumnType.DOUBLE: 1e300, ColumnType.KEYWORD: "zz"}
-    for value in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
+    reached: Any
+    for reached in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
         record = Record("t", 0, 0, 1_000, b"", b"")
-        row = Row(RowKey(rule.table, "a"), {rule.field: value}, 1, record)
+        row = Row(RowKey(rule.table, "a"), {rule.field: reached}, 1, record)
         for alert in changes({rule.table: [rule]}, [row], {}, {}, {}):
             document = orjson.loads(orjson.dumps(alert.document()))
             assert alert_from(alert.alert_id, document) == alert
