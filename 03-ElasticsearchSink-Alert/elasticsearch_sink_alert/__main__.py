@@ -6,19 +6,15 @@ import logging
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
-from typing import Any
 
 from confluent_kafka import KafkaException
-from elasticsearch import Elasticsearch
-from elasticsearch.exceptions import ElasticsearchWarning, ImproperlyConfigured
 
 from contract import health, logs, topics
 from elasticsearch_sink_alert import letters, membership, patience
 from elasticsearch_sink_alert.bulk import BulkWriter, Serializer
 from elasticsearch_sink_alert.check import check
-from elasticsearch_sink_alert.cluster import Cluster, MappingError, NotElasticsearchError
+from elasticsearch_sink_alert.cluster import Cluster, MappingError, NotElasticsearchError, connect
 from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
 from elasticsearch_sink_alert.histories import Histories
@@ -110,14 +106,7 @@ def _run(
     state: health.Health,
     stop: threading.Event,
 ) -> None:
-    # Retries are Patience's; the client has none of its own.
-    options: dict[str, Any] = {"timeout": 30, "max_retries": 0, "http_compress": False, "serializer": Serializer()}
-    # What these say is in the answers too, or about templates that do not matter.
-    warnings.simplefilter("ignore", ElasticsearchWarning)
-    try:
-        client = Elasticsearch(settings.es_hosts, **options, **settings.es_client)
-    except (ImproperlyConfigured, OSError, ValueError) as error:
-        raise NotElasticsearchError(f"no client can be made for it: {error}") from None
+    client = connect(settings, timeout=30, http_compress=False, serializer=Serializer())
     member = Membership(settings, state, stop)
     try:
         patient = Patience(state, member.wait)

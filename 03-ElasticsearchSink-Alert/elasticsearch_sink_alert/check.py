@@ -11,6 +11,7 @@ from elasticsearch.exceptions import ElasticsearchException
 from contract.tables import ColumnType, table_named
 from elasticsearch_sink_alert import alerts, data_mapper
 from elasticsearch_sink_alert.answers import describe
+from elasticsearch_sink_alert.cluster import NotElasticsearchError, connect
 from elasticsearch_sink_alert.data_mapper import DataMapperError
 from elasticsearch_sink_alert.rules import Rule, parse_time
 from elasticsearch_sink_alert.settings import SinkSettings
@@ -27,11 +28,11 @@ def check(settings: SinkSettings, file: Path) -> int:
         print(error, file=sys.stderr)
         return 2
     print(f"{file} is right: {len(mapper.all_rules)} rules")
-    client = Elasticsearch(settings.es_hosts, timeout=10, max_retries=0, **settings.es_client)
     try:
+        client = connect(settings, timeout=10)
         for rule in mapper.all_rules:
             print(_told(client, rule))
-    except ElasticsearchException as error:
+    except (ElasticsearchException, NotElasticsearchError) as error:
         print(f"what the rules would do is not known: {settings.es_host} answers {describe(error)}", file=sys.stderr)
         return 1
     return 0

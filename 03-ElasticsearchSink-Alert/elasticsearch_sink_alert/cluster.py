@@ -7,11 +7,14 @@ created again. Both are recognised by the identifiers that Elasticsearch generat
 import fnmatch
 import hashlib
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import (
+    ElasticsearchWarning,
+    ImproperlyConfigured,
     NotFoundError,
     RequestError,
     SerializationError,
@@ -29,6 +32,7 @@ from elasticsearch_sink_alert.answers import (
     meaning_of,
 )
 from elasticsearch_sink_alert.index_templates import PRIORITY, creation, mappings, template
+from elasticsearch_sink_alert.settings import SinkSettings
 
 _NOT_FORMED: Final = "_na_"
 _GREATEST_PRIORITY: Final = (1 << 63) - 1
@@ -40,6 +44,17 @@ class MappingError(Exception):
 
 class NotElasticsearchError(Exception):
     """Something else than Elasticsearch answers."""
+
+
+def connect(settings: SinkSettings, **options: Any) -> Elasticsearch:
+    """A client, which has not sent anything yet; raises `NotElasticsearchError` for a URL that it cannot take."""
+    # What these say is in the answers too, or about templates that do not matter.
+    warnings.simplefilter("ignore", ElasticsearchWarning)
+    try:
+        # Retries are Patience's; the client has none of its own.
+        return Elasticsearch(settings.es_hosts, max_retries=0, **options, **settings.es_client)
+    except (ImproperlyConfigured, OSError, TypeError, ValueError) as error:
+        raise NotElasticsearchError(f"no client can be made for it: {error}") from None
 
 
 class Cluster:
@@ -107,10 +122,12 @@ class Cluster:
         return uuid
 
     def _indices_now(self) -> dict[str, str]:
-        """The unique identifier of each index; raises `NotFoundError` if one is missing."""
+        """The unique identifiers of each index; raises `NotFoundError` if one is missing."""
         names = ",".join(index for index, _ in mappings())
-        answer = self._client.indices.get_settings(index=names, name="index.uuid")
-        return {name: str(found["settings"]["index"]["uuid"]) for name, found in answer.items()}
+        # A snapshot that is restored over a closed index leaves it its uuid, and gives it another history's.
+        answer = self._client.indices.get_settings(index=names, name="index.uuid,index.history_uuid")
+        found = {name: each["settings"]["index"] for name, each in answer.items()}
+        return {name: f"{each['uuid']} {each.get('history_uuid', '')}" for name, each in found.items()}
 
 
 def _put_template(client: Elasticsearch, index: str, mapping: Mapping[str, Any]) -> None:
@@ -175,8 +192,8 @@ def _check(client: Elasticsearch, index: str) -> None:
 
 
 def _refused(what: str, error: RequestError, remedy: str) -> Exception:
-    """The error as it is where waiting may help, and a `MappingError` where it does not."""
-    if meaning_of(error) is not Meaning.REFUSED:
-        return error
+    """An `UnavailableError` where waiting may help, and a `MappingError` where it does not."""
     text = f"{what} ({describe_answer(error.status_code, error_of(error))})"
+    if meaning_of(error) is not Meaning.REFUSED:
+        return UnavailableError(text)
     return MappingError(f"{text}: {remedy}" if remedy else text)

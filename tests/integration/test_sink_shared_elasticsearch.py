@@ -211,8 +211,7 @@ def test_an_answer_that_is_none_of_elasticsearch_is_waited_for(pipeline: Pipelin
         proxy.fault = fault
         pipeline.publish(item_record(1, 5), item_record(2, 20))
         eventually(lambda: assert_more_than(proxy.met, 2))
-        assert _problem(sink) != "ok"
-        assert "\n" not in _problem(sink)
+        eventually(lambda: _assert_problem(sink, "writing"))
         proxy.fault = "none"
         eventually(lambda: assert_equal(_most(pipeline), {"item_1": 5, "item_2": 20}))
         eventually(lambda: assert_equal(_firing(pipeline), ["item_2"]))
@@ -234,6 +233,8 @@ FOREIGN: dict[str, Any] = {
 
 def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline) -> None:
     everything = ["a*"]
+    for index, _ in mappings():
+        pipeline.elasticsearch.indices.delete_index_template(name=index, ignore=[404])
     with (
         _templates(
             pipeline,
@@ -346,10 +347,10 @@ def test_a_server_that_is_not_elasticsearch_ends_the_start_with_one_line(
         server.shutdown()
 
 
-def test_a_url_that_no_client_takes_ends_the_start_with_one_line(pipeline: Pipeline) -> None:
-    for setting, value in (("ES_HOST", "http://localhost:port"), ("ES_CA_FILE", pipeline.data / "nowhere.pem")):
-        settings = {"ES_HOST": "https://localhost:1"} | {setting: value}
-        assert "no client can be made for it" in _ending(pipeline, **settings)
+@pytest.mark.parametrize("url", ["http://localhost:port", "http://"])
+def test_a_url_that_no_client_takes_ends_the_start_with_one_line(pipeline: Pipeline, url: str) -> None:
+    assert "no client can be made for it" in _ending(pipeline, ES_HOST=url)
+    assert check(SinkSettings(es_host=url), SinkSettings().data_mapper) == 1
 
 
 def _ending(pipeline: Pipeline, **settings: object) -> str:
@@ -412,7 +413,7 @@ def test_a_fractional_threshold_fires_and_a_ruined_mapper_leaves_the_last_rules_
         for n, (ruined, said) in enumerate(
             [
                 (b"\0\xff\xfe\x1b", "not UTF-8"),
-                (MAPPER_HEAD.encode() + b"    - [[max_interactions], [>], {a: b}]\n", "unknown field"),
+                (MAPPER_HEAD.encode() + b'    - [[max_interactions], [">"], {a: b}]\n', "unknown field"),
                 (b"{? [a, b] : c}", "expected a name"),
                 (b"{a: " * 50_000, "nested too deeply"),
                 (b"", "expected tables"),
