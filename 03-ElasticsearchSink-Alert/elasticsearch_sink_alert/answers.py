@@ -13,7 +13,7 @@ from elasticsearch.helpers import ScanError
 
 
 class UnavailableError(Exception):
-    """Elasticsearch took part of a request at most, for a reason that time or somebody may mend."""
+    """Elasticsearch took part of a request at most, for a reason that may pass or be fixed."""
 
 
 class EmptiedError(Exception):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
-from elasticsearch import Elasticsearch
+from elasticsearch import Elasticsearch, Urllib3HttpConnection
 from elasticsearch.exceptions import (
     ElasticsearchWarning,
     ImproperlyConfigured,
@@ -46,13 +46,26 @@ class NotElasticsearchError(Exception):
     """Something else than Elasticsearch answers."""
 
 
+class _Connection(Urllib3HttpConnection):
+    """Takes nothing for an answer that is not Elasticsearch's own, such as a page of a proxy's with status 200."""
+
+    def perform_request(self, method: str, url: str, *args: Any, **options: Any) -> Any:
+        """Raise `SerializationError` for it."""
+        status, headers, body = super().perform_request(method, url, *args, **options)
+        if ("x-elastic-product", "Elasticsearch") not in {(name.lower(), value) for name, value in headers.items()}:
+            raise SerializationError(f"{method} {url} is answered without the header X-Elastic-Product")
+        return status, headers, body
+
+
 def connect(settings: SinkSettings, **options: Any) -> Elasticsearch:
     """A client, which has not sent anything yet; raises `NotElasticsearchError` for a URL that it cannot take."""
     # What these say is in the answers too, or about templates that do not matter.
     warnings.simplefilter("ignore", ElasticsearchWarning)
     try:
         # Retries are Patience's; the client has none of its own.
-        return Elasticsearch(settings.es_hosts, max_retries=0, **options, **settings.es_client)
+        return Elasticsearch(
+            settings.es_hosts, connection_class=_Connection, max_retries=0, **options, **settings.es_client
+        )
     except (ImproperlyConfigured, OSError, TypeError, ValueError) as error:
         raise NotElasticsearchError(f"no client can be made for it: {error}") from None
 
@@ -166,13 +179,16 @@ def _create_or_extend(client: Elasticsearch, index: str, mapping: Mapping[str, A
             return
     try:
         client.indices.put_mapping(index=index, body=mapping)
-        # Where the name is an alias, of an index of the user's own making, that index gets it.
-        for name in client.indices.get_settings(index=index, name="index.uuid"):
-            ((alias, options),) = creation(index, mapping)["aliases"].items()
-            client.indices.put_alias(index=name, name=alias, body=options)
     except RequestError as error:
         remedy = "reindex it, or delete it and the sink indexes the whole topic again"
         raise _refused(f"index {index} has another mapping than this version writes", error, remedy) from None
+    # Where the name is an alias, of an index of the user's own making, that index gets it.
+    for name in client.indices.get_settings(index=index, name="index.uuid"):
+        for alias, options in creation(index, mapping)["aliases"].items():
+            try:
+                client.indices.put_alias(index=name, name=alias, body=options)
+            except RequestError as error:
+                raise _refused(f"index {name} cannot have the alias {alias}", error, "") from None
 
 
 def _check(client: Elasticsearch, index: str) -> None:
