@@ -43,7 +43,7 @@ def _told(client: Elasticsearch, rule: Rule) -> str:
     now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
     if rule.within:
         return f"{rule.name} [{rule.severity}]: it is about changes, which rows do not tell; {now} alerts firing"
-    found = client.search(
+    answer = client.search(
         index=rule.table,
         query=query(rule),
         track_total_hits=True,
@@ -52,7 +52,10 @@ def _told(client: Elasticsearch, rule: Rule) -> str:
         sort=[{rule.field: "asc" if rule.operator.startswith("<") else "desc"}],  # type: ignore[list-item]
         _source=[rule.field],
         ignore_unavailable=True,
-    )["hits"]
+    )
+    if not answer["_shards"]["total"]:
+        return f"{rule.name} [{rule.severity}]: not known, index {rule.table} is missing or closed; {now} alerts firing"
+    found = answer["hits"]
     examples = ", ".join(f"{hit['_id']} ({hit['_source'][rule.field]})" for hit in found["hits"])
     true = f"true of {found['total']['value']} rows" + (f", such as {examples}" if examples else "")
     return f"{rule.name} [{rule.severity}]: {true}; {now} alerts firing"

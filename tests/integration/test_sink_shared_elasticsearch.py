@@ -403,6 +403,10 @@ def test_rules_that_the_data_mapper_takes_are_ones_that_elasticsearch_takes(
     said = capfd.readouterr()
     assert (status, said.err) == (0, "")
     assert len(said.out.splitlines()) == 1 + len(written)
+    assert said.out.count(": true of ") == len(written)
+    client.indices.close(index="agg_interactions_user")
+    assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
+    assert capfd.readouterr().out.count("index agg_interactions_user is missing or closed") == len(written)
 
 
 def test_a_fractional_threshold_fires_and_a_ruined_mapper_leaves_the_last_rules_in_force(pipeline: Pipeline) -> None:
