@@ -1,64 +1,64 @@
 """Keys that move to another partition, and what else may be in the aggregated topic."""
 
-import shutil
+import threading
 
 import orjson
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from contract.interaction import INTERACTION_TYPES, Interaction
+from contract import topics
 from local_stack.services import SINK, STREAM
-from tests.pipeline import A_TIME, Pipeline, assert_equal, eventually, headers_of, row_record
-from tests.reference import reference_tables
+from tests.pipeline import Pipeline, assert_equal, eventually, headers_of, item_record, row_record
 
-
-def _interactions(count: int, first: int = 0) -> list[Interaction]:
-    return [
-        Interaction(f"user_{n % 40}", f"item_{n % 30}", INTERACTION_TYPES[n * n % 4], 1_700_000_000 + n)
-        for n in range(first, first + count)
-    ]
+_ITEMS = 40
 
 
 def test_a_topic_of_rows_may_be_given_partitions_and_be_read_again_from_the_beginning(pipeline: Pipeline) -> None:
-    topic = pipeline.settings.aggregated_topic
-    before, after = _interactions(2_000), _interactions(400, 2_000)
-    with pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=200):
-        # In many batches, so that the old partitions have greater offsets than the new ones will.
-        pipeline.send_interactions(before)
-        eventually(lambda: pipeline.assert_published(before))
+    settings = pipeline.settings
+    topic = settings.aggregated_topic
+    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    # Many of each key, so that the old partitions have greater offsets than the new ones.
+    pipeline.publish(*[item_record(n, most) for most in range(20) for n in range(_ITEMS)])
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.create_partitions([NewPartitions(topic, 9)])[topic].result()
-    with pipeline.running(STREAM):
-        pipeline.send_interactions(after)
-        eventually(lambda: pipeline.assert_published(before + after))
-        pipeline.assert_in_the_lake(before + after)
+    eventually(lambda: assert_equal(len(admin.list_topics(topic, timeout=10).topics[topic].partitions), 9))
+    pipeline.publish(*[item_record(n, 100 + n) for n in range(_ITEMS)])
     partitions: dict[object, set[int | None]] = {}
     for message in pipeline.read(topic):
         partitions.setdefault(message.key(), set()).add(message.partition())
-    assert sum(len(found) > 1 for found in partitions.values()) > 20
+    assert sum(len(found) > 1 for found in partitions.values()) > _ITEMS // 3
 
-    # Without the checkpoint, as documented: the tables are there, and everything is read again.
-    shutil.rmtree(pipeline.data / "checkpoints" / "materialise")
+    # A job without a checkpoint, and a sink that is new.
+    latest = {f"item_{n}": 100 + n for n in range(_ITEMS)}
     with pipeline.running(STREAM), pipeline.running(SINK):
-        expected = reference_tables(before + after)
-        eventually(lambda: assert_equal(pipeline.index_tables(), expected))
-        eventually(lambda: _assert_materialised(pipeline))
-        assert pipeline.lake_tables() == expected
-        _send_odd_rows(pipeline)
-        more = _interactions(20, 2_400)
-        pipeline.send_interactions(more)
-        expected = reference_tables(before + after + more)
-        del expected["agg_interactions_item"]["item_29"]
-        eventually(lambda: assert_equal(pipeline.index_tables(), expected))
-        eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
+        eventually(lambda: assert_equal(_indexed(pipeline), latest))
+        eventually(lambda: assert_equal(len(_materialised(pipeline)), _ITEMS))
+        assert _materialised(pipeline) == latest
+        for record in _ODD:
+            pipeline.publish(record)
+        # A row that is gone, and one that has changed.
+        pipeline.publish((b"agg_interactions_item-item_7", None), item_record(3, 300))
+        del latest["item_7"]
+        latest["item_3"] = 300
+        eventually(lambda: assert_equal(_indexed(pipeline), latest))
+        eventually(lambda: assert_equal(_materialised(pipeline), latest))
         eventually(lambda: _assert_refused(pipeline))
         # The topic of dead letters takes less than when the sink asked.
-        pipeline.set_max_message_bytes(pipeline.settings.dead_letter_topic, 100_000)
+        pipeline.set_max_message_bytes(settings.dead_letter_topic, 100_000)
         pipeline.publish((b"nothing-2", b"z" * 200_000))
         eventually(lambda: _assert_cut(pipeline, b"nothing-2", 200_000))
         said = pipeline.command(SINK, "dead-letters", "replay", "--reason", "nothing-2")
         assert "is left out, the original has a key of 9 bytes and a value of 200000" in said
     assert f"records of topic {topic} are no rows, and in no table" in pipeline.log(STREAM)
+
+
+def _indexed(pipeline: Pipeline) -> dict[str, int]:
+    return {id_: row["max_interactions"] for id_, row in pipeline.documents("agg_interactions_item").items()}
+
+
+def _materialised(pipeline: Pipeline) -> dict[str, int]:
+    rows = pipeline.lake_rows("SELECT * FROM agg_interactions_item")
+    return {row["item_id"]: row["max_interactions"] for row in rows}
 
 
 def _assert_cut(pipeline: Pipeline, key: bytes, size: int) -> None:
@@ -69,10 +69,6 @@ def _assert_cut(pipeline: Pipeline, key: bytes, size: int) -> None:
     assert 0 < len(value) < 100_000
     said = f"the original has a key of {len(key)} bytes and a value of {size}"
     assert headers_of(letters[0])["dead_letter.cut"] == said
-
-
-def _assert_materialised(pipeline: Pipeline) -> None:
-    assert any((pipeline.data / "checkpoints" / "materialise" / "commits").glob("[0-9]*"))
 
 
 _LONG = "x" * 600_000
@@ -101,14 +97,6 @@ _ODD = {
         "agg_interactions_item", "odd_3", {"item_id": "odd_3", "min_interactions": {"a": 1}}
     ): "Elasticsearch refuses",
 }
-
-
-def _send_odd_rows(pipeline: Pipeline) -> None:
-    for record in _ODD:
-        # Each of them on its own, so that no later record of its key hides it.
-        pipeline.publish(record)
-    row = {"item_id": "item_29", "min_interactions": 1, "max_interactions": 9, "last_interaction": A_TIME}
-    pipeline.publish(row_record("agg_interactions_item", "item_29", row), (b"agg_interactions_item-item_29", None))
 
 
 def _assert_refused(pipeline: Pipeline) -> None:
