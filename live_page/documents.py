@@ -43,7 +43,7 @@ class Documents:
         """One row, if there is one of that id."""
         # The id is in the request's body: no character of it has a meaning there.
         with told(ELASTICSEARCH):
-            (found,) = self._client.mget(index=table, ids=[row_id])["docs"]
+            (found,) = self._client.mget(index=table, body={"ids": [row_id]})["docs"]
             if "error" in found:
                 raise NotFoundError(404, found["error"].get("type", ""), found)
         return found["_source"] if found["found"] else None

@@ -1,0 +1,209 @@
+"""Queries over a lake, each in its process."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from arro3.core import Array, DataType, Table
+from deltalake import write_deltalake
+
+from live_page import sql_worker
+from live_page.lake import Answer, LakeReader, QueryError
+from tests.pipeline import assert_more_than, eventually
+
+SECONDS = 60.0
+"""For queries that are not to be stopped, however slow the machine is."""
+ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range"
+
+
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a warehouse in a folder with spaces")
+    rows = 100_000
+    columns = {
+        "user_id": Array([f"user_{n % 10}" for n in range(rows)], DataType.string()),
+        "item_id": Array(["item_1"] * rows, DataType.string()),
+        "interaction_type": Array(["view"] * rows, DataType.string()),
+        "timestamp": Array(list(range(rows)), DataType.int64()),
+    }
+    write_deltalake(str(folder / "interactions"), Table.from_arrays(list(columns.values()), names=list(columns)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lake(warehouse: Path) -> LakeReader:
+    return LakeReader(str(warehouse), SECONDS)
+
+
+def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeReader) -> None:
+    answer = lake.query("SELECT count(*) AS n, 12345678901234567890 AS large, 1 AS n, NULL FROM interactions")
+    assert answer.columns == ["n", "large", "n", "NULL"]
+    assert answer.rows == [["100000", "12345678901234567890", "1", None]]
+    assert answer.numeric[:3] == [True, True, True]
+    assert answer.cut == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM interactions LIMIT 2 -- and a comment",
+        "VALUES (1), (2);",
+        "SELECT 1 UNION ALL SELECT 2;  -- a comment behind the end",
+        "WITH numbers AS (SELECT * FROM range(2)) SELECT * FROM numbers",
+        "SELECT 'é;' FROM range(2) ; -- é;",
+        "/* ) */ SELECT * FROM range(2)",
+    ],
+)
+def test_any_form_of_select_is_answered(lake: LakeReader, sql: str) -> None:
+    assert len(lake.query(sql).rows) == 2
+
+
+def test_an_order_is_kept(lake: LakeReader) -> None:
+    rows = lake.query("SELECT range FROM range(10000) ORDER BY range DESC").rows
+    assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
+
+
+def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeReader) -> None:
+    def size(answer: Answer) -> int:
+        return sum(len(cell or "") for row in answer.rows for cell in row)
+
+    for sql, cut in {
+        "SELECT repeat('x', 1000000) FROM range(400)": "cells cut at 1,000 characters (…)",
+        "SELECT user_id, list(timestamp) FROM interactions GROUP BY ALL": "cells cut at 1,000 characters (…)",
+        "SELECT * FROM interactions": "cut at 500 rows",
+        f"SELECT {', '.join(map(str, range(300)))}": "the first 50 of 300 columns",
+        f"SELECT {', '.join(['repeat(range::VARCHAR, 200)'] * 20)} FROM range(300)": "cut at 400,000 characters",
+    }.items():
+        answer = lake.query(sql)
+        assert cut in answer.cut, sql
+        assert size(answer) < 500_000
+        assert len(answer.rows) <= 500
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT list(range) FROM range(1000000000)",
+        "SELECT string_agg(repeat('x', 1000), '') FROM range(1000000)",
+        "SELECT repeat(range::VARCHAR, 1000000) FROM range(2000)",
+        "SELECT repeat('x', 2000000000)",
+    ],
+)
+def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReader, sql: str) -> None:
+    most = _Memory()
+    with pytest.raises(QueryError) as refused, most:
+        lake.query(sql)
+    assert "256 MB of memory" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert most.bytes < (sql_worker.PROCESS_MEMORY + 100) << 20
+
+
+def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
+    for sql in (ENDLESS, f"EXPLAIN ANALYZE {ENDLESS}"):
+        with pytest.raises(QueryError, match="longer than 0\\.5 seconds, and was stopped"):
+            LakeReader(str(warehouse), 0.5).query(sql)
+    assert _workers() == []
+
+
+def test_a_query_is_cancelled(lake: LakeReader) -> None:
+    cancelled = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        cancelled.set()
+        with pytest.raises(QueryError, match="was cancelled"):
+            asked.result()
+    assert _workers() == []
+
+
+def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(lake: LakeReader) -> None:
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(lake.query, ENDLESS)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        _workers()[0].kill()
+        with pytest.raises(QueryError, match="ended early \\(SIGKILL\\)"):
+            asked.result()
+    assert lake.query("SELECT 1").rows == [["1"]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("SELECT * FROM read_text('/etc/passwd')", "Permission Error"),
+        ("SELECT * FROM read_csv('/proc/self/environ')", "Permission Error"),
+        ("SELECT * FROM '/etc/passwd.csv'", "Permission Error"),
+        ("SELECT * FROM glob('/*')", "Permission Error"),
+        ("SELECT * FROM read_text('http://127.0.0.1:9200')", "Error"),
+        ("SELECT getenv('HOME')", "getenv does not exist"),
+        ("SELECT * FROM connection", "connection does not exist"),
+        ("COPY interactions TO '/tmp/stolen.csv'", "Only SELECT is allowed here, and this is COPY"),
+        ("ATTACH '/tmp/stolen.db'", "Only SELECT is allowed here, and this is ATTACH"),
+        ("INSTALL httpfs", "Only SELECT is allowed here"),
+        ("SELECT 1) AS a; DROP VIEW interactions; SELECT (1", "Parser Error"),
+        ("SELECT 1; SELECT 2", "Expected one SELECT, not 2 statements"),
+        ("", "Expected one SELECT, not 0 statements"),
+        ("SELECT FROM WHERE", "syntax error"),
+        ("x" * 10_001, "longer than 10,000 characters"),
+    ],
+)
+def test_nothing_but_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, why: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        lake.query(sql)
+    assert why in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_process_of_a_query_knows_nothing_of_the_environment(
+    lake: LakeReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ES_PASSWORD", "secret")
+    with ThreadPoolExecutor() as pool:
+        cancelled = threading.Event()
+        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        eventually(lambda: assert_more_than(len(_workers()), 0))
+        seen = _workers()[0].environ()
+        cancelled.set()
+        with pytest.raises(QueryError):
+            asked.result()
+    assert "ES_PASSWORD" not in seen
+
+
+def _workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if any(part.endswith("sql_worker.py") for part in _command(child))
+    ]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+class _Memory:
+    """The most memory that a query's process had."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *args: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            for worker in _workers():
+                try:
+                    self.bytes = max(self.bytes, worker.memory_info().rss)
+                except psutil.Error:
+                    continue
