@@ -45,7 +45,7 @@ def require_free(port: int, owner: str, option: str | None = None) -> None:
     """
     if not 1 <= port <= 65535:
         raise PortTakenError(
-            f"{owner} cannot have port {port}: ports are 1 to 65535{option and f': set {option} to one' or ''}"
+            f"{owner} cannot have port {port}: ports are 1 to 65535{(option and f': set {option} to one') or ''}"
         )
     for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
         try:
