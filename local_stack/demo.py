@@ -204,7 +204,7 @@ def _prepare(plan: Plan, owners: Sequence[tuple[int, str, str]], console: Consol
         raise StackError(f"about {needed:.0f} GB of free memory are needed, {there:.1f} GB are there: close something")
     ports: dict[int, str] = {}
     for port, owner, option in owners:
-        servers.require_free(port, owner, f"stop it, or choose another port with {option}")
+        servers.require_free(port, owner, option)
         if port in ports:
             raise StackError(f"{owner} and {ports[port]} have the same port {port}: choose another with {option}")
         ports[port] = owner

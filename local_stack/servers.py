@@ -38,13 +38,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def require_free(port: int, owner: str, remedy: str = "stop it and start again") -> None:
+def require_free(port: int, owner: str, option: str | None = None) -> None:
     """Raise `PortTakenError`, naming `owner` and who listens, if something listens on `port` of this machine.
 
-    An address of IPv6 counts: "localhost" may lead a client to either.
+    `option` is how one chooses another port. An address of IPv6 counts: "localhost" may lead a client to either.
     """
     if not 1 <= port <= 65535:
-        raise PortTakenError(f"{owner} cannot have port {port}: ports are 1 to 65535")
+        raise PortTakenError(
+            f"{owner} cannot have port {port}: ports are 1 to 65535{(option and f': set {option} to one') or ''}"
+        )
     for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
         try:
             with socket.socket(family) as probe:
@@ -53,6 +55,7 @@ def require_free(port: int, owner: str, remedy: str = "stop it and start again")
         except OSError:  # There is no IPv6 here.
             continue
         if taken:
+            remedy = f"stop it, or choose another port with {option}" if option else "stop it and start again"
             where = "" if host == HOST else f" at {host}"
             raise PortTakenError(f"{owner} needs port {port}, but {_listener(port)} listens there{where}: {remedy}")
 

@@ -4,9 +4,10 @@ import socket
 from subprocess import CalledProcessError
 
 import pytest
+from mirakuru import SimpleExecutor
 
 from local_stack.services import PRODUCER, SINK, Service
-from tests.pipeline import Pipeline
+from tests.pipeline import Pipeline, eventually
 
 
 def _last_line(pipeline: Pipeline, service: Service, status: int, **settings: object) -> str:
@@ -52,3 +53,24 @@ def test_a_port_that_is_taken_is_one_line_with_its_setting(pipeline: Pipeline) -
 def test_an_address_that_this_machine_does_not_have_is_one_line(pipeline: Pipeline, host: str) -> None:
     line = _last_line(pipeline, PRODUCER, 2, METRICS_HOST=host)
     assert f"METRICS_HOST={host} is no address of this machine" in line
+
+
+@pytest.mark.parametrize("service", [PRODUCER, SINK])
+def test_a_service_that_is_stopped_while_it_waits_for_kafka_ends_as_it_should(
+    pipeline: Pipeline, service: Service
+) -> None:
+    executor = pipeline.service(service, KAFKA_BROKER="127.0.0.1:1")
+    try:
+        # It is not ready, and will not be.
+        SimpleExecutor.start(executor)
+        eventually(lambda: _assert_waits(pipeline, service))
+        assert executor.process is not None
+        executor.process.terminate()
+        assert executor.process.wait(60) == 0
+    finally:
+        executor.kill()
+    assert "Traceback" not in pipeline.log(service)
+
+
+def _assert_waits(pipeline: Pipeline, service: Service) -> None:
+    assert "no answer from Kafka at 127.0.0.1:1" in pipeline.log(service)

@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
     """A Python that says it is of that version; or a shim that says nothing."""
-    body = f"exec {sys.executable} -c 'import sys; sys.version_info = (3, {minor}); exec(sys.argv[1])' \"$2\""
+    code = f"import sys; sys.version_info = (3, {minor}); exec(sys.argv[1])"
+    body = f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$2"'
     (path / name).write_text(f"#!/bin/bash\n{body if works else 'exit 127'}\n")
     (path / name).chmod(0o755)
 

@@ -1,0 +1,23 @@
+"""What the Kafka client itself refuses is counted and logged; the producer goes on."""
+
+import logging
+
+import pytest
+from data_producer.publisher import KAFKA_PART, Publisher
+
+from contract.health import Health
+
+
+@pytest.mark.timeout(60)
+def test_a_record_that_no_topic_takes_is_refused_once_and_does_not_stop_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Nothing listens there: what is accepted waits.
+    publisher = Publisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "topic", Health(KAFKA_PART))
+    with caplog.at_level(logging.ERROR):
+        publisher.publish_records([{"value": b"x" * 2_000_000}, {"value": b"small"}])
+    assert (publisher.accepted, publisher.refused, publisher.waiting) == (2, 1, 1)
+    assert publisher.delivered == 0
+    refusals = [record.getMessage() for record in caplog.records if "was refused" in record.getMessage()]
+    assert len(refusals) == 1
+    assert len(refusals[0]) < 1_000
