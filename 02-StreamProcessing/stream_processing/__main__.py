@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -144,4 +145,7 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # A batch that was cut off may have a thread in native code still, which would crash in an orderly end of Python.
+    os._exit(status)
