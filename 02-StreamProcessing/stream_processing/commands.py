@@ -89,13 +89,12 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
 def _fill_again_if_gone(session: SparkSession, settings: StreamProcessingSettings, lake: Lake, certainly: bool) -> None:
     """Rebuild where the aggregated topic is not the one that the tables were read from, or has a gap."""
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{materialise.NAME}")
-    offsets = checkpoint.committed_offsets()
-    if offsets is None:
+    if not checkpoint.exists:
         return
-    topic = settings.aggregated_topic
-    known = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
+    topic, offsets = settings.aggregated_topic, checkpoint.committed_offsets()
+    known = {int(partition): int(offset) for partition, offset in offsets[topic].items()} if offsets else {}
     places = _places(settings, topic, known, False)
-    if certainly or any(place.next != place.known for place in places):
+    if certainly or not known or any(place.next != place.known for place in places):
         logger.warning("rows are gone from %s: it is filled again", topic)
         rebuild(session, settings, lake)
         remove(session, checkpoint.path)

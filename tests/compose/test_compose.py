@@ -360,8 +360,9 @@ def _assert_tables_of_the_lake(stack: Stack) -> None:
     """Kafka may hold less than the lake does, but every row that the lake's interactions add up to."""
     lake = stack.lake()
     rows = lake.lake_rows("SELECT * FROM interactions")
-    values = ((row["user_id"], row["item_id"], row["interaction_type"], row["timestamp"].timestamp()) for row in rows)
-    expected = reference_tables([Interaction(*ids, timestamp=int(time)) for *ids, time in values])
+    expected = reference_tables(
+        [Interaction(**{**row, "timestamp": int(row["timestamp"].timestamp())}) for row in rows]
+    )
     assert lake.lake_tables() == expected
     assert stack.pipeline.topic_tables() == expected
     assert stack.pipeline.index_tables() == expected
