@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -178,4 +179,7 @@ def _ending_of_java(session: SparkSession, error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    # A batch that was cut off may have a thread in native code still, which would crash in an orderly end of Python.
+    os._exit(status)

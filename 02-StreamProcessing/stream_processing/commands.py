@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, TopicPartition
 from pyspark.sql import SparkSession
 
-from stream_processing import aggregate, ingest, kafka_io
+from stream_processing import aggregate, ingest, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
@@ -60,8 +60,9 @@ class NothingKnownError(Exception):
 
 
 def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[Place]:
-    """Have ingest go on although records are gone from the topic, and tell which; what the lake has stays.
+    """Have the job go on although records are gone from the topic, and tell which; what the lake has stays.
 
+    Where rows are gone from the aggregated topic too, as with a new Kafka, it is filled again as by `rebuild`.
     Raises `NothingKnownError` where neither the lake's history nor a checkpoint tells how far the topic was read.
     """
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{ingest.NAME}")
@@ -72,9 +73,11 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     known = {int(partition): int(offset) for partition, offset in offsets[settings.kafka_topic].items()}
     topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
     made_anew = ingest.known_topic_id(session, settings, note) not in (None, topic_id)
-    places = list(_places(settings, known, made_anew))
+    places = list(_places(settings, settings.kafka_topic, known, made_anew))
     for place in places:
         logger.warning("partition %d: %s", place.partition, place.loss)
+    # Before anything tells that the gap is accepted: after a kill, the command is run again.
+    _fill_again_if_gone(session, settings, lake, made_anew)
     going_on = {settings.kafka_topic: {str(place.partition): place.next for place in places}}
     lake.leave_note({"query": "accept-gap", "batch": 0, "topic_id": topic_id, "offsets": going_on})
     ingest.remember_topic(session, settings, topic_id)
@@ -83,11 +86,27 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     return places
 
 
-def _places(settings: StreamProcessingSettings, known: Mapping[int, int], made_anew: bool) -> Iterator[Place]:
+def _fill_again_if_gone(session: SparkSession, settings: StreamProcessingSettings, lake: Lake, certainly: bool) -> None:
+    """Rebuild where the aggregated topic is not the one that the tables were read from, or has a gap."""
+    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{materialise.NAME}")
+    if not checkpoint.exists:
+        return
+    topic, offsets = settings.aggregated_topic, checkpoint.committed_offsets()
+    known = {int(partition): int(offset) for partition, offset in offsets[topic].items()} if offsets else {}
+    places = _places(settings, topic, known, False)
+    if certainly or not known or any(place.next != place.known for place in places):
+        logger.warning("rows are gone from %s: it is filled again", topic)
+        rebuild(session, settings, lake)
+        remove(session, checkpoint.path)
+
+
+def _places(
+    settings: StreamProcessingSettings, topic: str, known: Mapping[int, int], made_anew: bool
+) -> Iterator[Place]:
     consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"})
     try:
-        for partition in sorted(kafka_io.partitions_of(settings, settings.kafka_topic)):
-            first, end = consumer.get_watermark_offsets(TopicPartition(settings.kafka_topic, partition), timeout=30)
+        for partition in sorted(kafka_io.partitions_of(settings, topic)):
+            first, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
             yield Place(partition, known.get(partition, first), first, end, made_anew)
     finally:
         consumer.close()

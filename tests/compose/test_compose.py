@@ -298,6 +298,9 @@ def test_a_lake_whose_kafka_is_new_names_the_command_of_compose_that_lets_it_go_
     eventually(lambda: _assert_healthy(stack, "stream-processing"))
     known = stack.lake().lake_count()
     eventually(lambda: assert_more_than(stack.lake().lake_count(), known))
+    stack.run("stop", "data-producer")
+    eventually(lambda: _assert_tables_of_the_lake(stack))
+    _assert_healthy(stack, "stream-processing")
 
 
 @needs_an_engine
@@ -351,6 +354,18 @@ def _assert_healthy(stack: Stack, service: str) -> None:
 def _sent(stack: Stack) -> list[Interaction]:
     """What the topic holds once nobody sends any more."""
     return [Interaction(**json.loads(message.value() or b"")) for message in stack.pipeline.read("avroic")]
+
+
+def _assert_tables_of_the_lake(stack: Stack) -> None:
+    """Kafka may hold less than the lake does, but every row that the lake's interactions add up to."""
+    lake = stack.lake()
+    rows = lake.lake_rows("SELECT * FROM interactions")
+    expected = reference_tables(
+        [Interaction(**{**row, "timestamp": int(row["timestamp"].timestamp())}) for row in rows]
+    )
+    assert lake.lake_tables() == expected
+    assert stack.pipeline.topic_tables() == expected
+    assert stack.pipeline.index_tables() == expected
 
 
 def _assert_tables(stack: Stack, sent: list[Interaction]) -> None:
