@@ -162,7 +162,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             stack.callback(part.stop)
         # Spark takes the longest, and waits for Kafka by itself; what the others need is there in a few seconds.
         _start_side_by_side([*both, stream], both, console)
-        _start_side_by_side([sink, producer, page], [stream, sink, producer, page], console)
+        _start_side_by_side([sink, producer, page], [stream, sink, producer, page], console, both)
         settings = Settings(kafka_broker=f"{servers.HOST}:{plan.kafka_port}")
         client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
         observer = Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
@@ -226,15 +226,18 @@ def _service(service: services.Service, plan: Plan) -> _Part:
     return _Part(service.package, executor, plan.data, address)
 
 
-def _start_side_by_side(parts: list[_Part], awaited: list[_Part], console: Console) -> None:
-    """Start `parts` at once and wait until all of `awaited` are ready. Raises `StackError`."""
+def _start_side_by_side(
+    parts: list[_Part], awaited: list[_Part], console: Console, needed: Sequence[_Part] = ()
+) -> None:
+    """Start `parts` at once and wait until all of `awaited` are ready, while `needed` run. Raises `StackError`."""
     for part in parts:
         part.start()
     waiting = list(awaited)
     while waiting:
-        waiting = [part for part in waiting if not part.is_ready(console)]
-        for part in parts:
+        # A server that ends is the reason why others do not become ready, so it is reported first.
+        for part in [*needed, *parts]:
             part.require_running()
+        waiting = [part for part in waiting if not part.is_ready(console)]
         time.sleep(0.1)
 
 

@@ -12,8 +12,8 @@ _ERROR: Final = re.compile(
     r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
 )
 _LEVEL: Final = re.compile(r"\b(ERROR|FATAL|CRITICAL|WARN|INFO|DEBUG|TRACE)(?:ING)?\b")
-_RETRIED: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:")
-"""librdkafka's lines about a broker that it goes on to look for."""
+_ECHOES: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:|ERROR\s+root: Exception while|ERROR\s+py4j[.\w]*:")
+"""Lines that say no more than that a server, which is looked for again, or Spark's Java does not answer."""
 _FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
 _LONGEST: Final = 500
 _SIGNALS: Final = {
@@ -75,7 +75,7 @@ def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:
             below_warning = level[1] == "WARN"
         elif line.startswith(("Traceback", "Exception in thread")):
             below_warning = False
-        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _RETRIED.search(line):
+        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _ECHOES.search(line):
             return line
     if not otherwise_last:
         return ""

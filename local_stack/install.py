@@ -286,7 +286,10 @@ class _Installation:
             log.write(f"$ {' '.join(command)}\n{''.join(said)}\n")
         if process.returncode:
             errors = [line.strip() for line in said if line.startswith("ERROR: ")] or said[-1:] or ["it said nothing"]
-            raise SetUpError(f"pip failed: {errors[0]} (all of it: {_LOG}); what has arrived is kept for the next try")
+            raise SetUpError(
+                f"pip failed: {errors[0]}: check that its package index can be reached from here, then start again: "
+                f"what has arrived is kept (all of it: {_LOG})"
+            )
 
     def _without_progress(self, lines: Iterator[str]) -> Iterator[str]:
         before = 0
