@@ -338,6 +338,8 @@ def test_a_killed_elasticsearch_shows_as_such_and_the_rest_goes_on(site: Site, b
         for name in ("Users", "Alerts"):
             _go(page, name)
             expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible(timeout=PATIENCE)
+            # NiceGUI cannot leave a page whose charts are not drawn yet.
+            expect(page.locator(".nicegui-echart svg").last).to_be_visible()
         _go(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
