@@ -17,6 +17,8 @@ _FRESH: Final = 0.9
 """Seconds for which an answer is given again."""
 _DEEPEST: Final = 10_000
 """Elasticsearch gives no page beyond so many documents."""
+_LONGEST_PART: Final = 64
+"""Characters; to look for a longer part anywhere in an id is too complex for Elasticsearch."""
 _BARS: Final = 20
 
 
@@ -49,10 +51,13 @@ class Documents:
         return found["_source"] if found["found"] else None
 
     def _rows(self, table: str, search: str, sort: str, descending: bool, first: int, size: int) -> Page:
-        """The rows whose id holds `search`, sorted by a column, from the `first` one on."""
+        """Rows whose id contains `search`, or begins with a long one, sorted by a column, from the `first` one on."""
         wanted: dict[str, Any] = {"match_all": {}}
         if search and (key := table_named(table).key):
-            wanted = {"wildcard": {key: {"value": f"*{_escaped(search)}*", "case_insensitive": True}}}
+            if len(search) <= _LONGEST_PART:
+                wanted = {"wildcard": {key: {"value": f"*{_escaped(search)}*", "case_insensitive": True}}}
+            else:
+                wanted = {"prefix": {key: {"value": search, "case_insensitive": True}}}
         return self._page(table, wanted, [{sort: "desc" if descending else "asc"}], first, size)
 
     def _distribution(self, table: str, field: str) -> list[tuple[float, float, int]]:

@@ -268,6 +268,8 @@ def test_every_id_leads_to_its_row_and_no_other(site: Site, browser: Browser) ->
             else:
                 # As a click on it goes.
                 _go(page, "Users")
+                # The first rows show that the page is connected: what is typed before is lost.
+                expect(_panel(page, "Users").locator("tbody tr")).to_have_count(15)
                 _panel(page, "Users").get_by_role("textbox").fill(id_)
                 # A link that is about to move to another row is no place to click at.
                 expect(_panel(page, "Users").locator("tbody tr")).to_have_count(1)
