@@ -212,7 +212,7 @@ def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
-def test_a_java_that_dies_ends_the_job_and_the_log_says_what_to_do(pipeline: Pipeline) -> None:
+def test_a_java_that_is_killed_ends_the_job_and_the_log_says_so(pipeline: Pipeline) -> None:
     job = pipeline.service(STREAM)
     try:
         job.start()
@@ -223,8 +223,9 @@ def test_a_java_that_dies_ends_the_job_and_the_log_says_what_to_do(pipeline: Pip
         assert job.process.wait(timeout=60) == 1
     finally:
         job.kill()
-    assert "raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb" in pipeline.log(STREAM)
-    assert "Traceback" not in pipeline.log(STREAM).split("has ended")[-1]
+    assert "it was killed by SIGKILL: kill -9, or the kernel for lack of memory" in pipeline.log(STREAM)
+    assert "raise SPARK_DRIVER_MEMORY" not in pipeline.log(STREAM), "the heap was not what killed it"
+    assert "Traceback" not in pipeline.log(STREAM).split("was killed by SIGKILL")[-1]
 
 
 def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline) -> None:
