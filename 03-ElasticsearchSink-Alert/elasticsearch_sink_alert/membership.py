@@ -244,9 +244,7 @@ class Membership:
         if not partitions:
             return
         numbers = {each.partition for each in partitions}
-        logger.warning(
-            "partitions %s are read from the beginning: Elasticsearch or an index is new", sorted(numbers)
-        )
+        logger.warning("partitions %s are read from the beginning: Elasticsearch or an index is new", sorted(numbers))
         self._held = [message for message in self._held if message.partition() not in numbers]
         topic = self._settings.aggregated_topic
         self._consumer.incremental_unassign([TopicPartition(topic, number) for number in numbers])
