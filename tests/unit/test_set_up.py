@@ -154,7 +154,7 @@ def test_the_bar_says_how_much_time_is_left() -> None:
 
 
 def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: os.terminal_size((40, 24)))
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: os.terminal_size((40, 24)))
     out = io.StringIO()
     progress = ByteProgress(out, 100, visible=True)
     progress.doing("something that takes long to say and longer to do")
