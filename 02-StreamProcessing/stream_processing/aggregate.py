@@ -104,7 +104,8 @@ def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
         if table.key == key
     ]
     # Ingest takes no longer ids; a lake from before that bound may have some.
-    published = F.filter(F.array(*rows), lambda _: F.octet_length(row_id) <= MAX_ID_BYTES)
+    count = F.when(F.octet_length(row_id) <= MAX_ID_BYTES, len(rows)).otherwise(0)
+    published = F.slice(F.array(*rows), 1, count)
     return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), published).alias("rows"), *STATE)
 
 
