@@ -64,10 +64,10 @@ def _stage(stage: str, lake: Lake) -> tuple[Callable[[DataFrame], DataFrame], Ca
         batch.write.format("noop").mode("overwrite").save()
 
     def fitting_nowhere(batch: DataFrame, _: int) -> None:
-        nowhere(batch.where("reason IS NULL").select(*_COLUMNS), 0)
+        nowhere(batch.where("is_valid").select(*_COLUMNS), 0)
 
     def into_the_lake(batch: DataFrame, _: int) -> None:
-        rows = batch.where("reason IS NULL").select(*_COLUMNS)
+        rows = batch.where("is_valid").select(*_COLUMNS)
         rows.write.save(lake.interactions, format="delta", mode="append")
 
     return {

@@ -18,7 +18,7 @@ from stream_processing import kafka_io, metrics
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.kafka_io import source_options, write_records
 from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
-from stream_processing.parsing import parse
+from stream_processing.parsing import parse, with_reason
 from stream_processing.session import look_every
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_there, write_text
@@ -111,7 +111,7 @@ def _known_offsets(
 
 def append(batch: DataFrame, lake: Lake, note: dict[str, Any]) -> None:
     """Append a parsed batch's interactions to the lake in one commit, which carries the note."""
-    rows = batch.where("reason IS NULL").select(*INTERACTIONS_SCHEMA.names)
+    rows = batch.where("is_valid").select(*INTERACTIONS_SCHEMA.names)
     # Not Delta's own txnVersion: to look that up, it puts the table's whole state together at every append.
     rows.write.save(lake.interactions, format="delta", mode="append", userMetadata=json.dumps(note, sort_keys=True))
 
@@ -124,7 +124,7 @@ class _Batches:
         self._checkpoint = checkpoint
         self._repetition = checkpoint.unfinished_batch()
         self._query_id: str | None = None
-        self._counts = (F.count(F.lit(1)).alias("records"), F.count("reason").alias("malformed"))
+        self._counts = (F.count(F.lit(1)).alias("records"), F.count_if(~F.col("is_valid")).alias("malformed"))
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         note = self._note(batch_id)
@@ -181,7 +181,7 @@ def _pair(name: str, value: Column) -> Column:
 
 
 def _malformed(batch: DataFrame) -> DataFrame:
-    return batch.where("reason IS NOT NULL").select("record.*", "reason")
+    return with_reason(batch.where("NOT is_valid").select("record.*"))
 
 
 def _without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> DataFrame:

@@ -1,10 +1,12 @@
 """Parses Kafka records into interactions, and says what is wrong with those that do not fit.
 
-Column expressions only: none or one JSON parse for a record that fits, more for one that looks odd.
+Column expressions only: no JSON parse for a record in the usual form, one for most others, two more for what looks
+odd. All of them are in the plan of every batch, which pays for their number; the texts of reasons are not, they have
+a plan of their own.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import reduce
 from typing import Final
 
@@ -31,17 +33,27 @@ _SURROGATE: Final = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _BACKSLASH_OR_PAIR: Final = r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 """What holds no half of a surrogate pair: an escaped backslash, whatever follows it, and a whole pair."""
 
-
 _NAMES: Final = '"(?:' + "|".join(_SCHEMA.names) + ')"'
-_ESCAPED_LETTER: Final = r"\\u00[567]"
-"""What may write a name in another way."""
+_SUSPICIOUS: Final = "|".join(
+    [
+        # Half a surrogate pair, which Java would write as "?", and make one id of many.
+        _SURROGATE,
+        # A letter that is written as an escape: a name may hide in it.
+        r"\\u00[567]",
+        # An id that is no string: Spark turns any JSON value into one, when a string is asked for.
+        rf'"(?:{"|".join(_IDS)})"[ \t\r\n]*:[ \t\r\n]*[^" \t\r\n]',
+    ]
+)
+
+_OTHER_KINDS: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
+"""What an id may be instead of a string, and the type under which Spark parses it."""
 
 
 def parse(records: DataFrame) -> DataFrame:
-    """From Kafka records (`value`: binary) to the columns of an interaction, `reason` and `record`.
+    """From Kafka records (`value`: binary) to the columns of an interaction, `is_valid` and `record`.
 
-    `reason` is null for a record that fits, and otherwise says what does not; then the columns of an interaction
-    mean nothing, and `record` holds all columns of the original. Only what is not in the usual form is parsed as JSON.
+    `record` holds all columns of the original, where it is not in the usual form; where `is_valid` is false, the
+    columns of an interaction mean nothing, and `with_reason` says what does not fit.
     """
     text, pieces, seconds, usual = (F.col(name) for name in ("text", "pieces", "seconds", "usual"))
     # Step by step: what one step computes, the next may use several times and has only once.
@@ -49,6 +61,9 @@ def parse(records: DataFrame) -> DataFrame:
     glanced = read.withColumn("seconds", usual_form.timestamp(pieces)).withColumn(
         "usual", usual_form.fits(pieces, seconds, text, F.col("value"))
     )
+    parsed_text = _parsed_text(F.col("value"), text)
+    # Null for what is usual, which is then not even looked at.
+    odd = F.when(~usual, _is_odd(F.col("value"), text))
     # Spark's JSON parser is outside of its generated code: little should cross that border.
     slim = glanced.select(
         "usual",
@@ -56,53 +71,63 @@ def parse(records: DataFrame) -> DataFrame:
         F.when(usual, usual_form.item_id(pieces)).alias("item_id"),
         F.when(usual, usual_form.interaction_type(pieces)).alias("interaction_type"),
         "seconds",
-        F.when(~usual & (F.octet_length("value") <= MAX_BYTES), text).alias("text"),
+        F.when(~usual, parsed_text).alias("text"),
+        F.when(odd, parsed_text).alias("odd_text"),
         F.when(~usual, F.struct(*records.columns)).alias("record"),
+        odd.alias("odd"),
     )
-    parsed = slim.withColumn("json", F.from_json(text, _SCHEMA, _STRICT))
     json = F.col("json")
+    # One step for all parsers: each step has a copy of a value of many MB.
+    parsed = slim.select("*", _json(text).alias("json"), *_look_closer(F.col("odd_text")))
+    is_valid = F.when(usual, True)
+    for failed, _ in _form_checks(F.col("record.value"), text):
+        is_valid = is_valid.when(F.col("odd") & failed, False)
+    for failed, _ in _field_checks(text, json):
+        is_valid = is_valid.when(failed, False)
     timestamp = F.when(usual, seconds).when(_in_range(json["timestamp"]), json["timestamp"])
     return parsed.select(
         *(F.coalesce(name, json[name]).alias(name) for name in ("user_id", "item_id", "interaction_type")),
         F.timestamp_seconds(timestamp).alias("timestamp"),
-        F.when(~usual, _reason(F.col("record.value"), text, json)).alias("reason"),
+        is_valid.otherwise(True).alias("is_valid"),
         "record",
     )
 
 
-def _reason(value: Column, text: Column, json: Column) -> Column:
-    fits = reduce(
-        operator.and_,
-        [
-            *(F.octet_length(json[name]).between(1, MAX_ID_BYTES) for name in _IDS),
-            json["interaction_type"].isin(*INTERACTION_TYPES),
-            _in_range(json["timestamp"]),
-            # Spark parses the first JSON value and ignores what follows: one brace must close it all.
-            F.instr(text, "}") == F.length(text),
-            # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
-            F.decode(value, "UTF-8") == text,
-            # Of a field that is there twice, nobody can say which is meant.
-            F.size(F.split(text, _NAMES, len(_SCHEMA) + 2)) == len(_SCHEMA) + 1,
-            ~text.rlike(_ESCAPED_LETTER),
-            # Java would write half a surrogate pair as "?", and make one id of many.
-            ~(text.rlike(_SURROGATE) & _without_pairs(text).rlike(_SURROGATE)),
-            # Spark turns any JSON value into a string when a string is asked for.
-            *(~_may_be_no_string(json[name]) for name in _IDS),
-        ],
-    )
-    return F.when(fits, F.lit(None).cast("string")).otherwise(_look_closer(value, text, json))
+def with_reason(records: DataFrame) -> DataFrame:
+    """Records that are not valid (`value`: binary), and one more column: the `reason`, which says what does not fit."""
+    value, text, json = F.col("value"), F.col("text"), F.col("json")
+    read = records.withColumn("text", _parsed_text(value, value.cast("string")))
+    parsed = read.select("*", _json(text).alias("json"), *_look_closer(text))
+    checks = [*_form_checks(value, text), *_field_checks(text, json)]
+    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks))
+    return parsed.select(*records.columns, reason.alias("reason"))
+
+
+def _parsed_text(value: Column, text: Column) -> Column:
+    return F.when(F.octet_length(value) <= MAX_BYTES, text)
+
+
+def _json(text: Column) -> Column:
+    return F.from_json(text, _SCHEMA, _STRICT)
+
+
+def _is_odd(value: Column, text: Column) -> Column:
+    """Whether a record may be something else than it seems once Spark has parsed it; true or false, never null."""
+    is_plain = [
+        # Spark parses the first JSON value and ignores what follows: one brace must close it all.
+        F.instr(text, "}") == F.length(text),
+        # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
+        F.decode(value, "UTF-8") == text,
+        # Of a field that is there twice, nobody can say which is meant.
+        F.size(F.split(text, _NAMES, len(_SCHEMA) + 2)) == len(_SCHEMA) + 1,
+        ~text.rlike(_SUSPICIOUS),
+        F.octet_length(value) <= MAX_BYTES,
+    ]
+    return F.coalesce(~reduce(operator.and_, is_plain), F.lit(True))
 
 
 def _in_range(timestamp: Column) -> Column:
     return timestamp.between(MIN_TIMESTAMP, MAX_TIMESTAMP)
-
-
-def _is(name: str) -> Callable[[Column], Column]:
-    return lambda found: found == name
-
-
-def _without_pairs(text: Column) -> Column:
-    return F.regexp_replace(text, _BACKSLASH_OR_PAIR, " ")
 
 
 def _quoted(text: Column) -> Column:
@@ -112,46 +137,73 @@ def _quoted(text: Column) -> Column:
     return F.when(F.length(text) > QUOTED_CHARACTERS, cut).otherwise(text)
 
 
-def _may_be_no_string(value: Column) -> Column:
-    return F.substring(value, 1, 1).isin(*"{[-0123456789") | value.isin("true", "false")
+def _look_closer(text: Column) -> Sequence[Column]:
+    """The columns that the checks refer to by name; null for null."""
+    # As the only element of an array, so that nothing can follow it.
+    objects = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
+    # One parse for all kinds; a field of another kind than the one it is asked for is null.
+    copies = [piece for kind in _OTHER_KINDS for piece in (F.lit(f',"{kind}":'), text)]
+    kinds = F.from_json(
+        F.concat(F.lit('{"kinds":0'), *copies, F.lit("}")),
+        ", ".join(
+            f"{kind} struct<{','.join(f'{name}:{spark_type}' for name in _IDS)}>"
+            for kind, spark_type in _OTHER_KINDS.items()
+        ),
+        _STRICT,
+    )
+    return [objects.alias("objects"), kinds.alias("kinds")]
 
 
-def _look_closer(value: Column, text: Column, json: Column) -> Column:
-    """The reason, if any, for a record that did not pass at the first glance."""
-    in_array = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
-    raw_timestamp = _quoted(F.get_json_object(text, "$.timestamp"))
+_Check = tuple[Column, Column]
+"""Whether something is wrong with a record, and the reason that says so; of several, the first counts."""
+
+
+def _form_checks(value: Column, text: Column) -> list[_Check]:
+    """What can be wrong with an odd record as a whole."""
+    objects = F.col("objects")
+    fields = F.map_keys(objects[0])
     size = F.octet_length(value)
-    half = F.regexp_extract(_without_pairs(text), _SURROGATE, 0)
-    checks = [
+    half = F.regexp_extract(F.regexp_replace(text, _BACKSLASH_OR_PAIR, " "), _SURROGATE, 0)
+    return [
         (value.isNull(), F.lit("the value is empty")),
         (
             size > MAX_BYTES,
             F.concat(F.lit("the value has "), size.cast("string"), F.lit(f" bytes, more than {MAX_BYTES}")),
         ),
         (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
-        (F.coalesce(F.size(in_array), F.lit(-1)) != 1, F.lit("not one JSON object")),
-        (in_array[0].isNull(), F.lit("not one JSON object")),
+        (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit("not one JSON object")),
+        (objects[0].isNull(), F.lit("not one JSON object")),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
         *(
-            (F.size(F.filter(F.map_keys(in_array[0]), _is(name))) > 1, F.lit(f"{name} is there more than once"))
+            (F.size(F.array_remove(fields, name)) < F.size(fields) - 1, F.lit(f"{name} is there more than once"))
             for name in _SCHEMA.names
         ),
     ]
+
+
+def _field_checks(text: Column, json: Column) -> list[_Check]:
+    """What can be wrong with the fields of a record."""
+    kinds = F.col("kinds")
+    checks = []
     for name in _IDS:
+        is_other = reduce(operator.or_, [kinds[kind][name].isNotNull() for kind in _OTHER_KINDS])
+        bytes_of_id = F.octet_length(json[name])
         checks += [
             (json[name].isNull(), F.lit(f"{name} is missing or null")),
             (F.length(json[name]) == 0, F.lit(f"{name} is empty")),
-            (_is_no_string(text, name, json[name]), F.lit(f"{name} is not a string")),
+            (is_other, F.lit(f"{name} is not a string")),
             (
-                F.octet_length(json[name]) > MAX_ID_BYTES,
+                bytes_of_id > MAX_ID_BYTES,
                 F.concat(
                     F.lit(f"{name} has "),
-                    F.octet_length(json[name]).cast("string"),
+                    bytes_of_id.cast("string"),
                     F.lit(f" bytes of UTF-8, more than {MAX_ID_BYTES}"),
                 ),
             ),
         ]
     kind = json["interaction_type"]
+    raw_timestamp = _quoted(F.get_json_object(text, "$.timestamp"))
+    no_number = F.concat(F.lit("timestamp is "), raw_timestamp, F.lit(", not a whole number of seconds"))
     checks += [
         (kind.isNull(), F.lit("interaction_type is missing or null")),
         (
@@ -160,23 +212,10 @@ def _look_closer(value: Column, text: Column, json: Column) -> Column:
                 F.lit("interaction_type is "), _quoted(kind), F.lit(f", not one of {', '.join(INTERACTION_TYPES)}")
             ),
         ),
-        (raw_timestamp.isNull(), F.lit("timestamp is missing or null")),
-        (
-            json["timestamp"].isNull(),
-            F.concat(F.lit("timestamp is "), raw_timestamp, F.lit(", not a whole number of seconds")),
-        ),
+        (json["timestamp"].isNull(), F.coalesce(no_number, F.lit("timestamp is missing or null"))),
         (
             ~_in_range(json["timestamp"]),
             F.concat(F.lit("timestamp "), raw_timestamp, F.lit(" is not epoch seconds within the years 1970 to 9999")),
         ),
     ]
-    reason = F.lit(None).cast("string")
-    for failed, text_of_reason in reversed(checks):
-        reason = F.when(failed, text_of_reason).otherwise(reason)
-    return reason
-
-
-def _is_no_string(text: Column, name: str, value: Column) -> Column:
-    others = ("double", "boolean", "map<string,string>", "array<string>")
-    is_other = [F.from_json(text, f"{name} {kind}", _STRICT)[name].isNotNull() for kind in others]
-    return _may_be_no_string(value) & reduce(operator.or_, is_other)
+    return checks

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from stream_processing.aggregates import LAST, USERS, count_column, row_columns
 from stream_processing.lake import Lake
-from stream_processing.parsing import parse
+from stream_processing.parsing import parse, with_reason
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
@@ -58,6 +58,9 @@ FITTING = [
     _record(user_id="7", item_id="-1"),
     _record(user_id="true", item_id="[a]"),
     _record(user_id="{", item_id='"'),
+    _record(user_id="1", item_id="2", extra={"user_id": 1, "item_id": 2}),
+    _record(user_id='{"user_id":1}', item_id='","user_id":2'),
+    _record(user_id="item_id", item_id="A").replace(b'"A"', rb'"\u0041"'),
     _record(user_id="ü", item_id="日本"),
     _record(user_id="\ufffd"),
     _record(user_id=" "),
@@ -95,6 +98,9 @@ MISFITS = [
     (_record(user_id=""), "user_id is empty"),
     (_record(user_id=5), "user_id is not a string"),
     (_record(user_id=True), "user_id is not a string"),
+    (_record(user_id="1", item_id=1), "item_id is not a string"),
+    (_record(user_id={"a": 1}, item_id=["a"]), "user_id is not a string"),
+    (_record(user_id=1, extra={"user_id": "1"}), "user_id is not a string"),
     (_record(item_id=...), "item_id is missing or null"),
     (_record(item_id=""), "item_id is empty"),
     (_record(item_id={"a": 1}), "item_id is not a string"),
@@ -115,7 +121,7 @@ MISFITS = [
 def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
     values = spark.createDataFrame([(bytearray(value),) for value in FITTING], "value binary")
     parsed = parse(values).collect()
-    assert [row.reason for row in parsed] == [None] * len(FITTING)
+    assert [row.is_valid for row in parsed] == [True] * len(FITTING)
     for row, value in zip(parsed, FITTING, strict=True):
         written = orjson.loads(value)
         assert (row.user_id, row.item_id, row.interaction_type) == tuple(
@@ -126,8 +132,9 @@ def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
 
 def test_a_record_that_does_not_fit_gets_the_reason(spark: SparkSession) -> None:
     rows = [(None if value is None else bytearray(value),) for value, _ in MISFITS]
-    parsed = parse(spark.createDataFrame(rows, "value binary")).select("reason").collect()
-    assert [row.reason for row in parsed] == [reason for _, reason in MISFITS]
+    records = spark.createDataFrame(rows, "value binary")
+    malformed = parse(records).where("NOT is_valid").select("record.*")
+    assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MISFITS]
 
 
 @pytest.mark.parametrize(
