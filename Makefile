@@ -5,6 +5,8 @@ PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
   $$each -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null && { echo $$each; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
+# Tests wait for servers for half of their time. What is in one file runs one after the other.
+TESTS_AT_ONCE ?= 2
 SETUP = @$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or say where it is with make PYTHON=/path/to/python3.13)) -I local_stack/install.py
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 # Other set-ups of Python, Java, Spark and Hadoop on this machine are theirs.
@@ -25,8 +27,8 @@ demo: installed-demo ## the whole pipeline on real servers; ARGS="--for 60 --no-
 stack: installed-demo ## Kafka and Elasticsearch alone
 	@$(RUN) -I -m local_stack stack $(ARGS)
 
-test: installed-tests ## all tests, against real servers; ARGS="tests/unit" for some of them
-	@$(RUN) -m pytest $(ARGS)
+test: installed-tests ## all tests, against real servers; ARGS="tests/unit" for some, ARGS="-n 0 -s" to see their output
+	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 unit: installed-tests ## the unit tests alone: seconds
 	@$(RUN) -m pytest tests/unit $(ARGS)

@@ -22,6 +22,7 @@ from tenacity import (
 )
 
 from contract import dead_letters
+from contract.kafka_errors import is_transient
 from contract.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -85,10 +86,14 @@ def ensure(kafka_client: Mapping[str, str | int], stop: threading.Event, *topics
     more replicas than brokers.
     """
 
+    _once_reachable(stop)(_create, kafka_client, topics)
+
+
+def _once_reachable(stop: threading.Event) -> Retrying:
     def give_up(_: RetryCallState) -> None:
         raise StoppedError
 
-    retrying = Retrying(
+    return Retrying(
         retry=retry_if_exception_type(_NotReachableError),
         wait=wait_random_exponential(multiplier=0.5, max=10),
         sleep=sleep_using_event(stop),
@@ -96,7 +101,6 @@ def ensure(kafka_client: Mapping[str, str | int], stop: threading.Event, *topics
         before_sleep=before_sleep_log(logger, logging.WARNING),
         retry_error_callback=give_up,
     )
-    retrying(_create, kafka_client, topics)
 
 
 _RIGHTS: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
@@ -126,7 +130,7 @@ def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> N
             reason = error.args[0] if isinstance(error, KafkaException) else None
             if isinstance(reason, KafkaError) and reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 _warn_of_differences(admin, topic)
-            elif isinstance(reason, KafkaError) and _is_passing(reason):
+            elif isinstance(reason, KafkaError) and is_transient(reason):
                 # What librdkafka has to say of it, such as a certificate that it does not trust, goes to the log.
                 admin.poll(0)
                 raise _NotReachableError(f"no answer from Kafka at {broker}: {reason.str()}") from None
@@ -135,10 +139,6 @@ def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> N
                 raise TopicError(
                     f"topic {topic.name} cannot be created by Kafka at {broker}: {_text(error)}: {_remedy(code, topic)}"
                 ) from None
-
-
-def _is_passing(reason: KafkaError) -> bool:
-    return bool(reason.retriable()) or reason.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 
 
 def _text(error: Exception) -> str:
@@ -199,3 +199,20 @@ def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout
             return _DEFAULT_MAX_MESSAGE_BYTES
         raise
     return min(max(int(config["max.message.bytes"].value), _LEAST_LIMIT), _GREATEST_LIMIT)
+
+
+def max_message_bytes_once_reachable(kafka_client: Mapping[str, str | int], topic: str, stop: threading.Event) -> int:
+    """`max_message_bytes`, waiting for the broker for as long as it takes; `StoppedError` when `stop` is set."""
+
+    def ask() -> int:
+        try:
+            return max_message_bytes(kafka_client, topic, _REQUEST_TIMEOUT)
+        except KafkaException as error:
+            reason = error.args[0]
+            # Created a moment ago, a topic may not be known to every broker yet.
+            if is_transient(reason) or reason.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                broker = kafka_client["bootstrap.servers"]
+                raise _NotReachableError(f"no answer from Kafka at {broker}: {_text(error)}") from None
+            raise TopicError(f"topic {topic} cannot be asked how large a record may be: {_text(error)}") from None
+
+    return _once_reachable(stop)(ask)

@@ -1,5 +1,6 @@
-"""Servers once per run, and a pipeline with its own topics, tables and indices per test."""
+"""Servers once per process that runs tests, and a pipeline with its own topics, tables and indices per test."""
 
+import fcntl
 import os
 import random
 import uuid
@@ -26,8 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="which random moments; pytest tells which it took")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # Here, and not where it is used: the processes that run the tests get the options of the one that starts them.
+    if config.option.seed is None:
+        config.option.seed = random.randrange(1_000_000)
+
+
 def pytest_report_header(config: pytest.Config) -> str:
-    config.option.seed = random.randrange(1_000_000) if config.option.seed is None else config.option.seed
     return f"seed of random kills: {config.option.seed}"
 
 
@@ -42,8 +48,11 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def cache() -> None:
-    servers.fill_cache()
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # One process of those that run the tests side by side fills it, and the others wait.
+    with (tmp_path_factory.getbasetemp().parent / "cache.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        servers.fill_cache()
 
 
 @pytest.fixture(scope="session")

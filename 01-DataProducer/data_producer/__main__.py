@@ -37,12 +37,12 @@ def main() -> int:
     health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes, setting="PRODUCER_METRICS_PORT")
     try:
         topics.ensure(settings.kafka_client, stop, topics.interactions_topic(settings))
+        most = topics.max_message_bytes_once_reachable(settings.kafka_client, settings.kafka_topic, stop)
     except topics.TopicError as error:
         logger.error("%s", error)
         return 1
     except topics.StoppedError:
         return 0
-    most = topics.max_message_bytes(settings.kafka_client, settings.kafka_topic)
     publisher = Publisher(settings.kafka_client, settings.kafka_topic, state, most)
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)

@@ -12,6 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 from pyspark import SparkContext
 from pyspark.sql.streaming.query import StreamingQuery
 
+from contract import kafka_errors
+
 _JAVA_ERRORS: Final = (
     "org.apache.kafka.common.errors.TimeoutException",
     "org.apache.kafka.common.errors.DisconnectException",
@@ -30,12 +32,6 @@ _JAVA_ERRORS: Final = (
 """As the causes of a query's failure name them."""
 _UNDELIVERED: Final = "records were not delivered: Local: Message timed out"
 """Of the driver's own sender (`kafka_io.RecordSender`), as Java quotes it."""
-_CLIENT_ERRORS: Final = (
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError._RESOLVE,
-    KafkaError._ALL_BROKERS_DOWN,
-)
 
 
 def failure_of(query: StreamingQuery) -> str:
@@ -62,7 +58,7 @@ def is_transient(failure: str | KafkaException) -> bool:
     """
     if isinstance(failure, KafkaException):
         error = failure.args[0]
-        return isinstance(error, KafkaError) and (error.retriable() or error.code() in _CLIENT_ERRORS)
+        return isinstance(error, KafkaError) and kafka_errors.is_transient(error)
     return any(sign in failure for sign in (*_JAVA_ERRORS, _UNDELIVERED))
 
 

@@ -6,12 +6,11 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract import dead_letters, topics
+from contract.kafka_errors import is_transient
 from elasticsearch_sink_alert.rows import Rejected
 
 SERVICE: Final = "elasticsearch-sink-alert"
 """Who put a record aside, in its headers."""
-
-_TRANSIENT: Final = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
 
 class UndeliverableError(Exception):
@@ -90,7 +89,7 @@ class DeadLetterWriter:
                 return topics.max_message_bytes(self._kafka_client, self._topic, timeout=2.0)
             except KafkaException as error:
                 reason: KafkaError = error.args[0]
-                if reason.code() not in _TRANSIENT:
+                if not is_transient(reason):
                     raise UndeliverableError(
                         f"topic {self._topic} cannot be asked how large a record may be: {reason.str()}"
                     ) from None

@@ -195,3 +195,10 @@ def test_an_api_key_goes_before_user_and_password() -> None:
     keyed = SinkSettings(es_username="elastic", es_password=SecretStr("secret"), es_api_key=SecretStr("a2V5"))
     assert keyed.es_client == {"headers": {"authorization": "ApiKey a2V5"}}
     assert SinkSettings().es_client == {}
+
+
+def test_who_asks_for_a_topics_limits_can_be_stopped_while_the_broker_is_away() -> None:
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    with pytest.raises(topics.StoppedError):
+        topics.max_message_bytes_once_reachable({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "topic", stop)
