@@ -24,6 +24,8 @@ _LOOKUP_TIMEOUT: Final = 1.0
 """Seconds; a lookup of committed offsets blocks the loop for no longer, and is repeated."""
 _COMMIT_PAUSE: Final = 1.0
 """Seconds between a commit that failed and the next attempt."""
+_LONGEST_LEAVE: Final = 5.0
+"""Seconds: with what else there is to do at the end, short of the ten that a container has to stop in."""
 
 
 class StoppedError(Exception):
@@ -49,6 +51,7 @@ class Membership:
         self._uncommitted: dict[int, TopicPartition] = {}
         self._is_committing = False
         self._next_commit = 0.0
+        self._closing: threading.Thread | None = None
         self.clock = VersionClock()
         self.has_new_partitions = False
         """Set when partitions were assigned; whoever cares resets it."""
@@ -183,9 +186,21 @@ class Membership:
         return behind
 
     def leave(self) -> None:
-        """Give the partitions back at once, whatever state the group is in; raises nothing."""
-        self._is_committing, self._next_commit = False, 0.0
-        self._commit_pending()
+        """Give the partitions back, whatever state the group is in, within seconds; raises nothing.
+
+        Where the broker does not answer in that time, it notices after the session's timeout that this member is gone.
+        """
+        if self._closing is None:
+            self._is_committing, self._next_commit = False, 0.0
+            self._commit_pending()
+            # Closing waits for a broker that hangs for as long as that does, and has no timeout.
+            self._closing = threading.Thread(target=self._close, name="leaving", daemon=True)
+            self._closing.start()
+        self._closing.join(_LONGEST_LEAVE)
+        if self._closing.is_alive():
+            logger.warning("the group was left without a word: Kafka has not answered for %.0f s", _LONGEST_LEAVE)
+
+    def _close(self) -> None:
         try:
             self._consumer.close()
         except KafkaException as error:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from mirakuru import TCPExecutor
 from contract import topics
 from contract.health import Health
 from local_stack import servers
-from tests.pipeline import assert_equal, eventually, item_record
+from local_stack.services import SINK
+from tests.pipeline import Pipeline, assert_equal, eventually, item_record
 
 _TARGET = "cluster"
 
@@ -136,9 +138,26 @@ def test_a_broker_that_hangs_during_assignment_commit_and_leaving_neither_ends_n
             assert _committed(settings) == 3
 
         eventually(commit_arrives)
-        # Whoever leaves does so without an answer too.
+        # Whoever leaves does so without an answer too, with a commit under way or behind it.
+        _publish(settings, 4)
+        last = _take(member, 1)
         broker.hang()
+        member.commit(member.after(last))
+        began = time.monotonic()
         member.leave()
+        assert time.monotonic() - began < 8
+        assert broker.hangs
+
+
+def test_a_sink_that_is_stopped_while_the_broker_hangs_ends_by_itself(broker: _Broker, pipeline: Pipeline) -> None:
+    beside = Pipeline(broker.address, pipeline.es_url, pipeline.topic, pipeline.data / "sink")
+    with beside.running(SINK) as sink:
+        beside.publish(item_record(1, 1))
+        eventually(lambda: assert_equal(set(beside.documents("agg_interactions_item")), {"item_1"}))
+        broker.hang()
+        began = time.monotonic()
+        sink.stop()
+        assert time.monotonic() - began < 10
         assert broker.hangs
 
 
