@@ -28,6 +28,8 @@ from contract.settings import Settings
 logger = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 5.0
+_PATIENT: Final = {"socket.connection.setup.timeout.ms": 5000, "reconnect.backoff.ms": 2000}
+"""Of a client that looks for a broker: each attempt that fails is a line in the log."""
 _DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
 """Kafka's own."""
 _LEAST_LIMIT, _GREATEST_LIMIT = 1_000, 1_000_000_000
@@ -109,7 +111,7 @@ _RIGHTS: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTH
 def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> None:
     broker = kafka_client["bootstrap.servers"]
     try:
-        admin = AdminClient({**kafka_client, "socket.connection.setup.timeout.ms": 5000}, logger=logger)
+        admin = AdminClient({**kafka_client, **_PATIENT}, logger=logger)
     except KafkaException as error:
         names = {"ssl.ca.location": "KAFKA_CA_FILE", "sasl.mechanism": "KAFKA_SASL_MECHANISM"}
         given = ", ".join(f"{name}={kafka_client[key]}" for key, name in names.items() if key in kafka_client)
@@ -190,7 +192,7 @@ def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout
     Within what a client of librdkafka can be set to.
     Raises KafkaException where the broker does not answer within `timeout` seconds.
     """
-    admin = AdminClient({**kafka_client}, logger=logger)
+    admin = AdminClient({**kafka_client, **_PATIENT}, logger=logger)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         config = admin.describe_configs([resource], request_timeout=timeout)[resource].result()

@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all data and logs are kept")
     parser.add_argument("--kafka-port", type=int, default=9092)
     parser.add_argument("--es-port", type=int, default=9200)
-    parser.add_argument("--free-ports", action="store_true", help="free ports for everything, beside another demo")
+    parser.add_argument(
+        "--free-ports", action="store_true", help="free ports for everything, beside another demo with other --data"
+    )
     given = parser.parse_args()
     kept = inherited(os.environ)
     os.environ.clear()

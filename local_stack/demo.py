@@ -155,7 +155,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     owners = [(plan.service_ports[s.package], s.package, s.port_setting) for s in _STARTED]
     _prepare(plan, [*_server_ports(plan), *owners], console)
     with ExitStack() as stack:
-        both = _servers(plan)
+        both = _servers(plan, stack.enter_context(places.claimed(plan.data)))
         page, stream, sink, producer = (_service(service, plan) for service in _STARTED)
         parts = [*both, page, stream, sink, producer]
         for part in parts:
@@ -182,7 +182,7 @@ def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted; raises `StackError`."""
     _prepare(plan, _server_ports(plan), console)
     with ExitStack() as stack:
-        parts = _servers(plan)
+        parts = _servers(plan, stack.enter_context(places.claimed(plan.data)))
         for part in parts:
             stack.callback(part.stop)
         _start_side_by_side(parts, parts, console)
@@ -211,8 +211,10 @@ def _prepare(plan: Plan, owners: Sequence[tuple[int, str, str]], console: Consol
     cache.fill(*cache.ALL, console=console)
 
 
-def _servers(plan: Plan) -> list[_Part]:
-    kafka = servers.kafka(plan.data, plan.kafka_port)
+def _servers(plan: Plan, claim: int) -> list[_Part]:
+    # Elasticsearch and the stream job find out by themselves that another one works on their folders; a second Kafka
+    # damages the first one's metadata.
+    kafka = servers.kafka(plan.data, plan.kafka_port, descriptors=(claim,))
     elasticsearch = servers.elasticsearch(plan.data, plan.es_port)
     return [
         _Part("Kafka", kafka, plan.data, f"{servers.HOST}:{plan.kafka_port}", "kafka"),

@@ -1,9 +1,14 @@
 """Where data may be kept: what cannot work is refused before anything starts."""
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 _DISK_NEEDED: Final = 1 << 29
 _REFUSED: Final = {
@@ -38,3 +43,32 @@ def require_usable(data: Path) -> None:
             f"the disk of {data} has {free / 1e6:,.0f} MB left, and {_DISK_NEEDED / 1e6:,.0f} are needed: "
             f"free some space, or {_REMEDY}"
         )
+
+
+@contextmanager
+def claimed(data: Path) -> Iterator[int]:
+    """Keep every other stack off the folder; gives a file descriptor, which processes may inherit.
+
+    The claim ends with the last process that has the descriptor: a server that a killed stack has left behind
+    still holds it. Raises `PlaceError` with the processes that do.
+    """
+    path = data / ".lock"
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PlaceError(
+                f"another stack, or what is left of it, runs on {data} ({_holders(path)}): stop it, or {_REMEDY}"
+            ) from None
+        yield lock.fileno()
+
+
+def _holders(path: Path) -> str:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and any(opened.path == str(path) for opened in process.open_files()):
+                found.append(str(process.pid))
+        except psutil.Error:
+            continue
+    return f"process {' and '.join(found)}" if found else "processes of somebody else"

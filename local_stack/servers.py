@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -71,10 +71,17 @@ def _listener(port: int) -> str:
     return "another program"
 
 
-def kafka(data: Path, port: int, *, heap: str = "512m", properties: Mapping[str, str] | None = None) -> TCPExecutor:
+def kafka(
+    data: Path,
+    port: int,
+    *,
+    heap: str = "512m",
+    properties: Mapping[str, str] | None = None,
+    descriptors: Sequence[int] = (),
+) -> TCPExecutor:
     """A single-node KRaft broker that keeps its data in `data`; not started yet.
 
-    `properties` go before those that it has otherwise.
+    `properties` go before those that it has otherwise; file `descriptors` stay open for as long as it lives.
     """
     folder = data / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +103,7 @@ def kafka(data: Path, port: int, *, heap: str = "512m", properties: Mapping[str,
         stdin=subprocess.DEVNULL,
         stdout=log_file(data, "kafka"),
         stderr=subprocess.STDOUT,
+        popen_kwargs={"pass_fds": tuple(descriptors)},
     )
 
 

@@ -43,6 +43,9 @@ def claim(session: SparkSession, checkpoints: str, patience: float = _PATIENCE) 
         remedy = commands.stop("stream_processing")
         raise AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")
 
+    if (lock := channel.tryLock()) is not None:
+        return lock
+    logger.warning("another stream job holds %s: waiting up to %.0f s for its end", path, patience)
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),
         wait=wait_fixed(0.2),

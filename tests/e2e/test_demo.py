@@ -96,6 +96,24 @@ def test_the_servers_run_alone(tmp_path: Path) -> None:
     assert _left_over(tmp_path) == []
 
 
+@pytest.mark.usefixtures("cache")
+def test_a_second_stack_on_the_same_data_is_one_clear_line_and_harms_nothing(tmp_path: Path) -> None:
+    first = _demo(tmp_path, "--free-ports", command="stack")
+    assert first.stdout is not None
+    while "Ctrl-C stops" not in (line := first.stdout.readline()):
+        assert line, "it has ended"
+    for command in ("stack", "demo"):
+        second = _demo(tmp_path, "--free-ports", command=command)
+        said = second.communicate(timeout=60)[0]
+        assert second.returncode == 1
+        assert f"runs on {tmp_path} (process {first.pid} and " in said
+        assert len(said.strip().splitlines()) == 1
+    first.send_signal(signal.SIGINT)
+    said = first.communicate(timeout=60)[0]
+    assert first.returncode == 0, said
+    assert _left_over(tmp_path) == []
+
+
 def test_a_taken_port_is_one_clear_line(tmp_path: Path, kafka: str) -> None:
     port = kafka.split(":")[1]
     demo = _demo(tmp_path, "--kafka-port", port)

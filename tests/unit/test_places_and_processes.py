@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_a_data_folder_that_cannot_work_is_one_line_with_the_remedy(tmp_path: Pa
     with pytest.raises(PlaceError, match=r"^the data folder .*--data") as refused:
         places.require_usable(data)
     assert str(refused.value).isprintable()
+
+
+def test_a_data_folder_belongs_to_one_stack_until_the_last_process_of_it_has_ended(tmp_path: Path) -> None:
+    with places.claimed(tmp_path) as descriptor:
+        left_behind = subprocess.Popen(["sleep", "600"], pass_fds=(descriptor,))
+    try:
+        with (
+            pytest.raises(PlaceError, match=rf"{tmp_path} \(process {left_behind.pid}\): stop it, or .*--data"),
+            places.claimed(tmp_path),
+        ):
+            pass
+    finally:
+        left_behind.kill()
+        left_behind.wait()
+    with places.claimed(tmp_path):
+        pass
 
 
 def test_a_data_folder_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
