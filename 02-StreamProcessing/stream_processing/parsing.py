@@ -26,7 +26,8 @@ _SCHEMA: Final = StructType(
         StructField("timestamp", LongType()),
     ]
 )
-_STRICT: Final = {"allowSingleQuotes": "false"}
+_STRICT: Final = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
+"""JSON alone; otherwise Spark takes NaN for a number, and the string "NaN" as well."""
 _IDS: Final = ("user_id", "item_id")
 
 _SURROGATE: Final = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
@@ -47,6 +48,7 @@ _SUSPICIOUS: Final = "|".join(
 
 _OTHER_KINDS: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
 """What an id may be instead of a string, and the type under which Spark parses it."""
+_END: Final = "end_of_kinds"
 
 
 def parse(records: DataFrame) -> DataFrame:
@@ -99,7 +101,7 @@ def with_reason(records: DataFrame) -> DataFrame:
     read = records.withColumn("text", _parsed_text(value, value.cast("string")))
     parsed = read.select("*", _json(text).alias("json"), *_look_closer(text))
     checks = [*_form_checks(value, text), *_field_checks(text, json)]
-    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks))
+    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks), F.lit("not one JSON object"))
     return parsed.select(*records.columns, reason.alias("reason"))
 
 
@@ -139,16 +141,18 @@ def _quoted(text: Column) -> Column:
 
 def _look_closer(text: Column) -> Sequence[Column]:
     """The columns that the checks refer to by name; null for null."""
-    # As the only element of an array, so that nothing can follow it.
+    # Spark ignores what follows the first value: a record is in an array, which only `]` ends, and in an object, which
+    # only `}` ends, so that nothing can follow it in both; `_END` behind it is seen only if the object was whole.
     objects = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
     # One parse for all kinds; a field of another kind than the one it is asked for is null.
     copies = [piece for kind in _OTHER_KINDS for piece in (F.lit(f',"{kind}":'), text)]
     kinds = F.from_json(
-        F.concat(F.lit('{"kinds":0'), *copies, F.lit("}")),
+        F.concat(F.lit('{"kinds":0'), *copies, F.lit(f',"{_END}":1}}')),
         ", ".join(
             f"{kind} struct<{','.join(f'{name}:{spark_type}' for name in _IDS)}>"
             for kind, spark_type in _OTHER_KINDS.items()
-        ),
+        )
+        + f", {_END} int",
         _STRICT,
     )
     return [objects.alias("objects"), kinds.alias("kinds")]
@@ -172,7 +176,7 @@ def _form_checks(value: Column, text: Column) -> list[_Check]:
         ),
         (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
         (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit("not one JSON object")),
-        (objects[0].isNull(), F.lit("not one JSON object")),
+        (objects[0].isNull() | F.col("kinds")[_END].isNull(), F.lit("not one JSON object")),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
         *(
             (F.size(F.array_remove(fields, name)) < F.size(fields) - 1, F.lit(f"{name} is there more than once"))
