@@ -1,9 +1,11 @@
 """What the pages are built of: panels that renew themselves, tables and charts."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from nicegui import run, ui
@@ -19,6 +21,14 @@ LINK: Final = "underline text-sky-800 dark:text-sky-300"
 _INK: Final = "#80868f"
 """Lines of charts. No colour is readable as text on light and on dark ground: that of text is the style sheet's."""
 NOT_ASKED: Final = "Not known yet"
+
+
+class Chart(
+    ui.echart,
+    component="chart.js",
+    esm={"nicegui-echart-component": str(Path(inspect.getfile(ui.echart)).parent)},
+):
+    """A chart that can be removed before it is drawn: NiceGUI's own raises an error in the browser then."""
 
 
 class RecordTable(ui.table):
@@ -171,7 +181,7 @@ def choice(options: Sequence[str]) -> ui.toggle:
     return ui.toggle(list(options), value=options[0]).props("no-caps unelevated").classes("flex-wrap")
 
 
-def bars(names: Sequence[str], label: str, *, horizontal: bool = False) -> ui.echart:
+def bars(names: Sequence[str], label: str, *, horizontal: bool = False) -> Chart:
     """A bar chart, a bar per name, in the classes' height; fill it by `show_bars`."""
     # Longer names are cut here: the whole is in the tooltip.
     axis = {"color": _INK, "width": 160 if horizontal else 110, "overflow": "truncate", "hideOverlap": True}
@@ -185,7 +195,7 @@ def bars(names: Sequence[str], label: str, *, horizontal: bool = False) -> ui.ec
     return _chart(options, label)
 
 
-def show_bars(chart: ui.echart, names: Sequence[str], values: Sequence[float], line: float | None = None) -> None:
+def show_bars(chart: Chart, names: Sequence[str], values: Sequence[float], line: float | None = None) -> None:
     """Show a bar per name, and a line across at a value, which is within the axis wherever the bars end."""
     is_horizontal = chart.options["yAxis"]["type"] == "category"
     axis, scale = (chart.options[name] for name in (("yAxis", "xAxis") if is_horizontal else ("xAxis", "yAxis")))
@@ -235,7 +245,7 @@ def _round_up(number: float) -> float:
     return float(math.ceil(number * 1.05 / step) * step)
 
 
-def lines(label: str, unit: str = "") -> ui.echart:
+def lines(label: str, unit: str = "") -> Chart:
     """A line over time (UTC); fill it by `show_line`."""
     options = _options(label)
     options["xAxis"] = _time_axis()
@@ -247,13 +257,13 @@ def lines(label: str, unit: str = "") -> ui.echart:
     return _chart(options, label)
 
 
-def show_line(chart: ui.echart, points: Sequence[tuple[float, float | None]]) -> None:
+def show_line(chart: Chart, points: Sequence[tuple[float, float | None]]) -> None:
     """Show values at times (seconds since the epoch); None leaves a gap."""
     chart.options["series"][0]["data"] = [[round(at * 1000), value] for at, value in points]
     chart.update()
 
 
-def stacked(label: str) -> ui.echart:
+def stacked(label: str) -> Chart:
     """Bars over time (UTC), one on top of the other; fill it by `show_stacked`."""
     options = _options(label)
     options["xAxis"] = _time_axis()
@@ -264,7 +274,7 @@ def stacked(label: str) -> ui.echart:
     return _chart(options, label)
 
 
-def show_stacked(chart: ui.echart, counts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+def show_stacked(chart: Chart, counts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
     """Show counts at times (milliseconds since the epoch) per name."""
     series = [
         {
@@ -282,9 +292,9 @@ def show_stacked(chart: ui.echart, counts: Mapping[str, Sequence[tuple[int, int]
         chart.update()
 
 
-def _chart(options: dict[str, Any], label: str) -> ui.echart:
+def _chart(options: dict[str, Any], label: str) -> Chart:
     # As SVG, its text follows light and dark by the style sheet. A label may have an id in it: it is no text of props.
-    made = ui.echart(options, renderer="svg").classes("w-full h-56").props('role="img"')
+    made = Chart(options, renderer="svg").classes("w-full h-56").props('role="img"')
     made.props["aria-label"] = label
     return made
 
