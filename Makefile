@@ -1,13 +1,13 @@
 # The local stack and the checks; everything they need goes into .venv and the user's cache folder.
 SHELL := /bin/bash
-# The first that is there: a name alone may be a shim that runs nothing.
-PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
-  $$each -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null && { echo $$each; break; }; done)
+# The one that this clone was set up with, or the first that is there: a name alone may be a shim that runs nothing.
+PYTHON ?= $(shell for each in "$$(sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null)" python3.11 python3.12 python3.13 python3; do \
+  "$$each" -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null && { echo "$$each"; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 # Tests wait for servers for half of their time. What is in one file runs one after the other.
 TESTS_AT_ONCE ?= 2
-SETUP = @$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or say where it is with make PYTHON=/path/to/python3.13)) -I local_stack/install.py
+SETUP = @"$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or say where it is with make PYTHON=/path/to/python3.13))" -I local_stack/install.py
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 # Other set-ups of Python, Java, Spark and Hadoop on this machine are theirs.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS
@@ -46,7 +46,7 @@ plots: installed-tests ## the benchmark's pictures in img/, from docs/benchmarks
 	@$(RUN) -m benchmarks.plots docs/benchmarks.json img
 
 pictures: installed-tests ## the pictures in img/, from a running demo: some minutes, and it needs Chromium
-	@$(PYTHON) -m venv $(VENV)/recorder && $(VENV)/recorder/bin/pip install --quiet --disable-pip-version-check --require-hashes -r img/requirements.txt
+	@"$(PYTHON)" -m venv $(VENV)/recorder && $(VENV)/recorder/bin/pip install --quiet --disable-pip-version-check --require-hashes -r img/requirements.txt
 	@$(RUN) -m img
 
 clean-data: ## forget all data of the local stack

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +17,10 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$")]
 _SECRETS = Path("/run/secrets")
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class SettingsError(Exception):
+    """Settings are wrong, or `.env` cannot be read; the message has a line for each reason."""
 
 
 class Settings(BaseSettings):
@@ -81,33 +87,48 @@ class Settings(BaseSettings):
         """
         try:
             file = dotenv.read_nearest()
+            for warning in file.warnings:
+                print(warning, file=sys.stderr)
+            for name in cls.model_fields:
+                # Libraries read some of them too, and would take an empty address or key for one.
+                if os.environ.get(name.upper()) == "":
+                    del os.environ[name.upper()]
+            settings = cls.read(file.values)
         except dotenv.DotenvError as error:
             print(error, file=sys.stderr)
             raise SystemExit(2) from None
-        for warning in file.warnings:
-            print(warning, file=sys.stderr)
-        for name in cls.model_fields:
-            # Libraries read some of them too, and would take an empty address or key for one.
-            if os.environ.get(name.upper()) == "":
-                del os.environ[name.upper()]
-        # As arguments they take precedence over everything, so those that the environment has are left out.
-        set_otherwise = {name.upper() for name, value in os.environ.items() if value}
-        values: dict[str, Any] = {
-            name: file.values[name.upper()]
-            for name in cls.model_fields
-            if file.values.get(name.upper()) and name.upper() not in set_otherwise
-        }
-        secrets = _SECRETS if _SECRETS.is_dir() else None
-        try:
-            # A keyword of pydantic's own.
-            settings = cls(**values, _secrets_dir=secrets)  # type: ignore[call-arg]
-        except ValidationError as error:
+        except SettingsError as error:
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
-            for problem in error.errors():
-                name = "_".join(map(str, problem["loc"])).upper() or "settings"
-                print(f"  {name}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
+            print(textwrap.indent(str(error), "  "), file=sys.stderr)
             raise SystemExit(2) from None
         written = (getattr(settings, name) for name in cls.model_fields)
         values_as_text = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in written)
         proxies.exempt_near(value for value in values_as_text if isinstance(value, str))
         return settings
+
+    @classmethod
+    def read(cls, dotenv_values: Mapping[str, str], overriding: Mapping[str, str] | None = None) -> Self:
+        """Read the settings: those of `overriding`, of the environment, of `.env`, of the secrets, in this order.
+
+        Names are in capital letters. Raises `SettingsError` with a line for each wrong one.
+        """
+        # As arguments they take precedence over everything, so those that the environment has are left out.
+        set_otherwise = {name.upper() for name, value in os.environ.items() if value}
+        values: dict[str, Any] = {
+            name: dotenv_values[name.upper()]
+            for name in cls.model_fields
+            if dotenv_values.get(name.upper()) and name.upper() not in set_otherwise
+        }
+        values |= {
+            name.lower(): value for name, value in (overriding or {}).items() if name.lower() in cls.model_fields
+        }
+        secrets = _SECRETS if _SECRETS.is_dir() else None
+        try:
+            # A keyword of pydantic's own.
+            return cls(**values, _secrets_dir=secrets)  # type: ignore[call-arg]
+        except ValidationError as error:
+            lines = (
+                f"{'_'.join(map(str, problem['loc'])).upper() or 'settings'}={problem['input']!r}: {problem['msg']}"
+                for problem in error.errors()
+            )
+            raise SettingsError("\n".join(lines)) from None

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +14,7 @@ from contract import proxies
 from contract.logs import escape_controls
 from local_stack import demo
 from local_stack.environment import inherited
-from local_stack.places import PlaceError
+from local_stack.places import PlaceError, resolved
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 
@@ -26,7 +25,7 @@ def main() -> int:
     parser.add_argument("command", choices=["demo", "stack"], help="everything, or Kafka and Elasticsearch alone")
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop by itself after so long")
     parser.add_argument("--no-view", action="store_true", help="no live view")
-    parser.add_argument("--data", type=Path, default=ROOT / ".data", help="where all data and logs are kept")
+    parser.add_argument("--data", default=str(ROOT / ".data"), help="where all data and logs are kept")
     parser.add_argument("--kafka-port", type=int, default=9092)
     parser.add_argument("--es-port", type=int, default=9200)
     parser.add_argument(
@@ -50,7 +49,7 @@ def main() -> int:
         signal.signal(number, interrupt)
     try:
         plan = demo.Plan(
-            given.data.resolve(), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
+            resolved(given.data), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
         )
         if given.free_ports:
             plan = plan.with_free_ports()

@@ -13,17 +13,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
+from data_producer.settings import ProducerSettings
 from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import SimpleExecutor, TCPExecutor
 from mirakuru.exceptions import ProcessFinishedWithError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from stream_processing.settings import StreamProcessingSettings
 
 from contract import dotenv
-from contract.settings import Settings
+from contract.logs import escape_controls
+from contract.settings import Settings, SettingsError
 from contract.tables import AGGREGATE_TABLES
+from live_page.settings import PageSettings
 from live_page.snapshot import ALERTS, Observer, Snapshot
 from local_stack import cache, endings, places, servers, services
 from local_stack.view import View
@@ -33,7 +38,12 @@ _DRAIN_SECONDS = 45.0
 _LIVELY = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Where the user has not said otherwise: 50 interactions a second, and whatever the page's buttons ask for."""
 _STARTED = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
-
+_SETTINGS: Mapping[services.Service, type[Settings]] = {
+    services.PRODUCER: ProducerSettings,
+    services.STREAM: StreamProcessingSettings,
+    services.SINK: SinkSettings,
+    services.PAGE: PageSettings,
+}
 _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
 
 
@@ -198,6 +208,7 @@ def _server_ports(plan: Plan) -> list[tuple[int, str, str]]:
 def _prepare(plan: Plan, owners: Sequence[tuple[int, str, str]], console: Console) -> None:
     """Check what can be checked before anything starts, and have the jars; raises what says why it cannot."""
     places.require_usable(plan.data)
+    _require_right_settings(plan, console)
     available = psutil.virtual_memory().available
     if available < _MEMORY_NEEDED:
         needed, there = _MEMORY_NEEDED / (1 << 30), available / (1 << 30)
@@ -209,6 +220,26 @@ def _prepare(plan: Plan, owners: Sequence[tuple[int, str, str]], console: Consol
             raise StackError(f"{owner} and {ports[port]} have the same port {port}: choose another with {option}")
         ports[port] = owner
     cache.fill(*cache.ALL, console=console)
+
+
+def _require_right_settings(plan: Plan, console: Console) -> None:
+    """Show what `.env` has that has no effect. Raises `StackError` with all that is wrong, of all services at once."""
+    try:
+        file = dotenv.read_nearest()
+    except dotenv.DotenvError as error:
+        raise StackError(str(error)) from None
+    for warning in file.warnings:
+        console.print(escape_controls(warning), markup=False, soft_wrap=True)
+    wrong: dict[str, None] = {}
+    for service, settings in _SETTINGS.items():
+        given = {**services.environment(plan.data), **plan.service_settings}
+        given[service.port_setting] = str(plan.service_ports[service.package])
+        try:
+            settings.read(file.values, given)
+        except SettingsError as error:
+            wrong |= dict.fromkeys(str(error).splitlines())
+    if wrong:
+        raise StackError(f"{'; '.join(wrong)} (.env.example explains each setting)")
 
 
 def _servers(plan: Plan, claim: int) -> list[_Part]:
@@ -301,7 +332,7 @@ def _summarise(snapshot: Snapshot, observer: Observer, memory: dict[str, int], c
         table.add_row(name, "unknown" if value is None else f"{value:,}")
     console.print(table)
     used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
-    console.print(f"memory: {used}")
+    console.print(f"memory: {used}", soft_wrap=True)
 
 
 def _rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:

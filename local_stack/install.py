@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -19,6 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final
+
+if __name__ == "__main__":
+    # Until `main` can tidy up, Ctrl-C just ends this.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 VENV: Final = ROOT / ".venv"
@@ -54,6 +59,7 @@ class SetUpError(Exception):
 def main() -> int:
     """Set up what the command line names; status 1, with one line of reason, where that failed."""
     what = sys.argv[1]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _require_usable()
         if not _is_current(what):

@@ -15,12 +15,24 @@ _REFUSED: Final = {
     ",": "Kafka takes it for the end of the path",
     "${": "Elasticsearch takes it for a setting",
     "%": "the tables' paths are URIs, where it begins an escape",
+    "\\": "the tables' paths are URIs, where it becomes a slash",
 }
 _REMEDY: Final = 'choose another folder with --data (make: ARGS="--data FOLDER")'
 
 
 class PlaceError(Exception):
     """Data cannot be kept there; the message says why and what to do."""
+
+
+def resolved(folder: str) -> Path:
+    """The absolute path of the data folder that the user names. Raises `PlaceError` where there can be none."""
+    if not folder.strip():
+        raise PlaceError(f"the data folder has no name: {_REMEDY}")
+    try:
+        return Path(folder).resolve()
+    except RuntimeError:
+        # Python 3.11 and 3.12; newer ones leave it to whoever opens the folder.
+        raise PlaceError(f"the data folder {folder} is a loop of symbolic links: {_REMEDY}") from None
 
 
 def require_usable(data: Path) -> None:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from contract.logs import escape_controls
 from live_page.board import Board
-from live_page.snapshot import ALERTS, Snapshot
+from live_page.snapshot import ALERTS, OK, Snapshot
 
 _UNKNOWN = "–"
 
@@ -23,7 +23,7 @@ class View:
         """The screen for a snapshot taken `at` (seconds on any clock that only goes forward)."""
         self._board.add(snapshot, at)
         return Panel(
-            Group(self._stages(snapshot), Text(), _alerts(snapshot)),
+            Group(self._stages(snapshot), *_troubles(snapshot), Text(), _alerts(snapshot)),
             title="streaming analytics",
             subtitle=f"{self._addresses}   Ctrl-C stops",
         )
@@ -40,6 +40,14 @@ class View:
                 table.add_row(_as_text(f"index {index}"), _count(count), "", "")
         table.add_row("dead letters", _count(now.dead_letters), "", "")
         return table
+
+
+def _troubles(snapshot: Snapshot) -> list[Text]:
+    return [
+        Text.assemble((f"{name}: ", "red"), escape_controls(state))
+        for name, state in snapshot.health.items()
+        if state != OK
+    ]
 
 
 def _alerts(snapshot: Snapshot) -> Table:

@@ -20,7 +20,7 @@ from contract import health, logs, topics
 from contract.commands import command
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
-from stream_processing.session import start_session
+from stream_processing.session import NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
 from stream_processing.spark_master import NoMasterError
@@ -49,6 +49,7 @@ first batches on a cold machine are in each other's way."""
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _REFUSALS: Final = (
     AnotherInstanceError,
+    NoJarsError,
     NoMasterError,
     ingest.LostCheckpointError,
     ingest.TopicMadeAnewError,

@@ -75,7 +75,8 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     made_anew = ingest.known_topic_id(session, settings, note) not in (None, topic_id)
     places = list(_places(settings, settings.kafka_topic, known, made_anew))
     for place in places:
-        logger.warning("partition %d: %s", place.partition, place.loss)
+        is_gap = place.next != place.known
+        logger.log(logging.WARNING if is_gap else logging.INFO, "partition %d: %s", place.partition, place.loss)
     # Before anything tells that the gap is accepted: after a kill, the command is run again.
     _fill_again_if_gone(session, settings, lake, made_anew)
     going_on = {settings.kafka_topic: {str(place.partition): place.next for place in places}}

@@ -49,6 +49,10 @@ _SUSPICIOUS: Final = "|".join(
 _OTHER_KINDS: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
 """What an id may be instead of a string, and the type under which Spark parses it."""
 _END: Final = "end_of_kinds"
+"""The last field of the object that holds the copies of a record; it is missing where a copy ends the object early."""
+_NOT_ONE_OBJECT: Final = "not one JSON object"
+_BEYOND_64_BITS: Final = r"^-?[1-9]\d{18,}$"
+"""A whole number, which Spark's parser takes for none."""
 
 
 def parse(records: DataFrame) -> DataFrame:
@@ -101,7 +105,7 @@ def with_reason(records: DataFrame) -> DataFrame:
     read = records.withColumn("text", _parsed_text(value, value.cast("string")))
     parsed = read.select("*", _json(text).alias("json"), *_look_closer(text))
     checks = [*_form_checks(value, text), *_field_checks(text, json)]
-    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks), F.lit("not one JSON object"))
+    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks), F.lit(_NOT_ONE_OBJECT))
     return parsed.select(*records.columns, reason.alias("reason"))
 
 
@@ -175,8 +179,8 @@ def _form_checks(value: Column, text: Column) -> list[_Check]:
             F.concat(F.lit("the value has "), size.cast("string"), F.lit(f" bytes, more than {MAX_BYTES}")),
         ),
         (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
-        (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit("not one JSON object")),
-        (objects[0].isNull() | F.col("kinds")[_END].isNull(), F.lit("not one JSON object")),
+        (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit(_NOT_ONE_OBJECT)),
+        (objects[0].isNull() | F.col("kinds")[_END].isNull(), F.lit(_NOT_ONE_OBJECT)),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
         *(
             (F.size(F.array_remove(fields, name)) < F.size(fields) - 1, F.lit(f"{name} is there more than once"))
@@ -208,6 +212,10 @@ def _field_checks(text: Column, json: Column) -> list[_Check]:
     kind = json["interaction_type"]
     raw_timestamp = _quoted(F.get_json_object(text, "$.timestamp"))
     no_number = F.concat(F.lit("timestamp is "), raw_timestamp, F.lit(", not a whole number of seconds"))
+    out_of_range = F.concat(
+        F.lit("timestamp "), raw_timestamp, F.lit(" is not epoch seconds within the years 1970 to 9999")
+    )
+    no_timestamp = F.when(raw_timestamp.rlike(_BEYOND_64_BITS), out_of_range).otherwise(no_number)
     checks += [
         (kind.isNull(), F.lit("interaction_type is missing or null")),
         (
@@ -216,10 +224,7 @@ def _field_checks(text: Column, json: Column) -> list[_Check]:
                 F.lit("interaction_type is "), _quoted(kind), F.lit(f", not one of {', '.join(INTERACTION_TYPES)}")
             ),
         ),
-        (json["timestamp"].isNull(), F.coalesce(no_number, F.lit("timestamp is missing or null"))),
-        (
-            ~_in_range(json["timestamp"]),
-            F.concat(F.lit("timestamp "), raw_timestamp, F.lit(" is not epoch seconds within the years 1970 to 9999")),
-        ),
+        (json["timestamp"].isNull(), F.coalesce(no_timestamp, F.lit("timestamp is missing or null"))),
+        (~_in_range(json["timestamp"]), out_of_range),
     ]
     return checks

@@ -5,8 +5,10 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+import pyspark
 from pyspark.sql import SparkSession
 
+from stream_processing.jars import PINNED_JARS, read_pins
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_master import require_master
 
@@ -41,8 +43,16 @@ _STATE = "org.apache.spark.sql.execution.streaming.state"
 _STATE_STORES = {"memory": "HDFSBackedStateStoreProvider", "rocksdb": "RocksDBStateStoreProvider"}
 
 
+class NoJarsError(Exception):
+    """The connectors of Kafka and Delta Lake are not there; the message says how to get them."""
+
+
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
-    """Start Spark, with more options for Java where given, or raise whatever it says; `NoMasterError` on a cluster."""
+    """Start Spark, with more options for Java where given.
+
+    Raises `NoJarsError`, `NoMasterError` on a cluster, or whatever Spark says.
+    """
+    _require_jars(settings.spark_jars)
     if settings.deploy_mode == "cluster":
         require_master(settings.spark_master_url)
     if settings.class_archive is not None and settings.class_archive.exists():
@@ -108,6 +118,17 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
     _write_no_checksum_files(session)
     _compile_in_the_background(session)
     return session
+
+
+def _require_jars(folder: Path | None) -> None:
+    own = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
+    folders = [own] if folder is None else [folder, own]
+    for jar in read_pins(PINNED_JARS):
+        if not any((each / jar.file_name).exists() for each in folders):
+            raise NoJarsError(
+                f"{jar.file_name} is not in {' or '.join(map(str, folders))}: `python -m stream_processing.jars FOLDER`"
+                " brings all that are needed into a folder, and SPARK_JARS=FOLDER has the job take them from there"
+            )
 
 
 def stop_session(session: SparkSession) -> None:

@@ -43,13 +43,15 @@ def claim(session: SparkSession, checkpoints: str, patience: float = _PATIENCE) 
         remedy = commands.stop("stream_processing")
         raise AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")
 
-    if (lock := channel.tryLock()) is not None:
-        return lock
-    logger.warning("another stream job holds %s: waiting up to %.0f s for its end", path, patience)
+    def report(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            logger.warning("another stream job holds %s: waiting up to %.0f s for its end", path, patience)
+
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),
         wait=wait_fixed(0.2),
         stop=stop_after_delay(patience),
+        before_sleep=report,
         retry_error_callback=give_up,
     )
     return wait(channel.tryLock)

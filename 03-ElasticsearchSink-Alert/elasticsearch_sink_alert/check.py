@@ -33,7 +33,11 @@ def check(settings: SinkSettings, file: Path) -> int:
         for rule in mapper.all_rules:
             print(_told(client, rule))
     except (ElasticsearchException, NotElasticsearchError) as error:
-        print(f"what the rules would do is not known: {settings.es_host} answers {describe(error)}", file=sys.stderr)
+        print(
+            f"what the rules would do is not known: Elasticsearch at {settings.es_host} cannot be asked"
+            f" ({describe(error)}); where it has another address, set ES_HOST",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -198,13 +198,13 @@ class Membership:
             self._closing.start()
         self._closing.join(_LONGEST_LEAVE)
         if self._closing.is_alive():
-            logger.warning("the group was left without a word: Kafka has not answered for %.0f s", _LONGEST_LEAVE)
+            logger.warning("not signed off from the group: Kafka has not answered for %.0f s", _LONGEST_LEAVE)
 
     def _close(self) -> None:
         try:
             self._consumer.close()
         except KafkaException as error:
-            logger.warning("the group was left without a word, its broker will notice: %s", error)
+            logger.warning("not signed off from the group, its broker will notice: %s", error)
 
     def _record(self, message: Message) -> Record | None:
         error = message.error()

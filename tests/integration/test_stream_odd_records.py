@@ -72,6 +72,12 @@ _ODD: dict[bytes | None, str] = {
     _with(timestamp=b"9" * 500): f"timestamp is {'9' * 80}... (500 characters), not a whole number of seconds",
     _with(timestamp=b"1e400"): 'timestamp is "Infinity", not a whole number of seconds',
     _with(timestamp=b"1e999999999"): 'timestamp is "Infinity", not a whole number of seconds',
+    _with(timestamp=b"9223372036854775808"): (
+        "timestamp 9223372036854775808 is not epoch seconds within the years 1970 to 9999"
+    ),
+    _with(timestamp=b"-123456789012345678901234567890"): (
+        "timestamp -123456789012345678901234567890 is not epoch seconds within the years 1970 to 9999"
+    ),
     _with(timestamp=b"9223372036854775807"): (
         "timestamp 9223372036854775807 is not epoch seconds within the years 1970 to 9999"
     ),

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import urllib3
 from elasticsearch.exceptions import (
     ConnectionError,
     ConnectionTimeout,
@@ -105,3 +106,10 @@ def test_an_answer_of_another_length_is_no_answer() -> None:
 def test_documents_are_written_through_the_alias() -> None:
     assert b'"_index":"agg_x-sink"' in INDEXED.lines()
     assert b'"_index":"agg_x-sink"' in DELETED.lines()
+
+
+def test_a_refused_connection_is_said_once_and_without_an_objects_address() -> None:
+    connection = urllib3.connection.HTTPConnection("localhost")
+    cause = urllib3.exceptions.NewConnectionError(connection, "Failed to connect: [Errno 111] Connection refused")
+    error = ConnectionError("N/A", str(cause), cause)
+    assert describe(error) == "ConnectionError: Failed to connect: [Errno 111] Connection refused"

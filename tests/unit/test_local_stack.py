@@ -107,6 +107,15 @@ def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
     assert "max_interactions > 12" in text
 
 
+def test_the_view_shows_what_is_wrong_and_nothing_of_what_is_well() -> None:
+    health = {"Kafka": "ok", "elasticsearch_sink_alert": "rules: data_mapper.yml:3: no such \x1b[31mcolumn"}
+    console = Console(width=110, file=io.StringIO(), record=True)
+    console.print(View("here").render(Snapshot(health=health), at=0.0))
+    text = console.export_text()
+    assert r"elasticsearch_sink_alert: rules: data_mapper.yml:3: no such \x1b[31mcolumn" in text
+    assert "Kafka:" not in text
+
+
 def test_the_view_shows_what_it_does_not_know_as_unknown() -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(View("here").render(Snapshot(), at=0.0))

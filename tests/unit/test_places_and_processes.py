@@ -1,5 +1,6 @@
 """What the local stack refuses before it starts, what its processes get, and how their end is reported."""
 
+import io
 import re
 import shutil
 import signal
@@ -9,11 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from stream_processing.jars import JarError
-from stream_processing.session import quoted
+from stream_processing.session import NoJarsError, quoted, start_session
+from stream_processing.settings import StreamProcessingSettings
 
 from local_stack import cache, endings, places, servers
-from local_stack.demo import Plan, StackError
+from local_stack.demo import Plan, StackError, _prepare
 from local_stack.environment import inherited
 from local_stack.places import PlaceError
 from local_stack.servers import PortTakenError, require_free
@@ -43,13 +46,22 @@ def test_java_reads_paths_in_utf_8_whatever_the_locale_is(locale: dict[str, str]
     assert "LC_ALL" not in inherited({"LANG": "de_DE.utf8"})
 
 
-@pytest.mark.parametrize("name", ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\x1b[31m", "a\nline"])
+@pytest.mark.parametrize(
+    "name", ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\\b", "a\x1b[31m", "a\nline"]
+)
 def test_a_data_folder_that_cannot_work_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").write_text("")
     data = tmp_path / "a file" / "data" if name == "below a file" else tmp_path / name
     with pytest.raises(PlaceError, match=r"^the data folder .*--data") as refused:
         places.require_usable(data)
     assert str(refused.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["", " ", "loop"])
+def test_a_data_folder_that_is_nowhere_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(PlaceError, match=r"^the data folder .*--data"):
+        places.require_usable(places.resolved(str(tmp_path / name) if name == "loop" else name))
 
 
 def test_a_data_folder_belongs_to_one_stack_until_the_last_process_of_it_has_ended(tmp_path: Path) -> None:
@@ -82,6 +94,13 @@ def test_a_cache_folder_that_cannot_work_is_one_line(monkeypatch: pytest.MonkeyP
         cache.require_writable()
 
 
+def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
+    with pytest.raises(
+        NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m stream_processing.jars FOLDER`"
+    ):
+        start_session(StreamProcessingSettings(spark_jars=tmp_path))
+
+
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
 def test_a_number_that_is_no_port_is_refused(port: int) -> None:
     with pytest.raises(PortTakenError, match=f"Kafka cannot have port {port}: ports are 1 to 65535"):
@@ -106,6 +125,26 @@ def test_ports_of_the_settings_are_those_of_the_demo(tmp_path: Path, monkeypatch
     monkeypatch.setenv("PAGE_PORT", "many")
     with pytest.raises(StackError, match="PAGE_PORT='many' is no port"):
         Plan(tmp_path)
+
+
+def test_wrong_settings_of_all_services_are_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PRODUCER_RATE", "SINK_BATCH_SIZE", "STATE_STORE", "KAFKA_BROKER"):
+        monkeypatch.delenv(name, raising=False)
+    # The demo has a broker of its own, whatever the user's is.
+    (tmp_path / ".env").write_text(
+        "PRODUCER_RATE=fast\nSINK_BATCH_SIZE=0\nSTATE_STORE=redis\nLOG_LEVEL=loud\nPRODUCER_RAET=1\nKAFKA_BROKER=' '\n"
+    )
+    terminal = io.StringIO()
+    with pytest.raises(StackError) as refused:
+        _prepare(Plan(tmp_path / "data"), [], Console(file=terminal))
+    reason = str(refused.value)
+    for wrong in ("PRODUCER_RATE='fast'", "SINK_BATCH_SIZE='0'", "STATE_STORE='redis'", "LOG_LEVEL='loud'"):
+        assert reason.count(wrong) == 1, reason
+    assert "KAFKA_BROKER" not in reason
+    assert "no setting PRODUCER_RAET: did you mean PRODUCER_RATE?" in terminal.getvalue()
 
 
 def _ended(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:

@@ -20,12 +20,17 @@ from local_stack.system_java import system_java as find_java
 
 
 def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    for name in ("bash", "make"):
+    for name in ("bash", "make", "sed"):
         if not (path / name).exists():
             (path / name).symlink_to(str(shutil.which(name)))
     environment = {"PATH": str(path)}
+    # In a folder that was not set up, unless the test has done so.
     return subprocess.run(
-        [str(path / "make"), "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+        [str(path / "make"), "-n", "-f", str(ROOT / "Makefile"), *arguments],
+        cwd=path,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
 
 
@@ -49,13 +54,25 @@ def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
 def test_make_takes_the_first_python_that_will_do(tmp_path: Path, there: dict[str, int], taken: str) -> None:
     for name, minor in there.items():
         _python(tmp_path, name, minor)
-    assert f"{taken} -I local_stack/install.py demo" in _make(tmp_path, "installed-demo").stdout
+    assert f'"{taken}" -I local_stack/install.py demo' in _make(tmp_path, "installed-demo").stdout
+
+
+def test_make_stays_with_the_python_that_the_clone_was_set_up_with(tmp_path: Path) -> None:
+    _python(tmp_path, "python3.11", 11)
+    _python(tmp_path, "another python", 13)
+    (tmp_path / ".venv").mkdir()
+    settings = tmp_path / ".venv" / "pyvenv.cfg"
+    settings.write_text(f"home = {tmp_path}\nexecutable = {tmp_path / 'another python'}\n")
+    assert f'"{tmp_path}/another python" -I' in _make(tmp_path, "installed-demo").stdout
+    assert '"python3" -I' in _make(tmp_path, "installed-demo", "PYTHON=python3").stdout
+    settings.write_text("executable = /no/longer/there\n")
+    assert '"python3.11" -I' in _make(tmp_path, "installed-demo").stdout
 
 
 def test_make_passes_a_shim_by_that_runs_nothing(tmp_path: Path) -> None:
     _python(tmp_path, "python3.11", 11, works=False)
     _python(tmp_path, "python3.12", 12)
-    assert "python3.12 -I" in _make(tmp_path, "installed-demo").stdout
+    assert '"python3.12" -I' in _make(tmp_path, "installed-demo").stdout
 
 
 @pytest.mark.parametrize("minor", [None, 10, 14])
