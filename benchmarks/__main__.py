@@ -11,9 +11,9 @@ from rich.console import Console
 from benchmarks import documents, growth, latency, sink, start, throughput
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
-from contract import proxies
 from local_stack import cache, services
 from local_stack.services import ROOT
+from runtime import proxies
 
 Part = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 

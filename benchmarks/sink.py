@@ -9,16 +9,16 @@ import orjson
 import psutil
 from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
-from elasticsearch_sink_alert.index_templates import mappings, template
+from elasticsearch_sink_alert.indexing.index_templates import mappings, template
 
 from benchmarks.metrics import wait_for
 from benchmarks.results import Result
 from benchmarks.stack import Stack
-from contract import topics
 from contract.keys import encode_key
-from contract.settings import Settings
 from contract.tables import table_named
 from local_stack import services
+from runtime import topics
+from runtime.settings import Settings
 
 _TABLE = table_named("agg_interactions_user").name
 _CHANGES_PER_USER = 4

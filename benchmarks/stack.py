@@ -10,10 +10,10 @@ from time import monotonic
 
 from mirakuru import HTTPExecutor
 
-from contract import topics
-from contract.settings import Settings
 from local_stack import servers, services
 from local_stack.services import Service
+from runtime import topics
+from runtime.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-from contract import logs
-from contract.health import Health, serve
 from dashboards.importer import NotUpError, RefusedError, import_objects
+from runtime import logs
+from runtime.health import Health, serve
 
 logger = logging.getLogger("dashboards")
 

@@ -18,10 +18,10 @@ from mirakuru import HTTPExecutor
 from playwright.sync_api import Browser
 from rich.console import Console
 
-from contract import proxies
 from local_stack import services
 from local_stack.servers import HOST, free_port
 from local_stack.services import ROOT
+from runtime import proxies
 from tests.browser import NARROW, WIDE, chromium
 
 _FOLDER: Final = Path(__file__).parent

@@ -8,13 +8,13 @@ from functools import partial
 
 from nicegui import app, core, ui
 
-from contract import logs
-from live_page.board import Watch
-from live_page.frame import build
 from live_page.guard import Guard
+from live_page.layout import build
 from live_page.settings import PageSettings
-from live_page.snapshot import Observer
 from live_page.sources import elasticsearch, sources
+from observer.reading_history import Watch
+from observer.snapshot import Observer
+from runtime import logs
 
 logger = logging.getLogger("live_page")
 

@@ -9,8 +9,8 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import NotFoundError
 
 from contract.tables import ColumnType, table_named
-from live_page.snapshot import ALERTS
 from live_page.unavailable import told
+from observer.snapshot import ALERTS
 
 ELASTICSEARCH: Final = "Elasticsearch"
 _FRESH: Final = 0.9

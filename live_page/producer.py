@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import requests
 
-from live_page.http import ask
 from live_page.unavailable import EmptyError, UnavailableError
+from observer.http import ask
 
 _TIMEOUT: Final = 3.0
 _OFF: Final = "The producer takes no wishes: set PRODUCER_CONTROLS=true in .env, and start it again."

@@ -3,7 +3,7 @@
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import Field
 
-from contract.settings import NonEmptyStr, Port
+from runtime.settings import NonEmptyStr, Port
 
 
 class PageSettings(SinkSettings):

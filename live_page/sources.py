@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from elasticsearch import Elasticsearch
 
-from live_page.board import Board
 from live_page.documents import Documents
 from live_page.lake import LakeReader
 from live_page.producer import ProducerControls
 from live_page.settings import PageSettings
 from live_page.topics import Topics
+from observer.reading_history import Board
 
 _TIMEOUT = 4.0
 

@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 
 from contract import dead_letters
 from live_page.settings import PageSettings
-from live_page.snapshot import spans
 from live_page.unavailable import told
+from observer.snapshot import spans
 
 KAFKA: Final = "Kafka"
 _TIMEOUT: Final = 3.0

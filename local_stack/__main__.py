@@ -8,15 +8,15 @@ import threading
 
 from rich.console import Console
 from rich.text import Text
-from stream_processing.jars import JarError
 
-from contract import proxies
-from contract.logs import escape_controls
+from build_tools.jars import JarError
 from local_stack import demo
 from local_stack.environment import inherited
 from local_stack.places import PlaceError, resolved
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
+from runtime import proxies
+from runtime.logs import escape_controls
 
 
 def main() -> int:

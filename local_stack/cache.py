@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stream_processing import trust
-from stream_processing.jars import PINNED_JARS, Jar, JarError, fetch, read_pins
+from build_tools import truststore
+from build_tools.jars import PINNED_JARS, Jar, JarError, fetch, read_pins
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +71,7 @@ def fetch_missing(
     downloads: Sequence[Download], java: Path, on_jar: Callable[[Jar], object], ivy: Path | None = None
 ) -> None:
     """Download what is missing of all lists, side by side. Raises `JarError` with the jar and the remedy."""
-    command = [str(java), *trust.java_options(CACHE)]
+    command = [str(java), *truststore.java_options(CACHE)]
 
     def fetch_list(download: Download) -> None:
         missing = download.missing()
@@ -86,7 +86,7 @@ def fetch_missing(
 def fill(*downloads: Download, console: "Console") -> None:
     """Download what is missing of the lists, with one progress bar in bytes.
 
-    Raises `stream_processing.jars.JarError` with the jar or the folder, and the remedy.
+    Raises `build_tools.jars.JarError` with the jar or the folder, and the remedy.
     """
     # Imported late: the set-up reads this module before there are any packages.
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

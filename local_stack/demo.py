@@ -24,14 +24,14 @@ from rich.table import Table
 from rich.text import Text
 from stream_processing.settings import StreamProcessingSettings
 
-from contract import dotenv
-from contract.logs import escape_controls
-from contract.settings import Settings, SettingsError
 from contract.tables import AGGREGATE_TABLES
 from live_page.settings import PageSettings
-from live_page.snapshot import ALERTS, Observer, Snapshot
 from local_stack import cache, endings, places, servers, services
 from local_stack.view import View
+from observer.snapshot import ALERTS, Observer, Snapshot
+from runtime import dotenv
+from runtime.logs import escape_controls
+from runtime.settings import Settings, SettingsError
 
 _MEMORY_NEEDED = 3 << 30
 _DRAIN_SECONDS = 45.0

@@ -30,8 +30,7 @@ VENV: Final = ROOT / ".venv"
 SERVICES: Final = ("01-DataProducer", "02-StreamProcessing", "03-ElasticsearchSink-Alert")
 sys.path[:0] = [str(ROOT), str(ROOT / SERVICES[1])]
 
-from stream_processing.jars import JarError  # noqa: E402
-
+from build_tools.jars import JarError  # noqa: E402
 from local_stack import cache  # noqa: E402
 from local_stack.progress import ByteProgress  # noqa: E402
 from local_stack.system_java import JavaError, has_wheel, system_java  # noqa: E402

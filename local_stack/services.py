@@ -107,7 +107,7 @@ def _archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]":
         # The wheel's Java comes without an archive of its own classes, which this one builds upon.
         subprocess.run([str(JAVA), "-Xshare:dump"], env=settings, check=False, capture_output=True)
     return subprocess.Popen(
-        ["nice", "-n", str(niceness), sys.executable, "-m", "stream_processing.class_archive", str(_CLASS_ARCHIVE)],
+        ["nice", "-n", str(niceness), sys.executable, "-m", "build_tools.cds_archive", str(_CLASS_ARCHIVE)],
         cwd=ROOT,
         env=settings,
         stdin=subprocess.DEVNULL,

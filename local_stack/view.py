@@ -5,9 +5,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from contract.logs import escape_controls
-from live_page.board import Board
-from live_page.snapshot import ALERTS, OK, Snapshot
+from observer.reading_history import Board
+from observer.snapshot import ALERTS, OK, Snapshot
+from runtime.logs import escape_controls
 
 _UNKNOWN = "–"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
-from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.indexing.index_templates import mappings
 
-from contract import proxies
 from local_stack.java import JAVA_HOME
+from runtime import proxies
 from tests import servers
 from tests.pipeline import Pipeline
 

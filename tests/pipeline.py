@@ -24,11 +24,11 @@ from stream_processing.lake import Lake
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from contract.interaction import Interaction
-from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS
 from local_stack import services
 from local_stack.servers import free_port
 from local_stack.services import Service
+from runtime.settings import Settings
 from tests.reference import Tables, as_epoch_seconds, reference_tables
 
 A_TIME = "2026-01-01T00:00:00.000Z"

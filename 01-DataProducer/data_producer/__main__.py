@@ -8,12 +8,12 @@ import time
 
 from prometheus_client import Gauge
 
-from contract import health, logs, topics
 from data_producer.controls import PATH, Controls, Flow, application
 from data_producer.generator import InteractionGenerator
 from data_producer.pacing import Pacer
 from data_producer.publisher import KAFKA_PART, Publisher, PublishError
 from data_producer.settings import ProducerSettings
+from runtime import health, logs, topics
 
 logger = logging.getLogger("data_producer")
 

@@ -8,8 +8,8 @@ import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, quoted
-from contract.health import Health
 from contract.interaction import Interaction
+from runtime.health import Health
 
 logger = logging.getLogger(__name__)
 

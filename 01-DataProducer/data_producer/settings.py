@@ -2,7 +2,7 @@
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from contract.settings import Port, Settings
+from runtime.settings import Port, Settings
 
 
 class ProducerSettings(Settings):

@@ -16,16 +16,16 @@ from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
-from contract import health, logs, topics
-from contract.commands import command
+from runtime import health, logs, topics
+from runtime.commands import command
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
+from stream_processing.maintenance import Upkeep
 from stream_processing.session import NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
 from stream_processing.spark_master import NoMasterError
 from stream_processing.transient import failure_of, is_transient, start_over
-from stream_processing.upkeep import Upkeep
 
 logger = logging.getLogger("stream_processing")
 

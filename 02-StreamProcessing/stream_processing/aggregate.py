@@ -13,9 +13,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract import commands
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
+from runtime import commands
 from stream_processing import metrics, state_memory
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records

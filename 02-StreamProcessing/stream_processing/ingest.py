@@ -13,7 +13,8 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract import commands, dead_letters
+from contract import dead_letters
+from runtime import commands
 from stream_processing import kafka_io, metrics
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.kafka_io import source_options, write_records

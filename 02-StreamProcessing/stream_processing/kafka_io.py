@@ -7,7 +7,8 @@ from confluent_kafka import Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
-from contract import dead_letters, topics
+from contract import dead_letters
+from runtime import topics
 from stream_processing.settings import StreamProcessingSettings
 
 _LEAST_REQUEST: Final = 1 << 20

@@ -16,7 +16,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from contract.dead_letters import QUOTED_CHARACTERS
 from contract.interaction import INTERACTION_TYPES, MAX_BYTES, MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
-from stream_processing import usual_form
+from stream_processing import canonical_json
 
 _SCHEMA: Final = StructType(
     [
@@ -63,9 +63,9 @@ def parse(records: DataFrame) -> DataFrame:
     """
     text, pieces, seconds, usual = (F.col(name) for name in ("text", "pieces", "seconds", "usual"))
     # Step by step: what one step computes, the next may use several times and has only once.
-    read = records.withColumn("text", F.col("value").cast("string")).withColumn("pieces", usual_form.split(text))
-    glanced = read.withColumn("seconds", usual_form.timestamp(pieces)).withColumn(
-        "usual", usual_form.fits(pieces, seconds, text, F.col("value"))
+    read = records.withColumn("text", F.col("value").cast("string")).withColumn("pieces", canonical_json.split(text))
+    glanced = read.withColumn("seconds", canonical_json.timestamp(pieces)).withColumn(
+        "usual", canonical_json.fits(pieces, seconds, text, F.col("value"))
     )
     parsed_text = _parsed_text(F.col("value"), text)
     # Null for what is usual, which is then not even looked at.
@@ -73,9 +73,9 @@ def parse(records: DataFrame) -> DataFrame:
     # Spark's JSON parser is outside of its generated code: little should cross that border.
     slim = glanced.select(
         "usual",
-        F.when(usual, usual_form.user_id(pieces)).alias("user_id"),
-        F.when(usual, usual_form.item_id(pieces)).alias("item_id"),
-        F.when(usual, usual_form.interaction_type(pieces)).alias("interaction_type"),
+        F.when(usual, canonical_json.user_id(pieces)).alias("user_id"),
+        F.when(usual, canonical_json.item_id(pieces)).alias("item_id"),
+        F.when(usual, canonical_json.interaction_type(pieces)).alias("interaction_type"),
         "seconds",
         F.when(~usual, parsed_text).alias("text"),
         F.when(odd, parsed_text).alias("odd_text"),

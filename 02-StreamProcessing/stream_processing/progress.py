@@ -5,7 +5,7 @@ from typing import Any
 
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract.health import Health
+from runtime.health import Health
 from stream_processing import metrics
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyspark
 from pyspark.sql import SparkSession
 
-from stream_processing.jars import PINNED_JARS, read_pins
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_master import require_master
 
@@ -35,6 +34,7 @@ _JAVA_OPTIONS = " ".join(
         "-Duser.timezone=UTC",
     ]
 )
+_CONNECTORS = ("delta-spark_*.jar", "spark-sql-kafka-0-10_*.jar")
 _BACKGROUND = 10
 """A niceness: a tenth of the processor while others want it, all that is free otherwise."""
 _FILE_MANAGER = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
@@ -123,10 +123,10 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
 def _require_jars(folder: Path | None) -> None:
     own = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
     folders = [own] if folder is None else [folder, own]
-    for jar in read_pins(PINNED_JARS):
-        if not any((each / jar.file_name).exists() for each in folders):
+    for jar in _CONNECTORS:
+        if not any(any(each.glob(jar)) for each in folders):
             raise NoJarsError(
-                f"{jar.file_name} is not in {' or '.join(map(str, folders))}: `python -m stream_processing.jars FOLDER`"
+                f"{jar} is not in {' or '.join(map(str, folders))}: `python -m build_tools.jars FOLDER`"
                 " brings all that are needed into a folder, and SPARK_JARS=FOLDER has the job take them from there"
             )
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from pydantic import PositiveFloat, PositiveInt, SecretStr
 
-from contract.settings import NonEmptyStr, Port, Settings
+from runtime.settings import NonEmptyStr, Port, Settings
 
 _HADOOP_NAMES: Final = {
     "AWS_REGION": "fs.s3a.endpoint.region",

@@ -11,7 +11,7 @@ from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-from contract import commands
+from runtime import commands
 
 logger = logging.getLogger(__name__)
 

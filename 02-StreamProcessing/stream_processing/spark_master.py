@@ -5,7 +5,7 @@ from typing import Final
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from contract import commands
+from runtime import commands
 
 _PATIENCE: Final = 20.0
 """Seconds that a master has to come up."""

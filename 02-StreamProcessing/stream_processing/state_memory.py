@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from contract.commands import command
+from runtime.commands import command
 
 _BYTES_PER_KEY: Final = 700
 """350 for a key's counts (measured), twice while a batch changes all of them."""

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from pyspark import SparkContext
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract import kafka_errors
+from runtime import kafka_errors
 
 _JAVA_ERRORS: Final = (
     "org.apache.kafka.common.errors.TimeoutException",

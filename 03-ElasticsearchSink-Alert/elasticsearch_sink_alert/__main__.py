@@ -10,20 +10,22 @@ from pathlib import Path
 
 from confluent_kafka import KafkaException
 
-from contract import health, logs, topics
-from elasticsearch_sink_alert import letters, membership, patience
-from elasticsearch_sink_alert.bulk import BulkWriter, Serializer
-from elasticsearch_sink_alert.check import check
-from elasticsearch_sink_alert.cluster import Cluster, MappingError, NotElasticsearchError, connect
-from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter, UndeliverableError
-from elasticsearch_sink_alert.histories import Histories
-from elasticsearch_sink_alert.membership import Membership, StoppedError
-from elasticsearch_sink_alert.notifications import Cap, Notifications, notifiers
-from elasticsearch_sink_alert.patience import Patience
+from elasticsearch_sink_alert.alerting.change_windows import Histories
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.notifications import Cap, Notifications, notifiers
+from elasticsearch_sink_alert.alerting.store import AlertStore
+from elasticsearch_sink_alert.cli import dead_letter_commands
+from elasticsearch_sink_alert.cli.check import check
+from elasticsearch_sink_alert.indexing import retrier
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Serializer
+from elasticsearch_sink_alert.indexing.cluster import Cluster, MappingError, NotElasticsearchError, connect
+from elasticsearch_sink_alert.indexing.retrier import Patience
+from elasticsearch_sink_alert.kafka import group_consumer
+from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter, UndeliverableError
+from elasticsearch_sink_alert.kafka.group_consumer import Membership, StoppedError
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import DATA_MAPPER, Sink
-from elasticsearch_sink_alert.store import AlertStore
+from runtime import health, logs, topics
 
 logger = logging.getLogger("elasticsearch_sink_alert")
 
@@ -53,13 +55,15 @@ def _command_line() -> argparse.ArgumentParser:
     aside = commands.add_parser("dead-letters", help="what was put aside, and the sink's own part of it sent again")
     doing = aside.add_subparsers(required=True)
     listing = doing.add_parser("list", help="a line for each letter")
-    listing.set_defaults(do=lambda settings, given: letters.show_list(settings, given.reason))
+    listing.set_defaults(do=lambda settings, given: dead_letter_commands.show_list(settings, given.reason))
     showing = doing.add_parser("show", help="one letter as it came")
     showing.add_argument("id", help="as in the list")
-    showing.set_defaults(do=lambda settings, given: letters.show_one(settings, given.id))
+    showing.set_defaults(do=lambda settings, given: dead_letter_commands.show_one(settings, given.id))
     replaying = doing.add_parser("replay", help="send the sink's letters again, once their reason is mended")
     replaying.add_argument("--again", action="store_true", help="also those that were sent again before")
-    replaying.set_defaults(do=lambda settings, given: letters.replay(settings, given.reason, again=given.again))
+    replaying.set_defaults(
+        do=lambda settings, given: dead_letter_commands.replay(settings, given.reason, again=given.again)
+    )
     for each in (listing, replaying):
         each.add_argument("--reason", default="", help="only those with this text in their reason")
     return parser
@@ -79,7 +83,7 @@ def run(settings: SinkSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
 
-    state = health.Health(membership.KAFKA, patience.ELASTICSEARCH, DATA_MAPPER)
+    state = health.Health(group_consumer.KAFKA, retrier.ELASTICSEARCH, DATA_MAPPER)
     state.ok(DATA_MAPPER)
     health.serve(state, settings.metrics_host, settings.sink_metrics_port, setting="SINK_METRICS_PORT")
     try:

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from pydantic import PositiveInt, SecretStr, field_validator
 
-from contract import commands
-from contract.settings import NonEmptyStr, Port, Settings
+from runtime import commands
+from runtime.settings import NonEmptyStr, Port, Settings
 
 _OWN_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
 """In an image: the copy that was made when it was built."""

@@ -16,21 +16,22 @@ from typing import Final
 
 from confluent_kafka import TopicPartition
 
-from contract.health import Health
-from elasticsearch_sink_alert import alerts, metrics
-from elasticsearch_sink_alert.alerts import Alert, Period
-from elasticsearch_sink_alert.answers import EmptiedError
-from elasticsearch_sink_alert.bulk import BulkWriter, Fate, Outcome, Request, requests
-from elasticsearch_sink_alert.cluster import Cluster
-from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.dead_letter_writer import DeadLetterWriter
-from elasticsearch_sink_alert.histories import Histories
-from elasticsearch_sink_alert.membership import Membership, StoppedError
-from elasticsearch_sink_alert.notifications import Notifications
-from elasticsearch_sink_alert.patience import Patience
-from elasticsearch_sink_alert.rows import Record, Rejected, Row, latest_rows
-from elasticsearch_sink_alert.rules import Rule
-from elasticsearch_sink_alert.store import AlertStore, row_documents
+from elasticsearch_sink_alert import metrics
+from elasticsearch_sink_alert.alerting import alerts
+from elasticsearch_sink_alert.alerting.alerts import Alert, Period
+from elasticsearch_sink_alert.alerting.change_windows import Histories
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.notifications import Notifications
+from elasticsearch_sink_alert.alerting.rules import Rule
+from elasticsearch_sink_alert.alerting.store import AlertStore, row_documents
+from elasticsearch_sink_alert.indexing.answers import EmptiedError
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Fate, Outcome, Request, requests
+from elasticsearch_sink_alert.indexing.cluster import Cluster
+from elasticsearch_sink_alert.indexing.retrier import Patience
+from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter
+from elasticsearch_sink_alert.kafka.group_consumer import Membership, StoppedError
+from elasticsearch_sink_alert.kafka.rows import Record, Rejected, Row, latest_rows
+from runtime.health import Health
 
 logger = logging.getLogger(__name__)
 

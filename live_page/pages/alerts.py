@@ -6,9 +6,9 @@ from typing import Any
 from nicegui import ui
 
 from contract.tables import AGGREGATE_TABLES
+from live_page.components import Column, Panel, bars, choice, show_bars, show_stacked, stacked, table
 from live_page.documents import Page
 from live_page.pages.links import row_href
-from live_page.parts import Column, Panel, bars, choice, show_bars, show_stacked, stacked, table
 from live_page.sources import Sources
 from live_page.text import UNKNOWN, cell, clock, count, lasting, visible
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from elasticsearch_sink_alert import data_mapper
-from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError
-from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.alerting import data_mapper
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError
+from elasticsearch_sink_alert.alerting.rules import Rule
 from nicegui import run, ui
 
+from live_page.components import Column, Panel, table
 from live_page.pages.alerts import COUNT_COLUMNS, counts
-from live_page.parts import Column, Panel, table
 from live_page.producer import RefusedError
 from live_page.sources import Sources
 from live_page.text import per_second, short, visible

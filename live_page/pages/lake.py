@@ -5,8 +5,8 @@ from contextlib import suppress
 
 from nicegui import run, ui
 
+from live_page.components import Column, Panel, RecordTable, choice, table
 from live_page.lake import TABLES, Answer, LakeReader, QueryError, TableState
-from live_page.parts import Column, Panel, RecordTable, choice, table
 from live_page.sources import Sources
 from live_page.text import UNKNOWN, clock, count, size, visible
 from live_page.unavailable import EmptyError, UnavailableError

@@ -6,12 +6,12 @@ from typing import Any
 from nicegui import ui
 
 from contract.interaction import INTERACTION_TYPES
-from live_page.board import Board, Reading
+from live_page.components import Column, Panel, bars, lines, show_bars, show_line, table
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
-from live_page.parts import Column, Panel, bars, lines, show_bars, show_line, table
-from live_page.snapshot import OK
 from live_page.sources import Sources
 from live_page.text import count, decimal, visible
+from observer.reading_history import Board, Reading
+from observer.snapshot import OK
 
 _STAGES = (
     Column("stage", "stage"),

@@ -6,11 +6,11 @@ from typing import Any
 from nicegui import events, ui
 
 from contract.tables import AggregateTable, ColumnType, Measure
+from live_page.components import LINK, Column, Panel, RecordTable, bars, show_bars, table
 from live_page.documents import Page
 from live_page.lake import Answer
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
-from live_page.parts import LINK, Column, Panel, RecordTable, bars, show_bars, table
 from live_page.sources import Sources
 from live_page.text import UNKNOWN, clock, count, decimal, short, visible
 from live_page.unavailable import EmptyError

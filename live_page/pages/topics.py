@@ -6,7 +6,7 @@ from typing import Any
 from nicegui import run, ui
 
 from contract import dead_letters
-from live_page.parts import Column, Panel, choice, table
+from live_page.components import Column, Panel, choice, table
 from live_page.sources import Sources
 from live_page.text import UNKNOWN, clock, count, visible
 from live_page.topics import Record, TopicState, is_dead_letter

@@ -11,10 +11,10 @@ from data_producer.settings import ProducerSettings
 from elasticsearch_sink_alert.settings import SinkSettings
 from stream_processing.settings import StreamProcessingSettings
 
-from contract import dotenv
-from contract.settings import Settings
 from live_page.settings import PageSettings
 from local_stack.services import ROOT
+from runtime import dotenv
+from runtime.settings import Settings
 from tests.servers import engine_answers
 
 pytestmark = pytest.mark.skipif(not engine_answers(), reason="no container engine answers here")

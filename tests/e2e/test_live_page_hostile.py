@@ -21,21 +21,21 @@ from confluent_kafka import Producer
 from data_producer.controls import Controls, Flow, application
 from deltalake import CommitProperties, write_deltalake
 from elasticsearch import helpers
-from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.indexing.index_templates import mappings
 from playwright.sync_api import Browser, Locator, Page, expect
 from stream_processing.metrics import AGGREGATED, BATCHES, LAKE_ROWS
 
-from contract import topics
 from contract.dead_letters import OFFSET, PARTITION, REASON, SERVICE, TOPIC
-from contract.health import Health, serve
 from contract.tables import table_named
 from live_page.pages.links import row_href
 from live_page.settings import PageSettings
-from live_page.snapshot import Observer
 from live_page.sources import elasticsearch
 from live_page.text import visible
 from live_page.topics import Topics
 from local_stack.services import PAGE
+from observer.snapshot import Observer
+from runtime import topics
+from runtime.health import Health, serve
 from tests.browser import NARROW, WIDE, chromium, page_of
 from tests.pipeline import Pipeline, assert_equal, eventually
 

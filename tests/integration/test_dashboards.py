@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import Elasticsearch
-from elasticsearch_sink_alert.cluster import Cluster
+from elasticsearch_sink_alert.indexing.cluster import Cluster
 
 from dashboards.saved_objects import FILE, SavedObject
 from tests.pipeline import Pipeline

@@ -7,11 +7,11 @@ from elasticsearch import Elasticsearch
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import SINK, STREAM, Service
-from tests.declared import TABLE
+from tests.extra_table_job import TABLE
 from tests.pipeline import Pipeline, assert_equal, eventually
 
-DECLARED_STREAM = Service("tests.declared", STREAM.port_setting, STREAM.port)
-DECLARED_SINK = Service("tests.declared", SINK.port_setting, SINK.port)
+DECLARED_STREAM = Service("tests.extra_table_job", STREAM.port_setting, STREAM.port)
+DECLARED_SINK = Service("tests.extra_table_job", SINK.port_setting, SINK.port)
 
 
 MAPPER = f"""

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import requests
 from confluent_kafka import Consumer, Producer, TopicPartition
-from elasticsearch_sink_alert.check import check
+from elasticsearch_sink_alert.cli.check import check
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
 
-from contract import topics
 from local_stack.services import ROOT, SINK
+from runtime import topics
 from tests.pipeline import (
     A_TIME,
     Pipeline,

@@ -11,10 +11,10 @@ import pytest
 import requests
 from mirakuru import HTTPExecutor
 
-from contract import topics
 from local_stack import servers
 from local_stack.services import SINK
-from tests.faulty import Fault, faulty_proxy
+from runtime import topics
+from tests.fault_proxy import Fault, faulty_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
 
 ITEMS = "agg_interactions_item"

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from elasticsearch_sink_alert.membership import KAFKA, Membership
-from elasticsearch_sink_alert.rows import Record
+from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, Membership
+from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import TCPExecutor
 
-from contract import topics
-from contract.health import Health
 from local_stack import servers
 from local_stack.services import SINK
+from runtime import topics
+from runtime.health import Health
 from tests.pipeline import Pipeline, assert_equal, eventually, item_record
 
 _TARGET = "cluster"

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import requests
-from elasticsearch_sink_alert.check import check
-from elasticsearch_sink_alert.cluster import Cluster
-from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.cli.check import check
+from elasticsearch_sink_alert.indexing.cluster import Cluster
+from elasticsearch_sink_alert.indexing.index_templates import mappings
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
 
 from local_stack.servers import HOST
 from local_stack.services import SINK
-from tests.faulty import Fault, faulty_proxy
+from tests.fault_proxy import Fault, faulty_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, item_record
 
 ITEMS = "agg_interactions_item"

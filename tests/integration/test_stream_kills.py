@@ -9,11 +9,11 @@ from mirakuru.exceptions import ProcessExitedWithError
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import STREAM, Service
-from tests.killed import MOMENTS
+from tests.crash_points import MOMENTS
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 
-KILLED = Service("tests.killed", STREAM.port_setting, STREAM.port)
+KILLED = Service("tests.crash_points", STREAM.port_setting, STREAM.port)
 PER_MOMENT = 1_500
 MALFORMED = 20
 

@@ -6,8 +6,8 @@ import orjson
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
-from contract import topics
 from local_stack.services import SINK, STREAM
+from runtime import topics
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of, item_record, row_record
 
 _ITEMS = 40

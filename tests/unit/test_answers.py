@@ -12,8 +12,15 @@ from elasticsearch.exceptions import (
     SerializationError,
     TransportError,
 )
-from elasticsearch_sink_alert.answers import EmptiedError, Meaning, UnavailableError, describe, meaning, meaning_of
-from elasticsearch_sink_alert.bulk import Document, Fate, Request
+from elasticsearch_sink_alert.indexing.answers import (
+    EmptiedError,
+    Meaning,
+    UnavailableError,
+    describe,
+    meaning,
+    meaning_of,
+)
+from elasticsearch_sink_alert.indexing.bulk import Document, Fate, Request
 
 FULL = "Validation Failed: 1: this action would add [2] shards, but this cluster currently has [9]/[9] maximum ...;"
 ARGUMENT = "illegal_argument_exception"

@@ -1,6 +1,6 @@
 import pytest
 
-from contract import commands
+from runtime import commands
 
 
 def test_a_remedy_is_a_command_of_whatever_runs_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
-from contract import logs, topics
-from contract.health import Health, serve
 from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
-from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
+from runtime import logs, topics
+from runtime.health import Health, serve
+from runtime.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +157,7 @@ def test_a_password_may_be_a_secret_file_and_is_never_shown(tmp_path: Path, monk
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "kafka_password").write_text("from-file\n")
-    monkeypatch.setattr("contract.settings._SECRETS", secrets)
+    monkeypatch.setattr("runtime.settings._SECRETS", secrets)
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("KAFKA_USERNAME", "pipeline")
     monkeypatch.setenv("KAFKA_CA_FILE", "/some/ca.pem")

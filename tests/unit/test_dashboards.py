@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
 
 import pytest
-from elasticsearch_sink_alert.index_templates import mappings
+from elasticsearch_sink_alert.indexing.index_templates import mappings
 
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from dashboards.saved_objects import FILE, SavedObject, ndjson

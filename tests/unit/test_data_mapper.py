@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
-from elasticsearch_sink_alert import data_mapper
-from elasticsearch_sink_alert.alerts import alert_from, changes
-from elasticsearch_sink_alert.check import query
-from elasticsearch_sink_alert.data_mapper import DataMapper, DataMapperError, Watched
-from elasticsearch_sink_alert.rows import Record, Row
-from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.alerting import data_mapper
+from elasticsearch_sink_alert.alerting.alerts import alert_from, changes
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.rules import Rule
+from elasticsearch_sink_alert.cli.check import query
+from elasticsearch_sink_alert.kafka.rows import Record, Row
 
 from contract.keys import RowKey
 from contract.tables import AGGREGATE_TABLES, ColumnType

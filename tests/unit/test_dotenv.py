@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from contract import dotenv
-from contract.settings import Settings
+from runtime import dotenv
+from runtime.settings import Settings
 
 PASSWORD = "pa${x}ss $y #1"
 

@@ -15,14 +15,14 @@ import pytest
 from data_producer.controls import Controls, Flow, application
 from starlette.types import Receive, Scope, Send
 
-from contract.health import Health, serve
-from live_page.board import Board
+from live_page.components import axis_bounds
 from live_page.guard import Guard
 from live_page.pages.links import decoded, encoded
-from live_page.parts import axis_bounds
 from live_page.producer import ProducerControls
-from live_page.snapshot import Snapshot, _ask
 from live_page.text import cell, clock, count, drawable, per_second, short, visible
+from observer.reading_history import Board
+from observer.snapshot import Snapshot, _ask
+from runtime.health import Health, serve
 
 HOSTILE_IDS = (
     "a/b", "a;b", "a%25b", "a%2Fb", "a?b=c", "a#b", "a b", "..", ".", "~2F", "é😀", "a\\b", "+", "%", "\x1b]0;x",

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from stream_processing.jars import Jar, JarError, read_pins
-from stream_processing.trust import java_options
 
-from live_page.snapshot import Snapshot
+from build_tools.jars import Jar, JarError, read_pins
+from build_tools.truststore import java_options
 from local_stack import cache, servers
 from local_stack.demo import Plan, StackError, _prepare
 from local_stack.java import JAVA_HOME
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
+from observer.snapshot import Snapshot
 
 
 @pytest.mark.parametrize("download", [cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY])

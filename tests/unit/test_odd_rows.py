@@ -5,13 +5,13 @@ import json
 import orjson
 import pytest
 from data_producer.publisher import Publisher
-from elasticsearch_sink_alert.rows import Record, latest_rows
-from elasticsearch_sink_alert.versions import VersionClock
+from elasticsearch_sink_alert.kafka.rows import Record, latest_rows
+from elasticsearch_sink_alert.kafka.versions import VersionClock
 from stream_processing.materialise import read_row
 
 from contract.dead_letters import MAX_BYTES, Capacity, cut_header, quoted
-from contract.health import Health
 from contract.keys import RowKey, UnknownKeyError, decode_key
+from runtime.health import Health
 
 ITEM = RowKey("agg_interactions_item", "i")
 ROW = {

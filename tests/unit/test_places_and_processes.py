@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from stream_processing.jars import JarError
 from stream_processing.session import NoJarsError, quoted, start_session
 from stream_processing.settings import StreamProcessingSettings
 
+from build_tools.jars import JarError
 from local_stack import cache, endings, places, servers
 from local_stack.demo import Plan, StackError, _prepare
 from local_stack.environment import inherited
@@ -95,9 +95,7 @@ def test_a_cache_folder_that_cannot_work_is_one_line(monkeypatch: pytest.MonkeyP
 
 
 def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(
-        NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m stream_processing.jars FOLDER`"
-    ):
+    with pytest.raises(NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER`"):
         start_session(StreamProcessingSettings(spark_jars=tmp_path))
 
 

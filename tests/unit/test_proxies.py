@@ -12,9 +12,9 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import UnsupportedProductError
 from mirakuru import HTTPExecutor
 
-from contract import probe
 from dashboards.importer import import_objects
 from live_page.settings import PageSettings
+from runtime import probe
 
 PROXY = "http://127.0.0.1:9"
 

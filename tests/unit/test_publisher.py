@@ -5,7 +5,7 @@ import logging
 import pytest
 from data_producer.publisher import KAFKA_PART, Publisher
 
-from contract.health import Health
+from runtime.health import Health
 
 
 @pytest.mark.timeout(60)

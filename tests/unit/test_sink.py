@@ -11,17 +11,17 @@ from typing import Any
 
 import orjson
 import pytest
-from elasticsearch_sink_alert import alerts, data_mapper
-from elasticsearch_sink_alert.alerts import Alert, alert_from, changes
-from elasticsearch_sink_alert.bulk import Document
-from elasticsearch_sink_alert.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.histories import change, with_sample
-from elasticsearch_sink_alert.index_templates import mappings
-from elasticsearch_sink_alert.notifications import Cap
-from elasticsearch_sink_alert.rows import Record, Row, latest_rows
-from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.alerting import alerts, data_mapper
+from elasticsearch_sink_alert.alerting.alerts import Alert, alert_from, changes
+from elasticsearch_sink_alert.alerting.change_windows import change, with_sample
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.notifications import Cap
+from elasticsearch_sink_alert.alerting.rules import Rule
+from elasticsearch_sink_alert.indexing.bulk import Document
+from elasticsearch_sink_alert.indexing.index_templates import mappings
+from elasticsearch_sink_alert.kafka.rows import Record, Row, latest_rows
+from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
-from elasticsearch_sink_alert.versions import VersionClock
 
 from contract.keys import RowKey, encode_key
 from contract.tables import AGGREGATE_TABLES, ColumnType, table_named

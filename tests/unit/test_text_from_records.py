@@ -4,14 +4,15 @@ import io
 import logging
 
 import pytest
-from elasticsearch_sink_alert import letters
+from elasticsearch_sink_alert.cli import dead_letter_commands
 from elasticsearch_sink_alert.settings import SinkSettings
 from rich.console import Console
 
-from contract import dead_letters, logs
-from contract.logs import escape_controls
-from live_page.snapshot import Snapshot
+from contract import dead_letters
 from local_stack.view import View
+from observer.snapshot import Snapshot
+from runtime import logs
+from runtime.logs import escape_controls
 
 HOSTILE = "[/red]\x1b]0;owned\x07[bold]\u202eevil\x9b31m"
 SHOWN = r"[/red]\x1b]0;owned\x07[bold]\u202eevil\x9b31m"
@@ -70,12 +71,12 @@ def test_a_log_line_cannot_be_forged_or_command_a_terminal(capsys: pytest.Captur
 def test_dead_letters_are_printed_as_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     headers = {dead_letters.TOPIC: HOSTILE, dead_letters.REASON: HOSTILE, dead_letters.SERVICE: HOSTILE}
     data = HOSTILE.encode() + b"\xff\n"
-    letter = letters.Letter("0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False)
-    monkeypatch.setattr(letters, "_letters", lambda *_: [letter])
+    letter = dead_letter_commands.Letter("0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False)
+    monkeypatch.setattr(dead_letter_commands, "_letters", lambda *_: [letter])
     settings = SinkSettings()
-    assert letters.show_list(settings, "") == 0
+    assert dead_letter_commands.show_list(settings, "") == 0
     listed = capsys.readouterr().out
-    assert letters.show_one(settings, "0-7") == 0
+    assert dead_letter_commands.show_one(settings, "0-7") == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in listed + shown
     assert len(listed.splitlines()) == 2

@@ -9,11 +9,11 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.tables import ColumnType, table_named
-from elasticsearch_sink_alert import alerts, data_mapper
-from elasticsearch_sink_alert.answers import describe
-from elasticsearch_sink_alert.cluster import NotElasticsearchError, connect
-from elasticsearch_sink_alert.data_mapper import DataMapperError
-from elasticsearch_sink_alert.rules import Rule, parse_time
+from elasticsearch_sink_alert.alerting import alerts, data_mapper
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
+from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
+from elasticsearch_sink_alert.indexing.answers import describe
+from elasticsearch_sink_alert.indexing.cluster import NotElasticsearchError, connect
 from elasticsearch_sink_alert.settings import SinkSettings
 
 _RANGES: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}

@@ -1,6 +1,6 @@
 """Fetches a pinned list of Maven artifacts with the Ivy that pyspark ships.
 
-``python -m stream_processing.jars DESTINATION`` brings what the stream job needs on top of Spark's
+``python -m build_tools.jars DESTINATION`` brings what the stream job needs on top of Spark's
 own jars; the image does so when it is built, the local stack when it is set up. Nothing is
 downloaded when the job starts.
 
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from stream_processing import trust
+from build_tools import truststore
 
-PINNED_JARS = Path(__file__).parents[1] / "jars.txt"
+PINNED_JARS = Path(__file__).parents[1] / "02-StreamProcessing" / "jars.txt"
 """The jars of the stream job itself."""
 
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
@@ -219,7 +219,7 @@ def main() -> int:
     """Fetch the stream job's jars into the folder that the command line names."""
     with tempfile.TemporaryDirectory(prefix="trust-") as scratch:
         try:
-            fetch(read_pins(PINNED_JARS), Path(sys.argv[1]), java=["java", *trust.java_options(Path(scratch))])
+            fetch(read_pins(PINNED_JARS), Path(sys.argv[1]), java=["java", *truststore.java_options(Path(scratch))])
         except JarError as error:
             print(error, file=sys.stderr)
             return 1

@@ -22,7 +22,7 @@ from elasticsearch.exceptions import (
     UnsupportedProductError,
 )
 
-from elasticsearch_sink_alert.answers import (
+from elasticsearch_sink_alert.indexing.answers import (
     EmptiedError,
     Meaning,
     UnavailableError,
@@ -31,7 +31,7 @@ from elasticsearch_sink_alert.answers import (
     error_of,
     meaning_of,
 )
-from elasticsearch_sink_alert.index_templates import PRIORITY, creation, mappings, template
+from elasticsearch_sink_alert.indexing.index_templates import PRIORITY, creation, mappings, template
 from elasticsearch_sink_alert.settings import SinkSettings
 
 _NOT_FORMED: Final = "_na_"

@@ -11,12 +11,12 @@ import orjson
 from elasticsearch import Elasticsearch
 
 from contract.keys import RowKey, encode_key
-from elasticsearch_sink_alert.alerts import HISTORIES_INDEX, Period
-from elasticsearch_sink_alert.answers import require_no_errors
-from elasticsearch_sink_alert.bulk import BulkWriter, Document
-from elasticsearch_sink_alert.patience import Patience
-from elasticsearch_sink_alert.rows import Row
-from elasticsearch_sink_alert.rules import Rule
+from elasticsearch_sink_alert.alerting.alerts import HISTORIES_INDEX, Period
+from elasticsearch_sink_alert.alerting.rules import Rule
+from elasticsearch_sink_alert.indexing.answers import require_no_errors
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document
+from elasticsearch_sink_alert.indexing.retrier import Patience
+from elasticsearch_sink_alert.kafka.rows import Row
 
 Samples = list[tuple[int, float]]
 """Milliseconds since the epoch and what the field was from then on, in order."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from elasticsearch_sink_alert.rows import Row
-from elasticsearch_sink_alert.rules import Rule, Severity, Threshold
+from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
+from elasticsearch_sink_alert.kafka.rows import Row
 
 INDEX: Final = "alerts"
 WAITING_INDEX: Final = "alerts_waiting"

@@ -1,4 +1,4 @@
-"""A service in whose contract one more table is declared: ``SERVICE=stream_processing python -m tests.declared``."""
+"""A service with one more table in its contract: ``SERVICE=stream_processing python -m tests.extra_table_job``."""
 
 import os
 import runpy

@@ -1,4 +1,4 @@
-"""A stream job that kills itself, Java and all, at a named moment: ``KILL_AT=after-append python -m tests.killed``.
+"""A stream job that kills itself and its Java at a named point: ``KILL_AT=after-append python -m tests.crash_points``.
 
 The job knows nothing of it: the function at whose end or in whose middle the moment lies is wrapped from here.
 """

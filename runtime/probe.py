@@ -1,4 +1,4 @@
-"""Asks a server on this machine: ``python -m contract.probe PORT``, for a container's health check.
+"""Asks a server on this machine: ``python -m runtime.probe PORT``, for a container's health check.
 
 It never goes by a proxy, whatever the environment says: what it asks is next to it.
 """

@@ -7,13 +7,13 @@ from typing import Any, Final
 import orjson
 from elasticsearch import Elasticsearch, helpers
 
-from elasticsearch_sink_alert import alerts
-from elasticsearch_sink_alert.alerts import Alert, Period
-from elasticsearch_sink_alert.answers import require_no_errors
-from elasticsearch_sink_alert.bulk import BulkWriter, Document, Fate, Outcome
-from elasticsearch_sink_alert.patience import Patience
-from elasticsearch_sink_alert.rows import Row
-from elasticsearch_sink_alert.versions import appended_at
+from elasticsearch_sink_alert.alerting import alerts
+from elasticsearch_sink_alert.alerting.alerts import Alert, Period
+from elasticsearch_sink_alert.indexing.answers import require_no_errors
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Fate, Outcome
+from elasticsearch_sink_alert.indexing.retrier import Patience
+from elasticsearch_sink_alert.kafka.rows import Row
+from elasticsearch_sink_alert.kafka.versions import appended_at
 
 _IDS_AT_ONCE: Final = 1_000
 _CLOCKS_DIFFER: Final = 300_000

@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import SerializationError, TransportError
 from elasticsearch.serializer import JSONSerializer
 
-from elasticsearch_sink_alert.answers import (
+from elasticsearch_sink_alert.indexing.answers import (
     EmptiedError,
     Meaning,
     UnavailableError,
@@ -20,9 +20,9 @@ from elasticsearch_sink_alert.answers import (
     meaning,
     meaning_of,
 )
-from elasticsearch_sink_alert.cluster import Cluster
-from elasticsearch_sink_alert.index_templates import write_alias
-from elasticsearch_sink_alert.patience import Patience
+from elasticsearch_sink_alert.indexing.cluster import Cluster
+from elasticsearch_sink_alert.indexing.index_templates import write_alias
+from elasticsearch_sink_alert.indexing.retrier import Patience
 
 _REQUEST_BYTES: Final = 5 << 20
 """Where a request is full; Elasticsearch's own advice is 5 to 15 MB, and its limit 100 MB."""

@@ -9,7 +9,7 @@ from contract.dead_letters import quoted
 from contract.interaction import MAX_ID_BYTES
 from contract.keys import RowKey, UnknownKeyError, decode_key
 from contract.tables import table_named
-from elasticsearch_sink_alert.versions import VersionClock
+from elasticsearch_sink_alert.kafka.versions import VersionClock
 
 
 class Record(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from contract.tables import AGGREGATE_TABLES
-from elasticsearch_sink_alert import alerts
+from elasticsearch_sink_alert.alerting import alerts
 
 PRIORITY: Final = 200
 """Of the templates, where none of someone else's matches the same indices."""

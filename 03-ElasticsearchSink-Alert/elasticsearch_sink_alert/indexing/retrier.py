@@ -7,8 +7,8 @@ from typing import Final, TypeVar
 from elasticsearch.exceptions import TransportError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from contract.health import Health
-from elasticsearch_sink_alert.answers import EmptiedError, Meaning, describe, error_of, meaning_of
+from elasticsearch_sink_alert.indexing.answers import EmptiedError, Meaning, describe, error_of, meaning_of
+from runtime.health import Health
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from elasticsearch.exceptions import ElasticsearchException
 from prometheus_client.parser import text_string_to_metric_families
 
 from contract.interaction import INTERACTION_TYPES
-from contract.settings import Settings
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
-from live_page.http import ask
+from observer.http import ask
+from runtime.settings import Settings
 
 ALERTS: Final = "alerts"
 OK: Final = "ok"

@@ -1,6 +1,6 @@
 """Makes Java's archive of the classes that the job loads, so that its start need not read and verify them one by one.
 
-``python -m stream_processing.class_archive FILE``, once per installation: Java takes an archive with the very jars only
+``python -m build_tools.cds_archive FILE``, once per installation: Java takes an archive with the very jars only
 that it was made from, and starts without it otherwise. It is made by going through a job's steps in a temporary folder,
 with neither broker nor data: some 30 seconds and 180 MB.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-
 from stream_processing import aggregate
 from stream_processing.ingest import append
 from stream_processing.lake import Lake

@@ -9,10 +9,10 @@ from typing import Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract import dead_letters
-from contract.health import Health
-from elasticsearch_sink_alert.rows import Record
+from elasticsearch_sink_alert.kafka.rows import Record
+from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
-from elasticsearch_sink_alert.versions import VersionClock
+from runtime.health import Health
 
 logger = logging.getLogger(__name__)
 

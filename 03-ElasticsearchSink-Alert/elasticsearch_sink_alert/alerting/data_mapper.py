@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.tables import AGGREGATE_TABLES, AggregateTable, Column, ColumnType, table_named
-from elasticsearch_sink_alert import plain_yaml
-from elasticsearch_sink_alert.plain_yaml import Entries, Items, NotPlainError, Problem
-from elasticsearch_sink_alert.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
+from elasticsearch_sink_alert.alerting import plain_yaml
+from elasticsearch_sink_alert.alerting.plain_yaml import Entries, Items, NotPlainError, Problem
+from elasticsearch_sink_alert.alerting.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
 _SHAPE: Final = ("field", "operator", "threshold")
 _OPTIONAL: Final = ("name", "severity", "resolve", "for", "silence", "within")

@@ -19,7 +19,7 @@ from apprise import Apprise
 from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from elasticsearch_sink_alert import metrics
-from elasticsearch_sink_alert.alerts import INDEX, Alert
+from elasticsearch_sink_alert.alerting.alerts import INDEX, Alert
 from elasticsearch_sink_alert.settings import SinkSettings
 
 logger = logging.getLogger(__name__)

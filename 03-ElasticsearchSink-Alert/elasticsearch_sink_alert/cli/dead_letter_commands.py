@@ -12,10 +12,10 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from contract import dead_letters
-from contract.logs import escape_controls
-from contract.settings import Settings
-from elasticsearch_sink_alert.dead_letter_writer import SERVICE
-from elasticsearch_sink_alert.membership import as_bytes
+from elasticsearch_sink_alert.kafka.dead_letter_writer import SERVICE
+from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
+from runtime.logs import escape_controls
+from runtime.settings import Settings
 
 _TIMEOUT = 10.0
 """Seconds."""

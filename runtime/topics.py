@@ -22,8 +22,8 @@ from tenacity import (
 )
 
 from contract import dead_letters
-from contract.kafka_errors import is_transient
-from contract.settings import Settings
+from runtime.kafka_errors import is_transient
+from runtime.settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from contract import dead_letters, topics
-from contract.kafka_errors import is_transient
-from elasticsearch_sink_alert.rows import Rejected
+from contract import dead_letters
+from elasticsearch_sink_alert.kafka.rows import Rejected
+from runtime import topics
+from runtime.kafka_errors import is_transient
 
 SERVICE: Final = "elasticsearch-sink-alert"
 """Who put a record aside, in its headers."""

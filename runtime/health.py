@@ -2,7 +2,7 @@
 
 `/health` answers 200 while every part works and 503 when one does not, with a JSON object that says
 which and why; `/metrics` is Prometheus' text format. Both, and what else is served, are there under this machine's own
-names only, see `contract.http_names`.
+names only, see `runtime.http_names`.
 """
 
 import errno
@@ -16,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
-from contract.http_names import is_own_name
+from runtime.http_names import is_own_name
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from live_page.snapshot import Observer, Snapshot
+from observer.snapshot import Observer, Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Decides about alerts, keeps them, and notifies people."""

@@ -1,0 +1,1 @@
+"""Consumes the aggregated topic, and produces dead letters."""
