@@ -1,1 +1,1 @@
-"""What the three services must agree on: messages, tables, keys, topics, settings, health. Nothing more."""
+"""The declarations that all services share: interactions, tables, keys, topics, dead letters, alerts. Nothing here runs."""

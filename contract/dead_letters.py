@@ -1,4 +1,4 @@
-"""The form of a dead letter: the original key and bytes, and headers that say where from and why."""
+"""The format of a dead letter: the original key and value, and headers with its origin and the reason."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -10,66 +10,70 @@ REASON: Final = "dead_letter.reason"
 SERVICE: Final = "dead_letter.service"
 
 HEADERS: Final = (TOPIC, PARTITION, OFFSET, REASON, SERVICE)
-"""The headers that every dead letter has; their values are UTF-8 text."""
+"""The headers of every dead letter; their values are UTF-8 text."""
 
 CUT: Final = "dead_letter.cut"
-"""Header of a dead letter that holds only the start of its original, which was larger than the topic takes: how many
-bytes of key and value there were. The original is where the other headers say, for as long as its topic keeps it."""
+"""Header of a dead letter that is truncated because the original exceeds the topic's limit: the original's size in
+bytes of key and value. The other headers locate the original, which exists for as long as its topic retains it."""
 
 REPLAY_OF: Final = "dead_letter.replay_of"
-"""Header of a record that was sent again: the letter that it was. It is not put aside a second time."""
+"""Header of a replayed record: the id of its dead letter. A replayed record is never dead-lettered a second time."""
 REPLAYED: Final = "dead_letter.replayed"
-"""Header of a record of the dead letter topic that is no letter: it says which letter was sent again."""
+"""Header of a marker in the dead letter topic, which is no dead letter itself: the id of the one that was replayed."""
 
 MAX_BYTES: Final = 64 << 20
-"""Of a dead letter: what its topic takes, and with some room what brokers and clients take by default (100 MB)."""
+"""The largest dead letter that its topic accepts; below the default limits of brokers and clients (100 MB)."""
 QUOTED_CHARACTERS: Final = 80
-"""The most that a reason repeats of a key or a field."""
+"""The longest quotation of a key or a field in a reason."""
 MAX_REASON_CHARACTERS: Final = 500
-"""Of a reason that somebody else has worded."""
+"""The longest reason whose text comes from outside, such as an error message of Elasticsearch."""
 
-_KEPT_OF_KEY: Final = 1 << 10
-_KEPT_OF_VALUE: Final = 64 << 10
+_MAX_KEY_PREFIX: Final = 1 << 10
+_MAX_VALUE_PREFIX: Final = 64 << 10
 _OVERHEAD: Final = 4 << 10
-"""More than all headers and Kafka's own fields take."""
+"""An upper bound for the size of all headers and Kafka's own fields."""
 
 
 @dataclass(frozen=True)
 class Capacity:
     """How much of an original a dead letter can hold, in bytes of key and value.
 
-    A client's limits are about the record as it is, a topic's about the batch as it is compressed: what is small
-    enough for the topic uncompressed is small enough for both.
+    A client limits the uncompressed record, a topic the compressed batch: a record whose uncompressed size is within
+    the topic's limit passes both.
 
-    >>> Capacity.of(1_048_588).whole
+    >>> Capacity.of(1_048_588).max_bytes
     1043444
     """
 
-    whole: int
-    """An original of so many bytes or fewer is held whole."""
-    key: int
-    """Of a larger one, the start of the key."""
-    value: int
-    """And the start of the value."""
+    max_bytes: int
+    """An original of up to this size is kept whole."""
+    key_prefix: int
+    """How much of the key of a larger original is kept."""
+    value_prefix: int
+    """How much of its value."""
 
     @classmethod
     def of(cls, max_message_bytes: int) -> Self:
-        """The capacity where the topic of dead letters has this max.message.bytes."""
-        most = min(max_message_bytes, MAX_BYTES)
-        # Compressing what cannot be compressed adds a little.
-        whole = max(0, most - most // 1000 - _OVERHEAD)
-        return cls(whole, min(_KEPT_OF_KEY, whole // 2), min(_KEPT_OF_VALUE, whole // 2))
+        """Return the capacity for this max.message.bytes of the dead letter topic."""
+        limit = min(max_message_bytes, MAX_BYTES)
+        # Incompressible data grows a little by compression.
+        max_bytes = max(0, limit - limit // 1000 - _OVERHEAD)
+        return cls(max_bytes, min(_MAX_KEY_PREFIX, max_bytes // 2), min(_MAX_VALUE_PREFIX, max_bytes // 2))
 
     def fit(self, key: bytes | None, value: bytes | None) -> tuple[bytes | None, bytes | None, str | None]:
-        """Key and value as a dead letter holds them, and what its header `CUT` says where that is not all."""
+        """Return key and value as a dead letter holds them, and the header `CUT` if they are truncated."""
         key_bytes, value_bytes = len(key or b""), len(value or b"")
-        if key_bytes + value_bytes <= self.whole:
+        if key_bytes + value_bytes <= self.max_bytes:
             return key, value, None
-        return key and key[: self.key], value and value[: self.value], cut_header(key_bytes, value_bytes)
+        return (
+            key and key[: self.key_prefix],
+            value and value[: self.value_prefix],
+            cut_header(key_bytes, value_bytes),
+        )
 
 
 def cut_header(key_bytes: object, value_bytes: object) -> str:
-    """What the header `CUT` says.
+    """Return the value of the header `CUT`.
 
     >>> cut_header(3, 70000000)
     'the original has a key of 3 bytes and a value of 70000000'
@@ -77,10 +81,10 @@ def cut_header(key_bytes: object, value_bytes: object) -> str:
     return f"the original has a key of {key_bytes} bytes and a value of {value_bytes}"
 
 
-def quoted(text: str, most: int = QUOTED_CHARACTERS) -> str:
-    """A key or field as a reason repeats it: where it is long, its start and how long it is.
+def truncated(text: str, max_characters: int = QUOTED_CHARACTERS) -> str:
+    """Return a key or field as a reason quotes it: the start of a long one, with its length.
 
-    >>> quoted("a" * 100)
+    >>> truncated("a" * 100)
     'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa... (100 characters)'
     """
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    return text if len(text) <= max_characters else f"{text[:max_characters]}... ({len(text)} characters)"

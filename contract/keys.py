@@ -1,4 +1,4 @@
-"""The keys of the aggregated topic: the table's name, and the row's id where the table has one.
+"""The keys of the aggregated topic: the table's name, followed by the row's id in tables with a key.
 
 >>> encode_key("agg_interactions_user", "user_3")
 'agg_interactions_user-user_3'
@@ -10,31 +10,31 @@ RowKey(table='avg_interactions', id='avg_interactions')
 
 from typing import Final, NamedTuple
 
-from contract.dead_letters import quoted
+from contract.dead_letters import truncated
 from contract.tables import AGGREGATE_TABLES
 
 SEPARATOR: Final = "-"
 
 
 class RowKey(NamedTuple):
-    """Which row of which table; also the document's id and its index."""
+    """The table and the id of a row; in Elasticsearch, the index and the document id."""
 
     table: str
     id: str
-    """The rest of the key, or the whole key where nothing follows the table's name."""
+    """The part of the key after the table's name, or the whole key for a table with a single row."""
 
 
 class UnknownKeyError(ValueError):
-    """A key that starts with the name of no declared table."""
+    """The key is not that of any declared table."""
 
 
 def encode_key(table: str, row_id: str | None) -> str:
-    """The topic key of a row; `row_id` is None for a table that has a single row."""
+    """Return the topic key of a row; `row_id` is None for a table with a single row."""
     return table if row_id is None else f"{table}{SEPARATOR}{row_id}"
 
 
 def decode_key(key: str) -> RowKey:
-    """The table and id that a topic key names; raises `UnknownKeyError`."""
+    """Return the table and the id of a topic key; raises `UnknownKeyError`."""
     for table in AGGREGATE_TABLES:
         if table.key is None and key == table.name:
             return RowKey(table.name, key)
@@ -43,4 +43,4 @@ def decode_key(key: str) -> RowKey:
             if row_id:
                 return RowKey(table.name, row_id)
     known = ", ".join(encode_key(table.name, table.key and f"<{table.key}>") for table in AGGREGATE_TABLES)
-    raise UnknownKeyError(f"key {quoted(key)!r} names no row: expected {known}")
+    raise UnknownKeyError(f"key {truncated(key)!r} names no row: expected {known}")

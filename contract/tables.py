@@ -1,7 +1,7 @@
-"""The tables: what each one is keyed by and what it measures.
+"""The declaration of the tables: the key and the measures of each.
 
-This is the one place that declares them. The stream job turns a declaration into a Delta table, an
-aggregation and a topic key; the sink into an index, its template and the fields that a rule may name.
+The stream job derives a Delta table, an aggregation and a topic key from a declaration; the sink an index, its
+template and the fields that a rule can use.
 
 >>> [column.name for column in table_named("agg_interactions_item").columns]
 ['item_id', 'min_interactions', 'max_interactions', 'last_interaction']
@@ -13,7 +13,7 @@ from typing import Final
 
 
 class ColumnType(Enum):
-    """The types that a column can have, named as in Elasticsearch."""
+    """The type of a column, named as in Elasticsearch."""
 
     KEYWORD = "keyword"
     LONG = "long"
@@ -22,27 +22,27 @@ class ColumnType(Enum):
 
     @property
     def is_number(self) -> bool:
-        """Whether its values are numbers."""
+        """Whether the values are numbers."""
         return self in (ColumnType.LONG, ColumnType.DOUBLE)
 
 
 class Measure(Enum):
-    """What can be computed over the interactions of one key."""
+    """An aggregate over the interactions of one key."""
 
     CLICKS = "number of clicks"
     LIKES = "number of likes"
     VIEWS = "number of views"
     PURCHASES = "number of purchases"
     INTERACTIONS = "number of interactions"
-    MEAN_PER_TYPE = "interactions over the number of interaction types seen, half up to 2 places"
-    LEAST_PER_TYPE = "the least of the counts per interaction type, over the types seen"
-    MOST_PER_TYPE = "the greatest of the counts per interaction type, over the types seen"
-    MEAN_PER_USER = "interactions over the number of distinct users, half up to 2 places"
-    LAST = "the latest timestamp"
+    MEAN_PER_TYPE = "interactions per interaction type seen, rounded half up to 2 places"
+    LEAST_PER_TYPE = "minimum of the counts per interaction type, over the types seen"
+    MOST_PER_TYPE = "maximum of the counts per interaction type, over the types seen"
+    MEAN_PER_USER = "interactions per distinct user, rounded half up to 2 places"
+    LAST = "latest timestamp"
 
     @property
     def column_type(self) -> ColumnType:
-        """The type of a column that holds this measure."""
+        """The type of a column with this measure."""
         if self in (Measure.MEAN_PER_TYPE, Measure.MEAN_PER_USER):
             return ColumnType.DOUBLE
         return ColumnType.DATE if self is Measure.LAST else ColumnType.LONG
@@ -50,7 +50,7 @@ class Measure(Enum):
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table and, but for the key, what it measures."""
+    """A column of a table; the key column has no measure."""
 
     name: str
     type: ColumnType
@@ -59,27 +59,27 @@ class Column:
 
 @dataclass(frozen=True)
 class AggregateTable:
-    """A table with one row per key, or with a single row where there is no key."""
+    """A table with one row per key, or with a single row if it has no key."""
 
     name: str
     key: str | None
-    """The interaction's column that rows are keyed by; None for one row over all interactions."""
+    """The interaction's field that identifies a row; None for a single row over all interactions."""
     measures: dict[str, Measure]
-    """Column name to what it holds."""
+    """The measure of each column, by name."""
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """All columns in order, the key first."""
+        """All columns, the key first."""
         key = (Column(self.key, ColumnType.KEYWORD),) if self.key else ()
         return key + tuple(Column(name, measure.column_type, measure) for name, measure in self.measures.items())
 
     def column(self, name: str) -> Column | None:
-        """The column of that name, if there is one."""
+        """Return the column with this name, or None."""
         return next((column for column in self.columns if column.name == name), None)
 
 
 INTERACTIONS: Final = "interactions"
-"""The Delta table that keeps every valid interaction once."""
+"""The Delta table with every valid interaction, exactly once."""
 
 AGGREGATE_TABLES: Final = (
     AggregateTable(
@@ -113,7 +113,7 @@ AGGREGATE_TABLES: Final = (
 
 
 def table_named(name: str) -> AggregateTable:
-    """The aggregate table of that name; raises KeyError if none is declared."""
+    """Return the aggregate table with this name; raises KeyError if it is not declared."""
     for table in AGGREGATE_TABLES:
         if table.name == name:
             return table

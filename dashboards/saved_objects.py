@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from contract import alerts
+
 FILE: Final = Path(__file__).with_name("kibana.ndjson")
 
 SavedObject = dict[str, Any]
@@ -41,10 +43,10 @@ class DataView:
 USERS: Final = DataView("users", "agg_interactions_user")
 ITEMS: Final = DataView("items", "agg_interactions_item")
 OVERALL: Final = DataView("overall", "avg_interactions")
-ALERTS: Final = DataView("alerts", "alerts")
+ALERTS: Final = DataView("alerts", alerts.ALERTS)
 USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user*", "last_interaction")
 # Without the indices in which the sink keeps what its rules remember.
-ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts*,-alerts_*", "fired_at")
+ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
 
 DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
 
@@ -112,9 +114,9 @@ _METRICS: Final = (
 
 DASHBOARD: Final = (
     *(Placed(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
-    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 14, 12, 13),
-    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 14, 18, 13),
-    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 14, 18, 13),
+    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=f"{alerts.STATUS}:{alerts.FIRING}"), 0, 14, 12, 13),
+    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS), 12, 14, 18, 13),
+    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by=alerts.FIRED_AT), 30, 14, 18, 13),
     Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
     Placed(Bars("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
     Placed(Bars("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 27, 16, 14),
@@ -133,8 +135,16 @@ DASHBOARD: Final = (
             "alerts-latest",
             "Alerts, the latest first",
             ALERTS,
-            ("fired_at", "status", "alert_text", "index", "id", "value", "resolved_at"),
-            sort="fired_at",
+            (
+                alerts.FIRED_AT,
+                alerts.STATUS,
+                alerts.ALERT_TEXT,
+                alerts.INDEX,
+                alerts.ID,
+                alerts.VALUE,
+                alerts.RESOLVED_AT,
+            ),
+            sort=alerts.FIRED_AT,
         ),
         24, 41, 24, 16,
     ),

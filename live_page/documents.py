@@ -8,9 +8,9 @@ from cachetools.func import ttl_cache
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import NotFoundError
 
+from contract.alerts import ALERTS, FIRED_AT, FIRING, ID, INDEX, RULE, STATUS
 from contract.tables import ColumnType, table_named
 from live_page.unavailable import told
-from observer.snapshot import ALERTS
 
 ELASTICSEARCH: Final = "Elasticsearch"
 _FRESH: Final = 0.9
@@ -79,19 +79,19 @@ class Documents:
 
     def _alerts(self, status: str = "", rule: str = "", index: str = "", row_id: str = "", size: int = 50) -> Page:
         """Alerts, the latest first; with a status, rule, index or row only those."""
-        terms = {"status": status, "rule": rule, "index": index, "id": row_id}
+        terms = {STATUS: status, RULE: rule, INDEX: index, ID: row_id}
         wanted = {"bool": {"filter": [{"term": {name: value}} for name, value in terms.items() if value]}}
-        return self._page(ALERTS, wanted, [{"fired_at": "desc"}], 0, size)
+        return self._page(ALERTS, wanted, [{FIRED_AT: "desc"}], 0, size)
 
     def _alerts_per_rule(self) -> dict[str, dict[str, Any]]:
         """Per rule: how many alerts are `firing`, how many there were, and when the `last` one fired."""
         with told(ELASTICSEARCH):
             each: Any = {
                 "rules": {
-                    "terms": {"field": "rule", "size": 500},
+                    "terms": {"field": RULE, "size": 500},
                     "aggs": {
-                        "firing": {"filter": {"term": {"status": "firing"}}},
-                        "last": {"max": {"field": "fired_at"}},
+                        "firing": {"filter": {"term": {STATUS: FIRING}}},
+                        "last": {"max": {"field": FIRED_AT}},
                     },
                 }
             }
@@ -113,11 +113,11 @@ class Documents:
         with told(ELASTICSEARCH):
             minutes: Any = {
                 "date_histogram": {
-                    "field": "fired_at", "fixed_interval": "1m", "min_doc_count": 0, "extended_bounds": bounds,
+                    "field": FIRED_AT, "fixed_interval": "1m", "min_doc_count": 0, "extended_bounds": bounds,
                 }
             }  # fmt: skip
-            rules: Any = {"rules": {"terms": {"field": "rule", "size": 12}, "aggs": {"minutes": minutes}}}
-            recent: Any = {"range": {"fired_at": {"gte": start.isoformat()}}}
+            rules: Any = {"rules": {"terms": {"field": RULE, "size": 12}, "aggs": {"minutes": minutes}}}
+            recent: Any = {"range": {FIRED_AT: {"gte": start.isoformat()}}}
             found = self._search(index=ALERTS, size=0, query=recent, aggs=rules)["aggregations"]["rules"]
         return {
             bucket["key"]: [(minute["key"], minute["doc_count"]) for minute in bucket["minutes"]["buckets"]]

@@ -24,11 +24,12 @@ from rich.table import Table
 from rich.text import Text
 from stream_processing.settings import StreamProcessingSettings
 
+from contract.alerts import ALERTS
 from contract.tables import AGGREGATE_TABLES
 from live_page.settings import PageSettings
 from local_stack import cache, endings, places, servers, services
 from local_stack.view import View
-from observer.snapshot import ALERTS, Observer, Snapshot
+from observer.snapshot import Observer, Snapshot
 from runtime import dotenv
 from runtime.logs import escape_controls
 from runtime.settings import Settings, SettingsError

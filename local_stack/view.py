@@ -5,8 +5,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from contract.alerts import ALERTS
 from observer.reading_history import Board
-from observer.snapshot import ALERTS, OK, Snapshot
+from observer.snapshot import OK, Snapshot
 from runtime.logs import escape_controls
 
 _UNKNOWN = "–"

@@ -15,12 +15,12 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
 from contract.interaction import INTERACTION_TYPES
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
 from observer.http import ask
 from runtime.settings import Settings
 
-ALERTS: Final = "alerts"
 OK: Final = "ok"
 _TIMEOUT: Final = 2.0
 _BATCHES: Final = "stream_batches"
@@ -179,8 +179,8 @@ class Observer:
         indices = [*(table.name for table in AGGREGATE_TABLES), ALERTS]
         everywhere: dict[str, Any] = {"ignore_unavailable": True}
         client = self._elasticsearch
-        latest_first: Any = [{"fired_at": {"order": "desc", "unmapped_type": "date"}}]
-        firing = {"firing": {"filter": {"term": {"status": "firing"}}}}
+        latest_first: Any = [{FIRED_AT: {"order": "desc", "unmapped_type": "date"}}]
+        firing = {"firing": {"filter": {"term": {STATUS: FIRING}}}}
         try:
             client.indices.refresh(index=indices, **everywhere)
             counts = {index: client.count(index=index, **everywhere) for index in indices}

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
-from contract.dead_letters import MAX_REASON_CHARACTERS, quoted
+from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.interaction import Interaction
 from runtime.health import Health
 
@@ -106,7 +106,7 @@ class Publisher:
 
     def _refuse(self, error: KafkaError, value: object) -> None:
         self.refused += 1
-        logger.error("an interaction was refused: %s: %s", error.str(), quoted(repr(value), MAX_REASON_CHARACTERS))
+        logger.error("an interaction was refused: %s: %s", error.str(), truncated(repr(value), MAX_REASON_CHARACTERS))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -166,13 +166,13 @@ class _Batches:
 def _letters(malformed: DataFrame, headers: dict[str, Column], capacity: dead_letters.Capacity) -> DataFrame:
     """Dead letters as Kafka takes them (`contract.dead_letters.Capacity.fit` as an expression)."""
     key_bytes, value_bytes = (F.coalesce(F.octet_length(name), F.lit(0)) for name in ("key", "value"))
-    is_whole = key_bytes.cast("long") + value_bytes <= capacity.whole
+    is_whole = key_bytes.cast("long") + value_bytes <= capacity.max_bytes
     pairs = [_pair(name, value) for name, value in headers.items()]
     text = dead_letters.cut_header("{}", "{}").split("{}")
     cut = F.concat(F.lit(text[0]), key_bytes.cast("string"), F.lit(text[1]), value_bytes.cast("string"))
     return malformed.select(
-        F.when(is_whole, F.col("key")).otherwise(F.substring("key", 1, capacity.key)).alias("key"),
-        F.when(is_whole, F.col("value")).otherwise(F.substring("value", 1, capacity.value)).alias("value"),
+        F.when(is_whole, F.col("key")).otherwise(F.substring("key", 1, capacity.key_prefix)).alias("key"),
+        F.when(is_whole, F.col("value")).otherwise(F.substring("value", 1, capacity.value_prefix)).alias("value"),
         F.when(is_whole, F.array(*pairs)).otherwise(F.array(*pairs, _pair(dead_letters.CUT, cut))).alias("headers"),
     )
 

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract.dead_letters import MAX_REASON_CHARACTERS, quoted
+from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.keys import RowKey, decode_key
 from contract.tables import AggregateTable, Column, ColumnType, table_named
 from stream_processing.arrow import arrow_column
@@ -104,7 +104,7 @@ def _by_table(
                 changed[row_key.table].append(read_row(row_key, bytes(value)))
         # Unknown keys and what is no UTF-8 are both of them.
         except ValueError as error:
-            odd.append(quoted(str(error), MAX_REASON_CHARACTERS))
+            odd.append(truncated(str(error), MAX_REASON_CHARACTERS))
     return changed, gone
 
 
@@ -118,7 +118,7 @@ def read_row(key: RowKey, value: bytes) -> Row:
         raise ValueError("the value is not a JSON object")
     table = table_named(key.table)
     if table.key is not None and fields.get(table.key) != key.id:
-        raise ValueError(f"{table.key} is not what the key says, {quoted(key.id)!r}")
+        raise ValueError(f"{table.key} is not what the key says, {truncated(key.id)!r}")
     return {column.name: _converted(column, fields.get(column.name)) for column in table.columns}
 
 

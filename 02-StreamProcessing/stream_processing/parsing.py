@@ -137,7 +137,7 @@ def _in_range(timestamp: Column) -> Column:
 
 
 def _quoted(text: Column) -> Column:
-    """A field as a reason repeats it (`contract.dead_letters.quoted` as an expression)."""
+    """A field as a reason repeats it (`contract.dead_letters.truncated` as an expression)."""
     characters = F.length(text).cast("string")
     cut = F.concat(F.substring(text, 1, QUOTED_CHARACTERS), F.lit("... ("), characters, F.lit(" characters)"))
     return F.when(F.length(text) > QUOTED_CHARACTERS, cut).otherwise(text)

@@ -9,7 +9,7 @@ from elasticsearch_sink_alert.kafka.rows import Record, latest_rows
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from stream_processing.materialise import read_row
 
-from contract.dead_letters import MAX_BYTES, Capacity, cut_header, quoted
+from contract.dead_letters import MAX_BYTES, Capacity, cut_header, truncated
 from contract.keys import RowKey, UnknownKeyError, decode_key
 from runtime.health import Health
 
@@ -31,7 +31,7 @@ def test_a_record_that_the_client_refuses_is_counted_and_not_tried_for_ever() ->
 @pytest.mark.parametrize("limit", [1_024, 100_000, 1_048_588, 5 << 20])
 def test_a_dead_letter_fits_its_topic_whatever_the_original(limit: int) -> None:
     capacity = Capacity.of(limit)
-    whole = b"v" * capacity.whole
+    whole = b"v" * capacity.max_bytes
     assert Capacity.of(1 << 30) == Capacity.of(MAX_BYTES)
     assert capacity.fit(b"", whole) == (b"", whole, None)
     key, value, cut = capacity.fit(b"key", whole)
@@ -40,12 +40,12 @@ def test_a_dead_letter_fits_its_topic_whatever_the_original(limit: int) -> None:
         key, value, cut = capacity.fit(*original)
         assert cut is not None
         assert (key is None, value is None) == (original[0] is None, original[1] is None)
-        assert len(key or b"") + len(value or b"") <= max(capacity.whole, 0) < limit
+        assert len(key or b"") + len(value or b"") <= max(capacity.max_bytes, 0) < limit
 
 
 def test_a_reason_repeats_the_start_of_what_is_long() -> None:
-    assert quoted("short") == "short"
-    assert quoted("a" * 600_000) == "a" * 80 + "... (600000 characters)"
+    assert truncated("short") == "short"
+    assert truncated("a" * 600_000) == "a" * 80 + "... (600000 characters)"
     with pytest.raises(UnknownKeyError) as error:
         decode_key("k" * 600_000)
     assert len(str(error.value)) < 400

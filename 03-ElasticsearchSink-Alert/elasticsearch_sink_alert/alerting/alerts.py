@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from contract.alerts import ALERTS
 from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
 from elasticsearch_sink_alert.kafka.rows import Row
 
-INDEX: Final = "alerts"
+INDEX: Final = ALERTS
 WAITING_INDEX: Final = "alerts_waiting"
 """Alerts of rules that are true and have to stay so for a while before they fire."""
 HISTORIES_INDEX: Final = "alerts_histories"

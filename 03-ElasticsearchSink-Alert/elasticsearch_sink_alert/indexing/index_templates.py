@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from contract.alerts import FIELDS, FieldType
 from contract.tables import AGGREGATE_TABLES
 from elasticsearch_sink_alert.alerting import alerts
 
@@ -11,20 +12,15 @@ PRIORITY: Final = 200
 
 _SETTINGS: Final = {"number_of_shards": 1, "number_of_replicas": 0}
 
-_ALERT_PROPERTIES: Final[dict[str, Any]] = {
-    **{
-        name: {"type": "keyword"}
-        for name in ("rule", "alert_text", "severity", "index", "id", "field", "operator", "status")
-    },
-    # A rule may compare text: then there is no number to index, and the document keeps the text.
-    "threshold": {"type": "double", "ignore_malformed": True},
-    "value": {"type": "double", "ignore_malformed": True},
-    "row": {"type": "object", "enabled": False},
-    "fired_at": {"type": "date"},
-    "resolved_at": {"type": "date"},
-    "partition": {"type": "long"},
-    "version": {"type": "long"},
+_ALERT_MAPPINGS: Final[dict[FieldType, dict[str, Any]]] = {
+    FieldType.KEYWORD: {"type": "keyword"},
+    FieldType.NUMBER_OR_TEXT: {"type": "double", "ignore_malformed": True},
+    FieldType.OBJECT: {"type": "object", "enabled": False},
+    FieldType.DATE: {"type": "date"},
+    FieldType.LONG: {"type": "long"},
 }
+
+_ALERT_PROPERTIES: Final = {name: _ALERT_MAPPINGS[type_] for name, type_ in FIELDS.items()}
 
 _HISTORY_PROPERTIES: Final[dict[str, Any]] = {
     "index": {"type": "keyword"},

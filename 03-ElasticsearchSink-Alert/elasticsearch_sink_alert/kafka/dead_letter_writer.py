@@ -59,7 +59,7 @@ class DeadLetterWriter:
                 dead_letters.TOPIC: record.topic,
                 dead_letters.PARTITION: str(record.partition),
                 dead_letters.OFFSET: str(record.offset),
-                dead_letters.REASON: dead_letters.quoted(letter.reason, dead_letters.MAX_REASON_CHARACTERS),
+                dead_letters.REASON: dead_letters.truncated(letter.reason, dead_letters.MAX_REASON_CHARACTERS),
                 dead_letters.SERVICE: SERVICE,
             }
             if cut is not None:

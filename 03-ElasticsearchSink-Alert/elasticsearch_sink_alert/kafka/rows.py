@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from contract.dead_letters import quoted
+from contract.dead_letters import truncated
 from contract.interaction import MAX_ID_BYTES
 from contract.keys import RowKey, UnknownKeyError, decode_key
 from contract.tables import table_named
@@ -85,16 +85,16 @@ def _decode_value(key: RowKey, value: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise _NoRowError(f"the value is not JSON: {quoted(str(error))}") from None
+        raise _NoRowError(f"the value is not JSON: {truncated(str(error))}") from None
     if not isinstance(fields, dict):
         raise _NoRowError("the value is not a JSON object")
     id_field = table_named(key.table).key
     if id_field is not None and fields.get(id_field) != key.id:
-        raise _NoRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {quoted(key.id)!r}")
+        raise _NoRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {truncated(key.id)!r}")
     return fields
 
 
 def _shown(value: object) -> str:
     if isinstance(value, list | dict):
         return "an array" if isinstance(value, list) else "an object"
-    return repr(quoted(value)) if isinstance(value, str) else repr(value)
+    return repr(truncated(value)) if isinstance(value, str) else repr(value)
