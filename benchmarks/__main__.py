@@ -32,7 +32,7 @@ PARTS: dict[str, Part] = {
 
 def main() -> None:
     """Run the parts that the command line names."""
-    proxies.exempt_near()
+    proxies.exempt_local_hosts()
     parser = argparse.ArgumentParser(prog="benchmarks")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all where none is named")
     parser.add_argument("--interactions", type=int, default=8_000_000, help="in a backlog")

@@ -16,8 +16,9 @@ from benchmarks.results import Result
 from benchmarks.stack import Stack
 from contract.keys import encode_key
 from contract.tables import table_named
+from contract.topics import aggregated_topic
 from local_stack import services
-from runtime import topics
+from runtime import topic_admin
 from runtime.settings import Settings
 
 _TABLE = table_named("agg_interactions_user").name
@@ -37,7 +38,7 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
     client.indices.delete(index=_TABLE)
     yield Result(LIMIT, best, "rows/s", rows)
     settings = Settings(kafka_broker=stack.kafka, kafka_topic="sink")
-    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     _publish(stack.kafka, settings.aggregated_topic, records)
     with stack.service(services.SINK, "sink") as sink:
         assert sink.process is not None

@@ -10,9 +10,10 @@ from time import monotonic
 
 from mirakuru import HTTPExecutor
 
+from contract.topics import Topic
 from local_stack import servers, services
 from local_stack.services import Service
-from runtime import topics
+from runtime import topic_admin
 from runtime.settings import Settings
 
 
@@ -27,7 +28,7 @@ class Stack:
     def create_topic(self, name: str, partitions: int = 4) -> None:
         """Create a topic of a benchmark's own."""
         client = Settings(kafka_broker=self.kafka).kafka_client
-        topics.ensure(client, threading.Event(), topics.Topic(name, partitions, 1))
+        topic_admin.create_missing_topics(client, threading.Event(), Topic(name, partitions, 1))
 
     def settings(self, topic: str) -> dict[str, str]:
         """What a service over `topic` is told."""

@@ -1,1 +1,1 @@
-"""The declarations that all services share: interactions, tables, keys, topics, dead letters, alerts. Nothing here runs."""
+"""The declarations that the services share: interactions, tables, keys, topics, dead letters, alerts."""

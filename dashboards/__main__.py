@@ -6,14 +6,13 @@ Running it again changes nothing. When it is done it stays, idle and healthy, un
 
 import logging
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from runtime import logs
 from runtime.health import Health, serve
+from runtime.signals import stop_on_signal
 
 logger = logging.getLogger("dashboards")
 
@@ -21,9 +20,7 @@ logger = logging.getLogger("dashboards")
 def main() -> int:
     """Import, then wait for a signal; status 1, with the reason, if Kibana does not take the objects."""
     logs.configure("INFO")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signal()
     health = Health("import")
     serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")), setting="DASHBOARDS_PORT")
     kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")

@@ -112,9 +112,11 @@ _METRICS: Final = (
     Metric("item-min", "Least of one type on an item", ITEMS, "min", "min_interactions"),
 )
 
+_FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
+
 DASHBOARD: Final = (
     *(Placed(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
-    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=f"{alerts.STATUS}:{alerts.FIRING}"), 0, 14, 12, 13),
+    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=_FIRING), 0, 14, 12, 13),
     Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS), 12, 14, 18, 13),
     Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by=alerts.FIRED_AT), 30, 14, 18, 13),
     Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),

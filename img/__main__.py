@@ -46,7 +46,7 @@ _PAGES: Final = {
 
 def main() -> None:
     """Make those that are named, or all of them."""
-    proxies.exempt_near()
+    proxies.exempt_local_hosts()
     parts = {"architecture": _architecture, "pages": _pages, "recording": _recording}
     for name in sys.argv[1:] or parts:
         Console().print(f"{name} …")

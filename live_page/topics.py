@@ -11,7 +11,6 @@ from cachetools.func import ttl_cache
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
-    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
@@ -22,6 +21,7 @@ from contract import dead_letters
 from live_page.settings import PageSettings
 from live_page.unavailable import told
 from observer.snapshot import spans
+from runtime.kafka_client import PARTITION_EOF
 
 KAFKA: Final = "Kafka"
 _TIMEOUT: Final = 3.0
@@ -173,7 +173,7 @@ def _consumed(consumer: Consumer, topic: str, starts: dict[int, int], until: flo
             error = message.error()
             if error is None:
                 messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif error.code() == PARTITION_EOF:
                 ended.add(message.partition())
             elif error.fatal():
                 raise KafkaException(error)

@@ -35,7 +35,7 @@ def main() -> int:
     kept = inherited(os.environ)
     os.environ.clear()
     os.environ.update(kept)
-    proxies.exempt_near()
+    proxies.exempt_local_hosts()
     console = Console()
     stop = threading.Event()
 

@@ -19,6 +19,7 @@ from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
 from contract.interaction import INTERACTION_TYPES
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
 from observer.http import ask
+from runtime.kafka_client import TIMED_OUT
 from runtime.settings import Settings
 
 OK: Final = "ok"
@@ -216,7 +217,7 @@ def spans(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int
     for partition in found.partitions:
         span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
         if span is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            raise KafkaException(KafkaError(TIMED_OUT))
         offsets[partition] = span
     return offsets
 

@@ -1,1 +1,1 @@
-"""What every service needs to run: settings, logs, health, clients."""
+"""The code that the services share: settings, logs, health, topic creation, signals, the Kafka client."""

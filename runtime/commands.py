@@ -1,19 +1,19 @@
-"""How a user runs a service's command, for messages that name it as the remedy."""
+"""Command lines for error messages that name a command as the remedy."""
 
 import os
 from typing import Final
 
 _UNDER_COMPOSE: Final = "UNDER_COMPOSE"
-"""Set by docker-compose.yml alone: a container that somebody else's tools started knows no `docker compose`."""
+"""Set by docker-compose.yml only: other tools that start the containers have no `docker compose`."""
 
 
 def under_compose() -> bool:
-    """Whether Docker Compose runs this service."""
+    """Return whether Docker Compose runs this service."""
     return bool(os.environ.get(_UNDER_COMPOSE))
 
 
 def command(package: str, arguments: str) -> str:
-    """The command line that runs a command of the service with this package, to be copied into a terminal.
+    """Return the command line that runs a command of the service with this package.
 
     >>> command("stream_processing", "accept-gap")
     'python -m stream_processing accept-gap'
@@ -24,7 +24,7 @@ def command(package: str, arguments: str) -> str:
 
 
 def stop(package: str) -> str:
-    """What to do to stop the service, as a part of a sentence.
+    """Return how to stop the service, as part of a sentence.
 
     >>> stop("stream_processing")
     'stop it'

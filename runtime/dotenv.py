@@ -1,4 +1,4 @@
-"""Reads `.env`: values as they are written, and whatever looks like a mistake by its line."""
+"""Reads `.env`: values exactly as written, and a warning with the line number for each likely mistake."""
 
 import difflib
 import re
@@ -12,30 +12,30 @@ from typing import Final
 from dotenv.parser import Binding, parse_stream
 
 _EXAMPLE: Final = Path(__file__).parents[1] / ".env.example"
-"""Names every setting; it is not in the images, whose settings come from Compose."""
-_NOT_OURS: Final = ("COMPOSE_", "DOCKER_")
+"""Lists every setting. The images do not contain it, as their settings come from Compose."""
+_COMPOSE_PREFIXES: Final = ("COMPOSE_", "DOCKER_")
 """Prefixes of names that Docker Compose itself reads from the same file."""
-_SIMILAR: Final = 0.8
-"""How alike, from 0 to 1, an unknown name has to be to a setting's to be taken for a misspelt one."""
+_MIN_SIMILARITY: Final = 0.8
+"""From 0 to 1: an unknown name that is this similar to a setting's name is reported as a misspelling of it."""
 _VIRTUAL_ENVIRONMENT: Final = "pyvenv.cfg"
 
 
 class DotenvError(Exception):
-    """The file cannot be used; the message has a line for each reason."""
+    """The file is invalid; the message has a line for each reason."""
 
 
 @dataclass(frozen=True)
 class Dotenv:
-    """What a `.env` holds."""
+    """The content of a `.env` file."""
 
     values: dict[str, str]
-    """By name in capital letters."""
+    """By name, in upper case."""
     warnings: tuple[str, ...]
-    """A line for each name that has no effect, or not the one that it seems to have."""
+    """A line for each name that has no effect, or another than the file suggests."""
 
 
 def known_names() -> frozenset[str]:
-    """Every setting of every service; nothing where `.env.example` is not there to tell."""
+    """Return the names of all settings of all services; none if `.env.example` does not exist."""
     try:
         example = _EXAMPLE.read_text(encoding="utf-8")
     except OSError:
@@ -44,7 +44,7 @@ def known_names() -> frozenset[str]:
 
 
 def find(start: Path) -> Path | None:
-    """The nearest `.env`, from `start` upwards; a folder of that name that is a virtual environment is none."""
+    """Return the nearest `.env` in `start` and its parents; a virtual environment of that name does not count."""
     for folder in (start, *start.parents):
         candidate = folder / ".env"
         if path.lexists(candidate) and not path.lexists(candidate / _VIRTUAL_ENVIRONMENT):
@@ -53,16 +53,16 @@ def find(start: Path) -> Path | None:
 
 
 def read_nearest() -> Dotenv:
-    """`read` of the `.env` that is nearest to the working directory; an empty one where there is none."""
+    """Read the `.env` that is nearest to the working directory; the result is empty if there is none."""
     file = find(Path.cwd())
     return Dotenv({}, ()) if file is None else read(file, known_names())
 
 
 def read(file: Path, known: Collection[str]) -> Dotenv:
-    """Read the file; `known` are the names of all settings, in capital letters.
+    """Read the file; `known` are the names of all settings, in upper case.
 
-    Nothing is interpolated. The last one of several lines with the same name counts. Raises `DotenvError` where the
-    file or a line of it cannot be read.
+    Values are not interpolated. If a name is set more than once, its last line takes precedence. Raises `DotenvError`
+    if the file or a line cannot be read.
     """
     bindings = list(parse_stream(StringIO(_text(file), newline="")))
     values: dict[str, str] = {}
@@ -72,7 +72,7 @@ def read(file: Path, known: Collection[str]) -> Dotenv:
         line = _line(binding)
         at = f"{file}:{line}"
         if binding.error:
-            errors.append(f"{at}: expected NAME=value, a value that starts with a quote in quotes as a whole")
+            errors.append(f"{at}: expected NAME=value; a value that starts with a quote has to end with it")
         if binding.key is None:
             continue
         name = binding.key.upper()
@@ -82,11 +82,11 @@ def read(file: Path, known: Collection[str]) -> Dotenv:
         if name in known and re.search(r"[\r\n]", binding.value):
             errors.append(f"{at}: the quote after {name}= is not closed on this line")
         if name in lines:
-            warnings.append(f"{at}: {name} is on line {lines[name]} too: this one counts")
+            warnings.append(f"{at}: {name} is also set on line {lines[name]}: this line takes precedence")
         lines[name] = line
         values[name] = binding.value
         if known and name not in known:
-            warnings.extend(f"{at}: {reason}" for reason in _unknown(name, known))
+            warnings.extend(f"{at}: {reason}" for reason in _warnings_of_unknown(name, known))
     if errors:
         raise DotenvError("\n".join(errors))
     return Dotenv(values, tuple(warnings))
@@ -96,11 +96,11 @@ def _text(file: Path) -> str:
     try:
         raw = file.read_bytes()
     except IsADirectoryError:
-        raise DotenvError(f"{file} is a folder: remove it, or rename it; .env is a file with settings") from None
+        raise DotenvError(f"{file} is a folder, not a file with settings: remove it, or rename it") from None
     except OSError as error:
         raise DotenvError(f"{file} cannot be read: {error.strerror or error}") from None
     if b"\0" in raw:
-        raise DotenvError(f"{file} is UTF-16, or no text: save it as UTF-8")
+        raise DotenvError(f"{file} is UTF-16 or not text: save it as UTF-8")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -111,16 +111,16 @@ def _text(file: Path) -> str:
 
 
 def _line(binding: Binding) -> int:
-    """The parser gives the line of the first empty one above it."""
-    written = binding.original.string
-    above = written[: len(written) - len(written.lstrip())]
+    """Return the line number; the parser reports that of the first empty line above."""
+    original = binding.original.string
+    above = original[: len(original) - len(original.lstrip())]
     return binding.original.line + len(re.findall(r"\r\n|\n|\r", above))
 
 
-def _unknown(name: str, known: Collection[str]) -> Iterator[str]:
-    similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_SIMILAR)
+def _warnings_of_unknown(name: str, known: Collection[str]) -> Iterator[str]:
+    similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     prefixes = {setting.split("_")[0] for setting in known}
     if similar:
-        yield f"there is no setting {name}: did you mean {similar[0]}?"
-    elif name.split("_")[0] in prefixes and not name.startswith(_NOT_OURS):
-        yield f"there is no setting {name}: .env.example names all that there are"
+        yield f"unknown setting {name}: did you mean {similar[0]}?"
+    elif name.split("_")[0] in prefixes and not name.startswith(_COMPOSE_PREFIXES):
+        yield f"unknown setting {name}: .env.example lists all settings"

@@ -1,8 +1,7 @@
-"""Health and metrics of a service over HTTP.
+"""Serves a service's health and metrics over HTTP.
 
-`/health` answers 200 while every part works and 503 when one does not, with a JSON object that says
-which and why; `/metrics` is Prometheus' text format. Both, and what else is served, are there under this machine's own
-names only, see `runtime.http_names`.
+`/health` answers 200 if every component is healthy and 503 otherwise, with the state of each as JSON; `/metrics` is in
+Prometheus' text format. Requests are answered under this machine's own names only, see `runtime.http_names`.
 """
 
 import errno
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Health:
-    """What is wrong with each part of a service, if anything. Safe to use from several threads.
+    """The state of each component of a service. Thread-safe.
 
     >>> health = Health("kafka")
     >>> health.problems()
@@ -35,35 +34,35 @@ class Health:
     {}
     """
 
-    def __init__(self, *parts: str) -> None:
+    def __init__(self, *components: str) -> None:
         self._lock = threading.Lock()
-        self._state: dict[str, str | None] = dict.fromkeys(parts, "starting")
+        self._state: dict[str, str | None] = dict.fromkeys(components, "starting")
 
-    def ok(self, part: str) -> None:
-        """`part` works."""
+    def ok(self, component: str) -> None:
+        """Report the component as healthy."""
         with self._lock:
-            self._state[part] = None
+            self._state[component] = None
 
-    def failing(self, part: str, reason: str) -> None:
-        """`part` does not work at the moment, because of `reason`."""
+    def failing(self, component: str, reason: str) -> None:
+        """Report the component as failing, with the reason."""
         with self._lock:
-            self._state[part] = reason
+            self._state[component] = reason
 
     def problems(self) -> dict[str, str]:
-        """The parts that do not work, and why."""
+        """Return the reason of each component that is not healthy."""
         with self._lock:
-            return {part: reason for part, reason in self._state.items() if reason is not None}
+            return {component: reason for component, reason in self._state.items() if reason is not None}
 
     def report(self) -> dict[str, Any]:
-        """The body of /health."""
+        """Return the body of /health."""
         with self._lock:
-            parts = {part: reason or "ok" for part, reason in self._state.items()}
+            parts = {component: reason or "ok" for component, reason in self._state.items()}
         healthy = all(state == "ok" for state in parts.values())
         return {"status": "ok" if healthy else "failing", "parts": parts}
 
 
-_ANOTHER_NAME: Final = (
-    b'{"error": "this service has another name: call it by its IP address, or by a name without a dot, such as'
+_FOREIGN_HOST: Final = (
+    b'{"error": "the Host header is not a name of this service: use its IP address, or a name without a dot, such as'
     b" localhost or a container's\"}"
 )
 
@@ -85,17 +84,17 @@ def serve(
     *,
     setting: str = "port",
 ) -> int:
-    """Serve /health, /metrics, and what else `routes` has by its path, from a background thread; return the port.
+    """Serve /health, /metrics and the `routes` by path from a background thread; return the port.
 
-    `port` 0 takes a free one. Where it cannot listen, an error names `setting`, which the port is from, or
-    METRICS_HOST, and the process exits with status 2, as for a wrong setting.
+    `port` 0 selects a free one. If it cannot listen, it logs an error that names METRICS_HOST or `setting`, the setting
+    of the port, and exits with status 2, as for a wrong setting.
     """
     metrics: WSGIApplication = make_wsgi_app()
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if not is_own_name(environ.get("HTTP_HOST", "")):
             start_response("403 Forbidden", [("Content-Type", "application/json")])
-            return [_ANOTHER_NAME]
+            return [_FOREIGN_HOST]
         path = environ["PATH_INFO"]
         if path != "/health":
             return (routes or {}).get(path, metrics)(environ, start_response)
@@ -107,20 +106,18 @@ def serve(
     try:
         server = make_server(host, port, app, _Server, _SilentHandler)
     except (OSError, OverflowError, UnicodeError) as error:
-        logger.error("%s", _why_not_listening(error, host, port, setting))
+        logger.error("%s", _listen_error(error, host, port, setting))
         raise SystemExit(2) from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
 
 
-def _why_not_listening(error: Exception, host: str, port: int, setting: str) -> str:
+def _listen_error(error: Exception, host: str, port: int, setting: str) -> str:
     if isinstance(error, OverflowError):
-        return f"{setting}={port} is no port: set it to one from 0 to 65535, where 0 takes a free one"
+        return f"{setting}={port} is not a port: set it to one from 0 to 65535 (0: a free one)"
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{setting}={port} is taken at {host}: end what listens there, or set it to another port (0: a free one)"
+        return f"{setting}={port} is in use at {host}: stop what listens there, or set another port (0: a free one)"
     if isinstance(error, OSError) and error.errno == errno.EACCES:
-        return f"{setting}={port} needs more rights than this user has: set it to a port from 1024 on"
-    reason = error.strerror if isinstance(error, OSError) else "it is no host name"
-    return (
-        f"METRICS_HOST={host} is no address of this machine to listen at ({reason}): set it to one, such as 127.0.0.1"
-    )
+        return f"{setting}={port} is a privileged port, which this user cannot listen on: set it to one from 1024"
+    reason = error.strerror if isinstance(error, OSError) else "not a host name"
+    return f"METRICS_HOST={host} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"

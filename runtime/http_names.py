@@ -1,20 +1,20 @@
-"""By which names a service may be called over HTTP."""
+"""Decides under which host names a service answers HTTP requests."""
 
 import ipaddress
 import socket
 from typing import Final
 
-_PRIVATE: Final = (".localhost", ".internal", ".local")
-"""What the public DNS gives nobody."""
+_PRIVATE_SUFFIXES: Final = (".localhost", ".internal", ".local")
+"""Domains that the public DNS does not delegate."""
 
 
 def is_own_name(host: str) -> bool:
-    """Whether a request's Host, with or without a port, is one that no site elsewhere can have.
+    """Return whether a request's Host, with or without a port, cannot belong to a foreign site.
 
-    A page of evil.example.com, open in somebody's browser here, can have its own name lead to this machine, and would
-    then read what it asks. It cannot do that with an address, with a single label such as localhost or a container's
-    name, with a name of a domain that the public DNS does not have, or with the name of this very machine.
-    Only programs that are no browsers leave the Host out.
+    This prevents DNS rebinding: a page of evil.example.com, open in a browser on this machine, can resolve its own
+    name to this machine and read the answers. It cannot do so with an IP address, a single label such as localhost or
+    a container's name, a domain that the public DNS does not delegate, or this machine's own name. Only clients other
+    than browsers send no Host.
 
     >>> [is_own_name(host) for host in ("localhost:9101", "[::1]:9101", "10.0.0.7", "stream-processing:9102", "")]
     [True, True, True, True, True]
@@ -30,5 +30,5 @@ def is_own_name(host: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return "." not in name or name.endswith(_PRIVATE) or name == socket.gethostname().lower()
+        return "." not in name or name.endswith(_PRIVATE_SUFFIXES) or name == socket.gethostname().lower()
     return True

@@ -1,23 +1,20 @@
-"""Which errors of Kafka's client pass by themselves."""
+"""Classifies the errors of the Kafka client."""
 
 from typing import Final
 
 from confluent_kafka import KafkaError
 
-_TRANSIENT: Final = (
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    # The broker's name is not known while its container is away.
-    KafkaError._RESOLVE,
-    KafkaError._ALL_BROKERS_DOWN,
-)
-"""What the client itself does not call retriable, because it goes on trying."""
+from runtime.kafka_client import ALL_BROKERS_DOWN, RESOLVE_FAILED, TIMED_OUT, TRANSPORT_FAILED
+
+# A broker's name does not resolve while its container is down.
+_RETRIED_BY_THE_CLIENT: Final = (TIMED_OUT, TRANSPORT_FAILED, RESOLVE_FAILED, ALL_BROKERS_DOWN)
+"""Errors that the client does not mark as retriable, because it retries them itself."""
 
 
 def is_transient(error: KafkaError) -> bool:
-    """Whether waiting for the broker is all that can be done, and enough.
+    """Return whether the error passes by itself once the broker is available.
 
-    >>> is_transient(KafkaError(KafkaError._RESOLVE)), is_transient(KafkaError(KafkaError.INVALID_CONFIG))
+    >>> is_transient(KafkaError(RESOLVE_FAILED)), is_transient(KafkaError(KafkaError.INVALID_CONFIG))
     (True, False)
     """
-    return bool(error.retriable()) or error.code() in _TRANSIENT
+    return bool(error.retriable()) or error.code() in _RETRIED_BY_THE_CLIENT

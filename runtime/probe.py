@@ -1,6 +1,6 @@
-"""Asks a server on this machine: ``python -m runtime.probe PORT``, for a container's health check.
+"""Checks a server's health: ``python -m runtime.probe PORT``, for a container's health check.
 
-It never goes by a proxy, whatever the environment says: what it asks is next to it.
+It ignores the environment's proxies, as the server is on this machine or in a container next to it.
 """
 
 import sys
@@ -12,12 +12,12 @@ _TIMEOUT: Final = 3.0
 
 
 def main() -> int:
-    """Status 0 if the server answers 200; otherwise 1, with what it says.
+    """Print the server's answer; return 0 if its status is 200, otherwise 1.
 
-    The argument is a port of 127.0.0.1, whose /health is asked for, or a whole http:// URL.
+    The argument is a port, for http://127.0.0.1:PORT/health, or an http:// URL.
     """
-    at = sys.argv[1]
-    url = urlsplit(at if "://" in at else f"http://127.0.0.1:{at}/health")
+    target = sys.argv[1]
+    url = urlsplit(target if "://" in target else f"http://127.0.0.1:{target}/health")
     try:
         connection = HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT)
         connection.request("GET", url.path)

@@ -1,34 +1,54 @@
-"""Settings: read from the environment and from `.env`, typed, and checked before anything starts."""
+"""The settings: read from the environment and from `.env`, typed, and validated before anything starts."""
 
 import os
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, SecretStr, StringConstraints, ValidationError
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from contract.topics import aggregated_topic_name, dead_letter_topic_name
 from runtime import dotenv, proxies
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$")]
 _SECRETS = Path("/run/secrets")
+"""The folder of Docker's secrets."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
 class SettingsError(Exception):
-    """Settings are wrong, or `.env` cannot be read; the message has a line for each reason."""
+    """Settings are wrong; the message has a line for each reason."""
+
+
+def missing(setting: str, needed_by: str, remedy: str) -> str:
+    """Return the error of a setting that another one needs.
+
+    >>> missing("ES_PASSWORD", "ES_USERNAME", "set both")
+    'ES_PASSWORD is not set, but ES_USERNAME needs it: set both'
+    """
+    return f"{setting} is not set, but {needed_by} needs it: {remedy}"
 
 
 class Settings(BaseSettings):
-    """What every service needs to know; a service's own settings extend it.
+    """The settings of every service; each service adds its own.
 
-    A variable of the environment goes before the same name in the nearest `.env`, searched from the
-    working directory upwards, and that before a file of that name (in small letters) in /run/secrets,
-    where Docker puts secrets. An empty value counts as unset. In `.env` a value is what is written: a $ is a $.
+    Environment variables take precedence over the nearest `.env` (in the working directory or a parent), and that over
+    files in /run/secrets, where Docker puts secrets, named like the setting in lower case. An empty value counts as
+    unset. Values in `.env` are literal: a $ is a $.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
@@ -40,19 +60,19 @@ class Settings(BaseSettings):
     kafka_username: str = ""
     kafka_password: SecretStr = SecretStr("")
     kafka_ca_file: Path | None = None
-    """The certificate authority of the brokers (PEM), if it is none that the machine knows."""
+    """The brokers' certificate authority (PEM); unset: those that the machine trusts."""
     kafka_topic: TopicName = "avroic"
     kafka_topic_partition: PositiveInt = 4
     kafka_topic_replication_factor: PositiveInt = 1
     loop_sleep: NonNegativeFloat = 2.0
-    """Seconds between looks while there is no new data."""
+    """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"
     metrics_host: str = "127.0.0.1"
     """The address that /health and /metrics listen on."""
 
     @property
     def kafka_client(self) -> dict[str, str | int]:
-        """How a librdkafka client reaches the broker."""
+        """The connection options of a librdkafka client."""
         client: dict[str, str | int] = {
             "bootstrap.servers": self.kafka_broker,
             "reconnect.backoff.max.ms": 5000,
@@ -71,26 +91,46 @@ class Settings(BaseSettings):
     @property
     def aggregated_topic(self) -> str:
         """The compacted topic of changed rows."""
-        return f"{self.kafka_topic}_aggregated"
+        return aggregated_topic_name(self.kafka_topic)
 
     @property
     def dead_letter_topic(self) -> str:
-        """The topic of records that did not fit."""
-        return f"{self.kafka_topic}_dead_letter"
+        """The topic of dead letters."""
+        return dead_letter_topic_name(self.kafka_topic)
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield an error for each setting that the others contradict; subclasses add theirs."""
+        protocol = self.kafka_security_protocol
+        if protocol.startswith("SASL"):
+            for name, value in (("KAFKA_USERNAME", self.kafka_username), ("KAFKA_PASSWORD", self.kafka_password)):
+                if not value:
+                    remedy = "set it, or set KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SSL"
+                    yield missing(name, f"KAFKA_SECURITY_PROTOCOL={protocol}", remedy)
+        if self.kafka_ca_file is not None and not protocol.endswith("SSL"):
+            yield (
+                f"KAFKA_CA_FILE has no effect with KAFKA_SECURITY_PROTOCOL={protocol}: set that to SSL or SASL_SSL, or"
+                " remove KAFKA_CA_FILE"
+            )
+
+    @model_validator(mode="after")
+    def _have_no_conflicts(self) -> Self:
+        if conflicts := "\n".join(self.conflicts()):
+            raise PydanticCustomError("conflicts", "{conflicts}", {"conflicts": conflicts})
+        return self
 
     @classmethod
     def load(cls) -> Self:
         """Read the settings, and print a warning for each line of `.env` that has no effect.
 
-        On a wrong one print every wrong one by name, and exit with status 2; likewise where `.env` cannot be read.
-        From then on no proxy is used for servers that the settings name on this machine or in a container next to it.
+        If settings are wrong or `.env` is invalid, it prints every error and exits with status 2. It exempts the local
+        servers that the settings name from the environment's proxy.
         """
         try:
             file = dotenv.read_nearest()
             for warning in file.warnings:
                 print(warning, file=sys.stderr)
             for name in cls.model_fields:
-                # Libraries read some of them too, and would take an empty address or key for one.
+                # Libraries read some of them too, and do not take an empty value for unset.
                 if os.environ.get(name.upper()) == "":
                     del os.environ[name.upper()]
             settings = cls.read(file.values)
@@ -101,34 +141,42 @@ class Settings(BaseSettings):
             print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
             print(textwrap.indent(str(error), "  "), file=sys.stderr)
             raise SystemExit(2) from None
-        written = (getattr(settings, name) for name in cls.model_fields)
-        values_as_text = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in written)
-        proxies.exempt_near(value for value in values_as_text if isinstance(value, str))
+        values = (getattr(settings, name) for name in cls.model_fields)
+        plain_values = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in values)
+        proxies.exempt_local_hosts(value for value in plain_values if isinstance(value, str))
         return settings
 
     @classmethod
     def read(cls, dotenv_values: Mapping[str, str], overriding: Mapping[str, str] | None = None) -> Self:
-        """Read the settings: those of `overriding`, of the environment, of `.env`, of the secrets, in this order.
+        """Read the settings from `overriding`, the environment, `.env` and the secrets, in order of precedence.
 
-        Names are in capital letters. Raises `SettingsError` with a line for each wrong one.
+        Names are in upper case. Raises `SettingsError` with a line for each error.
         """
-        # As arguments they take precedence over everything, so those that the environment has are left out.
-        set_otherwise = {name.upper() for name, value in os.environ.items() if value}
+        # Arguments take precedence over the environment, so they leave out what the environment sets.
+        in_environment = {name.upper() for name, value in os.environ.items() if value}
         values: dict[str, Any] = {
             name: dotenv_values[name.upper()]
             for name in cls.model_fields
-            if dotenv_values.get(name.upper()) and name.upper() not in set_otherwise
+            if dotenv_values.get(name.upper()) and name.upper() not in in_environment
         }
         values |= {
             name.lower(): value for name, value in (overriding or {}).items() if name.lower() in cls.model_fields
         }
-        secrets = _SECRETS if _SECRETS.is_dir() else None
+        # A keyword of pydantic's own, which type checkers do not know.
+        values["_secrets_dir"] = _SECRETS if _SECRETS.is_dir() else None
         try:
-            # A keyword of pydantic's own.
-            return cls(**values, _secrets_dir=secrets)  # type: ignore[call-arg]
+            return cls(**values)
         except ValidationError as error:
-            lines = (
-                f"{'_'.join(map(str, problem['loc'])).upper() or 'settings'}={problem['input']!r}: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise SettingsError("\n".join(lines)) from None
+            errors = error.errors()
+        if wrong := {str(each["loc"][0]) for each in errors if each["loc"]}:
+            # Conflicts are checked once every setting is valid: here with defaults instead of the wrong values.
+            try:
+                cls(**values | {name: cls.model_fields[name].default for name in wrong})
+            except ValidationError as error:
+                errors += error.errors()
+        raise SettingsError("\n".join(map(_line, errors)))
+
+
+def _line(error: ErrorDetails) -> str:
+    name = "_".join(map(str, error["loc"])).upper()
+    return f"{name}={error['input']!r}: {error['msg']}" if name else error["msg"]

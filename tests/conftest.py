@@ -19,7 +19,7 @@ from tests.pipeline import Pipeline
 # The containers are removed by the fixtures that start them.
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ["JAVA_HOME"] = str(JAVA_HOME)
-proxies.exempt_near()
+proxies.exempt_local_hosts()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,8 +14,6 @@ from typing import Any
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
 from deltalake import QueryBuilder
 from deltalake.exceptions import TableNotFoundError
 from elasticsearch import Elasticsearch, helpers
@@ -28,6 +26,14 @@ from contract.tables import AGGREGATE_TABLES, INTERACTIONS
 from local_stack import services
 from local_stack.servers import free_port
 from local_stack.services import Service
+from runtime.kafka_client import (
+    PARTITION_EOF,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+    producer_config,
+)
 from runtime.settings import Settings
 from tests.reference import Tables, as_epoch_seconds, reference_tables
 
@@ -88,12 +94,8 @@ class Pipeline:
         """Send keys and values, and wait until the broker has them."""
         refused: list[KafkaError] = []
         producer = Producer(
-            {
-                "bootstrap.servers": self.kafka,
-                "message.max.bytes": 20 << 20,
-                "partitioner": "murmur2_random",
-                "on_delivery": lambda error, _: refused.append(error) if error else None,
-            }
+            producer_config({"bootstrap.servers": self.kafka}, max_message_bytes=20 << 20)
+            | {"on_delivery": lambda error, _: refused.append(error) if error else None}
         )
         for key, value in records:
             producer.produce(topic, key=key, value=value)
@@ -163,7 +165,7 @@ class Pipeline:
                             messages.append(message)
                             # Where somebody writes all the time, there may be no end of the partition to be met.
                             at_end = at_end or int(message.offset() or 0) >= end - 1
-                        elif error.code() == KafkaError._PARTITION_EOF:
+                        elif error.code() == PARTITION_EOF:
                             at_end = True
                         else:
                             raise KafkaException(error)

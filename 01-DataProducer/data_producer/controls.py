@@ -1,6 +1,6 @@
-"""What may be changed while the producer runs, by `/control` beside its `/health`.
+"""Changes the producer while it runs, by HTTP requests to `/control`.
 
-Nobody is asked for a password: it is there only if `PRODUCER_CONTROLS` says so, for demonstrations.
+There is no authentication: it is for demonstrations, and disabled unless `PRODUCER_CONTROLS` is set.
 """
 
 import json
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 PATH: Final = "/control"
-_LONGEST_BODY: Final = 10_000
-_LONGEST_NAME: Final = 40
+_MAX_BODY_BYTES: Final = 10_000
+_MAX_NAME_CHARACTERS: Final = 40
+"""The longest quotation of an unknown field's name."""
 _JSON: Final = "application/json"
 
-_FASTEST: Final = 1e-6
-_SLOWEST: Final = 86_400.0
+_MIN_INTERVAL: Final = 1e-6
+_MAX_INTERVAL: Final = 86_400.0
+"""Seconds."""
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Rate = Annotated[float, Field(ge=0, le=_SLOWEST, allow_inf_nan=False)]
+Interval = Annotated[float, Field(ge=0, le=_MAX_INTERVAL, allow_inf_nan=False)]
 
 _BOUNDS: Final = {
-    "rate": f"a number of seconds between interactions, 0 (as fast as it goes) or {_FASTEST:f} to {_SLOWEST:,.0f}",
+    "rate": f"a number of seconds between interactions, 0 (as fast as possible) or {_MIN_INTERVAL:f} to {_MAX_INTERVAL:,.0f}",
     "users": "a whole number from 1 to 1,000,000",
     "items": "a whole number from 1 to 1,000,000",
     "paused": "true or false",
     "burst": "a whole number from 1 to 1,000,000",
     "malformed": "a whole number from 1 to 10,000",
 }
-"""What may be asked for, in words."""
+"""The allowed values of each field, for error messages."""
 
 
 class Flow(BaseModel):
@@ -43,49 +45,49 @@ class Flow(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rate: NonNegativeFloat
-    """Seconds between interactions; 0: as fast as it goes."""
+    """The interval: seconds between interactions; 0: as fast as possible."""
     users: Count
     items: Count
     paused: bool = False
 
 
-class Wishes(BaseModel):
-    """What somebody wants changed; what is None stays."""
+class ControlRequest(BaseModel):
+    """A requested change; fields that are None stay as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    rate: Rate | None = None
+    rate: Interval | None = None
     users: Count | None = None
     items: Count | None = None
     paused: bool | None = None
     burst: Count | None = None
-    """So many interactions at once, beside the usual ones."""
+    """The number of interactions to send at once, in addition to the regular ones."""
     malformed: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """So many records that are no interactions."""
+    """The number of malformed records to send at once."""
 
     @field_validator("rate")
     @classmethod
-    def _is_a_pace(cls, rate: float) -> float:
-        if 0 < rate < _FASTEST:
-            raise ValueError(f"below {_FASTEST}")
+    def _is_not_too_short(cls, rate: float) -> float:
+        if 0 < rate < _MIN_INTERVAL:
+            raise ValueError(f"below {_MIN_INTERVAL}")
         return rate
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_there(cls, value: Any) -> Any:
-        # What is to stay is left out.
+    def _is_not_null(cls, value: Any) -> Any:
+        # A field that stays as it is has to be left out.
         if value is None:
             raise ValueError("null")
         return value
 
 
 class Controls:
-    """How to send, as it was last asked for. Safe to use from several threads.
+    """The current flow, and the pending bursts. Thread-safe.
 
     >>> controls = Controls(Flow(rate=1, users=10, items=10))
-    >>> controls.ask(Wishes(users=5, burst=100)).users
+    >>> controls.apply(ControlRequest(users=5, burst=100)).users
     5
-    >>> controls.take_extras(), controls.take_extras()
+    >>> controls.drain_requests(), controls.drain_requests()
     ((100, 0), (0, 0))
     """
 
@@ -97,7 +99,7 @@ class Controls:
 
     @classmethod
     def of(cls, settings: ProducerSettings) -> "Controls":
-        """What the settings say, to begin with; they may go beyond what may be asked for."""
+        """Start with the flow of the settings, which may exceed the bounds of a request."""
         flow = Flow.model_construct(
             rate=settings.producer_rate,
             users=settings.random_data_max_users,
@@ -107,29 +109,32 @@ class Controls:
 
     @property
     def flow(self) -> Flow:
-        """How to send from now on."""
+        """The current flow."""
         with self._lock:
             return self._flow
 
-    def ask(self, wishes: Wishes) -> Flow:
-        """Have it changed."""
+    def apply(self, request: ControlRequest) -> Flow:
+        """Change the flow; return the new one."""
         with self._lock:
-            changes = wishes.model_dump(exclude_none=True, exclude={"burst", "malformed"})
+            changes = request.model_dump(exclude_none=True, exclude={"burst", "malformed"})
             self._flow = self._flow.model_copy(update=changes)
-            self._burst += wishes.burst or 0
-            self._malformed += wishes.malformed or 0
+            self._burst += request.burst or 0
+            self._malformed += request.malformed or 0
             return self._flow
 
-    def take_extras(self) -> tuple[int, int]:
-        """The interactions and malformed records that are to be sent at once, and have not been taken yet."""
+    def drain_requests(self) -> tuple[int, int]:
+        """Return the pending numbers of interactions and malformed records to send at once, and reset them."""
         with self._lock:
-            extras = self._burst, self._malformed
+            pending = self._burst, self._malformed
             self._burst = self._malformed = 0
-            return extras
+            return pending
 
 
 def application(controls: Controls) -> "WSGIApplication":
-    """GET tells the flow as JSON; POST takes wishes as JSON and answers with the flow, or 4xx and why."""
+    """Return the WSGI application: GET returns the flow as JSON; POST applies a `ControlRequest` and returns the flow.
+
+    An invalid request is answered with a 4xx and the reason.
+    """
 
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         status, body = _answer(controls, environ)
@@ -142,25 +147,27 @@ def application(controls: Controls) -> "WSGIApplication":
 def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object]:
     if environ["REQUEST_METHOD"] == "GET":
         return "200 OK", controls.flow.model_dump()
-    # Browsers alone name an origin: nobody's browser has anything to ask for here, whatever site it is at.
+    # Only browsers send an Origin, and no page in a browser may call this.
     if "HTTP_ORIGIN" in environ:
-        return "403 Forbidden", {"error": "pages in a browser cannot change this: use the live page, or curl"}
+        return "403 Forbidden", {"error": "requests from a browser are not allowed: use the live page, or curl"}
     if environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE", "").split(";")[0] != _JSON:
         return "415 Unsupported Media Type", {"error": f"expected a POST of {_JSON}"}
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > _LONGEST_BODY:
-        return "413 Content Too Large", {"error": f"expected at most {_LONGEST_BODY} bytes"}
+    if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
+        return "413 Content Too Large", {"error": f"expected at most {_MAX_BODY_BYTES} bytes"}
     try:
-        wishes = Wishes.model_validate_json(environ["wsgi.input"].read(int(length)))
+        request = ControlRequest.model_validate_json(environ["wsgi.input"].read(int(length)))
     except ValidationError as error:
-        wrong = dict.fromkeys(str(each["loc"][0])[:_LONGEST_NAME] if each["loc"] else "" for each in error.errors())
-        return "400 Bad Request", {"error": "; ".join(map(_expected, wrong))}
-    return "200 OK", controls.ask(wishes).model_dump()
+        invalid = dict.fromkeys(
+            str(each["loc"][0])[:_MAX_NAME_CHARACTERS] if each["loc"] else "" for each in error.errors()
+        )
+        return "400 Bad Request", {"error": "; ".join(map(_expectation, invalid))}
+    return "200 OK", controls.apply(request).model_dump()
 
 
-def _expected(name: str) -> str:
-    """What is allowed for a field that was wrong; for the whole body where it is no name of a field."""
+def _expectation(name: str) -> str:
+    """Return what is allowed in a field; for an empty name, in the whole body."""
     if name in _BOUNDS:
         return f"{name}: expected {_BOUNDS[name]}"
     known = ", ".join(_BOUNDS)
-    return f"{name!r} cannot be changed, only {known}" if name else f"expected a JSON object of {known}"
+    return f"unknown field {name!r}: expected {known}" if name else f"expected a JSON object of {known}"

@@ -1,4 +1,4 @@
-"""Makes up interactions. Plain code: no Kafka in sight."""
+"""Generates random interactions. Pure code, without Kafka."""
 
 import itertools
 import json
@@ -27,7 +27,7 @@ class InteractionGenerator:
         self._item_weights = _cumulative_weights(items, skew)
 
     def batch(self, size: int, timestamp: int) -> list[Interaction]:
-        """The next `size` interactions, all at `timestamp` (epoch seconds)."""
+        """Return the next `size` interactions, all at `timestamp` (epoch seconds)."""
         draw = self._random.choices
         users = draw(self._users, cum_weights=self._user_weights, k=size)
         items = draw(self._items, cum_weights=self._item_weights, k=size)
@@ -35,12 +35,11 @@ class InteractionGenerator:
         return [Interaction(*drawn, timestamp) for drawn in zip(users, items, types, strict=True)]
 
     def malformed(self, size: int, timestamp: int) -> list[bytes]:
-        """Values that are no interactions, each for another reason."""
-        right = self.batch(size, timestamp)
-        return [_spoilt(interaction, reason) for interaction, reason in zip(right, itertools.count(), strict=False)]
+        """Return record values that are not valid interactions, for different reasons in turn."""
+        return [_malformed(interaction, number) for number, interaction in enumerate(self.batch(size, timestamp))]
 
 
-def _spoilt(interaction: Interaction, reason: int) -> bytes:
+def _malformed(interaction: Interaction, number: int) -> bytes:
     fields = asdict(interaction)
     return [
         b"this is not JSON",
@@ -48,7 +47,7 @@ def _spoilt(interaction: Interaction, reason: int) -> bytes:
         json.dumps(fields | {"timestamp": "yesterday"}).encode(),
         json.dumps({name: value for name, value in fields.items() if name != "item_id"}).encode(),
         b"",
-    ][reason % 5]
+    ][number % 5]
 
 
 def _cumulative_weights(count: int, skew: float) -> Sequence[float] | None:

@@ -1,15 +1,15 @@
-"""How many interactions are due, so that a rate is kept however long sending takes."""
+"""Keeps a rate, however long sending takes."""
 
 import math
 
 
 class Pacer:
-    """Spaces interactions evenly from a start; what a slow moment has missed is made up for.
+    """Spaces interactions evenly; catches up after a delay.
 
     >>> pacer = Pacer(interval=0.5, start=100.0)
     >>> pacer.due(now=101.2)
     3
-    >>> pacer.taken(3)
+    >>> pacer.record_sent(3)
     >>> pacer.due(now=101.2), round(pacer.pause(now=101.2), 1)
     (0, 0.3)
     """
@@ -17,16 +17,16 @@ class Pacer:
     def __init__(self, interval: float, start: float) -> None:
         self._interval = interval
         self._start = start
-        self._taken = 0
+        self._sent = 0
 
     def due(self, now: float) -> int:
-        """How many may be sent by `now` (seconds on the clock of `start`) that were not taken yet."""
-        return max(0, math.floor((now - self._start) / self._interval) + 1 - self._taken)
+        """Return the number of interactions to send by `now` (seconds on the clock of `start`)."""
+        return max(0, math.floor((now - self._start) / self._interval) + 1 - self._sent)
 
-    def taken(self, count: int) -> None:
-        """`count` of those that were due are sent."""
-        self._taken += count
+    def record_sent(self, count: int) -> None:
+        """Count `count` interactions as sent."""
+        self._sent += count
 
     def pause(self, now: float) -> float:
-        """Seconds until the next one is due."""
-        return max(0.0, self._start + self._taken * self._interval - now)
+        """Return the seconds until the next interaction is due."""
+        return max(0.0, self._start + self._sent * self._interval - now)

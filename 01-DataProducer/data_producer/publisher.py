@@ -1,4 +1,4 @@
-"""Sends interactions to Kafka, each at most once however often librdkafka has to retry."""
+"""Sends interactions to Kafka by an idempotent producer: retries of librdkafka never duplicate one."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,22 @@ from confluent_kafka import KafkaError, Message, Producer
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.interaction import Interaction
 from runtime.health import Health
+from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
 
 logger = logging.getLogger(__name__)
 
-KAFKA_PART = "kafka"
+KAFKA = "kafka"
+"""The component's name in /health."""
 
 
 class PublishError(Exception):
-    """The producer cannot go on; waiting would not mend it."""
+    """The Kafka client has failed, and a retry cannot help."""
 
 
 class Publisher:
-    """Accepts interactions, sends them in the background, and counts what was delivered.
+    """Accepts interactions, sends them in the background, and counts the delivered ones.
 
-    What it has accepted it sends for as long as it takes, while the broker is away too: then its
-    queue fills up, and `publish` waits.
+    It retries accepted interactions until the broker is available. Meanwhile its queue fills up, and `publish` blocks.
     """
 
     def __init__(
@@ -35,23 +36,17 @@ class Publisher:
         self._fatal: KafkaError | None = None
         self.accepted = 0
         self.refused = 0
-        """Accepted, and then given up by librdkafka or the broker for good."""
+        """Accepted, and then permanently rejected by librdkafka or the broker."""
         self._producer = Producer(
-            {
-                **kafka_client,
-                "acks": "all",
-                "enable.idempotence": True,
-                # The Java client's partitioner, so that every client finds a key in the same partition.
-                "partitioner": "murmur2_random",
-                # No message is ever too old to be sent: its timeout is infinite.
+            producer_config(kafka_client, max_message_bytes)
+            | {
+                # No timeout.
                 "message.timeout.ms": 0,
                 "linger.ms": 20,
                 "batch.size": 512 << 10,
-                # Of a batch as well: the topic would refuse a larger one as a whole.
-                "message.max.bytes": max_message_bytes,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 200_000,
-                # Only failures call back: what is delivered is what was accepted and neither failed nor waits.
+                # Callbacks for failures only: the rest follows from the counts of accepted, refused and waiting.
                 "delivery.report.only.error": True,
                 "on_delivery": self._on_failure,
                 "error_cb": self._on_error,
@@ -60,39 +55,39 @@ class Publisher:
         )
 
     def publish(self, interactions: Sequence[Interaction]) -> None:
-        """Accept interactions, waiting while the queue is full. Raises `PublishError`."""
+        """Accept interactions, blocking while the queue is full. Raises `PublishError`."""
         self.publish_records(
             [{"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)} for interaction in interactions]
         )
 
     def publish_records(self, pending: list[dict[str, Any]]) -> None:
-        """The same for records of any making, each with a `value` and perhaps a `key`."""
+        """Accept records with a `value` and an optional `key`, like `publish`."""
         while pending:
             self._producer.produce_batch(self._topic, pending)
-            left = []
+            queue_full = []
             for message in pending:
                 error = message.pop("_error", None)
-                if error is not None and error.code() == KafkaError._QUEUE_FULL:
-                    left.append(message)
+                if error is not None and error.code() == QUEUE_FULL:
+                    queue_full.append(message)
                 elif error is not None:
                     self._refuse(error, message["value"])
-            self.accepted += len(pending) - len(left)
-            pending = left
+            self.accepted += len(pending) - len(queue_full)
+            pending = queue_full
             self.poll(0.05 if pending else 0)
 
     def poll(self, seconds: float) -> None:
-        """Let librdkafka report for up to `seconds`. Raises `PublishError`."""
+        """Serve librdkafka's callbacks for up to `seconds`. Raises `PublishError`."""
         self._producer.poll(seconds)
         if self._fatal is not None:
             raise PublishError(f"{self._fatal.str()} ({self._fatal.name()})")
 
     def flush(self, seconds: float) -> None:
-        """Wait up to `seconds` for what is queued."""
+        """Wait up to `seconds` for the queued interactions to be delivered."""
         self._producer.flush(seconds)
 
     @property
     def waiting(self) -> int:
-        """Accepted, and not acknowledged yet."""
+        """Accepted and not yet acknowledged."""
         return len(self._producer)
 
     @property
@@ -111,5 +106,5 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._health.failing(KAFKA_PART, error.str())
+        elif error.code() == ALL_BROKERS_DOWN:
+            self._health.failing(KAFKA, error.str())

@@ -6,18 +6,18 @@ from runtime.settings import Port, Settings
 
 
 class ProducerSettings(Settings):
-    """What the producer needs to know beyond what all services do."""
+    """The producer's settings, in addition to those of all services."""
 
     random_data_max_users: PositiveInt = 10
     random_data_max_items: PositiveInt = 10
     random_data_seed: int | None = None
-    """The same seed, users, items and skew give the same interactions; only their timestamps differ."""
+    """The same seed, users, items and skew generate the same interactions, except for the timestamps."""
     random_data_skew: NonNegativeFloat = 0.0
-    """Exponent of the power law that users and items follow; 0: all are equally likely."""
+    """Exponent of the power law of users and items; 0: uniform."""
     producer_rate: NonNegativeFloat = 1.0
-    """Seconds between interactions; 0: as fast as it goes."""
+    """The interval: seconds between interactions; 0: as fast as possible."""
     producer_limit: NonNegativeInt = 0
-    """Stop after so many interactions; 0: go on until stopped."""
+    """Stop after this number of interactions; 0: no limit."""
     producer_controls: bool = False
-    """Whether anybody who reaches the metrics' port may change rate, users and items, or ask for more."""
+    """Whether /control on the metrics' port, which has no authentication, changes the producer while it runs."""
     producer_metrics_port: Port = 9101

@@ -16,8 +16,10 @@ from confluent_kafka import KafkaException
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
-from runtime import health, logs, topics
+from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
+from runtime import health, logs, topic_admin
 from runtime.commands import command
+from runtime.signals import stop_on_signal
 from stream_processing import aggregate, commands, ingest, materialise, metrics, progress, state_memory
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Upkeep
@@ -55,7 +57,7 @@ _REFUSALS: Final = (
     ingest.TopicMadeAnewError,
     aggregate.DefinitionsChangedError,
     commands.NothingKnownError,
-    topics.TopicError,
+    topic_admin.TopicError,
 )
 
 
@@ -69,9 +71,7 @@ def main() -> int:
     given = parser.parse_args().command
     settings = StreamProcessingSettings.load()
     logs.configure(settings.log_level)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signal()
     lake = Lake.of(settings)
     try:
         if given is not None:
@@ -80,7 +80,7 @@ def main() -> int:
     except _REFUSALS as error:
         logger.error("%s", error)
         return 1
-    except topics.StoppedError:
+    except topic_admin.StoppedError:
         return 0
     except _KafkaAwayError as error:
         logger.error("Kafka was away for too long, starting over: %s", error)
@@ -112,12 +112,12 @@ def _run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) 
     with ThreadPoolExecutor() as pool:
         # Java takes seconds to start, and what else is to be done needs none.
         starting = pool.submit(start_session, settings)
-        topics.ensure(
+        topic_admin.create_missing_topics(
             settings.kafka_client,
             stop,
-            topics.interactions_topic(settings),
-            topics.aggregated_topic(settings),
-            topics.dead_letter_topic(settings),
+            interactions_topic(settings),
+            aggregated_topic(settings),
+            dead_letter_topic(settings),
         )
         lake.create_missing_tables()
         metrics.LAKE_ROWS.set(lake.count())

@@ -8,7 +8,8 @@ from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
 from contract import dead_letters
-from runtime import topics
+from runtime import topic_admin
+from runtime.kafka_client import producer_config
 from stream_processing.settings import StreamProcessingSettings
 
 _LEAST_REQUEST: Final = 1 << 20
@@ -61,7 +62,7 @@ def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, 
 
 def max_message_bytes(settings: StreamProcessingSettings, topic: str) -> int:
     """The largest batch of records that the topic takes now, in bytes."""
-    return topics.max_message_bytes(settings.kafka_client, topic)
+    return topic_admin.max_message_bytes(settings.kafka_client, topic)
 
 
 def write_records(
@@ -110,14 +111,9 @@ class RecordSender:
         self._topic = topic
         self._refused: list[str] = []
         self._producer = Producer(
-            {
-                **settings.kafka_client,
-                "acks": "all",
-                "enable.idempotence": True,
-                # Spark's partitioner, so that a key is in the same partition whoever sends it.
-                "partitioner": "murmur2_random",
+            producer_config(settings.kafka_client, max_message_bytes)
+            | {
                 "linger.ms": 0,
-                "message.max.bytes": max_message_bytes,
                 "on_delivery": lambda error, _: self._refused.append(error.str()) if error else None,
             }
         )

@@ -1,11 +1,12 @@
 """The stream job's settings."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import PositiveFloat, PositiveInt, SecretStr
 
-from runtime.settings import NonEmptyStr, Port, Settings
+from runtime.settings import NonEmptyStr, Port, Settings, missing
 
 _HADOOP_NAMES: Final = {
     "AWS_REGION": "fs.s3a.endpoint.region",
@@ -52,6 +53,15 @@ class StreamProcessingSettings(Settings):
     lake_history: PositiveFloat = 10.0
     """Minutes for which old versions of a table can be read."""
     stream_metrics_port: Port = 9102
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield an error for each setting that the others contradict."""
+        yield from super().conflicts()
+        remedy = "set both, or neither to use the machine's own role"
+        if self.aws_access_key_id and not self.aws_secret_access_key:
+            yield missing("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", remedy)
+        if self.aws_secret_access_key and not self.aws_access_key_id:
+            yield missing("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", remedy)
 
     @property
     def storage_options(self) -> dict[str, str]:

@@ -3,13 +3,13 @@
 import argparse
 import gc
 import logging
-import signal
 import sys
 import threading
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 
+from contract.topics import aggregated_topic, dead_letter_topic
 from elasticsearch_sink_alert.alerting.change_windows import Histories
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
 from elasticsearch_sink_alert.alerting.notifications import Cap, Notifications, notifiers
@@ -25,7 +25,8 @@ from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter, 
 from elasticsearch_sink_alert.kafka.group_consumer import Membership, StoppedError
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import DATA_MAPPER, Sink
-from runtime import health, logs, topics
+from runtime import health, logs, topic_admin
+from runtime.signals import stop_on_signal
 
 logger = logging.getLogger("elasticsearch_sink_alert")
 
@@ -79,25 +80,23 @@ def run(settings: SinkSettings) -> int:
         print(error, file=sys.stderr)
         return 2
     notifications = Notifications(told, settings.kibana_url, Cap(settings.alerts_per_minute))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signal()
 
     state = health.Health(group_consumer.KAFKA, retrier.ELASTICSEARCH, DATA_MAPPER)
     state.ok(DATA_MAPPER)
     health.serve(state, settings.metrics_host, settings.sink_metrics_port, setting="SINK_METRICS_PORT")
     try:
-        topics.ensure(
-            settings.kafka_client, stop, topics.aggregated_topic(settings), topics.dead_letter_topic(settings)
+        topic_admin.create_missing_topics(
+            settings.kafka_client, stop, aggregated_topic(settings), dead_letter_topic(settings)
         )
         _run(settings, mapper, notifications, state, stop)
-    except (MappingError, UndeliverableError, topics.TopicError) as error:
+    except (MappingError, UndeliverableError, topic_admin.TopicError) as error:
         logger.error("%s", error)
         return 1
     except NotElasticsearchError as error:
         logger.error("ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to one's URL", settings.es_host, error)
         return 1
-    except (StoppedError, topics.StoppedError):
+    except (StoppedError, topic_admin.StoppedError):
         pass
     logger.info("stopped")
     return 0

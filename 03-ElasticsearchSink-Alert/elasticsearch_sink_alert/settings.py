@@ -1,13 +1,14 @@
 """The sink's settings."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import PositiveInt, SecretStr, field_validator
 
 from runtime import commands
-from runtime.settings import NonEmptyStr, Port, Settings
+from runtime.settings import NonEmptyStr, Port, Settings, missing
 
 _OWN_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
 """In an image: the copy that was made when it was built."""
@@ -60,6 +61,19 @@ class SinkSettings(Settings):
         except OSError:
             pass  # Whoever loads the file reports it.
         return file
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield an error for each setting that the others contradict."""
+        yield from super().conflicts()
+        remedy = "set both, or ES_API_KEY alone, or none of them"
+        if not self.es_api_key and self.es_username and not self.es_password:
+            yield missing("ES_PASSWORD", f"ES_USERNAME={self.es_username}", remedy)
+        if not self.es_api_key and self.es_password and not self.es_username:
+            yield missing("ES_USERNAME", "ES_PASSWORD", remedy)
+        if self.es_ca_file is not None and not any(host.startswith("https://") for host in self.es_hosts):
+            yield f"ES_CA_FILE has no effect with ES_HOST={self.es_host}: use https://, or remove ES_CA_FILE"
+        if self.alert_webhook_secret and not self.alert_webhook_url:
+            yield missing("ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "set both, or remove the secret")
 
     @property
     def es_client(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from stream_processing.metrics import AGGREGATED, BATCHES, LAKE_ROWS
 
 from contract.dead_letters import OFFSET, PARTITION, REASON, SERVICE, TOPIC
 from contract.tables import table_named
+from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from live_page.pages.links import row_href
 from live_page.settings import PageSettings
 from live_page.sources import elasticsearch
@@ -34,7 +35,7 @@ from live_page.text import visible
 from live_page.topics import Topics
 from local_stack.services import PAGE
 from observer.snapshot import Observer
-from runtime import topics
+from runtime import topic_admin
 from runtime.health import Health, serve
 from tests.browser import NARROW, WIDE, chromium, page_of
 from tests.pipeline import Pipeline, assert_equal, eventually
@@ -122,8 +123,9 @@ def _fill_kafka(pipeline: Pipeline) -> None:
 
 def _create_topics(pipeline: Pipeline) -> None:
     settings = pipeline.settings
-    declared = (topics.interactions_topic, topics.aggregated_topic, topics.dead_letter_topic)
-    topics.ensure(settings.kafka_client, threading.Event(), *(topic(settings) for topic in declared))
+    declared = (interactions_topic, aggregated_topic, dead_letter_topic)
+    topics = [topic(settings) for topic in declared]
+    topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), *topics)
 
 
 def _transact(pipeline: Pipeline, size: int, *, is_committed: bool) -> None:

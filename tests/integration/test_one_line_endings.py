@@ -46,13 +46,13 @@ def test_a_port_that_is_taken_is_one_line_with_its_setting(pipeline: Pipeline) -
         listener.listen()
         port = listener.getsockname()[1]
         line = _last_line(pipeline, PRODUCER, 2, PRODUCER_METRICS_PORT=port)
-        assert f"PRODUCER_METRICS_PORT={port} is taken at 127.0.0.1" in line
+        assert f"PRODUCER_METRICS_PORT={port} is in use at 127.0.0.1" in line
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a..b"])
 def test_an_address_that_this_machine_does_not_have_is_one_line(pipeline: Pipeline, host: str) -> None:
     line = _last_line(pipeline, PRODUCER, 2, METRICS_HOST=host)
-    assert f"METRICS_HOST={host} is no address of this machine" in line
+    assert f"METRICS_HOST={host} is not an address of this machine" in line
 
 
 @pytest.mark.parametrize("service", [PRODUCER, SINK])

@@ -17,8 +17,9 @@ from elasticsearch_sink_alert.cli.check import check
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
 
+from contract.topics import aggregated_topic
 from local_stack.services import ROOT, SINK
-from runtime import topics
+from runtime import topic_admin
 from tests.pipeline import (
     A_TIME,
     Pipeline,
@@ -222,10 +223,10 @@ def test_a_replay_from_the_beginning_changes_nothing(pipeline: Pipeline, with_me
 
 
 def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_kills(pipeline: Pipeline) -> None:
-    topic = topics.aggregated_topic(pipeline.settings)
+    topic = aggregated_topic(pipeline.settings)
     # Records that bring their own time are what a broker would stamp whose clock is set.
     stamped_by_the_sender = replace(topic, config={"cleanup.policy": "compact"})
-    topics.ensure(pipeline.settings.kafka_client, threading.Event(), stamped_by_the_sender)
+    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), stamped_by_the_sender)
     producer = Producer({"bootstrap.servers": pipeline.kafka})
     now = int(datetime.now(UTC).timestamp() * 1000)
     hour = 3_600_000
@@ -411,7 +412,7 @@ def test_a_wrong_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipelin
 
 
 def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: Pipeline) -> None:
-    topic = topics.aggregated_topic(pipeline.settings)
+    topic = aggregated_topic(pipeline.settings)
     assert topic.config == {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     with pipeline.running(SINK):
         pipeline.publish(item_record(1, 1))

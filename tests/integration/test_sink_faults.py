@@ -11,9 +11,10 @@ import pytest
 import requests
 from mirakuru import HTTPExecutor
 
+from contract.topics import aggregated_topic
 from local_stack import servers
 from local_stack.services import SINK
-from runtime import topics
+from runtime import topic_admin
 from tests.fault_proxy import Fault, faulty_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
 
@@ -105,9 +106,9 @@ def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeli
 
 
 def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipeline) -> None:
-    topic = topics.aggregated_topic(pipeline.settings)
+    topic = aggregated_topic(pipeline.settings)
     large_enough = replace(topic, config={**topic.config, "max.message.bytes": str(10 << 20)})
-    topics.ensure(pipeline.settings.kafka_client, threading.Event(), large_enough)
+    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), large_enough)
     with pipeline.running(SINK):
         key, value = item_record(1, 7)
         large = value + b" " * (5 << 20)

@@ -14,9 +14,10 @@ from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import TCPExecutor
 
+from contract.topics import aggregated_topic
 from local_stack import servers
 from local_stack.services import SINK
-from runtime import topics
+from runtime import topic_admin
 from runtime.health import Health
 from tests.pipeline import Pipeline, assert_equal, eventually, item_record
 
@@ -79,7 +80,7 @@ def _publish(settings: SinkSettings, *numbers: int) -> None:
 @contextmanager
 def _member(broker: _Broker) -> Iterator[tuple[_Member, Health]]:
     settings = _settings(broker.address)
-    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     state = Health(KAFKA)
     member = _Member(settings, state, threading.Event())
     member.in_assignment, member.broker = threading.Event(), broker
@@ -176,7 +177,7 @@ def test_a_commit_on_leaving_reaches_the_broker_and_the_next_member_goes_on_ther
 
 def test_aborted_records_are_not_taken_and_count_as_no_lag(kafka: str) -> None:
     settings = _settings(kafka).model_copy(update={"kafka_topic": "transactions", "kafka_group_id": "transactions"})
-    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     member = Membership(settings, Health(KAFKA), threading.Event())
     member.join(_TARGET)
     try:

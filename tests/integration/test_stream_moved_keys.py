@@ -4,10 +4,11 @@ import threading
 
 import orjson
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
 
+from contract.topics import aggregated_topic
 from local_stack.services import SINK, STREAM
-from runtime import topics
+from runtime import topic_admin
+from runtime.kafka_client import NewPartitions
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of, item_record, row_record
 
 _ITEMS = 40
@@ -16,7 +17,7 @@ _ITEMS = 40
 def test_a_topic_of_rows_may_be_given_partitions_and_be_read_again_from_the_beginning(pipeline: Pipeline) -> None:
     settings = pipeline.settings
     topic = settings.aggregated_topic
-    topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
+    topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     # Many of each key, so that the old partitions have greater offsets than the new ones.
     pipeline.publish(*[item_record(n, most) for most in range(20) for n in range(_ITEMS)])
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})

@@ -7,7 +7,6 @@ import sys
 import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
 from mirakuru import HTTPExecutor
 from mirakuru.exceptions import ProcessExitedWithError
 from stream_processing.lake import Lake
@@ -16,6 +15,7 @@ from contract.interaction import INTERACTION_TYPES, Interaction
 from contract.tables import INTERACTIONS
 from local_stack import services
 from local_stack.services import STREAM
+from runtime.kafka_client import NewPartitions
 from tests.pipeline import Pipeline, eventually
 from tests.reference import reference_tables
 

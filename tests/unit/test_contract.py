@@ -11,7 +11,8 @@ from pydantic import SecretStr, TypeAdapter
 
 from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
 from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
-from runtime import logs, topics
+from contract.topics import interactions_topic
+from runtime import logs, topic_admin
 from runtime.health import Health, serve
 from runtime.settings import Settings
 
@@ -135,7 +136,9 @@ def test_waiting_for_a_broker_that_is_away_ends_when_the_service_is_stopped() ->
     threading.Timer(0.5, stop.set).start()
     began = time.monotonic()
     with pytest.raises(topics.StoppedError):
-        topics.ensure({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, stop, topics.interactions_topic(Settings()))
+        topic_admin.create_missing_topics(
+            {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, stop, interactions_topic(Settings())
+        )
     assert time.monotonic() - began < 30
 
 

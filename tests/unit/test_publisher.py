@@ -3,7 +3,7 @@
 import logging
 
 import pytest
-from data_producer.publisher import KAFKA_PART, Publisher
+from data_producer.publisher import KAFKA, Publisher
 
 from runtime.health import Health
 
@@ -13,7 +13,7 @@ def test_a_record_that_no_topic_takes_is_refused_once_and_does_not_stop_the_rest
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     # Nothing listens there: what is accepted waits.
-    publisher = Publisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "topic", Health(KAFKA_PART), 1_000_000)
+    publisher = Publisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "topic", Health(KAFKA), 1_000_000)
     with caplog.at_level(logging.ERROR):
         publisher.publish_records([{"value": b"x" * 2_000_000}, {"value": b"small"}])
     assert (publisher.accepted, publisher.refused, publisher.waiting) == (2, 1, 1)

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from contract import dead_letters
 from elasticsearch_sink_alert.kafka.dead_letter_writer import SERVICE
 from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
+from runtime.kafka_client import MESSAGE_TIMED_OUT, PARTITION_EOF, producer_config
 from runtime.logs import escape_controls
 from runtime.settings import Settings
 
@@ -169,7 +170,7 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
                     if int(message.offset() or 0) >= left.get(partition, 0) - 1:
                         left.pop(partition, None)
                 # Aborted records are never delivered: the last one that is may be before the end.
-                elif error.code() == KafkaError._PARTITION_EOF:
+                elif error.code() == PARTITION_EOF:
                     left.pop(partition, None)
                 else:
                     raise KafkaException(error)
@@ -178,19 +179,9 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
 
 
 def _producer(settings: Settings) -> Producer:
-    return Producer(
-        {
-            **settings.kafka_client,
-            **_QUIET,
-            "acks": "all",
-            "enable.idempotence": True,
-            # What the topic took compressed it takes again.
-            "message.max.bytes": dead_letters.MAX_BYTES,
-            "compression.type": "zstd",
-            # The partition that every other record of the key is in.
-            "partitioner": "murmur2_random",
-        }
-    )
+    # A record that the topic accepted compressed is accepted again.
+    config = producer_config(settings.kafka_client, dead_letters.MAX_BYTES) | {"compression.type": "zstd"}
+    return Producer(config | _QUIET)
 
 
 def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
@@ -203,7 +194,7 @@ def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None
         on_delivery=lambda error, _: refused.append(error) if error else None,
     )
     if producer.flush(_TIMEOUT) or refused:
-        raise KafkaException(refused[0] if refused else KafkaError(KafkaError._MSG_TIMED_OUT))
+        raise KafkaException(refused[0] if refused else KafkaError(MESSAGE_TIMED_OUT))
 
 
 def _headers(message: Message) -> dict[str, str]:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, Message, Producer
 
 from contract import dead_letters
 from elasticsearch_sink_alert.kafka.rows import Rejected
-from runtime import topics
-from runtime.kafka_errors import is_transient
+from runtime import topic_admin
+from runtime.kafka_client import producer_config
 
 SERVICE: Final = "elasticsearch-sink-alert"
 """Who put a record aside, in its headers."""
@@ -81,17 +81,14 @@ class DeadLetterWriter:
 
     def _connect(self) -> tuple[Producer, dead_letters.Capacity]:
         limit = min(self._max_message_bytes(), dead_letters.MAX_BYTES)
-        settings = {"acks": "all", "enable.idempotence": True, "message.timeout.ms": 0, "message.max.bytes": limit}
-        return Producer({**self._kafka_client, **settings}), dead_letters.Capacity.of(limit)
+        config = producer_config(self._kafka_client, limit) | {"message.timeout.ms": 0}
+        return Producer(config), dead_letters.Capacity.of(limit)
 
     def _max_message_bytes(self) -> int:
-        while True:
-            try:
-                return topics.max_message_bytes(self._kafka_client, self._topic, timeout=2.0)
-            except KafkaException as error:
-                reason: KafkaError = error.args[0]
-                if not is_transient(reason):
-                    raise UndeliverableError(
-                        f"topic {self._topic} cannot be asked how large a record may be: {reason.str()}"
-                    ) from None
-            self._sleep(0.5)
+        # Short requests: the sink polls Kafka between them, to keep its group membership.
+        try:
+            return topic_admin.wait_for_max_message_bytes(
+                self._kafka_client, self._topic, self._sleep, request_timeout=2.0
+            )
+        except topic_admin.TopicError as error:
+            raise UndeliverableError(str(error)) from None

@@ -13,6 +13,7 @@ from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
 from runtime.health import Health
+from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class Membership:
 
     def _record(self, message: Message) -> Record | None:
         error = message.error()
-        if error is not None and error.code() == KafkaError._PARTITION_EOF:
+        if error is not None and error.code() == PARTITION_EOF:
             self._ends[int(message.partition() or 0)] = int(message.offset() or 0)
             return None
         if error is not None:
@@ -277,7 +278,7 @@ class Membership:
         logger.info("gave back partitions %s", sorted(gone))
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+        if error.code() == ALL_BROKERS_DOWN:
             self._health.failing(KAFKA, error.str())
 
 

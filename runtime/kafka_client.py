@@ -1,0 +1,57 @@
+"""The private parts of the Kafka client, and the configuration of the pipeline's producers.
+
+The client keeps its admin classes in private modules, as type checkers see it, and its own error codes under private
+names. They are imported here alone, so that an upgrade of the client has one place to check.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import KafkaError
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewPartitions, NewTopic
+
+__all__ = [
+    "ALL_BROKERS_DOWN",
+    "INVALID_ARGUMENT",
+    "MESSAGE_TIMED_OUT",
+    "PARTITION_EOF",
+    "QUEUE_FULL",
+    "RESOLVE_FAILED",
+    "TIMED_OUT",
+    "TRANSPORT_FAILED",
+    "AlterConfigOpType",
+    "ConfigEntry",
+    "ConfigResource",
+    "NewPartitions",
+    "NewTopic",
+    "ResourceType",
+    "producer_config",
+]
+
+ALL_BROKERS_DOWN: Final[int] = KafkaError._ALL_BROKERS_DOWN
+INVALID_ARGUMENT: Final[int] = KafkaError._INVALID_ARG
+MESSAGE_TIMED_OUT: Final[int] = KafkaError._MSG_TIMED_OUT
+PARTITION_EOF: Final[int] = KafkaError._PARTITION_EOF
+QUEUE_FULL: Final[int] = KafkaError._QUEUE_FULL
+RESOLVE_FAILED: Final[int] = KafkaError._RESOLVE
+TIMED_OUT: Final[int] = KafkaError._TIMED_OUT
+TRANSPORT_FAILED: Final[int] = KafkaError._TRANSPORT
+
+
+def producer_config(kafka_client: Mapping[str, str | int], max_message_bytes: int) -> dict[str, Any]:
+    """Return the configuration of an idempotent producer; `max_message_bytes` is the topic's max.message.bytes.
+
+    >>> producer_config({"bootstrap.servers": "localhost:9092"}, 1_000_000)["message.max.bytes"]
+    1000000
+    """
+    return {
+        **kafka_client,
+        "acks": "all",
+        "enable.idempotence": True,
+        # The Java client's partitioner: every client maps a key to the same partition.
+        "partitioner": "murmur2_random",
+        # Limits a batch as well; the topic would refuse a larger one as a whole.
+        "message.max.bytes": max_message_bytes,
+    }
