@@ -29,7 +29,10 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Interval = Annotated[float, Field(ge=0, le=_MAX_INTERVAL, allow_inf_nan=False)]
 
 _BOUNDS: Final = {
-    "rate": f"a number of seconds between interactions, 0 (as fast as possible) or {_MIN_INTERVAL:f} to {_MAX_INTERVAL:,.0f}",
+    "rate": (
+        "a number of seconds between interactions, 0 (as fast as possible)"
+        f" or {_MIN_INTERVAL:f} to {_MAX_INTERVAL:,.0f}"
+    ),
     "users": "a whole number from 1 to 1,000,000",
     "items": "a whole number from 1 to 1,000,000",
     "paused": "true or false",
@@ -158,9 +161,8 @@ def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object
     try:
         request = ControlRequest.model_validate_json(environ["wsgi.input"].read(int(length)))
     except ValidationError as error:
-        invalid = dict.fromkeys(
-            str(each["loc"][0])[:_MAX_NAME_CHARACTERS] if each["loc"] else "" for each in error.errors()
-        )
+        names = (str(each["loc"][0]) if each["loc"] else "" for each in error.errors())
+        invalid = dict.fromkeys(name[:_MAX_NAME_CHARACTERS] for name in names)
         return "400 Bad Request", {"error": "; ".join(map(_expectation, invalid))}
     return "200 OK", controls.apply(request).model_dump()
 
@@ -170,4 +172,4 @@ def _expectation(name: str) -> str:
     if name in _BOUNDS:
         return f"{name}: expected {_BOUNDS[name]}"
     known = ", ".join(_BOUNDS)
-    return f"unknown field {name!r}: expected {known}" if name else f"expected a JSON object of {known}"
+    return f"{name!r} cannot be changed, only {known}" if name else f"expected a JSON object of {known}"

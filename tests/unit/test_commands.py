@@ -3,7 +3,7 @@ import pytest
 from runtime import commands
 
 
-def test_a_remedy_is_a_command_of_whatever_runs_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_line_matches_how_the_service_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("UNDER_COMPOSE", raising=False)
     assert commands.command("stream_processing", "rebuild") == "python -m stream_processing rebuild"
     assert commands.stop("stream_processing") == "stop it"

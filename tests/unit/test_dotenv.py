@@ -21,7 +21,7 @@ def warnings_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [line.removeprefix(f"{folder}/.env:") for line in capsys.readouterr().err.splitlines()]
 
 
-def problems_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+def errors_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     with pytest.raises(SystemExit) as stopped:
         Settings.load()
     assert stopped.value.code == 2
@@ -45,17 +45,17 @@ def problems_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
 )
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
 @pytest.mark.parametrize("export", ["", "export "])
-def test_a_value_is_what_is_written(folder: Path, written: str, value: str, end: str, export: str) -> None:
+def test_a_value_is_read_literally(folder: Path, written: str, value: str, end: str, export: str) -> None:
     (folder / ".env").write_bytes(f"{export}KAFKA_PASSWORD={written}{end}".encode())
     assert Settings.load().kafka_password == SecretStr(value)
 
 
-def test_a_byte_order_mark_of_utf_8_is_no_part_of_the_first_name(folder: Path) -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_name(folder: Path) -> None:
     (folder / ".env").write_bytes("KAFKA_TOPIC=named\n".encode("utf-8-sig"))
     assert Settings.load().kafka_topic == "named"
 
 
-def test_an_unknown_name_is_named_with_the_one_that_was_meant(
+def test_an_unknown_name_is_reported_with_a_similar_one(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KAFKA_OPTS", "of another program")
@@ -64,72 +64,72 @@ def test_an_unknown_name_is_named_with_the_one_that_was_meant(
         "COMPOSE_PROJECT_NAME=mine\nDATABASE_URL=x\nKAFKA_PORT=9093\nELASTIC_PASSWORD=x\nkafka_topic=small\n"
     )
     assert warnings_of(folder, capsys) == [
-        "3: there is no setting KAFKA_TOPIC_PARTITIONS: did you mean KAFKA_TOPIC_PARTITION?",
-        "4: there is no setting PRODUCR_RATE: did you mean PRODUCER_RATE?",
-        "5: there is no setting KAFKA_HEAP_OPTS: .env.example names all that there are",
+        "3: unknown setting KAFKA_TOPIC_PARTITIONS: did you mean KAFKA_TOPIC_PARTITION?",
+        "4: unknown setting PRODUCR_RATE: did you mean PRODUCER_RATE?",
+        "5: unknown setting KAFKA_HEAP_OPTS: .env.example lists all settings",
     ]
     assert Settings.load().kafka_topic == "small"
 
 
-def test_the_example_has_nothing_to_warn_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_causes_no_warning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").write_text((Path(__file__).parents[2] / ".env.example").read_text())
     assert warnings_of(folder, capsys) == []
 
 
-def test_of_a_name_that_is_there_twice_the_last_counts_and_a_name_without_a_value_is_named(
+def test_a_duplicate_name_and_a_name_without_a_value_are_reported(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / ".env").write_text("KAFKA_TOPIC=one\nLOOP_SLEEP\n\nKAFKA_TOPIC=two\n")
     assert warnings_of(folder, capsys) == [
         "2: LOOP_SLEEP has no effect: expected NAME=value",
-        "4: KAFKA_TOPIC is on line 1 too: this one counts",
+        "4: KAFKA_TOPIC is also set on line 1: this line takes precedence",
     ]
     assert Settings.load().kafka_topic == "two"
 
 
 @pytest.mark.parametrize("line", ["KAFKA_TOPIC avroic", "KAFKA_TOPIC: avroic", "KAFKA_PASSWORD='it's'", "=x"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_a_line_that_cannot_be_parsed_is_named(
+def test_a_line_that_cannot_be_parsed_is_reported(
     folder: Path, capsys: pytest.CaptureFixture[str], line: str, end: str
 ) -> None:
     (folder / ".env").write_bytes(f"KAFKA_TOPIC=a{end}{end}{end}{line}{end}LOOP_SLEEP=1{end}".encode())
-    (problem,) = problems_of(folder, capsys)
-    assert problem == ":4: expected NAME=value, a value that starts with a quote in quotes as a whole"
+    (error,) = errors_of(folder, capsys)
+    assert error == ":4: expected NAME=value; a value that starts with a quote has to end with it"
 
 
-def test_a_quote_that_is_closed_on_a_later_line_hides_no_setting(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_quote_that_is_closed_on_a_later_line_is_reported(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").write_text("KAFKA_PASSWORD='a\nKAFKA_TOPIC=b'\n")
-    assert problems_of(folder, capsys) == [":1: the quote after KAFKA_PASSWORD= is not closed on this line"]
+    assert errors_of(folder, capsys) == [":1: the quote after KAFKA_PASSWORD= is not closed on this line"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_another_unicode_encoding_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str], encoding: str) -> None:
+def test_another_unicode_encoding_is_reported_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], encoding: str
+) -> None:
     (folder / ".env").write_bytes("KAFKA_TOPIC=named\n".encode(encoding))
-    assert problems_of(folder, capsys) == [" is UTF-16, or no text: save it as UTF-8"]
+    assert errors_of(folder, capsys) == [" is UTF-16 or not text: save it as UTF-8"]
 
 
-def test_latin_1_is_one_line_that_names_the_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_latin_1_is_reported_with_its_line_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").write_bytes("A=1\nKAFKA_PASSWORD=für\n".encode("latin-1"))
-    assert problems_of(folder, capsys) == [":2: byte 0xfc is not UTF-8: save the file as UTF-8"]
+    assert errors_of(folder, capsys) == [":2: byte 0xfc is not UTF-8: save the file as UTF-8"]
 
 
-def test_a_folder_in_its_place_is_one_line_and_a_virtual_environment_is_none(
+def test_a_folder_of_that_name_is_reported_unless_it_is_a_virtual_environment(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / ".env").mkdir()
-    assert problems_of(folder, capsys) == [" is a folder: remove it, or rename it; .env is a file with settings"]
+    assert errors_of(folder, capsys) == [" is a folder, not a file with settings: remove it, or rename it"]
     (folder / ".env" / "pyvenv.cfg").touch()
     assert Settings.load().kafka_topic == "avroic"
 
 
-def test_a_file_that_cannot_be_read_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_file_is_reported_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / ".env").symlink_to(folder / "gone")
-    assert problems_of(folder, capsys) == [" cannot be read: No such file or directory"]
+    assert errors_of(folder, capsys) == [" cannot be read: No such file or directory"]
 
 
-def test_an_installation_without_the_example_knows_of_no_wrong_names(
+def test_unknown_names_are_not_reported_without_the_example(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dotenv, "_EXAMPLE", folder / "none")

@@ -30,19 +30,19 @@ def test_with_a_skew_of_one_users_follow_zipfs_law() -> None:
     assert counts["user_0"] / counts["user_9"] == pytest.approx(10, rel=0.15)
 
 
-def test_a_pacer_makes_up_for_a_slow_moment() -> None:
+def test_a_pacer_catches_up_after_a_delay() -> None:
     pacer = Pacer(interval=0.01, start=0.0)
     sent = 0
     for now in (0.0, 0.005, 0.5, 0.505, 1.0):
         due = pacer.due(now)
-        pacer.taken(due)
+        pacer.record_sent(due)
         sent += due
     assert sent == 101
     assert pacer.pause(1.0) == pytest.approx(0.01)
 
 
-def test_a_pacer_owes_nothing_before_its_time() -> None:
+def test_a_pacer_sends_nothing_early() -> None:
     pacer = Pacer(interval=2.0, start=10.0)
-    pacer.taken(pacer.due(10.0))
+    pacer.record_sent(pacer.due(10.0))
     assert pacer.due(11.9) == 0
     assert pacer.pause(11.0) == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""What is near is asked without the proxy that the environment names; nothing listens at this one."""
+"""Requests to local servers bypass the proxy that the environment names; nothing listens at this one."""
 
 import threading
 from collections.abc import Iterator
@@ -56,12 +56,12 @@ def _proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "status"), [("{}", 0), ("http://localhost:{}/json/", 0), ("http://localhost:{}/failing", 1)]
 )
-def test_the_probe(port: int, argument: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_bypasses_the_proxy(port: int, argument: str, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["probe", argument.format(port)])
     assert probe.main() == status
 
 
-def test_the_probe_names_what_does_not_answer(
+def test_the_probe_prints_the_url_that_does_not_answer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["probe", "9"])
@@ -69,24 +69,24 @@ def test_the_probe_names_what_does_not_answer(
     assert capsys.readouterr().out.startswith("http://127.0.0.1:9/health: ")
 
 
-def test_the_importer_of_dashboards(port: int, tmp_path: Path) -> None:
+def test_the_dashboard_importer_bypasses_the_proxy(port: int, tmp_path: Path) -> None:
     (tmp_path / "objects.ndjson").write_text("{}\n")
     assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", patience=1) == 1
 
 
-def test_the_client_of_elasticsearch(port: int) -> None:
-    # It has had an answer if it finds fault with it.
+def test_the_elasticsearch_client_bypasses_the_proxy(port: int) -> None:
+    # The error shows that the server has answered.
     with Elasticsearch([f"http://localhost:{port}"], max_retries=0) as client, pytest.raises(UnsupportedProductError):
         client.transport.perform_request("GET", "/")
 
 
-def test_the_local_stacks_look_at_a_service(port: int) -> None:
+def test_the_local_stacks_health_check_bypasses_the_proxy(port: int) -> None:
     executor = HTTPExecutor(["true"], url=f"http://127.0.0.1:{port}/health", method="GET", timeout=5)
     executor._set_timeout()
     assert executor.after_start_check()
 
 
-def test_whatever_the_settings_name_that_is_near(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_hosts_of_the_settings_are_exempt_from_the_proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet.example.com")
     monkeypatch.setenv("STREAM_URL", "http://stream-processing:9102")
     monkeypatch.setenv("ES_HOST", "http://one:9200, http://two:9200,https://es.example.com")

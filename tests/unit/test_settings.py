@@ -1,0 +1,213 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from data_producer.settings import ProducerSettings
+from elasticsearch_sink_alert.settings import SinkSettings
+from pydantic import SecretStr, TypeAdapter, ValidationError
+from stream_processing.kafka_io import connection_options
+from stream_processing.settings import StreamProcessingSettings
+
+from live_page.settings import PageSettings
+from runtime.settings import Settings, SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _no_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_defaults_are_those_of_the_contract() -> None:
+    settings = Settings.load()
+    assert (settings.kafka_topic, settings.kafka_topic_partition, settings.loop_sleep) == ("avroic", 4, 2)
+    assert (settings.aggregated_topic, settings.dead_letter_topic) == ("avroic_aggregated", "avroic_dead_letter")
+
+
+def test_settings_come_from_dotenv_and_the_environment_takes_precedence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("KAFKA_TOPIC=from-file\nKAFKA_TOPIC_PARTITION=7\nUNKNOWN=1\nLOOP_SLEEP=\n")
+    monkeypatch.setenv("KAFKA_TOPIC_PARTITION", "9")
+    below = tmp_path / "service"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    settings = Settings.load()
+    assert (settings.kafka_topic, settings.kafka_topic_partition, settings.loop_sleep) == ("from-file", 9, 2)
+
+
+def test_every_wrong_setting_is_reported_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_TOPIC_PARTITION", "many")
+    monkeypatch.setenv("LOOP_SLEEP", "-1")
+    monkeypatch.setenv("KAFKA_TOPIC", "no spaces")
+    with pytest.raises(SystemExit) as stopped:
+        Settings.load()
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert "KAFKA_TOPIC_PARTITION='many'" in printed
+    assert "LOOP_SLEEP='-1'" in printed
+    assert "KAFKA_TOPIC='no spaces'" in printed
+
+
+def test_the_example_file_names_every_setting_with_its_default() -> None:
+    root = Path(__file__).parents[2]
+    lines = [line for line in (root / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
+    example = dict(line.split("=", 1) for line in lines)
+    fields = {
+        name.upper(): field
+        for cls in (ProducerSettings, StreamProcessingSettings, SinkSettings, PageSettings)
+        for name, field in cls.model_fields.items()
+    }
+    files = "".join(file.read_text() for file in root.glob("*compose*.yml"))
+    of_compose = {name for name in example if f"${{{name}:" in files} | {"COMPOSE_PROFILES"}
+    assert set(fields) <= set(example) <= set(fields) | of_compose
+    for name, written in example.items():
+        if written and name in fields:
+            assert TypeAdapter(type(fields[name].default)).validate_strings(written) == fields[name].default, name
+
+
+def test_a_password_can_come_from_a_secret_file_and_is_never_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "kafka_password").write_text("from-file\n")
+    monkeypatch.setattr("runtime.settings._SECRETS", secrets)
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_USERNAME", "pipeline")
+    monkeypatch.setenv("KAFKA_CA_FILE", "/some/ca.pem")
+    settings = Settings.load()
+    client = settings.kafka_client
+    assert (client["security.protocol"], client["sasl.username"]) == ("SASL_SSL", "pipeline")
+    assert (client["sasl.password"], client["ssl.ca.location"]) == ("from-file", "/some/ca.pem")
+    assert "from-file" not in repr(settings)
+
+
+def test_spark_connects_to_kafka_with_the_same_user_and_password() -> None:
+    plain = connection_options(StreamProcessingSettings())
+    assert plain == {"kafka.bootstrap.servers": "localhost:9092", "kafka.security.protocol": "PLAINTEXT"}
+    settings = StreamProcessingSettings(
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism="SCRAM-SHA-512",
+        kafka_username="pipeline",
+        kafka_password=SecretStr('with "quotes" and \\'),
+    )
+    jaas = connection_options(settings)["kafka.sasl.jaas.config"]
+    assert jaas == (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required"
+        ' username="pipeline" password="with \\"quotes\\" and \\\\";'
+    )
+
+
+def test_an_api_key_takes_precedence_over_user_and_password() -> None:
+    named = SinkSettings(es_username="elastic", es_password=SecretStr("secret"))
+    assert named.es_client == {"http_auth": ("elastic", "secret")}
+    keyed = SinkSettings(es_username="elastic", es_password=SecretStr("secret"), es_api_key=SecretStr("a2V5"))
+    assert keyed.es_client == {"headers": {"authorization": "ApiKey a2V5"}}
+    assert SinkSettings().es_client == {}
+
+
+CONFLICTS = {
+    "SASL without user and password": (
+        Settings,
+        {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"},
+        [
+            "KAFKA_USERNAME is not set, but KAFKA_SECURITY_PROTOCOL=SASL_SSL needs it: set it, or set"
+            " KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SSL",
+            "KAFKA_PASSWORD is not set, but KAFKA_SECURITY_PROTOCOL=SASL_SSL needs it: set it, or set"
+            " KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SSL",
+        ],
+    ),
+    "SASL without a password": (
+        ProducerSettings,
+        {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_USERNAME": "pipeline"},
+        [
+            "KAFKA_PASSWORD is not set, but KAFKA_SECURITY_PROTOCOL=SASL_PLAINTEXT needs it: set it, or set"
+            " KAFKA_SECURITY_PROTOCOL to PLAINTEXT or SSL"
+        ],
+    ),
+    "Kafka's certificate authority without TLS": (
+        Settings,
+        {"KAFKA_CA_FILE": "ca.pem"},
+        [
+            "KAFKA_CA_FILE has no effect with KAFKA_SECURITY_PROTOCOL=PLAINTEXT: set that to SSL or SASL_SSL, or"
+            " remove KAFKA_CA_FILE"
+        ],
+    ),
+    "Elasticsearch's user without a password": (
+        SinkSettings,
+        {"ES_USERNAME": "elastic"},
+        ["ES_PASSWORD is not set, but ES_USERNAME=elastic needs it: set both, or ES_API_KEY alone, or none of them"],
+    ),
+    "Elasticsearch's password without a user": (
+        PageSettings,
+        {"ES_PASSWORD": "top-secret"},
+        ["ES_USERNAME is not set, but ES_PASSWORD needs it: set both, or ES_API_KEY alone, or none of them"],
+    ),
+    "Elasticsearch's certificate authority without TLS": (
+        SinkSettings,
+        {"ES_CA_FILE": "ca.pem"},
+        ["ES_CA_FILE has no effect with ES_HOST=http://localhost:9200: use https://, or remove ES_CA_FILE"],
+    ),
+    "a webhook's secret without its URL": (
+        SinkSettings,
+        {"ALERT_WEBHOOK_SECRET": "top-secret"},
+        ["ALERT_WEBHOOK_URL is not set, but ALERT_WEBHOOK_SECRET needs it: set both, or remove the secret"],
+    ),
+    "an access key without its secret": (
+        StreamProcessingSettings,
+        {"AWS_ACCESS_KEY_ID": "key"},
+        [
+            "AWS_SECRET_ACCESS_KEY is not set, but AWS_ACCESS_KEY_ID needs it: set both, or neither to use the"
+            " machine's own role"
+        ],
+    ),
+    "a secret access key without its id": (
+        StreamProcessingSettings,
+        {"AWS_SECRET_ACCESS_KEY": "top-secret"},
+        [
+            "AWS_ACCESS_KEY_ID is not set, but AWS_SECRET_ACCESS_KEY needs it: set both, or neither to use the"
+            " machine's own role"
+        ],
+    ),
+    "conflicts beside a wrong value": (
+        SinkSettings,
+        {"LOOP_SLEEP": "-1", "KAFKA_CA_FILE": "ca.pem", "ES_USERNAME": "elastic"},
+        [
+            "LOOP_SLEEP='-1': Input should be greater than or equal to 0",
+            "KAFKA_CA_FILE has no effect with KAFKA_SECURITY_PROTOCOL=PLAINTEXT: set that to SSL or SASL_SSL, or"
+            " remove KAFKA_CA_FILE",
+            "ES_PASSWORD is not set, but ES_USERNAME=elastic needs it: set both, or ES_API_KEY alone, or none of them",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("cls", "values", "lines"), CONFLICTS.values(), ids=list(CONFLICTS))
+def test_settings_that_belong_together_are_reported_with_the_remedy(
+    cls: type[Settings], values: Mapping[str, str], lines: list[str]
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        cls.read(values)
+    assert str(error.value).splitlines() == lines
+
+
+COMPLETE = {
+    "SASL": (Settings, {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_USERNAME": "a", "KAFKA_PASSWORD": "b"}),
+    "credentials that the protocol does not use": (Settings, {"KAFKA_USERNAME": "a", "KAFKA_PASSWORD": "b"}),
+    "TLS": (Settings, {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CA_FILE": "ca.pem"}),
+    "an API key beside a user": (SinkSettings, {"ES_API_KEY": "a2V5", "ES_USERNAME": "elastic"}),
+    "https to one of the hosts": (SinkSettings, {"ES_CA_FILE": "ca.pem", "ES_HOST": "http://a:9200, https://b:9200"}),
+    "access keys": (StreamProcessingSettings, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}),
+}
+
+
+@pytest.mark.parametrize(("cls", "values"), COMPLETE.values(), ids=list(COMPLETE))
+def test_settings_that_are_complete_are_accepted(cls: type[Settings], values: Mapping[str, str]) -> None:
+    cls.read(values)
+
+
+def test_conflicts_are_also_checked_where_code_creates_the_settings() -> None:
+    with pytest.raises(ValidationError, match="KAFKA_USERNAME is not set"):
+        Settings(kafka_security_protocol="SASL_SSL", kafka_password=SecretStr("b"))
