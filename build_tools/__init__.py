@@ -1,1 +1,1 @@
-"""Builds what the services run on: the pinned jars, Java's trust store, and its archive of classes."""
+"""Build tools: fetch the pinned jars, create Java's trust store, dump its class data archive."""

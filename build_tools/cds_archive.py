@@ -1,8 +1,7 @@
-"""Makes Java's archive of the classes that the job loads, so that its start need not read and verify them one by one.
+"""Dumps Java's class data sharing (CDS) archive of the stream job, so that its start need not verify every class.
 
-``python -m build_tools.cds_archive FILE``, once per installation: Java takes an archive with the very jars only
-that it was made from, and starts without it otherwise. It is made by going through a job's steps in a temporary folder,
-with neither broker nor data: some 30 seconds and 180 MB.
+``python -m build_tools.cds_archive FILE``, once per installation: Java ignores an archive of other jars than those on
+its class path. The dump runs a job's steps in a temporary folder, without broker and data: about 30 seconds and 180 MB.
 """
 
 import sys
@@ -22,7 +21,7 @@ _RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like"
 
 
 def main() -> None:
-    """Make the archive that the command line names, in place of one that may be there."""
+    """Dump the archive to the file that the command line names; an existing one is replaced."""
     file = Path(sys.argv[1])
     new = file.with_name(f"{file.name}.new")
     with tempfile.TemporaryDirectory() as folder:
@@ -33,12 +32,12 @@ def main() -> None:
             checkpoints=f"{folder}/checkpoints",
         )
         session = start_session(settings, java_options=f"{quoted(f'-XX:ArchiveClassesAtExit={new}')} -Xlog:cds=off")
-        _go_through_the_steps(session, settings)
-        stop_session(session)  # Java writes the archive at its exit.
+        _run_job_steps(session, settings)
+        stop_session(session)  # Java dumps the archive at its exit.
     new.replace(file)
 
 
-def _go_through_the_steps(session: SparkSession, settings: StreamProcessingSettings) -> None:
+def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) -> None:
     lake = Lake.of(settings)
     lake.create_missing_tables()
     _load_kafka_clients(session)
@@ -58,20 +57,20 @@ def _go_through_the_steps(session: SparkSession, settings: StreamProcessingSetti
     def collect(batch: DataFrame, _: int) -> None:
         batch.selectExpr("inline(rows)").collect()
 
-    ingesting = (
+    ingest_query = (
         parse(records).writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
     )
-    query = ingesting.start()
+    query = ingest_query.start()
     while lake.count() == 0 and query.isActive:
         query.awaitTermination(1)
     query.stop()
     changed = aggregate.changed_rows(session, lake).writeStream.outputMode("update")
-    aggregating = changed.option("checkpointLocation", f"{settings.checkpoints}/2").foreachBatch(collect)
-    aggregating.trigger(availableNow=True).start().awaitTermination()
+    aggregate_query = changed.option("checkpointLocation", f"{settings.checkpoints}/2").foreachBatch(collect)
+    aggregate_query.trigger(availableNow=True).start().awaitTermination()
 
 
 def _load_kafka_clients(session: SparkSession) -> None:
-    """A consumer and a producer that go nowhere."""
+    """Create a consumer and a producer without a broker."""
     jvm = session._jvm
     assert jvm is not None
     kafka, serialization = jvm.org.apache.kafka.clients, "org.apache.kafka.common.serialization.ByteArray"

@@ -1,11 +1,10 @@
-"""Fetches a pinned list of Maven artifacts with the Ivy that pyspark ships.
+"""Fetches pinned Maven artifacts with the Ivy that pyspark ships.
 
-``python -m build_tools.jars DESTINATION`` brings what the stream job needs on top of Spark's
-own jars; the image does so when it is built, the local stack when it is set up. Nothing is
-downloaded when the job starts.
+``python -m build_tools.jars DESTINATION`` fetches the jars that the stream job needs in addition to Spark's own, when
+the image is built or the local stack is set up. The job downloads nothing when it starts.
 
-A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<hex> [size:<bytes>]``. Only what it
-names is fetched (no transitive resolution), and a file whose checksum differs is refused.
+A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<hex> [size:<bytes>]``. Only the listed
+artifacts are fetched (no transitive resolution), and a file with another checksum is rejected.
 """
 
 import hashlib
@@ -26,21 +25,21 @@ from build_tools import truststore
 PINNED_JARS = Path(__file__).parents[1] / "02-StreamProcessing" / "jars.txt"
 """The jars of the stream job itself."""
 
-_SHORT_LIVED = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
-"""Options of a Java that runs for seconds: they take 40 % of its processor time away."""
-_IMPATIENT = ("-Dsun.net.client.defaultConnectTimeout=20000", "-Dsun.net.client.defaultReadTimeout=30000")
-"""Milliseconds: Ivy itself would wait without end where an answer does not come."""
+_FAST_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+"""For a Java process that runs for seconds: these options save 40 % of its CPU time."""
+_TIMEOUTS = ("-Dsun.net.client.defaultConnectTimeout=20000", "-Dsun.net.client.defaultReadTimeout=30000")
+"""In milliseconds; by default Ivy waits for an answer without limit."""
 _ATTEMPTS = 3
 _SETTINGS = """<ivysettings><settings defaultResolver="central"/><resolvers>
 <ibiblio name="central" m2compatible="true" usepoms="false"/></resolvers></ivysettings>"""
-"""Ivy's own repository, without the POMs: what to fetch is pinned, and some of them take Ivy minutes to understand."""
+"""Ivy's default repository, without POMs: the artifacts are pinned, and Ivy takes minutes to parse some POMs."""
 _CACHE_PATTERN = "[artifact]-[revision](-[classifier]).[ext]"
-_ARRIVED = re.compile(r"\[SUCCESSFUL ] ([^#\s]+)#([^;\s]+);([^!\s]+)!")
+_DOWNLOADED = re.compile(r"\[SUCCESSFUL ] ([^#\s]+)#([^;\s]+);([^!\s]+)!")
 """Ivy's line for an artifact: its group, name and version."""
 
 
 class JarError(Exception):
-    """A pinned jar could not be had, or is not what was pinned."""
+    """A pinned jar cannot be downloaded, or has another checksum than the pinned one."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +51,17 @@ class Jar:
     version: str
     sha256: str
     classifier: str = ""
-    """What tells it from the artifact's main jar, if it is another one."""
+    """The Maven classifier; empty for the artifact's main jar."""
     size: int = 0
-    """Bytes; 0 where the list does not say."""
+    """In bytes; 0 if the list does not state it."""
 
     @property
     def file_name(self) -> str:
-        """Maven's own name for it, which Elasticsearch's security policy goes by."""
+        """The file name that Maven gives it; Elasticsearch's security policy refers to it."""
         return f"{self.artifact}-{self.version}{self.classifier and '-'}{self.classifier}.jar"
 
     def is_intact(self, folder: Path) -> bool:
-        """Tell whether `folder` holds this jar with the pinned checksum."""
+        """Return whether `folder` contains this jar with the pinned checksum."""
         try:
             with (folder / self.file_name).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
@@ -71,7 +70,7 @@ class Jar:
 
 
 def read_pins(path: Path) -> list[Jar]:
-    """Read a list of pinned jars; raises `JarError` naming the line that is malformed."""
+    """Read a list of pinned jars; raises `JarError` with the number of a malformed line."""
     jars = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if not line or line.startswith("#"):
@@ -97,19 +96,19 @@ def fetch(
     parallel: int = 6,
     on_jar: Callable[[Jar], object] = lambda _: None,
 ) -> None:
-    """Bring every jar into `destination`, in parallel, skipping those already there and intact.
+    """Fetch every jar into `destination`, skipping those that are there and intact.
 
-    `java` is the command, with options such as a trust store, that runs Ivy; `ivy` is its jar, without it that of the
-    installed pyspark, of which `parallel` run at once. `on_jar` is called once per jar, as it becomes available.
-    Raises `JarError` when one cannot be downloaded or fails its checksum, or `destination` cannot be written; what did
-    arrive is kept for the next try.
+    `java` is the command that runs Ivy, with options such as a trust store; `ivy` is Ivy's jar, by default that of the
+    installed pyspark. `parallel` processes of it run at once. `on_jar` is called once per jar, as it becomes available.
+    Raises `JarError` if a jar cannot be downloaded or has another checksum, or `destination` cannot be written;
+    completed downloads are kept for the next attempt.
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        command = [*java, *_SHORT_LIVED, *_IMPATIENT, "-cp", str(ivy or installed_ivy())]
+        command = [*java, *_FAST_START, *_TIMEOUTS, "-cp", str(ivy or installed_ivy())]
         _fetch_missing(jars, destination, command, parallel, on_jar)
     except OSError as error:
-        raise JarError(f"cannot fill {destination}: {error.strerror or error}") from None
+        raise JarError(f"cannot write to {destination}: {error.strerror or error}") from None
 
 
 def _fetch_missing(
@@ -146,28 +145,28 @@ def _fetch_share(
     jar = missing[0]
     raise JarError(
         f"could not download {jar.group}:{jar.artifact}:{jar.version}: {reason}."
-        " Check that Maven's central repository can be reached from here, then start again:"
-        " what has arrived is kept"
+        " Check that this machine can reach Maven's central repository, then start again:"
+        " completed downloads are kept"
     )
 
 
 def _fetch_once(
     jars: Sequence[Jar], destination: Path, scratch: Path, java: Sequence[str], on_jar: Callable[[Jar], object]
 ) -> str:
-    """Bring what comes in one run of Ivy; what it said of the rest."""
+    """Run Ivy once, and keep the jars that it downloads; return its reason for the missing ones."""
     scratch.mkdir(parents=True)
     descriptor = scratch / "ivy.xml"
     descriptor.write_text(_descriptor(jars))
     (scratch / "settings.xml").write_text(_SETTINGS)
     retrieved = scratch / "retrieved"
     by_name: Mapping[tuple[str, ...], Jar] = {(jar.group, jar.artifact, jar.version): jar for jar in jars}
-    said: list[str] = []
+    output: list[str] = []
     for line in _run_ivy(java, descriptor, scratch / "cache", retrieved / _CACHE_PATTERN):
-        said.append(line)
-        if (arrived := _ARRIVED.search(line)) and (jar := by_name.get(arrived.groups())):
+        output.append(line)
+        if (downloaded := _DOWNLOADED.search(line)) and (jar := by_name.get(downloaded.groups())):
             on_jar(jar)
     for jar in jars:
-        # Where one is missing Ivy retrieves none, but its cache has the others.
+        # If one is missing, Ivy retrieves none, but its cache contains the others.
         file = next(
             (scratch / "cache").glob(f"{jar.group}/{jar.artifact}/jars/{jar.file_name}"), retrieved / jar.file_name
         )
@@ -175,11 +174,11 @@ def _fetch_once(
             continue
         if not jar.is_intact(file.parent):
             raise JarError(f"{jar.file_name} was downloaded, but its sha256 is not the pinned {jar.sha256}")
-        # Copied under another name first: a jar under its own name is always whole.
+        # Copied and then renamed: a jar under its own name is always complete.
         partial = destination / f"{jar.file_name}.partial"
         shutil.copyfile(file, partial)
         partial.replace(destination / jar.file_name)
-    return next((line.strip() for line in said if "error" in line.lower()), "it was not found")
+    return next((line.strip() for line in output if "error" in line.lower()), "not found")
 
 
 def _descriptor(jars: Sequence[Jar]) -> str:
@@ -199,10 +198,10 @@ def _descriptor(jars: Sequence[Jar]) -> str:
 
 
 def installed_ivy() -> Path:
-    """Ivy's jar in the pyspark that is installed."""
+    """Return Ivy's jar in the installed pyspark; raises `JarError` if pyspark is not installed."""
     spec = importlib.util.find_spec("pyspark")
     if spec is None or spec.origin is None:
-        raise JarError("pyspark, which brings Ivy, is not installed")
+        raise JarError("pyspark, which ships Ivy, is not installed")
     return next(Path(spec.origin).parent.glob("jars/ivy-*.jar"))
 
 

@@ -1,7 +1,7 @@
-"""Lets a Java that brings its own certificate authorities trust those of the machine.
+"""Creates a trust store with which Java trusts the machine's certificate authorities instead of its own.
 
-Behind a company's TLS proxy Java's own list does not do. What Python trusts is written as a Java key store:
-the format (JKS) is a header, the certificates, and a checksum, and has not changed since Java 1.2.
+Behind a company's TLS proxy Java's own list is not sufficient. The authorities that Python trusts are written as a Java
+key store (JKS): a header, the certificates, and a checksum; the format has not changed since Java 1.2.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ from typing import Final
 _MAGIC: Final = 0xFEEDFEED
 _VERSION: Final = 2
 _CERTIFICATE_ENTRY: Final = 2
-_PASSWORD: Final = "changeit"  # Java's customary one: the store holds nothing secret.
+_PASSWORD: Final = "changeit"  # Java's default: the store contains nothing secret.
 
 
 def java_options(folder: Path) -> list[str]:
-    """Java options that name a trust store written into `folder`; none where Python names no authorities."""
+    """Write a trust store into `folder` and return the Java options for it; none if Python has no authorities."""
     authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
     if not authorities:
         return []
@@ -29,7 +29,7 @@ def java_options(folder: Path) -> list[str]:
 
 
 def key_store(certificates: Iterable[bytes]) -> bytes:
-    """A JKS key store that trusts these certificates (DER)."""
+    """Return a JKS key store that trusts these certificates (DER)."""
     entries = [
         struct.pack(">I", _CERTIFICATE_ENTRY)
         + _text(f"authority-{number}")
@@ -40,7 +40,7 @@ def key_store(certificates: Iterable[bytes]) -> bytes:
         for number, certificate in enumerate(certificates)
     ]
     content = struct.pack(">III", _MAGIC, _VERSION, len(entries)) + b"".join(entries)
-    # JKS' checksum is what Sun made it, the words between password and content included.
+    # The checksum of JKS includes this phrase between password and content.
     checksum = hashlib.sha1(_PASSWORD.encode("utf-16-be") + b"Mighty Aphrodite" + content)
     return content + checksum.digest()
 

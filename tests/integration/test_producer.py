@@ -13,7 +13,7 @@ from local_stack.services import PRODUCER
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 
-def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pipeline) -> None:
+def test_the_producer_sends_exactly_its_limit_keyed_by_user(pipeline: Pipeline) -> None:
     pipeline.run_to_end(PRODUCER, PRODUCER_RATE=0, PRODUCER_LIMIT=50_000, RANDOM_DATA_MAX_USERS=100)
     messages = pipeline.read(pipeline.topic)
     assert len(messages) == 50_000
@@ -31,7 +31,7 @@ def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pip
     assert "sent 50000 interactions" in pipeline.log(PRODUCER)
 
 
-def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
+def test_a_stopped_producer_reports_what_it_has_sent(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_RATE="0.002"):
         eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), 100))
     sent = len(pipeline.read(pipeline.topic))
@@ -39,7 +39,9 @@ def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
     assert "0 not acknowledged" in pipeline.log(PRODUCER)
 
 
-def test_nothing_accepted_is_lost_or_doubled_while_the_broker_is_away(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_no_interaction_is_lost_or_duplicated_while_the_broker_is_unavailable(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
     port = servers.free_port()
     broker = servers.kafka(tmp_path / "broker", port)
     here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "away", tmp_path)
@@ -65,7 +67,7 @@ def test_the_producer_waits_for_a_broker_that_starts_later(pipeline: Pipeline, t
     with ThreadPoolExecutor() as pool:
         started = pool.submit(producer.start)
         try:
-            eventually(lambda: _assert_said(here, "no answer from Kafka"))
+            eventually(lambda: _assert_logged(here, "no answer from Kafka"))
             with servers.kafka(tmp_path / "broker", port):
                 started.result()
                 assert producer.process is not None
@@ -75,7 +77,7 @@ def test_the_producer_waits_for_a_broker_that_starts_later(pipeline: Pipeline, t
             producer.kill()
 
 
-def _assert_said(pipeline: Pipeline, text: str) -> None:
+def _assert_logged(pipeline: Pipeline, text: str) -> None:
     assert text in pipeline.log(PRODUCER)
 
 
@@ -83,12 +85,12 @@ def _assert_count(pipeline: Pipeline, count: int) -> None:
     assert len(pipeline.read(pipeline.topic)) == count
 
 
-def test_what_it_sends_is_changed_while_it_runs(pipeline: Pipeline) -> None:
+def test_the_controls_change_the_producer_while_it_runs(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_CONTROLS="true", PRODUCER_RATE="0.01") as producer:
         url = producer.url.geturl().replace("/health", "/control")
         assert requests.get(url, timeout=5).json() == {"rate": 0.01, "users": 10, "items": 10, "paused": False}
         assert requests.post(url, json={"paused": True, "users": 3}, timeout=5).json()["users"] == 3
-        eventually(lambda: assert_at_rest(pipeline))
+        eventually(lambda: assert_idle(pipeline))
         before = len(pipeline.read(pipeline.topic))
         requests.post(url, json={"burst": 12_000, "malformed": 10}, timeout=5).raise_for_status()
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_010))
@@ -102,18 +104,18 @@ def test_what_it_sends_is_changed_while_it_runs(pipeline: Pipeline) -> None:
         assert_refused(requests.post(url, data="{}", timeout=5), 415, "application/json")
         assert_refused(requests.get(url, headers={"Host": "evil.example.com"}, timeout=5), 403, "name")
     with pipeline.running(PRODUCER) as producer:
-        # Not there unless it is asked for: the path is the metrics' then.
+        # Disabled by default: the path then returns the metrics.
         url = producer.url.geturl().replace("/health", "/control")
         assert "# HELP" in requests.get(url, timeout=5).text
         assert requests.post(url, json={"paused": True}, timeout=5).status_code == 405
 
 
-def assert_refused(answer: requests.Response, status: int, *said: str) -> None:
+def assert_refused(answer: requests.Response, status: int, *words: str) -> None:
     assert answer.status_code == status
-    assert all(word in answer.json()["error"] for word in said)
+    assert all(word in answer.json()["error"] for word in words)
 
 
-def assert_at_rest(pipeline: Pipeline) -> None:
+def assert_idle(pipeline: Pipeline) -> None:
     before = len(pipeline.read(pipeline.topic))
     time.sleep(1.5)
     assert len(pipeline.read(pipeline.topic)) == before

@@ -1,4 +1,4 @@
-"""Kafka behind TLS: the services know its certificate authority by `KAFKA_CA_FILE`, librdkafka's and Java's alike."""
+"""Kafka with TLS: librdkafka's and Java's clients trust the certificate authority in `KAFKA_CA_FILE`."""
 
 import subprocess
 from pathlib import Path
@@ -15,7 +15,7 @@ _PASSWORD = "not-a-secret"
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A key store with a certificate for this machine's loopback address, and the certificate alone (PEM)."""
+    """Create a key store with a certificate for the loopback address, and the certificate as PEM."""
     store, pem = folder / "broker.p12", folder / "broker.pem"
     keytool = [str(JAVA_HOME / "bin" / "keytool"), "-keystore", str(store), "-storepass", _PASSWORD, "-alias", "broker"]
     make = ["-genkeypair", "-keyalg", "EC", "-dname", "CN=broker", "-ext", "san=ip:127.0.0.1", "-storetype", "PKCS12"]
@@ -25,7 +25,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.usefixtures("cache")
-def test_interactions_reach_the_lake_over_tls_and_a_stranger_s_certificate_is_refused(tmp_path: Path) -> None:
+def test_interactions_reach_the_lake_over_tls_and_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
     store, pem = _certificate(tmp_path)
     port = servers.free_port()
     tls = {
@@ -33,7 +33,7 @@ def test_interactions_reach_the_lake_over_tls_and_a_stranger_s_certificate_is_re
         "ssl.keystore.type": "PKCS12",
         "ssl.keystore.location": str(store),
         "ssl.keystore.password": _PASSWORD,
-        # The broker is a client of its own.
+        # The broker connects to itself as a client.
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(pem),
     }
@@ -42,11 +42,11 @@ def test_interactions_reach_the_lake_over_tls_and_a_stranger_s_certificate_is_re
     with servers.kafka(tmp_path / "broker", port, properties=tls):
         with here.running(PRODUCER, PRODUCER_RATE="0.01", **secure), here.running(STREAM, **secure):
             eventually(lambda: _assert_some(here.lake_count()))
-        stranger = here.service(PRODUCER, KAFKA_SECURITY_PROTOCOL="SSL")
-        stranger._timeout = 10
+        distrustful = here.service(PRODUCER, KAFKA_SECURITY_PROTOCOL="SSL")
+        distrustful._timeout = 10
         with pytest.raises(ExecutorError):
-            stranger.start()
-        stranger.kill()
+            distrustful.start()
+        distrustful.kill()
     assert "certificate verify failed" in here.log(PRODUCER)
 
 

@@ -1,4 +1,4 @@
-"""What the Kafka client itself refuses is counted and logged; the producer goes on."""
+"""A record that the Kafka client itself refuses is counted and logged; the producer continues."""
 
 import logging
 
@@ -9,10 +9,10 @@ from runtime.health import Health
 
 
 @pytest.mark.timeout(60)
-def test_a_record_that_no_topic_takes_is_refused_once_and_does_not_stop_the_rest(
+def test_a_record_that_is_too_large_is_refused_once_and_does_not_stop_the_rest(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # Nothing listens there: what is accepted waits.
+    # Nothing listens there, so an accepted record stays in the queue.
     publisher = Publisher({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, "topic", Health(KAFKA), 1_000_000)
     with caplog.at_level(logging.ERROR):
         publisher.publish_records([{"value": b"x" * 2_000_000}, {"value": b"small"}])
