@@ -31,7 +31,7 @@ _OTHERS = (
 
 
 def test_every_setting_reaches_the_processes_and_no_other_set_up_does() -> None:
-    of_services = (ROOT / ".env.example").read_text().split("--- Docker Compose alone")[0]
+    of_services = (ROOT / ".env.example").read_text().split("--- Docker Compose only")[0]
     settings = re.findall(r"^([A-Z_]+)=", of_services, re.M)
     needed = ("PATH", "HOME", "TMPDIR", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "AWS_PROFILE", "LC_ALL")
     environment = dict.fromkeys([*settings, *needed, *_OTHERS], "x.UTF-8")
