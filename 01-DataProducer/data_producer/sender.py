@@ -38,7 +38,7 @@ class Sender:
         limit = self._settings.producer_limit
         while not stop.is_set():
             self._apply_controls()
-            self._send_requests()
+            self._drain_requests()
             size = min(self._due() + self._burst, _MAX_BATCH)
             if limit:
                 if self._publisher.accepted >= limit:
@@ -57,7 +57,7 @@ class Sender:
             self._generator = self._new_generator()
         self._pacer = self._new_pacer()
 
-    def _send_requests(self) -> None:
+    def _drain_requests(self) -> None:
         burst, malformed = self._controls.drain_requests()
         self._burst += burst
         if malformed:
