@@ -343,7 +343,7 @@ def test_a_server_that_is_not_elasticsearch_ends_the_start_with_one_line(
         url = f"http://{HOST}:{server.server_port}"
         line = _ending(pipeline, ES_HOST=url)
         assert f"ES_HOST={url} is no Elasticsearch 7.14 to 7.17" in line
-        assert line.endswith("set it to one's URL")
+        assert line.endswith("set it to the URL of one")
         assert check(SinkSettings(es_host=url), SinkSettings().data_mapper) == 1
         server.shutdown()
 
