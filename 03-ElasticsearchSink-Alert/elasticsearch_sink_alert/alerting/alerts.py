@@ -20,8 +20,8 @@ CHANGE_WINDOWS_INDEX: Final = "alerts_histories"
 """Recent values of fields, for the rules with `within`."""
 
 Status = Literal["waiting", "cancelled", "firing", "resolved"]
-"""`waiting` becomes `firing` after the rule's `for`, or `cancelled` if its rule stops being true before that. The document
-of a cancelled alert is deleted, so that no document has this status."""
+"""`waiting` becomes `firing` after the rule's `for`, or `cancelled` if its rule stops being true before that. The
+document of a cancelled alert is deleted, so that no document has this status."""
 
 
 class AlertKey(NamedTuple):
