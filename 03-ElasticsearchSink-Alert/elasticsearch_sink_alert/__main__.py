@@ -124,7 +124,7 @@ def _run_sink(
         logger.info(
             "ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(rules.current.all_rules)
         )
-        # Objects created so far live until the end; those of a batch have no cycles that a collection could free.
+        # Objects that exist now live until the end, and those of a batch have no reference cycles to collect.
         gc.freeze()
         gc.set_threshold(100_000)
         consumer.subscribe(row_index.identity)

@@ -63,9 +63,9 @@ class _Latest(NamedTuple):
 def show_list(settings: Settings, reason: str) -> int:
     """Print the dead letters whose reason contains this text, and their number per service."""
     found = _read(settings, reason)
-    for letter in found:
-        print(escape_controls(letter.line()))
-    for service, number in Counter(letter.headers.get(dead_letters.SERVICE, "?") for letter in found).items():
+    for dead_letter in found:
+        print(escape_controls(dead_letter.line()))
+    for service, number in Counter(dead_letter.headers.get(dead_letters.SERVICE, "?") for dead_letter in found).items():
         print(f"{number} dead letters of {escape_controls(service)}")
     if not found:
         print("no dead letters" + (f" with {reason!r} in their reason" if reason else ""))
@@ -74,12 +74,12 @@ def show_list(settings: Settings, reason: str) -> int:
 
 def show_one(settings: Settings, letter_id: str) -> int:
     """Print the headers, key and value of a dead letter; returns 1 if there is none with that id."""
-    for letter in _read(settings, ""):
-        if letter.id == letter_id:
-            for name, value in letter.headers.items():
+    for dead_letter in _read(settings, ""):
+        if dead_letter.id == letter_id:
+            for name, value in dead_letter.headers.items():
                 print(f"{name}: {escape_controls(value)}")
-            print(f"key: {escape_controls((letter.key or b'').decode(errors='backslashreplace'))}\n")
-            print(escape_controls((letter.value or b"").decode(errors="backslashreplace")))
+            print(f"key: {escape_controls((dead_letter.key or b'').decode(errors='backslashreplace'))}\n")
+            print(escape_controls((dead_letter.value or b"").decode(errors="backslashreplace")))
             return 0
     print(f"no dead letter has the id {letter_id!r}: `dead-letters list` prints the ids", file=sys.stderr)
     return 1
@@ -91,21 +91,31 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
     A dead letter is skipped if the topic has a later row of its key, which it would replace in the index, or if it
     holds only the start of its original. Returns 1 if the topic refuses one.
     """
-    found = [letter for letter in _read(settings, reason) if again or not letter.replayed]
-    ours = [letter for letter in found if letter.headers.get(dead_letters.SERVICE) == SERVICE and letter.key]
-    latest = _latest_records(settings, {letter.key for letter in ours if letter.key is not None})
+    found = [dead_letter for dead_letter in _read(settings, reason) if again or not dead_letter.replayed]
+    ours = [
+        dead_letter
+        for dead_letter in found
+        if dead_letter.headers.get(dead_letters.SERVICE) == SERVICE and dead_letter.key
+    ]
+    latest = _latest_records(settings, {dead_letter.key for dead_letter in ours if dead_letter.key is not None})
     producer = _producer(settings)
     sent = refused = 0
-    for letter in ours:
-        if why := _why_skipped(letter, latest):
-            print(f"{letter.id} is skipped, {why}: {escape_controls(letter.origin)}")
+    for dead_letter in ours:
+        if why := _why_skipped(dead_letter, latest):
+            print(f"{dead_letter.id} is skipped, {why}: {escape_controls(dead_letter.origin)}")
             continue
-        _send(producer, settings.dead_letter_topic, None, None, {dead_letters.REPLAYED: letter.id})
+        _send(producer, settings.dead_letter_topic, None, None, {dead_letters.REPLAYED: dead_letter.id})
         try:
-            _send(producer, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
+            _send(
+                producer,
+                settings.aggregated_topic,
+                dead_letter.key,
+                dead_letter.value,
+                {dead_letters.REPLAY_OF: dead_letter.id},
+            )
             sent += 1
         except KafkaException as error:
-            print(f"{letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
+            print(f"{dead_letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
             refused += 1
     print(f"{sent} replayed, {len(ours) - sent - refused} skipped")
     if others := len(found) - len(ours):
@@ -113,20 +123,20 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
     return 1 if refused else 0
 
 
-def _why_skipped(letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> str:
+def _why_skipped(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> str:
     """Return why a dead letter cannot be replayed; empty if it can."""
-    if dead_letters.CUT in letter.headers:
-        return escape_controls(letter.headers[dead_letters.CUT])
-    if _is_outdated(letter, latest):
+    if dead_letters.CUT in dead_letter.headers:
+        return escape_controls(dead_letter.headers[dead_letters.CUT])
+    if _is_outdated(dead_letter, latest):
         return "the topic has a later row of its key"
     return ""
 
 
-def _is_outdated(letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> bool:
-    if letter.key is None or letter.key not in latest:
+def _is_outdated(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> bool:
+    if dead_letter.key is None or dead_letter.key not in latest:
         return False
-    partition, offset, end = latest[letter.key]
-    original = tuple(int(letter.headers[name]) for name in _POSITION)
+    partition, offset, end = latest[dead_letter.key]
+    original = tuple(int(dead_letter.headers[name]) for name in _POSITION)
     # If the topic ends before the original's offset, it was recreated since.
     return (partition, offset) > original or partition != original[0] or end < original[1]
 
@@ -135,16 +145,16 @@ def _read(settings: Settings, reason: str) -> list[DeadLetter]:
     """Return the dead letters whose reason contains this text, in any case."""
     records = list(_records(settings, settings.dead_letter_topic))
     replayed = {name for message in records if (name := _headers(message).get(dead_letters.REPLAYED))}
-    letters = []
+    found = []
     for message in records:
         headers = _headers(message)
         if dead_letters.REASON in headers and reason.lower() in headers[dead_letters.REASON].lower():
             id_ = f"{message.partition()}-{message.offset()}"
             at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="seconds")
-            letters.append(
+            found.append(
                 DeadLetter(id_, at, as_bytes(message.key()), as_bytes(message.value()), headers, id_ in replayed)
             )
-    return letters
+    return found
 
 
 def _latest_records(settings: Settings, keys: Collection[bytes]) -> dict[bytes, _Latest]:

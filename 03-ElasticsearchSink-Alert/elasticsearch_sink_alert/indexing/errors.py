@@ -68,7 +68,7 @@ def classify_error(status: object, error_type: str, reason: str) -> ErrorKind:
 
 
 def classify_exception(error: BaseException) -> ErrorKind | None:
-    """Return what an exception of the client is about; None if it is not an answer to a request."""
+    """Return what an exception of the client is about; None if it is not about a request."""
     if isinstance(error, UnavailableError | ConnectionError | SerializationError | ScanError):
         return ErrorKind.TRANSIENT
     if isinstance(error, TransportError):

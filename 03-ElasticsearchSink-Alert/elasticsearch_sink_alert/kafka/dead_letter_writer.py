@@ -39,7 +39,7 @@ class DeadLetterWriter:
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for _, error in refused):
             # The topic's limit was lowered since it was read.
             self._connected = None
-            refused = self._send([letter for letter, _ in refused])
+            refused = self._send([rejection for rejection, _ in refused])
         if refused:
             raise UndeliverableError(
                 f"topic {self._topic} refuses a dead letter ({refused[0][1].str()}): nothing was committed, and the"
@@ -50,8 +50,8 @@ class DeadLetterWriter:
         """Return the records that the broker has refused, with the errors."""
         producer, capacity = self._connected = self._connected or self._connect()
         refused: list[tuple[Rejected, KafkaError]] = []
-        for letter in rejected:
-            self._produce(producer, capacity, letter, refused)
+        for rejection in rejected:
+            self._produce(producer, capacity, rejection, refused)
         while producer.flush(0.5):
             self._sleep(0.5)
         return refused
@@ -60,15 +60,15 @@ class DeadLetterWriter:
         self,
         producer: Producer,
         capacity: dead_letters.Capacity,
-        letter: Rejected,
+        rejection: Rejected,
         refused: list[tuple[Rejected, KafkaError]],
     ) -> None:
         def on_delivery(error: KafkaError | None, _: Message) -> None:
             if error:
-                refused.append((letter, error))
+                refused.append((rejection, error))
 
-        key, value, cut = capacity.fit(letter.record.key, letter.record.value)
-        headers = _headers(letter, cut)
+        key, value, cut = capacity.fit(rejection.record.key, rejection.record.value)
+        headers = _headers(rejection, cut)
         while True:
             try:
                 producer.produce(self._topic, key=key, value=value, headers=headers, on_delivery=on_delivery)
@@ -96,12 +96,12 @@ class DeadLetterWriter:
             self._sleep(0.5)
 
 
-def _headers(letter: Rejected, cut: str | None) -> list[_Header]:
+def _headers(rejection: Rejected, cut: str | None) -> list[_Header]:
     headers = {
-        dead_letters.TOPIC: letter.record.topic,
-        dead_letters.PARTITION: str(letter.record.partition),
-        dead_letters.OFFSET: str(letter.record.offset),
-        dead_letters.REASON: dead_letters.quoted(letter.reason, dead_letters.MAX_REASON_CHARACTERS),
+        dead_letters.TOPIC: rejection.record.topic,
+        dead_letters.PARTITION: str(rejection.record.partition),
+        dead_letters.OFFSET: str(rejection.record.offset),
+        dead_letters.REASON: dead_letters.quoted(rejection.reason, dead_letters.MAX_REASON_CHARACTERS),
         dead_letters.SERVICE: SERVICE,
     }
     if cut is not None:
