@@ -27,7 +27,7 @@ SPIKE = '{field: max_interactions, operator: ">", threshold: 5, within: 60, name
 
 
 class MemoryStore:
-    """The store's protocol without a server. `refused` and `replayed` hold ids of rows."""
+    """The store's protocol without a server. `results` and `replayed` are by the ids of rows."""
 
     def __init__(self) -> None:
         self.firing: dict[AlertKey, Alert] = {}
@@ -81,7 +81,7 @@ class MemoryWindows:
 
 
 class Engine:
-    """An alert engine with its collaborators at hand."""
+    """An alert engine, its collaborators, and what it has notified."""
 
     def __init__(self, folder: Path, *rules: str) -> None:
         self._mapper = folder / "mapper.yml"

@@ -1,10 +1,10 @@
 """Offsets are committed one request at a time, and again until the broker has them."""
 
-from typing import Any, cast
+import time
+from typing import cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from elasticsearch_sink_alert.kafka import offset_commits
 from elasticsearch_sink_alert.kafka.offset_commits import OffsetCommits
 
 
@@ -29,12 +29,12 @@ def _offsets(**by_partition: int) -> list[TopicPartition]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(offset_commits.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
 def _send(commits: OffsetCommits, requests: Requests) -> list[dict[int, int]]:
-    commits.send(cast("Any", requests))
+    commits.send(cast("Consumer", requests))
     return requests.sent
 
 
