@@ -10,36 +10,36 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from contract.topics import aggregated_topic, dead_letter_topic
-from elasticsearch_sink_alert.alerting.change_windows import Histories
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.alerting.notifications import Cap, Notifications, notifiers
+from elasticsearch_sink_alert.alerting.change_windows import ChangeWindows
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
+from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine
+from elasticsearch_sink_alert.alerting.notifications import Notifications, RateLimiter, notifiers
 from elasticsearch_sink_alert.alerting.store import AlertStore
 from elasticsearch_sink_alert.cli import dead_letter_commands
 from elasticsearch_sink_alert.cli.check import check
-from elasticsearch_sink_alert.indexing import retrier
-from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Serializer
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Serializer, send_with
 from elasticsearch_sink_alert.indexing.cluster import Cluster, MappingError, NotElasticsearchError, connect
-from elasticsearch_sink_alert.indexing.retrier import Patience
-from elasticsearch_sink_alert.kafka import group_consumer
+from elasticsearch_sink_alert.indexing.retrier import ELASTICSEARCH, Retrier
+from elasticsearch_sink_alert.indexing.row_index import RowIndex
 from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter, UndeliverableError
-from elasticsearch_sink_alert.kafka.group_consumer import Membership, StoppedError
+from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, GroupConsumer, StoppedError
 from elasticsearch_sink_alert.settings import SinkSettings
-from elasticsearch_sink_alert.sink import DATA_MAPPER, Sink
+from elasticsearch_sink_alert.sink import Sink
 from runtime import health, logs, topic_admin
 from runtime.signals import stop_on_signal
 
 logger = logging.getLogger("elasticsearch_sink_alert")
 
-_LAST_WORDS = 3.0
-"""Seconds that notifications have once the sink stops."""
+_DRAIN_SECONDS = 3.0
+"""Time that notifications have to be sent once the sink stops."""
 
 
 def main() -> int:
-    """Do what the command line says; the exit status."""
-    given = _command_line().parse_args()
+    """Run the command of the command line, and return its exit status."""
+    args = _command_line().parse_args()
     settings = SinkSettings.load()
     try:
-        status: int = given.do(settings, given)
+        status: int = args.run(settings, args)
     except KafkaException as error:
         print(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}", file=sys.stderr)
         return 1
@@ -47,54 +47,54 @@ def main() -> int:
 
 
 def _command_line() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="elasticsearch_sink_alert", description="Without a command, the sink runs.")
-    parser.set_defaults(do=lambda settings, _: run(settings))
+    parser = argparse.ArgumentParser(prog="elasticsearch_sink_alert", description="Without a command, run the sink.")
+    parser.set_defaults(run=lambda settings, _: run(settings))
     commands = parser.add_subparsers()
-    checking = commands.add_parser("check", help="is the data mapper right, and of how many rows is each rule true?")
-    checking.add_argument("file", nargs="?", type=Path, help="the file; DATA_MAPPER where none is named")
-    checking.set_defaults(do=lambda settings, given: check(settings, given.file or settings.data_mapper))
-    aside = commands.add_parser("dead-letters", help="what was put aside, and the sink's own part of it sent again")
-    doing = aside.add_subparsers(required=True)
-    listing = doing.add_parser("list", help="a line for each letter")
-    listing.set_defaults(do=lambda settings, given: dead_letter_commands.show_list(settings, given.reason))
-    showing = doing.add_parser("show", help="one letter as it came")
-    showing.add_argument("id", help="as in the list")
-    showing.set_defaults(do=lambda settings, given: dead_letter_commands.show_one(settings, given.id))
-    replaying = doing.add_parser("replay", help="send the sink's letters again, once their reason is mended")
-    replaying.add_argument("--again", action="store_true", help="also those that were sent again before")
+    checking = commands.add_parser("check", help="check the data mapper, and count the rows that each rule is true of")
+    checking.add_argument("file", nargs="?", type=Path, help="the file (default: DATA_MAPPER)")
+    checking.set_defaults(run=lambda settings, args: check(settings, args.file or settings.data_mapper))
+    dead_letters = commands.add_parser("dead-letters", help="list or show dead letters, or replay the sink's own")
+    actions = dead_letters.add_subparsers(required=True)
+    listing = actions.add_parser("list", help="print one line for each dead letter")
+    listing.set_defaults(run=lambda settings, args: dead_letter_commands.show_list(settings, args.reason))
+    showing = actions.add_parser("show", help="print a dead letter in full")
+    showing.add_argument("id", help="the id as listed")
+    showing.set_defaults(run=lambda settings, args: dead_letter_commands.show_one(settings, args.id))
+    replaying = actions.add_parser("replay", help="replay the sink's dead letters, once their reason is fixed")
+    replaying.add_argument("--again", action="store_true", help="also those that were replayed before")
     replaying.set_defaults(
-        do=lambda settings, given: dead_letter_commands.replay(settings, given.reason, again=given.again)
+        run=lambda settings, args: dead_letter_commands.replay(settings, args.reason, again=args.again)
     )
     for each in (listing, replaying):
-        each.add_argument("--reason", default="", help="only those with this text in their reason")
+        each.add_argument("--reason", default="", help="only those whose reason contains this text")
     return parser
 
 
 def run(settings: SinkSettings) -> int:
-    """Run until stopped; status 2 if the data mapper is wrong, 1 if the indices or topics are."""
+    """Run until stopped; returns 2 if the data mapper is invalid, 1 if the indices or topics are."""
     logs.configure(settings.log_level)
     try:
-        mapper = Watched(settings.data_mapper)
-        told = notifiers(settings)
+        rules = ReloadingRules(settings.data_mapper)
+        notifications = Notifications(notifiers(settings), settings.kibana_url, RateLimiter(settings.alerts_per_minute))
     except (DataMapperError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    notifications = Notifications(told, settings.kibana_url, Cap(settings.alerts_per_minute))
     stop = stop_on_signal()
-
-    state = health.Health(group_consumer.KAFKA, retrier.ELASTICSEARCH, DATA_MAPPER)
+    state = health.Health(KAFKA, ELASTICSEARCH, DATA_MAPPER)
     state.ok(DATA_MAPPER)
     health.serve(state, settings.metrics_host, settings.sink_metrics_port, setting="SINK_METRICS_PORT")
     try:
         topic_admin.create_missing_topics(
             settings.kafka_client, stop, aggregated_topic(settings), dead_letter_topic(settings)
         )
-        _run(settings, mapper, notifications, state, stop)
+        _run_sink(settings, rules, notifications, state, stop)
     except (MappingError, UndeliverableError, topic_admin.TopicError) as error:
         logger.error("%s", error)
         return 1
     except NotElasticsearchError as error:
-        logger.error("ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to one's URL", settings.es_host, error)
+        logger.error(
+            "ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to the URL of one", settings.es_host, error
+        )
         return 1
     except (StoppedError, topic_admin.StoppedError):
         pass
@@ -102,31 +102,35 @@ def run(settings: SinkSettings) -> int:
     return 0
 
 
-def _run(
+def _run_sink(
     settings: SinkSettings,
-    mapper: Watched,
+    rules: ReloadingRules,
     notifications: Notifications,
     state: health.Health,
     stop: threading.Event,
 ) -> None:
     client = connect(settings, timeout=30, http_compress=False, serializer=Serializer())
-    member = Membership(settings, state, stop)
+    consumer = GroupConsumer(settings, state, stop)
     try:
-        patient = Patience(state, member.wait)
+        retrier = Retrier(state, consumer.sleep)
         cluster = Cluster(client)
-        patient.call("preparing the indices", cluster.prepare)
-        writer = BulkWriter(client, patient, cluster)
-        dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, member.wait)
-        logger.info("ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.now.all_rules))
-        # What is there now stays; what a batch makes is gone with it. Looking for cycles more often finds none.
+        writer = BulkWriter(send_with(client), retrier, cluster.require_same)
+        row_index = RowIndex(cluster, writer, retrier)
+        row_index.prepare()
+        windows, store = ChangeWindows(client, writer, retrier), AlertStore(client, writer, retrier)
+        alert_engine = AlertEngine(rules, windows, store, notifications.tell, state)
+        dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, consumer.sleep)
+        logger.info(
+            "ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(rules.current.all_rules)
+        )
+        # Objects that exist now live until the end, and those of a batch have no reference cycles to collect.
         gc.freeze()
         gc.set_threshold(100_000)
-        member.join(cluster.identity)
-        store, histories = AlertStore(client, writer, patient), Histories(client, writer, patient)
-        Sink(mapper, state, member, patient, cluster, writer, store, histories, dead_letters, notifications).run(stop)
+        consumer.subscribe(row_index.identity)
+        Sink(consumer, row_index, alert_engine, dead_letters).run(stop)
     finally:
-        member.leave()
-        notifications.drain(_LAST_WORDS)
+        consumer.close()
+        notifications.drain(_DRAIN_SECONDS)
 
 
 if __name__ == "__main__":

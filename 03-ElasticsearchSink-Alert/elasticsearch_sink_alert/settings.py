@@ -10,42 +10,42 @@ from pydantic import PositiveInt, SecretStr, field_validator
 from runtime import commands
 from runtime.settings import NonEmptyStr, Port, Settings, missing
 
-_OWN_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
-"""In an image: the copy that was made when it was built."""
+_DEFAULT_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
+"""In an image: the copy from its build."""
 
 
 class SinkSettings(Settings):
-    """What the sink needs to know beyond what all services do."""
+    """The settings of the sink, beyond those of all services."""
 
     kafka_group_id: NonEmptyStr = "ElasticsearchSink-Alert"
     es_host: NonEmptyStr = "http://localhost:9200"
-    """Elasticsearch's URL, or several, separated by commas."""
+    """One or more URLs of Elasticsearch, separated by commas."""
     es_username: str = ""
     es_password: SecretStr = SecretStr("")
     es_api_key: SecretStr = SecretStr("")
-    """As Elasticsearch gives it: id and key, joined by a colon, in base64. It goes before user and password."""
+    """As Elasticsearch returns it: base64 of `id:key`. Takes precedence over user and password."""
     es_ca_file: Path | None = None
-    """The certificate authority of Elasticsearch (PEM), if it is none that the machine knows."""
-    data_mapper: Path = _OWN_MAPPER
+    """Certificate authority of Elasticsearch (PEM), if the machine does not trust it already."""
+    data_mapper: Path = _DEFAULT_MAPPER
     alert_notify: SecretStr = SecretStr("")
-    """URLs of Apprise's, separated by spaces: who is told of alerts."""
+    """Apprise URLs, separated by spaces, to which notifications of alerts are sent."""
     alert_webhook_url: SecretStr = SecretStr("")
     alert_webhook_secret: SecretStr = SecretStr("")
-    """The webhook's requests are signed with it, if there is one."""
+    """Key that signs the webhook's requests; empty: they are not signed."""
     alerts_per_minute: PositiveInt = 20
-    """Notifications of a rule in a minute; the rest is told in a summary."""
+    """Notifications per rule and minute; a summary counts the rest."""
     kibana_url: NonEmptyStr = "http://localhost:5601"
-    """Where the links of notifications lead."""
+    """Base URL of the links in notifications."""
     sink_batch_size: PositiveInt = 10_000
-    """The most records that are indexed, and then committed, at once."""
+    """Maximum number of records that are indexed, and then committed, together."""
     sink_metrics_port: Port = 9103
 
     @field_validator("data_mapper")
     @classmethod
     def _readable(cls, file: Path) -> Path:
-        """The file; under Compose the image's copy where the mounted one may not be read, with a warning.
+        """Return the file; under Compose, the image's copy if the mounted file is not readable, with a warning.
 
-        A clone that was made under umask 077 is for its owner alone, who is not the container's user.
+        In a clone that was made under umask 077, files are readable only for their owner, not for the container's user.
         """
         if not commands.under_compose():
             return file
@@ -53,13 +53,13 @@ class SinkSettings(Settings):
             file.open("rb").close()
         except PermissionError:
             print(
-                "the alert rules are those of when the image was built, for the container may not read its data mapper:"
-                " `chmod -R go+rX 03-ElasticsearchSink-Alert`, then `docker compose restart` has it follow the file",
+                "the container may not read the mounted data mapper, and uses the copy from the image: run"
+                " `chmod -R go+rX 03-ElasticsearchSink-Alert`, then `docker compose restart`, to use the mounted file",
                 file=sys.stderr,
             )
-            return _OWN_MAPPER
+            return _DEFAULT_MAPPER
         except OSError:
-            pass  # Whoever loads the file reports it.
+            pass  # Loading the file reports it.
         return file
 
     def conflicts(self) -> Iterator[str]:
@@ -77,7 +77,7 @@ class SinkSettings(Settings):
 
     @property
     def es_client(self) -> dict[str, Any]:
-        """How the client proves who it is, and whom it trusts."""
+        """The client's options for authentication and TLS."""
         options: dict[str, Any] = {}
         if self.es_api_key.get_secret_value():
             options["headers"] = {"authorization": f"ApiKey {self.es_api_key.get_secret_value()}"}
@@ -89,5 +89,5 @@ class SinkSettings(Settings):
 
     @property
     def es_hosts(self) -> list[str]:
-        """The URLs one by one."""
+        """The URLs as a list."""
         return [host.strip() for host in self.es_host.split(",") if host.strip()]

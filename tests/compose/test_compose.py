@@ -236,7 +236,7 @@ def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_da
 @needs_an_engine
 def test_the_commands_of_the_sink_are_commands_of_compose(stack: Stack) -> None:
     checked = stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "check")
-    assert "is right: " in checked
+    assert "is valid: " in checked
     assert "max_interactions > 12 [warning]: true of 10 rows" in checked
     assert "no dead letters" in stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "dead-letters", "list")
 

@@ -68,7 +68,7 @@ def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline
         }
 
 
-def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline: Pipeline) -> None:
+def test_alerts_fire_once_are_resolved_and_fire_again_also_across_a_kill(pipeline: Pipeline) -> None:
     sink = pipeline.service(SINK)
     try:
         sink.start()
@@ -93,7 +93,7 @@ def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline
     assert resolved["fired_at"] < resolved["resolved_at"]
 
 
-def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeline) -> None:
+def test_the_alerts_of_a_removed_rule_are_resolved(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
         pipeline.publish(item_record(1, 13))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
@@ -103,7 +103,7 @@ def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeli
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
 
 
-def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
+def test_rules_are_reloaded_while_the_sink_runs_and_can_be_checked_before(
     pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mapper = pipeline.data / "mapper.yml"
@@ -114,7 +114,7 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
         eventually(lambda: _assert_alerts(pipeline, firing=7))
         rule = '{field: max_interactions, operator: "<=", threshold: 12, name: quiet, silence: ["item_1[0]", "*_11"]}'
         mapper.write_text(head + f"    - {rule}\n")
-        # What it would do is told before a row of its own arrives.
+        # `check` counts its rows before one of them changes.
         pipeline.elasticsearch.indices.refresh(index="agg_interactions_item")
         assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
         assert "quiet [warning]: true of 2 rows, such as item_10 (10), item_12 (12); 0 alerts" in capfd.readouterr().out
@@ -130,7 +130,7 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
     assert check(SinkSettings(es_host=pipeline.es_url), pipeline.data / "nowhere.yml") == 2
 
 
-def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_true_for_a_moment(
+def test_a_rule_with_for_fires_later_also_across_a_kill_and_not_if_it_was_true_for_a_moment(
     pipeline: Pipeline,
 ) -> None:
     mapper = _rule_over_items(pipeline, '{field: max_interactions, operator: ">", threshold: 12, for: 20}')
@@ -156,14 +156,14 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     assert (alert["id"], waited) == ("item_1", 20_000)
 
 
-def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_across_a_kill(pipeline: Pipeline) -> None:
+def test_a_rule_with_within_knows_earlier_values_also_across_a_kill(pipeline: Pipeline) -> None:
     mapper = _rule_over_items(
         pipeline, '{field: max_interactions, operator: ">", threshold: 5, within: 30, name: spike}'
     )
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     try:
         sink.start()
-        # What is there at first is no change, however much it is.
+        # The first value is not a change, however large it is.
         pipeline.publish(item_record(1, 100), item_record(2, 100), item_record(3, 100))
         eventually(lambda: _assert_items(pipeline, {"item_1": 100, "item_2": 100, "item_3": 100}))
         pipeline.publish(item_record(1, 104), item_record(2, 105))
@@ -179,7 +179,7 @@ def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_acros
         assert (alert["rule"], alert["id"], alert["value"], alert["row"]["max_interactions"]) == (
             "spike", "item_1", 6, 106,
         )  # fmt: skip
-        # It is over once the rise is longer ago, and nothing has to happen for that.
+        # It is resolved once the rise is longer ago, without another record.
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
         pipeline.publish(item_record(1, 112))
         eventually(lambda: _assert_alerts(pipeline, resolved=1, firing=1))
@@ -192,18 +192,18 @@ def _rule_over_items(pipeline: Pipeline, rule: str) -> Path:
 
 
 def _last_samples(pipeline: Pipeline) -> dict[str, float]:
-    histories = pipeline.documents("alerts_histories").values()
-    return {history["id"]: history["samples"]["spike"][-1][1] for history in histories}
+    windows = pipeline.documents("alerts_histories").values()
+    return {window["id"]: window["samples"]["spike"][-1][1] for window in windows}
 
 
 def _assert_waiting(pipeline: Pipeline, ids: set[str]) -> None:
     assert {alert["id"] for alert in pipeline.documents("alerts_waiting").values()} == ids
 
 
-def _assert_unhealthy(sink: HTTPExecutor, said: str, status: int = 503) -> None:
+def _assert_unhealthy(sink: HTTPExecutor, problem: str, status: int = 503) -> None:
     answer = requests.get(sink.url.geturl(), timeout=10)
     assert answer.status_code == status
-    assert said in answer.json()["parts"]["data mapper"]
+    assert problem in answer.json()["parts"]["data mapper"]
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -224,9 +224,9 @@ def test_a_replay_from_the_beginning_changes_nothing(pipeline: Pipeline, with_me
 
 def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_kills(pipeline: Pipeline) -> None:
     topic = aggregated_topic(pipeline.settings)
-    # Records that bring their own time are what a broker would stamp whose clock is set.
-    stamped_by_the_sender = replace(topic, config={"cleanup.policy": "compact"})
-    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), stamped_by_the_sender)
+    # With timestamps from the producer, records look as if the clock of the broker was set.
+    stamped_by_the_producer = replace(topic, config={"cleanup.policy": "compact"})
+    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), stamped_by_the_producer)
     producer = Producer({"bootstrap.servers": pipeline.kafka})
     now = int(datetime.now(UTC).timestamp() * 1000)
     hour = 3_600_000
@@ -275,7 +275,7 @@ def _assert_committed(pipeline: Pipeline) -> None:
         consumer.close()
 
 
-def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipeline: Pipeline) -> None:
+def test_a_record_that_cannot_be_indexed_becomes_a_dead_letter_and_the_others_are_indexed(pipeline: Pipeline) -> None:
     conflict = row_record("agg_interactions_item", "item_1", {"item_id": "item_1", "max_interactions": "many"})
     unknown_field = row_record("agg_interactions_item", "item_2", {"item_id": "item_2", "colour": "red"})
     with pipeline.running(SINK):
@@ -292,14 +292,14 @@ def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipel
     assert {headers_of(m)["dead_letter.topic"] for m in letters.values()} == {pipeline.settings.aggregated_topic}
 
 
-def test_dead_letters_are_listed_shown_and_sent_again_once_their_reason_is_mended(
+def test_dead_letters_are_listed_shown_and_replayed_once_their_reason_is_fixed(
     pipeline: Pipeline,
 ) -> None:
     def command(*words: str) -> tuple[int, str]:
-        told = {**os.environ, "KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
+        environment = {**os.environ, "KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
         done = subprocess.run(
             [sys.executable, "-m", "elasticsearch_sink_alert", "dead-letters", *words],
-            cwd=ROOT, env=told, capture_output=True, text=True, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
@@ -308,34 +308,34 @@ def test_dead_letters_are_listed_shown_and_sent_again_once_their_reason_is_mende
     ]
     with pipeline.running(SINK):
         pipeline.publish(*with_colour, (b"nothing-1", b"{}"))
-        eventually(lambda: assert_equal(len(_put_aside(pipeline)), 4))
+        eventually(lambda: assert_equal(len(_dead_letters(pipeline)), 4))
         pipeline.publish(item_record(2, 7))
         eventually(lambda: _assert_items(pipeline, {"item_2": 7}))
-        status, said = command("list", "--reason", "COLOUR")
-        assert (status, said.count("dynamic introduction of [colour]")) == (0, 3)
-        assert "3 letters of elasticsearch-sink-alert" in said
-        ids = {line.split()[3] + line.split()[4]: line.split()[0] for line in said.splitlines()[:-1]}
+        status, output = command("list", "--reason", "COLOUR")
+        assert (status, output.count("dynamic introduction of [colour]")) == (0, 3)
+        assert "3 dead letters of elasticsearch-sink-alert" in output
+        ids = {line.split()[3] + line.split()[4]: line.split()[0] for line in output.splitlines()[:-1]}
         assert len(ids) == 3
-        status, said = command("show", min(ids.values()))
-        assert '"colour":"red"' in said
-        assert "dead_letter.reason: Elasticsearch refuses it" in said
+        status, output = command("show", min(ids.values()))
+        assert '"colour":"red"' in output
+        assert "dead_letter.reason: Elasticsearch refuses it" in output
         assert command("show", "0-99")[0] == 1
-        # Not mended yet: it is refused again, and not put aside twice.
-        status, said = command("replay", "--reason", "colour")
-        assert (status, "2 sent again, 1 left out" in said) == (0, True), said
+        # Not fixed yet: it is refused again, and not dead-lettered twice.
+        status, output = command("replay", "--reason", "colour")
+        assert (status, "2 replayed, 1 skipped" in output) == (0, True), output
         eventually(lambda: _assert_committed(pipeline))
-        assert len(_put_aside(pipeline)) == 4
+        assert len(_dead_letters(pipeline)) == 4
         assert pipeline.log(SINK).count("refused again") == 2
         mapping = {"properties": {"colour": {"type": "keyword"}}}
         pipeline.elasticsearch.indices.put_mapping(index="agg_interactions_item", body=mapping)
-        assert "0 sent again" in command("replay", "--reason", "colour")[1]
-        assert "2 sent again, 1 left out" in command("replay", "--reason", "colour", "--again")[1]
+        assert "0 replayed" in command("replay", "--reason", "colour")[1]
+        assert "2 replayed, 1 skipped" in command("replay", "--reason", "colour", "--again")[1]
         eventually(lambda: _assert_colours(pipeline, {"item_0": "red", "item_1": "red", "item_2": None}))
-    assert len(_put_aside(pipeline)) == 4
-    assert command("list", "--reason", "colour")[1].count("(sent again)") == 2
+    assert len(_dead_letters(pipeline)) == 4
+    assert command("list", "--reason", "colour")[1].count("(replayed)") == 2
 
 
-def _put_aside(pipeline: Pipeline) -> list[dict[str, str]]:
+def _dead_letters(pipeline: Pipeline) -> list[dict[str, str]]:
     letters = [headers_of(message) for message in pipeline.read(pipeline.settings.dead_letter_topic)]
     return [headers for headers in letters if "dead_letter.reason" in headers]
 
@@ -353,7 +353,7 @@ def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
         eventually(lambda: _assert_items(pipeline, {"item_2": 5}))
 
 
-def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothing(pipeline: Pipeline) -> None:
+def test_two_sinks_of_one_group_share_the_partitions_and_a_kill_of_one_loses_nothing(pipeline: Pipeline) -> None:
     second = pipeline.service(SINK)
     try:
         with pipeline.running(SINK):
@@ -368,7 +368,7 @@ def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothin
         second.kill()
 
 
-def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothing(pipeline: Pipeline) -> None:
+def test_sinks_that_join_leave_and_are_killed_under_load_lose_duplicate_and_reorder_nothing(pipeline: Pipeline) -> None:
     items, waves = 300, 40
     stop, published = threading.Event(), [0]
 
@@ -385,13 +385,13 @@ def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothin
         try:
             for turn in range(3):
                 with pipeline.running(SINK, SINK_BATCH_SIZE=50):
-                    dying = pipeline.service(SINK, SINK_BATCH_SIZE=50)
+                    killed = pipeline.service(SINK, SINK_BATCH_SIZE=50)
                     try:
-                        dying.start()
+                        killed.start()
                         eventually(lambda turn=turn: assert_more_than(published[0], 10 * turn))  # type: ignore[misc]
-                        kill_9_python_only(dying)
+                        kill_9_python_only(killed)
                     finally:
-                        dying.kill()
+                        killed.kill()
         finally:
             stop.set()
             load.result()
@@ -402,7 +402,7 @@ def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothin
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_a_wrong_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipeline) -> None:
+def test_an_invalid_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text('agg_interactions_item:\n  id: item_id\n  alerts:\n    - [max, ">", 1]\n')
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)

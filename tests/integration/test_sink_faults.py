@@ -1,4 +1,4 @@
-"""What may happen to Elasticsearch and to what it is sent: nothing is lost or stuck, and /health says what is wrong."""
+"""Faults of Elasticsearch and of requests to it: nothing is lost or stuck, and /health reports the fault."""
 
 import shutil
 import threading
@@ -30,13 +30,13 @@ def _firing(pipeline: Pipeline) -> set[str]:
 
 
 def _problem(sink: HTTPExecutor) -> str:
-    """What /health says of Elasticsearch."""
+    """The state of Elasticsearch in /health."""
     return str(requests.get(sink.url.geturl(), timeout=10).json()["parts"]["elasticsearch"])
 
 
-def _assert_problem(sink: HTTPExecutor, *said: str) -> None:
+def _assert_problem(sink: HTTPExecutor, *problems: str) -> None:
     problem = _problem(sink)
-    assert any(each in problem for each in said), problem
+    assert any(each in problem for each in problems), problem
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def _running(folder: Path, port: int) -> Iterator[None]:
 
 
 @pytest.mark.timeout(600)
-def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
+def test_an_elasticsearch_that_comes_back_empty_is_filled_again(
     pipeline: Pipeline, cache: None, tmp_path: Path
 ) -> None:
     port, folder = servers.free_port(), tmp_path / "emptied"
@@ -61,7 +61,7 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
     try:
         here.publish(*[item_record(n, 20) for n in range(100)])
         eventually(lambda: _assert_problem(sink, "Connection refused", "ConnectionError"))
-        # It is the same one after an ordinary restart.
+        # After an ordinary restart, it is the same cluster.
         with _running(folder, port):
             eventually(lambda: assert_equal(_found(here), {f"item_{n}": 20 for n in range(100)}))
             eventually(lambda: assert_equal(len(_firing(here)), 100))
@@ -69,7 +69,7 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
             eventually(lambda: assert_equal(len(_firing(here)), 90))
         assert "was emptied" not in here.log(SINK)
         shutil.rmtree(folder)
-        # Nothing has to arrive for it to be noticed.
+        # It is noticed without a new record.
         with _running(folder, port):
             expected = {f"item_{n}": 5 if n < 10 else 20 for n in range(100)}
             eventually(lambda: assert_equal(_found(here), expected))
@@ -79,7 +79,7 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
             sink.stop()
         assert here.log(SINK).count("was emptied") == 1
         shutil.rmtree(folder)
-        # Nor has the sink to be there when it happens.
+        # It is noticed also if the sink was not running.
         with _running(folder, port), here.running(SINK) as again:
             eventually(lambda: assert_equal(_found(here), expected))
             eventually(lambda: assert_equal(len(_firing(here)), 90))
@@ -88,7 +88,7 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
         sink.kill()
 
 
-def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeline) -> None:
+def test_the_sink_waits_for_an_index_that_a_full_disk_made_read_only(pipeline: Pipeline) -> None:
     block = "index.blocks.read_only_allow_delete"
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 1))
@@ -97,7 +97,7 @@ def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeli
         indices.put_settings(index=ITEMS, body={block: True})
         pipeline.publish(item_record(1, 2), item_record(2, 20))
         eventually(lambda: _assert_problem(sink, "cluster_block_exception"))
-        # The other indices of the same batch are written meanwhile, and nothing is put aside.
+        # The other indices of the same batch are written meanwhile, and nothing is dead-lettered.
         indices.put_settings(index=ITEMS, body={block: None})
         eventually(lambda: assert_equal(_found(pipeline), {"item_1": 2, "item_2": 20}))
         eventually(lambda: assert_equal(_firing(pipeline), {"item_2"}))
@@ -105,7 +105,7 @@ def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeli
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipeline) -> None:
+def test_rows_of_five_megabytes_are_indexed_or_dead_lettered_whole(pipeline: Pipeline) -> None:
     topic = aggregated_topic(pipeline.settings)
     large_enough = replace(topic, config={**topic.config, "max.message.bytes": str(10 << 20)})
     topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), large_enough)
@@ -123,7 +123,7 @@ def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipelin
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "problem"),
     [
         ("429", "TransportError(429"),
         ("503", "TransportError(503"),
@@ -132,15 +132,15 @@ def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipelin
         ("slow", "ConnectionTimeout"),
     ],
 )
-def test_a_failing_elasticsearch_is_waited_for_and_nothing_is_lost_or_doubled(
-    pipeline: Pipeline, fault: Fault, said: str
+def test_the_sink_waits_for_a_failing_elasticsearch_and_nothing_is_lost_or_duplicated(
+    pipeline: Pipeline, fault: Fault, problem: str
 ) -> None:
     with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         pipeline.publish(*[item_record(n, 13) for n in range(50)])
         eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(50)}))
         proxy.fault = fault
         pipeline.publish(*[item_record(n, 5 if n < 25 else 20) for n in range(50)], item_record(50, 1))
-        eventually(lambda: _assert_problem(sink, said))
+        eventually(lambda: _assert_problem(sink, problem))
         pipeline.publish(item_record(50, 2))
         eventually(lambda: assert_more_than(proxy.met, 2))
         proxy.fault = "none"

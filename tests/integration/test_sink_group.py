@@ -1,4 +1,4 @@
-"""The sink's membership of its consumer group, against a broker that hangs at the worst moments."""
+"""The sink's consumer against a broker that hangs during assignment, commit and shutdown."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, Membership
+from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, GroupConsumer
 from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import TCPExecutor
@@ -25,7 +25,7 @@ _TARGET = "cluster"
 
 
 class _Broker:
-    """A broker that can be made to hang: it keeps its connections, and answers nothing."""
+    """A broker that can hang: it keeps its connections, and answers nothing."""
 
     def __init__(self, executor: TCPExecutor) -> None:
         assert executor.process is not None
@@ -37,13 +37,13 @@ class _Broker:
         self.hangs = True
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
         self.hangs = False
 
 
-class _Member(Membership):
-    """A member during whose next assignment something happens."""
+class _Consumer(GroupConsumer):
+    """A consumer that makes the broker hang during its first assignment."""
 
     in_assignment: threading.Event
     broker: _Broker
@@ -62,7 +62,7 @@ def broker(cache: None, tmp_path: Path) -> Iterator[_Broker]:
         try:
             yield broker
         finally:
-            broker.go_on()
+            broker.resume()
 
 
 def _settings(broker: str) -> SinkSettings:
@@ -78,30 +78,30 @@ def _publish(settings: SinkSettings, *numbers: int) -> None:
 
 
 @contextmanager
-def _member(broker: _Broker) -> Iterator[tuple[_Member, Health]]:
+def _subscribed(broker: _Broker) -> Iterator[tuple[_Consumer, Health]]:
     settings = _settings(broker.address)
     topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     state = Health(KAFKA)
-    member = _Member(settings, state, threading.Event())
-    member.in_assignment, member.broker = threading.Event(), broker
-    member.join(_TARGET)
+    consumer = _Consumer(settings, state, threading.Event())
+    consumer.in_assignment, consumer.broker = threading.Event(), broker
+    consumer.subscribe(_TARGET)
     try:
-        yield member, state
+        yield consumer, state
     finally:
-        broker.go_on()
-        member.leave()
+        broker.resume()
+        consumer.close()
 
 
-def _take(member: Membership, expected: int) -> list[Record]:
-    """Take records until there are as many as expected."""
-    taken: list[Record] = []
+def _poll(consumer: GroupConsumer, expected: int) -> list[Record]:
+    """Poll until there are at least as many records as expected."""
+    records: list[Record] = []
 
-    def take() -> None:
-        taken.extend(member.take())
-        assert len(taken) >= expected
+    def poll() -> None:
+        records.extend(consumer.poll_batch())
+        assert len(records) >= expected
 
-    eventually(take)
-    return taken
+    eventually(poll)
+    return records
 
 
 def _committed(settings: SinkSettings) -> int:
@@ -113,44 +113,44 @@ def _committed(settings: SinkSettings) -> int:
         consumer.close()
 
 
-def test_a_broker_that_hangs_during_assignment_commit_and_leaving_neither_ends_nor_blocks_the_sink(
+def test_a_broker_that_hangs_during_assignment_commit_and_close_neither_ends_nor_blocks_the_consumer(
     broker: _Broker,
 ) -> None:
     settings = _settings(broker.address)
-    with _member(broker) as (member, state):
+    with _subscribed(broker) as (consumer, state):
         _publish(settings, 1, 2, 3)
-        # The assignment: what was committed before cannot be known, and no record is taken without it.
-        while not member.in_assignment.is_set():
-            assert member.take() == []
+        # Assignment: without the committed offsets, no record is returned.
+        while not consumer.in_assignment.is_set():
+            assert consumer.poll_batch() == []
         for _ in range(2):
-            assert member.take() == []
+            assert consumer.poll_batch() == []
         assert "not known yet" in state.problems()[KAFKA]
-        broker.go_on()
-        records = _take(member, 3)
+        broker.resume()
+        records = _poll(consumer, 3)
         assert state.problems() == {}
-        # A commit returns at once, and is repeated until the broker has it.
+        # Commit: it does not wait, and is repeated until the broker has it.
         broker.hang()
-        member.commit(member.after(records))
+        consumer.commit(consumer.next_offsets(records))
         assert broker.hangs
-        broker.go_on()
+        broker.resume()
 
         def commit_arrives() -> None:
-            assert member.take() == []
+            assert consumer.poll_batch() == []
             assert _committed(settings) == 3
 
         eventually(commit_arrives)
-        # Whoever leaves does so without an answer too, with a commit under way or behind it.
+        # Close: it does not need an answer, also with a commit in flight.
         _publish(settings, 4)
-        last = _take(member, 1)
+        last = _poll(consumer, 1)
         broker.hang()
-        member.commit(member.after(last))
+        consumer.commit(consumer.next_offsets(last))
         began = time.monotonic()
-        member.leave()
+        consumer.close()
         assert time.monotonic() - began < 8
         assert broker.hangs
 
 
-def test_a_sink_that_is_stopped_while_the_broker_hangs_ends_by_itself(broker: _Broker, pipeline: Pipeline) -> None:
+def test_a_sink_that_is_stopped_while_the_broker_hangs_exits_by_itself(broker: _Broker, pipeline: Pipeline) -> None:
     beside = Pipeline(broker.address, pipeline.es_url, pipeline.topic, pipeline.data / "sink")
     with beside.running(SINK) as sink:
         beside.publish(item_record(1, 1))
@@ -162,24 +162,24 @@ def test_a_sink_that_is_stopped_while_the_broker_hangs_ends_by_itself(broker: _B
         assert broker.hangs
 
 
-def test_a_commit_on_leaving_reaches_the_broker_and_the_next_member_goes_on_there(broker: _Broker) -> None:
+def test_a_commit_on_close_reaches_the_broker_and_the_next_consumer_continues_from_it(broker: _Broker) -> None:
     settings = _settings(broker.address)
     for first, expected in ((1, 0), (4, 3)):
-        with _member(broker) as (member, _):
-            member.in_assignment.set()
+        with _subscribed(broker) as (consumer, _):
+            consumer.in_assignment.set()
             _publish(settings, first, first + 1, first + 2)
-            records = _take(member, 3)
+            records = _poll(consumer, 3)
             assert sorted(record.key or b"" for record in records) == [item_record(first + n, 0)[0] for n in range(3)]
             assert _committed(settings) == expected
-            member.commit(member.after(records))
+            consumer.commit(consumer.next_offsets(records))
     assert _committed(settings) == 6
 
 
-def test_aborted_records_are_not_taken_and_count_as_no_lag(kafka: str) -> None:
+def test_aborted_records_are_not_returned_and_do_not_count_as_lag(kafka: str) -> None:
     settings = _settings(kafka).model_copy(update={"kafka_topic": "transactions", "kafka_group_id": "transactions"})
     topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
-    member = Membership(settings, Health(KAFKA), threading.Event())
-    member.join(_TARGET)
+    consumer = GroupConsumer(settings, Health(KAFKA), threading.Event())
+    consumer.subscribe(_TARGET)
     try:
         producer = Producer({**settings.kafka_client, "transactional.id": "transactions"})
         producer.init_transactions(60)
@@ -190,13 +190,13 @@ def test_aborted_records_are_not_taken_and_count_as_no_lag(kafka: str) -> None:
                 producer.produce(settings.aggregated_topic, key=key, value=value, partition=partition)
             producer.flush(60)
             ending(60)
-        records = _take(member, settings.kafka_topic_partition)
+        records = _poll(consumer, settings.kafka_topic_partition)
         assert {record.key for record in records} == {item_record(1, 1)[0]}
 
         def nothing_is_left() -> None:
-            assert member.take() == []
-            assert_equal(member.lag(), 0)
+            assert consumer.poll_batch() == []
+            assert_equal(consumer.lag(), 0)
 
         eventually(nothing_is_left)
     finally:
-        member.leave()
+        consumer.close()

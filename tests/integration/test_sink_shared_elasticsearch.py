@@ -1,4 +1,4 @@
-"""An Elasticsearch that others use, configure and tidy up: no row is lost, and what is in the way is said."""
+"""An Elasticsearch that others use, configure and clean up: no row is lost, and problems are reported."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ MAPPER_HEAD = f"{ITEMS}:\n  id: item_id\n  alerts:\n"
 
 @contextmanager
 def _cluster_settings(pipeline: Pipeline, **settings: object) -> Iterator[None]:
-    """The cluster with these settings, named with __ for dots, and without them afterwards."""
+    """Apply cluster settings, named with __ for dots, and remove them afterwards."""
     client = pipeline.elasticsearch
     named = {name.replace("__", "."): value for name, value in settings.items()}
     client.cluster.put_settings(body={"transient": named})
@@ -37,7 +37,7 @@ def _cluster_settings(pipeline: Pipeline, **settings: object) -> Iterator[None]:
 
 @contextmanager
 def _templates(pipeline: Pipeline, **templates: Mapping[str, Any]) -> Iterator[None]:
-    """Someone else's index templates; that of `legacy` is of the old kind."""
+    """Put index templates of others; `legacy` is one of the old kind."""
     indices = pipeline.elasticsearch.indices
     try:
         for name, body in templates.items():
@@ -57,7 +57,7 @@ def _most(pipeline: Pipeline) -> dict[str, int]:
 
 
 def _firing(pipeline: Pipeline) -> list[str]:
-    """With an id that fires twice twice."""
+    """The ids of firing alerts; an id that fires twice is in it twice."""
     return sorted(alert["id"] for alert in pipeline.alerts() if alert["status"] == "firing")
 
 
@@ -65,9 +65,9 @@ def _problem(sink: HTTPExecutor, part: str = "elasticsearch") -> str:
     return str(requests.get(sink.url.geturl(), timeout=10).json()["parts"][part])
 
 
-def _assert_problem(sink: HTTPExecutor, *said: str) -> None:
+def _assert_problem(sink: HTTPExecutor, *problems: str) -> None:
     problem = _problem(sink)
-    assert all(each in problem for each in said), problem
+    assert all(each in problem for each in problems), problem
 
 
 def _assert_our_mappings(pipeline: Pipeline) -> None:
@@ -75,7 +75,7 @@ def _assert_our_mappings(pipeline: Pipeline) -> None:
     for index, mapping in mappings():
         assert found[index]["mappings"]["dynamic"] == "strict"
         types = {name: field["type"] for name, field in found[index]["mappings"]["properties"].items()}
-        # An object without properties has no type in the answer of a mapping that has been merged.
+        # In a merged mapping, an object without properties has no type.
         assert types == {name: field["type"] for name, field in mapping["properties"].items()}
         assert found[index]["settings"]["index"]["number_of_shards"] == "1"
 
@@ -92,10 +92,10 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
         pipeline.publish(*[item_record(int(id_[5:]), most) for id_, most in expected.items()])
         eventually(lambda: assert_equal(_most(pipeline), expected))
         eventually(lambda: assert_equal(_firing(pipeline), firing))
-        # Nothing has to arrive for it to be noticed.
+        # It is noticed without a new record.
         indices.delete(index=ITEMS)
         eventually(lambda: assert_equal(_most(pipeline), expected))
-        # Without the template, and with rows coming: no write creates it by guesswork.
+        # Without the template, and while rows arrive: no write creates it with a dynamic mapping.
         for automatic in ("true", "false"):
             with _cluster_settings(pipeline, action__auto_create_index=automatic):
                 indices.delete_index_template(name=ITEMS)
@@ -109,10 +109,10 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
                 pipeline.publish((gone, value), added, (f"{ITEMS}-item_nowhere".encode(), None))
                 eventually(lambda: assert_equal(_most(pipeline), expected))
                 _assert_our_mappings(pipeline)
-        # The alerts that there were are neither lost nor doubled.
+        # Earlier alerts are neither lost nor duplicated.
         assert _firing(pipeline) == firing
         assert len(pipeline.alerts()) == len(firing)
-        # The sink's own: what is true of the rows as they are fires again, and what waits or was is begun again.
+        # The indices of alerts: rules that are true of the rows fire again, and waiting alerts and windows start again.
         before = _deletions(pipeline)
         indices.delete(index="alerts,alerts_waiting,alerts_histories")
         eventually(lambda: assert_more_than(_deletions(pipeline), before))
@@ -121,7 +121,7 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
         eventually(lambda: assert_equal(_firing(pipeline), sorted({*firing, "item_20"} - {"item_1"})))
         eventually(lambda: assert_equal(_problem(sink), "ok"))
         _assert_our_mappings(pipeline)
-    # Nor has the sink to be there when it happens.
+    # It is noticed also if the sink was not running.
     indices.delete(index=f"{ITEMS},avg_interactions")
     expected.update({"item_1": 3, "item_20": 14})
     with pipeline.running(SINK):
@@ -132,11 +132,11 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_rows_that_are_indexed_again_repeat_no_alert_of_the_past(pipeline: Pipeline) -> None:
+def test_rows_that_are_indexed_again_do_not_repeat_earlier_alerts(pipeline: Pipeline) -> None:
     indices = pipeline.elasticsearch.indices
-    history = [20, 5, 30, 31, 4, 2, 40, 41]
+    values = [20, 5, 30, 31, 4, 2, 40, 41]
     with pipeline.running(SINK, SINK_BATCH_SIZE=1):
-        for most in history:
+        for most in values:
             pipeline.publish(item_record(1, most), item_record(2, most // 2))
             eventually(lambda most=most: assert_equal(_most(pipeline), {"item_1": most, "item_2": most // 2}))  # type: ignore[misc]
         eventually(lambda: assert_equal(_firing(pipeline), ["item_1", "item_2"]))
@@ -153,7 +153,7 @@ def test_rows_that_are_indexed_again_repeat_no_alert_of_the_past(pipeline: Pipel
         eventually(lambda: assert_equal(_firing(pipeline), ["item_2"]))
 
 
-def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline: Pipeline) -> None:
+def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text(
         MAPPER_HEAD + '    - [max_interactions, ">", 12]\n'
@@ -171,27 +171,27 @@ def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline:
             eventually(lambda: assert_equal(_most(pipeline), expected))
             eventually(lambda: assert_equal(_firing(pipeline), sorted(expected)))
             eventually(lambda: assert_equal(_problem(sink), "ok"))
-        # A history that could not be read for a while was not taken for none.
+        # A window that cannot be read for a while does not count as empty.
         indices.close(index="alerts_histories")
         pipeline.publish(item_record(0, 30))
         eventually(lambda: _assert_problem(sink, "closed"))
         indices.open(index="alerts_histories")
         eventually(lambda: assert_equal(_firing(pipeline), sorted([*expected, "item_0"])))
-        # Settings of the index that would touch every row.
-        for setting, value, said in (
+        # Index settings that would affect every row.
+        for setting, value, problem in (
             ("index.final_pipeline", "nowhere", "pipeline with id [nowhere] does not exist: the index has a final_pi"),
             ("index.blocks.write", True, "remove the block"),
         ):
             indices.put_settings(index=ITEMS, body={setting: value})
             pipeline.publish(item_record(7, 7))
-            eventually(lambda said=said: _assert_problem(sink, said))  # type: ignore[misc]
+            eventually(lambda problem=problem: _assert_problem(sink, problem))  # type: ignore[misc]
             indices.put_settings(index=ITEMS, body={setting: None})
             eventually(lambda: assert_equal(_problem(sink), "ok"))
         indices.put_settings(index=ITEMS, body={"index.default_pipeline": "nowhere"})
         pipeline.publish(item_record(7, 8))
         expected.update({"item_0": 30, "item_7": 8})
         eventually(lambda: assert_equal(_most(pipeline), expected))
-        # No room for the index, once it is gone.
+        # No room for a new index after it was deleted.
         with _cluster_settings(pipeline, cluster__max_shards_per_node=1):
             indices.delete(index=ITEMS)
             eventually(
@@ -203,7 +203,7 @@ def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline:
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_an_answer_that_is_none_of_elasticsearch_is_waited_for(pipeline: Pipeline) -> None:
+def test_a_response_that_is_not_from_elasticsearch_is_retried(pipeline: Pipeline) -> None:
     others: tuple[Fault, ...] = ("page", "text", "json")
     with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
@@ -229,7 +229,7 @@ FOREIGN: dict[str, Any] = {
         "properties": {"max_interactions": {"type": "text"}, "status": {"type": "text"}},
     },
 }
-"""What someone has in mind for all of their indices, and not for these."""
+"""Defaults that others set for all of their indices."""
 
 
 def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline) -> None:
@@ -248,7 +248,7 @@ def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline)
         pipeline.publish(item_record(1, 20))
         eventually(lambda: assert_equal(_firing(pipeline), ["item_1"]))
         _assert_our_mappings(pipeline)
-        # Nor one that comes later, with nothing above it.
+        # Neither does one that is put later, with the highest priority.
         pipeline.elasticsearch.indices.put_index_template(
             name="later",
             body={
@@ -266,21 +266,21 @@ def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline)
 
 
 @pytest.mark.parametrize(
-    ("mapping", "said"),
+    ("mapping", "problem"),
     [
         ({"properties": {"max_interactions": {"type": "text"}}}, "has another mapping than this version writes (400"),
-        ({"_routing": {"required": True}}, "demands a routing"),
-        ({"_source": {"enabled": False}}, "does not keep the rows"),
+        ({"_routing": {"required": True}}, "requires a routing"),
+        ({"_source": {"enabled": False}}, "does not store the rows"),
     ],
 )
 def test_an_index_that_does_not_fit_ends_the_start_with_one_line(
-    pipeline: Pipeline, mapping: dict[str, Any], said: str
+    pipeline: Pipeline, mapping: dict[str, Any], problem: str
 ) -> None:
     pipeline.elasticsearch.indices.create(index=ITEMS, body={"mappings": mapping})
-    assert said in _ending(pipeline)
+    assert problem in _last_line(pipeline)
 
 
-def test_an_index_that_does_not_fit_is_waited_for_where_it_comes_later(pipeline: Pipeline) -> None:
+def test_the_sink_waits_if_an_index_stops_fitting_while_it_runs(pipeline: Pipeline) -> None:
     indices = pipeline.elasticsearch.indices
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 20))
@@ -299,7 +299,7 @@ def test_an_index_that_does_not_fit_is_waited_for_where_it_comes_later(pipeline:
 
 
 class _Other(BaseHTTPRequestHandler):
-    """Answers as the server's `answers` say: status, content type, body."""
+    """Responds with the server's `answer`: status, content type, body."""
 
     server: Any
 
@@ -315,7 +315,7 @@ class _Other(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD = _any  # noqa: N815 - the base class looks for these
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 PAGE = b"<html>\n<head><title>Hello</title></head>\n</html>\n"
@@ -341,21 +341,21 @@ def test_a_server_that_is_not_elasticsearch_ends_the_start_with_one_line(
         server.answer = answer  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://{HOST}:{server.server_port}"
-        line = _ending(pipeline, ES_HOST=url)
+        line = _last_line(pipeline, ES_HOST=url)
         assert f"ES_HOST={url} is no Elasticsearch 7.14 to 7.17" in line
-        assert line.endswith("set it to one's URL")
+        assert line.endswith("set it to the URL of one")
         assert check(SinkSettings(es_host=url), SinkSettings().data_mapper) == 1
         server.shutdown()
 
 
 @pytest.mark.parametrize("url", ["http://localhost:port", "http://"])
-def test_a_url_that_no_client_takes_ends_the_start_with_one_line(pipeline: Pipeline, url: str) -> None:
-    assert "no client can be made for it" in _ending(pipeline, ES_HOST=url)
+def test_an_invalid_url_ends_the_start_with_one_line(pipeline: Pipeline, url: str) -> None:
+    assert "not a valid URL of a server" in _last_line(pipeline, ES_HOST=url)
     assert check(SinkSettings(es_host=url), SinkSettings().data_mapper) == 1
 
 
-def _ending(pipeline: Pipeline, **settings: object) -> str:
-    """The last line of a sink that ends at its start with status 1."""
+def _last_line(pipeline: Pipeline, **settings: object) -> str:
+    """The last log line of a sink that exits at its start with status 1."""
     sink = pipeline.service(SINK, **settings)
     try:
         with pytest.raises(Exception, match="exited with a non-zero code: 1"):
@@ -367,7 +367,7 @@ def _ending(pipeline: Pipeline, **settings: object) -> str:
     return log.splitlines()[-1]
 
 
-def test_rules_that_the_data_mapper_takes_are_ones_that_elasticsearch_takes(
+def test_elasticsearch_accepts_every_rule_that_the_data_mapper_accepts(
     pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
 ) -> None:
     client = pipeline.elasticsearch
@@ -400,22 +400,24 @@ def test_rules_that_the_data_mapper_takes_are_ones_that_elasticsearch_takes(
     rules = "".join(f"    - {rule}\n" for rule in written)
     mapper.write_text(f"agg_interactions_user:\n  id: user_id\n  alerts:\n{rules}")
     status = check(SinkSettings(es_host=pipeline.es_url), mapper)
-    said = capfd.readouterr()
-    assert (status, said.err) == (0, "")
-    assert len(said.out.splitlines()) == 1 + len(written)
-    assert said.out.count(": true of ") == len(written)
+    printed = capfd.readouterr()
+    assert (status, printed.err) == (0, "")
+    assert len(printed.out.splitlines()) == 1 + len(written)
+    assert printed.out.count(": true of ") == len(written)
     client.indices.close(index="agg_interactions_user")
     assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
     assert capfd.readouterr().out.count("index agg_interactions_user is missing or closed") == len(written)
 
 
-def test_a_fractional_threshold_fires_and_a_ruined_mapper_leaves_the_last_rules_in_force(pipeline: Pipeline) -> None:
+def test_a_fractional_threshold_fires_and_a_broken_data_mapper_leaves_the_last_rules_in_force(
+    pipeline: Pipeline,
+) -> None:
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text(MAPPER_HEAD + '    - [max_interactions, ">", 12.5]\n    - [min_interactions, "<", 0.5e0]\n')
     with pipeline.running(SINK, DATA_MAPPER=mapper) as sink:
         pipeline.publish(item_record(1, 12), item_record(2, 13))
         eventually(lambda: assert_equal(_firing(pipeline), ["item_2"]))
-        for n, (ruined, said) in enumerate(
+        for n, (broken, problem) in enumerate(
             [
                 (b"\0\xff\xfe\x1b", "not UTF-8"),
                 (MAPPER_HEAD.encode() + b'    - [[max_interactions], [">"], {a: b}]\n', "unknown field"),
@@ -425,8 +427,8 @@ def test_a_fractional_threshold_fires_and_a_ruined_mapper_leaves_the_last_rules_
             ],
             start=3,
         ):
-            mapper.write_bytes(ruined)
-            eventually(lambda said=said: assert_equal(said in _problem(sink, "data mapper"), True))  # type: ignore[misc]
+            mapper.write_bytes(broken)
+            eventually(lambda text=problem: assert_equal(text in _problem(sink, "data mapper"), True))  # type: ignore[misc]
             pipeline.publish(item_record(n, 20))
             eventually(lambda n=n: assert_equal(_firing(pipeline), [f"item_{m}" for m in range(2, n + 1)]))  # type: ignore[misc]
         mapper.unlink()

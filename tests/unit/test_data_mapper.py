@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch_sink_alert.alerting import data_mapper
-from elasticsearch_sink_alert.alerting.alerts import alert_from, changes
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.alerts import alert_from, evaluate
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.cli.check import query
 from elasticsearch_sink_alert.kafka.rows import Record, Row
@@ -40,14 +40,22 @@ def _problems(folder: Path, text: str | bytes) -> list[str]:
 
 def _assert_plain(rule: Rule) -> None:
     """Whatever takes plain Python takes the rule: the alert that it raises, and Elasticsearch's query."""
-    for value in (rule.threshold, rule.resolve, rule.wait, rule.within, rule.given_name, *rule.silence, rule.operator):
+    for value in (
+        rule.threshold,
+        rule.resolve,
+        rule.for_seconds,
+        rule.within,
+        rule.given_name,
+        *rule.silence,
+        rule.operator,
+    ):
         assert type(value) in (int, float, str, type(None)), (rule, type(value))
     high = {ColumnType.LONG: 1 << 62, ColumnType.DOUBLE: 1e300, ColumnType.KEYWORD: "zz"}
     reached: Any
     for reached in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
         record = Record("t", 0, 0, 1_000, b"", b"")
         row = Row(RowKey(rule.table, "a"), {rule.field: reached}, 1, record)
-        for alert in changes({rule.table: [rule]}, [row], {}, {}, {}):
+        for alert in evaluate({rule.table: [rule]}, [row], {}, {}, {}):
             document = orjson.loads(orjson.dumps(alert.document()))
             assert alert_from(alert.alert_id, document) == alert
             assert all(len(str(text).encode()) < 32_766 for text in document.values())
@@ -100,7 +108,7 @@ def test_block_scalars_anchors_and_merge_keys_give_plain_rules(tmp_path: Path) -
     with pytest.raises(DataMapperError, match=r"name 'watched.n' holds characters that cannot be shown"):
         _load(tmp_path, text)
     rules = _load(tmp_path, text.replace("name: |", "name: |-")).all_rules
-    assert [(rule.threshold, rule.severity, rule.silence, rule.wait) for rule in rules] == [
+    assert [(rule.threshold, rule.severity, rule.silence, rule.for_seconds) for rule in rules] == [
         (100, "warning", ("test_*",), 10),
         (1000, "critical", ("test_*",), 10),
         ("ann", "warning", ("test_*",), 0),
@@ -216,7 +224,7 @@ def test_whatever_becomes_of_the_file_the_last_right_rules_stay(tmp_path: Path, 
     mapper = tmp_path / "mapper.yml"
     right = HEAD + '    - [max_interactions, ">", 12]\n'
     mapper.write_text(right)
-    watched = Watched(mapper)
+    watched = ReloadingRules(mapper)
     mapper.unlink()
     if becomes == "folder":
         mapper.mkdir()
@@ -227,13 +235,13 @@ def test_whatever_becomes_of_the_file_the_last_right_rules_stay(tmp_path: Path, 
         os.utime(mapper, (time.time() - 5,) * 2)
     with pytest.raises(DataMapperError):
         watched.reload()
-    assert [rule.threshold for rule in watched.now.all_rules] == [12]
+    assert [rule.threshold for rule in watched.current.all_rules] == [12]
     if mapper.is_dir():
         mapper.rmdir()
     mapper.write_text(right.replace("12", "13"))
     os.utime(mapper, (time.time() - 4,) * 2)
     assert watched.reload()
-    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    assert [rule.threshold for rule in watched.current.all_rules] == [13]
 
 
 def test_a_file_with_a_time_in_the_future_is_taken_all_the_same(
@@ -241,7 +249,7 @@ def test_a_file_with_a_time_in_the_future_is_taken_all_the_same(
 ) -> None:
     mapper = tmp_path / "mapper.yml"
     mapper.write_text(HEAD + '    - [max_interactions, ">", 12]\n')
-    watched = Watched(mapper)
+    watched = ReloadingRules(mapper)
     mapper.write_text(HEAD + '    - [max_interactions, ">", 13]\n')
     now = time.time_ns()
     os.utime(mapper, ns=(now + 10**15,) * 2)

@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch_sink_alert.alerting import alerts, data_mapper
-from elasticsearch_sink_alert.alerting.alerts import Alert, alert_from, changes
-from elasticsearch_sink_alert.alerting.change_windows import change, with_sample
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.alerting.notifications import Cap
+from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, alert_from, evaluate
+from elasticsearch_sink_alert.alerting.change_windows import delta, with_sample
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
+from elasticsearch_sink_alert.alerting.notifications import RateLimiter
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.indexing.bulk import Document
 from elasticsearch_sink_alert.indexing.index_templates import mappings
@@ -47,18 +47,18 @@ def _rows(*records: Record) -> list[Row]:
 RULE = Rule(ITEMS, "max_interactions", ">", 12, ColumnType.LONG)
 
 
-class Firing:
-    """What a store does with changes, without a server."""
+class AlertsInMemory:
+    """Evaluates rules and keeps the alerts, without a server."""
 
     def __init__(self, *rules: Rule) -> None:
         self.rules: dict[str, tuple[Rule, ...]] = {ITEMS: rules}
-        self.by_status: dict[str, dict[alerts.Period, Alert]] = defaultdict(dict)
+        self.by_status: dict[str, dict[AlertKey, Alert]] = defaultdict(dict)
         self.documents: dict[str, Alert] = {}
-        self.moved: dict[alerts.Period, dict[str, float]] = {}
+        self.deltas: dict[AlertKey, dict[str, float]] = {}
 
-    def see(self, *records: Record) -> list[str]:
+    def process(self, *records: Record) -> list[str]:
         rows = _rows(*records)
-        return self._save(changes(self.rules, rows, self.by_status["firing"], self.by_status["waiting"], self.moved))
+        return self._save(evaluate(self.rules, rows, self.by_status["firing"], self.by_status["waiting"], self.deltas))
 
     def wait_until(self, seconds: float, partitions: Sequence[int] = (0,)) -> list[str]:
         now = datetime.fromtimestamp(seconds, UTC)
@@ -68,33 +68,33 @@ class Firing:
         for alert in changed:
             self.documents[alert.alert_id] = alert
             for of_status in self.by_status.values():
-                of_status.pop(alert.period, None)
-            self.by_status[alert.status][alert.period] = alert
+                of_status.pop(alert.key, None)
+            self.by_status[alert.status][alert.key] = alert
         return [alert.status for alert in changed]
 
 
 def test_a_rule_that_stays_true_alerts_once() -> None:
-    state = Firing(RULE)
-    assert [state.see(_item("a", most, n)) for n, most in enumerate((12, 13, 14, 15))] == [[], ["firing"], [], []]
+    state = AlertsInMemory(RULE)
+    assert [state.process(_item("a", most, n)) for n, most in enumerate((12, 13, 14, 15))] == [[], ["firing"], [], []]
 
 
 def test_an_alert_is_resolved_when_its_rule_stops_being_true_and_a_new_one_fires_later() -> None:
-    state = Firing(RULE)
-    seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 13))]
-    assert seen == [["firing"], ["resolved"], ["firing"]]
+    state = AlertsInMemory(RULE)
+    changed = [state.process(_item("a", most, n)) for n, most in enumerate((13, 12, 13))]
+    assert changed == [["firing"], ["resolved"], ["firing"]]
     assert sorted(alert.status for alert in state.documents.values()) == ["firing", "resolved"]
 
 
-def test_an_alert_with_a_resolve_threshold_fires_on_until_that_is_passed() -> None:
-    state = Firing(replace(RULE, resolve=10))
-    seen = [state.see(_item("a", most, n)) for n, most in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
-    assert seen == [["firing"], [], [], [], ["resolved"], [], [], ["firing"]]
+def test_an_alert_with_a_resolve_threshold_keeps_firing_until_the_value_has_passed_it() -> None:
+    state = AlertsInMemory(replace(RULE, resolve=10))
+    changed = [state.process(_item("a", most, n)) for n, most in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
+    assert changed == [["firing"], [], [], [], ["resolved"], [], [], ["firing"]]
 
 
-def test_a_rule_with_a_wait_fires_once_it_has_been_true_for_so_long() -> None:
-    state = Firing(replace(RULE, wait=10))
-    assert state.see(_item("a", 13, 0), _item("b", 13, 0), _item("c", 13, 0)) == ["waiting"] * 3
-    assert state.see(_item("a", 14, 4_000), _item("b", 12, 5_000)) == ["waiting", "over"]
+def test_a_rule_with_for_fires_once_it_has_been_true_for_that_time() -> None:
+    state = AlertsInMemory(replace(RULE, for_seconds=10))
+    assert state.process(_item("a", 13, 0), _item("b", 13, 0), _item("c", 13, 0)) == ["waiting"] * 3
+    assert state.process(_item("a", 14, 4_000), _item("b", 12, 5_000)) == ["waiting", "cancelled"]
     assert state.wait_until(10.999) == []
     assert state.wait_until(11, partitions=[1]) == []
     assert state.wait_until(11) == ["firing", "firing"]
@@ -102,42 +102,44 @@ def test_a_rule_with_a_wait_fires_once_it_has_been_true_for_so_long() -> None:
     (alert,) = [alert for alert in state.documents.values() if alert.id == "a"]
     assert (alert.value, alert.fired_at) == (14, "1970-01-01T00:00:11.000Z")
     # True again for a moment, twice.
-    assert [state.see(_item("b", most, at)) for at, most in ((20_000, 13), (25_000, 1), (28_000, 13), (31_000, 2))] == [
+    assert [
+        state.process(_item("b", most, at)) for at, most in ((20_000, 13), (25_000, 1), (28_000, 13), (31_000, 2))
+    ] == [
         ["waiting"],
-        ["over"],
+        ["cancelled"],
         ["waiting"],
-        ["over"],
+        ["cancelled"],
     ]
 
 
-def test_a_wait_that_has_ended_between_two_rows_is_told_from_their_times() -> None:
-    state = Firing(replace(RULE, wait=10))
-    assert state.see(_item("a", 13, 0), _item("b", 13, 0)) == ["waiting", "waiting"]
-    # A backlog: nobody looked at the clock in between.
-    assert state.see(_item("a", 14, 60_000), _item("b", 1, 60_000)) == ["firing", "resolved"]
+def test_an_alert_that_became_due_between_two_rows_fires_by_their_times() -> None:
+    state = AlertsInMemory(replace(RULE, for_seconds=10))
+    assert state.process(_item("a", 13, 0), _item("b", 13, 0)) == ["waiting", "waiting"]
+    # A backlog: no record-free moment in between at which due alerts would have fired.
+    assert state.process(_item("a", 14, 60_000), _item("b", 1, 60_000)) == ["firing", "resolved"]
     assert {a.id: (a.fired_at[17:23], a.resolved_at) for a in state.documents.values()} == {
         "a": ("11.000", None),
         "b": ("11.000", "1970-01-01T00:01:01.000Z"),
     }
 
 
-def test_a_rule_with_a_window_is_about_the_change_and_ends_when_nothing_changes() -> None:
+def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_changes() -> None:
     rule = replace(RULE, threshold=5, resolve=2, within=60)
-    state = Firing(rule)
-    period = (rule.name, ITEMS, "a")
+    state = AlertsInMemory(rule)
+    key = AlertKey(rule.name, ITEMS, "a")
     fired = []
-    for at, (most, moved) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
-        state.moved = {period: {"max_interactions": moved}}
-        fired.append(state.see(_item("a", most, at)))
+    for at, (most, change) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
+        state.deltas = {key: {"max_interactions": change}}
+        fired.append(state.process(_item("a", most, at)))
     assert fired == [[], [], ["firing"], []]
     firing = state.by_status["firing"]
-    assert (firing[period].value, firing[period].alert_text) == (6, "max_interactions > 5 within 60 s")
-    assert alerts.ended(firing, {period: rule}, {period: {"max_interactions": 3}}, "later") == []
-    (over,) = alerts.ended(firing, {period: rule}, {period: {"max_interactions": 2}}, "later")
-    assert (over.status, over.resolved_at, over.version) == ("resolved", "later", firing[period].version)
+    assert (firing[key].value, firing[key].alert_text) == (6, "max_interactions > 5 within 60 s")
+    assert alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
+    (alert,) = alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
+    assert (alert.status, alert.resolved_at, alert.version) == ("resolved", "later", firing[key].version)
 
 
-def test_the_change_within_a_window_is_that_of_all_values_to_a_twentieth_of_the_window() -> None:
+def test_the_change_within_a_window_is_exact_to_a_twentieth_of_the_window() -> None:
     random = Random(5)
     window, values, samples = 10_000, [(0, 0.0)], [(0, 0.0)]
     for _ in range(3_000):
@@ -149,13 +151,13 @@ def test_the_change_within_a_window_is_that_of_all_values_to_a_twentieth_of_the_
             return next((value for since, value in reversed(values) if since <= moment), 0.0)
 
         least, most = values[-1][1] - held(at - window), values[-1][1] - held(at - window - window // 20)
-        assert least <= change(samples, at, window) <= most
+        assert least <= delta(samples, at, window) <= most
         assert len(samples) <= 23
     # Later, when nothing more has come.
-    assert change(samples, at + window, window) == 0
+    assert delta(samples, at + window, window) == 0
 
 
-def test_a_record_that_is_seen_again_does_not_change_its_history() -> None:
+def test_a_record_that_is_processed_again_does_not_change_its_samples() -> None:
     samples = with_sample(with_sample([], 1_000, 5, 10_000), 2_000, 7, 10_000)
     assert with_sample(samples, 2_000, 7, 10_000) == samples
     assert with_sample(samples, 1_500, 8, 10_000) == [(1_000, 5), (2_000, 8)]
@@ -170,10 +172,10 @@ def test_a_value_of_another_type_meets_no_rule(field: str, value: str) -> None:
 
 
 def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
-    state = Firing(RULE)
-    assert state.see(_item("test_1", 13, 0), _item("b", 13, 1)) == ["firing", "firing"]
+    state = AlertsInMemory(RULE)
+    assert state.process(_item("test_1", 13, 0), _item("b", 13, 1)) == ["firing", "firing"]
     state.rules = {ITEMS: (replace(RULE, silence=("test_*", "c?")),)}
-    assert state.see(_item("test_1", 14, 2), _item("b", 14, 3), _item("c1", 14, 4), _item("c", 14, 5)) == [
+    assert state.process(_item("test_1", 14, 2), _item("b", 14, 3), _item("c1", 14, 4), _item("c", 14, 5)) == [
         "resolved",
         "firing",
     ]
@@ -181,34 +183,34 @@ def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
     assert not replace(RULE, silence=("[a]*",)).is_silent_about("ab")
 
 
-def test_more_alerts_of_a_rule_than_the_cap_come_as_a_summary_when_the_minute_is_over() -> None:
+def test_alerts_beyond_the_rate_limit_of_a_rule_come_as_a_summary_at_the_end_of_the_minute() -> None:
     now = [100.0]
-    cap = Cap(2, clock=lambda: now[0])
+    limiter = RateLimiter(2, clock=lambda: now[0])
     alert = _any_alert()
-    seen = [cap.lets_pass(each) for each in (*[alert] * 4, replace(alert, status="resolved"))]
+    allowed = [limiter.allow(each) for each in (*[alert] * 4, replace(alert, status="resolved"))]
     other = replace(alert, rule="another")
-    assert (seen, cap.lets_pass(other), cap.summaries()) == ([True, True, False, False, False], True, [])
+    assert (allowed, limiter.allow(other), limiter.summaries()) == ([True, True, False, False, False], True, [])
     now[0] = 160
-    (summary,) = cap.summaries()
+    (summary,) = limiter.summaries()
     assert summary.title == f"{alert.rule}: 2 firing and 1 resolved more"
-    assert (cap.summaries(), cap.lets_pass(alert)) == ([], True)
+    assert (limiter.summaries(), limiter.allow(alert)) == ([], True)
 
 
 def test_every_rule_that_matches_fires() -> None:
     critical = Rule(ITEMS, "max_interactions", ">=", 13, ColumnType.LONG, "critical", "very popular")
-    state = Firing(RULE, critical)
-    assert state.see(_item("a", 13)) == ["firing", "firing"]
+    state = AlertsInMemory(RULE, critical)
+    assert state.process(_item("a", 13)) == ["firing", "firing"]
     assert {a.rule for a in state.documents.values()} == {f"{ITEMS}: max_interactions > 12", "very popular"}
 
 
 def test_each_row_has_alerts_of_its_own() -> None:
-    state = Firing(RULE)
-    assert state.see(_item("a", 13, 0), _item("b", 14, 1), _item("c", 1, 2)) == ["firing", "firing"]
+    state = AlertsInMemory(RULE)
+    assert state.process(_item("a", 13, 0), _item("b", 14, 1), _item("c", 1, 2)) == ["firing", "firing"]
 
 
-def test_an_alert_tells_all_about_the_row_that_fired() -> None:
-    state = Firing(RULE)
-    state.see(_item("a", 13, offset=5))
+def test_an_alert_holds_the_rule_and_the_row_that_fired() -> None:
+    state = AlertsInMemory(RULE)
+    state.process(_item("a", 13, offset=5))
     (alert,) = state.documents.values()
     document = alert.document()
     assert document["alert_text"] == "max_interactions > 12"
@@ -229,16 +231,16 @@ def test_an_alert_tells_all_about_the_row_that_fired() -> None:
 
 
 def test_the_same_records_again_lead_to_the_same_alert_ids() -> None:
-    one, two = Firing(RULE), Firing(RULE)
+    one, two = AlertsInMemory(RULE), AlertsInMemory(RULE)
     for state in (one, two):
-        state.see(_item("a", 13, 3))
+        state.process(_item("a", 13, 3))
     assert one.documents == two.documents
 
 
 def test_a_deleted_row_resolves_its_alerts() -> None:
-    state = Firing(RULE)
-    state.see(_item("a", 13))
-    assert state.see(_record(f"{ITEMS}-a", None, offset=1)) == ["resolved"]
+    state = AlertsInMemory(RULE)
+    state.process(_item("a", 13))
+    assert state.process(_record(f"{ITEMS}-a", None, offset=1)) == ["resolved"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +290,7 @@ def test_the_latest_row_of_each_key_is_kept() -> None:
         (_record(f"{ITEMS}-{'x' * 513}", {}), "longer than the 512 bytes"),
     ],
 )
-def test_a_record_that_is_no_row_is_rejected_with_the_reason(record: Record, reason: str) -> None:
+def test_a_record_that_is_not_a_row_is_rejected_with_the_reason(record: Record, reason: str) -> None:
     rows, rejected = latest_rows([record], VersionClock())
     assert rows == []
     assert reason in rejected[0].reason
@@ -309,13 +311,13 @@ def test_a_replay_gives_the_same_versions() -> None:
     assert versions(VersionClock()) == versions(VersionClock())
 
 
-def test_a_topic_created_anew_goes_on_with_greater_versions() -> None:
+def test_a_recreated_topic_continues_with_greater_versions() -> None:
     clock = VersionClock()
     before = clock.version(0, timestamp_ms=1_000, offset=900_000)
     assert VersionClock().version(0, timestamp_ms=2_000, offset=0) > before
 
 
-def test_the_clock_goes_on_from_the_metadata_of_the_commit() -> None:
+def test_the_clock_continues_from_the_metadata_of_the_commit() -> None:
     clock = VersionClock()
     last = clock.version(3, 1_000, 7)
     again = VersionClock()
@@ -331,7 +333,7 @@ def test_a_row_of_several_lines_becomes_one_line_of_the_bulk_request() -> None:
     assert orjson.loads(lines[1]) == {"item_id": "a"}
 
 
-def test_every_column_is_mapped_and_no_other_is_let_in() -> None:
+def test_every_column_is_mapped_and_other_fields_are_refused() -> None:
     mapped = dict(mappings())
     for table in AGGREGATE_TABLES:
         assert mapped[table.name]["dynamic"] == "strict"
@@ -340,7 +342,7 @@ def test_every_column_is_mapped_and_no_other_is_let_in() -> None:
 
 
 def _any_alert() -> Alert:
-    (alert,) = changes({ITEMS: [RULE]}, _rows(_item("a", 13)), {}, {}, {})
+    (alert,) = evaluate({ITEMS: [RULE]}, _rows(_item("a", 13)), {}, {}, {})
     return alert
 
 
@@ -367,7 +369,7 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "problem"),
     [
         ("agg_interactions:\n  id: x\n", 1, "unknown table 'agg_interactions': expected agg_interactions_user, "),
         ("agg_interactions_item:\n  id: user_id\n", 2, "id is 'user_id': expected 'item_id'"),
@@ -387,8 +389,8 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
             "unknown severity 'loud': expected info, warning, critical",
         ),
         *[
-            (HEAD + f"  - {{field: max_interactions, operator: {written}}}\n", 4, said)
-            for written, said in {
+            (HEAD + f"  - {{field: max_interactions, operator: {written}}}\n", 4, problem)
+            for written, problem in {
                 '">", threshold: 12, resolve: 13': "resolve 13 is on the wrong side of 12",
                 '"<", threshold: 12, resolve: 11': "resolve 11 is on the wrong side of 12",
                 '"==", threshold: 12, resolve: 12': "resolve goes with >, >=, < and <=, not with ==",
@@ -414,18 +416,18 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
         ("", 1, "expected tables"),
     ],
 )
-def test_what_is_wrong_in_a_data_mapper_is_told_by_file_line_and_what_is_allowed(
-    tmp_path: Path, text: str, line: int, said: str
+def test_a_problem_in_a_data_mapper_is_reported_with_file_line_and_what_is_allowed(
+    tmp_path: Path, text: str, line: int, problem: str
 ) -> None:
     mapper = tmp_path / "mapper.yml"
     mapper.write_text(text)
     with pytest.raises(DataMapperError) as raised:
         data_mapper.load(mapper)
     assert f"{mapper}:{line}: " in str(raised.value)
-    assert said in str(raised.value)
+    assert problem in str(raised.value)
 
 
-def test_all_that_is_wrong_in_a_data_mapper_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_in_a_data_mapper_are_reported_at_once(tmp_path: Path) -> None:
     mapper = tmp_path / "mapper.yml"
     mapper.write_text(HEAD + '  - [max, ">", 12]\n  - [max_interactions, "~", 12]\nnothing: {}\n')
     with pytest.raises(DataMapperError) as raised:
@@ -433,35 +435,35 @@ def test_all_that_is_wrong_in_a_data_mapper_is_told_at_once(tmp_path: Path) -> N
     assert re.findall(r":(\d+): ", str(raised.value)) == ["4", "5", "6"]
 
 
-def test_a_data_mapper_that_changes_is_read_again_and_a_wrong_one_leaves_the_last(tmp_path: Path) -> None:
+def test_a_changed_data_mapper_is_reloaded_and_an_invalid_one_leaves_the_last_rules_in_force(tmp_path: Path) -> None:
     def write(text: str, seconds_ago: float) -> None:
         mapper.write_text(text)
         os.utime(mapper, (time.time() - seconds_ago,) * 2)
 
     mapper = tmp_path / "mapper.yml"
     write(HEAD + '  - [max_interactions, ">", 12]\n', 60)
-    watched = Watched(mapper)
-    assert not watched.reload()
+    rules = ReloadingRules(mapper)
+    assert not rules.reload()
     write(HEAD + '  - [max_interactions, ">", 13]\n', 0)
-    assert not watched.reload(), "it may still be being written"
+    assert not rules.reload(), "it may still be being written"
     write(HEAD + '  - [max_interactions, ">", 13]\n', 10)
-    assert watched.reload()
-    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    assert rules.reload()
+    assert [rule.threshold for rule in rules.current.all_rules] == [13]
     write(HEAD + '  - [max, ">", 13]\n', 5)
     with pytest.raises(DataMapperError, match="unknown field 'max'"):
-        watched.reload()
-    assert not watched.reload(), "it is told once"
-    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+        rules.reload()
+    assert not rules.reload(), "it is reported once"
+    assert [rule.threshold for rule in rules.current.all_rules] == [13]
     mapper.unlink()
     with pytest.raises(DataMapperError, match="cannot be read"):
-        watched.reload()
+        rules.reload()
 
 
-def test_a_data_mapper_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_a_missing_data_mapper_is_reported_by_name(tmp_path: Path) -> None:
     with pytest.raises(DataMapperError, match=r"nowhere\.yml cannot be read"):
         data_mapper.load(tmp_path / "nowhere.yml")
 
 
-def test_encode_key_is_what_the_rows_decode() -> None:
+def test_rows_decode_the_keys_that_encode_key_makes() -> None:
     (row,) = _rows(_record(encode_key("avg_interactions", None), {"avg_interactions": 2.5}))
     assert row.key == RowKey("avg_interactions", "avg_interactions")

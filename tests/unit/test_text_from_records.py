@@ -1,4 +1,4 @@
-"""Text from records is shown as text: no markup, no terminal commands, no line of its own."""
+"""Text from records is printed as text: no markup, no terminal commands, no line breaks."""
 
 import io
 import logging
@@ -31,11 +31,11 @@ SHOWN = r"[/red]\x1b]0;owned\x07[bold]\u202eevil\x9b31m"
         (HOSTILE, SHOWN),
     ],
 )
-def test_what_a_terminal_obeys_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
 
 
-def test_the_view_shows_ids_of_records_as_they_are() -> None:
+def test_the_view_shows_ids_of_records_literally() -> None:
     alert = dict.fromkeys(("alert_text", "id", "value"), HOSTILE)
     alert |= {"fired_at": "2026-01-01T10:20:30.000Z", "status": "firing"}
     file = io.StringIO()
@@ -47,7 +47,7 @@ def test_the_view_shows_ids_of_records_as_they_are() -> None:
     assert "\x1b" not in screen
 
 
-def test_a_log_line_cannot_be_forged_or_command_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_line_cannot_be_forged_or_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -71,8 +71,8 @@ def test_a_log_line_cannot_be_forged_or_command_a_terminal(capsys: pytest.Captur
 def test_dead_letters_are_printed_as_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     headers = {dead_letters.TOPIC: HOSTILE, dead_letters.REASON: HOSTILE, dead_letters.SERVICE: HOSTILE}
     data = HOSTILE.encode() + b"\xff\n"
-    letter = dead_letter_commands.Letter("0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False)
-    monkeypatch.setattr(dead_letter_commands, "_letters", lambda *_: [letter])
+    letter = dead_letter_commands.DeadLetter("0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False)
+    monkeypatch.setattr(dead_letter_commands, "_read", lambda *_: [letter])
     settings = SinkSettings()
     assert dead_letter_commands.show_list(settings, "") == 0
     listed = capsys.readouterr().out

@@ -1,1 +1,1 @@
-"""Decides about alerts, keeps them, and notifies people."""
+"""Evaluates alert rules, stores alerts, and sends notifications."""

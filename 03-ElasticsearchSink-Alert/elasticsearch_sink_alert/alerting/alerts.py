@@ -1,14 +1,14 @@
-"""The life of an alert: it fires when a rule comes true of a row, and is resolved when it no longer is.
+"""The life cycle of an alert: it fires when a rule becomes true of a row, and is resolved when it no longer is.
 
-Pure code. What decides is the row, its version and the alerts that are firing, so that the same rows after
-a crash lead to the same alerts with the same ids.
+Pure functions. The result depends on the row, its version and the alerts that are firing or waiting, so that the same
+rows after a crash lead to the same alerts with the same ids.
 """
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from contract.alerts import ALERTS
 from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
@@ -16,15 +16,25 @@ from elasticsearch_sink_alert.kafka.rows import Row
 
 INDEX: Final = ALERTS
 WAITING_INDEX: Final = "alerts_waiting"
-"""Alerts of rules that are true and have to stay so for a while before they fire."""
-HISTORIES_INDEX: Final = "alerts_histories"
-"""What fields were a while ago, for the rules with `within`."""
+"""Alerts of rules with `for` that are true, but not for long enough to fire."""
+CHANGE_WINDOWS_INDEX: Final = "alerts_histories"
+"""Recent values of fields, for the rules with `within`."""
 
-Status = Literal["waiting", "over", "firing", "resolved"]
-"""`waiting` may become `firing`, when its time has come, or `over`, when its rule is no longer true before that."""
+Status = Literal["waiting", "cancelled", "firing", "resolved"]
+"""`waiting` becomes `firing` after the rule's `for`, or `cancelled` if its rule stops being true before that. The
+document of a cancelled alert is deleted, so that no document has this status."""
 
-Period = tuple[str, str, str]
-"""What can be firing once at a time: rule, index, id."""
+
+class AlertKey(NamedTuple):
+    """Identifies what can be firing only once at a time: a rule and a row."""
+
+    rule: str
+    index: str
+    id: str
+
+
+Deltas = Mapping[AlertKey, Mapping[str, float]]
+"""By how much a field has changed within the window of a rule: by the field's name, like a row."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class Alert:
 
     alert_id: str
     version: int
-    """That of the row that caused the last change."""
+    """The version of the row that caused the last change."""
     rule: str
     alert_text: str
     severity: Severity
@@ -43,70 +53,70 @@ class Alert:
     operator: str
     threshold: Threshold
     value: Any
-    """The value that fired; the change that did, for a rule with `within`."""
+    """The value that fired; for a rule with `within`, the change that fired."""
     row: dict[str, Any]
     """The row that fired."""
     fired_at: str
-    """While it is waiting: when it will fire."""
+    """While the status is `waiting`: when it will fire."""
     partition: int | None = None
-    """The partition that the row came by: the sink that has it looks after the alert."""
+    """The partition of the row: the sink that it is assigned to handles the alert."""
     status: Status = "firing"
     resolved_at: str | None = None
 
     @property
-    def period(self) -> Period:
-        """Which rule fires for which row."""
-        return self.rule, self.index, self.id
+    def key(self) -> AlertKey:
+        """The rule and the row."""
+        return AlertKey(self.rule, self.index, self.id)
 
     def document(self) -> dict[str, Any]:
-        """The fields of the document."""
+        """Return the fields of the document."""
         return {name: value for name, value in vars(self).items() if name != "alert_id"}
 
 
 def alert_from(alert_id: str, document: Mapping[str, Any]) -> Alert:
-    """The alert that a document holds."""
+    """Return the alert of a document."""
     return Alert(alert_id=alert_id, **document)
 
 
-def changes(
+def evaluate(
     rules: Mapping[str, Sequence[Rule]],
     rows: Iterable[Row],
-    firing: Mapping[Period, Alert],
-    waiting: Mapping[Period, Alert],
-    moved: Mapping[Period, Mapping[str, float]],
+    firing: Mapping[AlertKey, Alert],
+    waiting: Mapping[AlertKey, Alert],
+    deltas: Deltas,
 ) -> list[Alert]:
-    """The alerts that these rows change, each rule on its own.
+    """Return the alerts that these rows change, with each rule evaluated on its own.
 
-    `firing` and `waiting` hold the alerts of these statuses before; there is at most one row of a key in `rows`.
-    `moved` has what the rules with `within` look at: how much their field has changed.
+    `firing` and `waiting` hold the alerts before; `rows` has at most one row of each key. Rules with `within` are
+    evaluated on `deltas`.
     """
     return [
         changed
         for row in rows
         for rule in rules.get(row.key.table, ())
-        if (changed := _change(rule, row, firing, waiting, moved)) is not None
+        if (changed := _evaluate(rule, row, firing, waiting, deltas)) is not None
     ]
 
 
-def _change(
+def _evaluate(
     rule: Rule,
     row: Row,
-    firing: Mapping[Period, Alert],
-    waiting: Mapping[Period, Alert],
-    moved: Mapping[Period, Mapping[str, float]],
+    firing: Mapping[AlertKey, Alert],
+    waiting: Mapping[AlertKey, Alert],
+    deltas: Deltas,
 ) -> Alert | None:
-    period = (rule.name, row.key.table, row.key.id)
-    alert, wait = firing.get(period), waiting.get(period)
+    key = AlertKey(rule.name, row.key.table, row.key.id)
+    alert, wait = firing.get(key), waiting.get(key)
     last = alert or wait
     if last is not None and row.version < last.version:
-        # An index was deleted, and the topic is indexed again: a later row has been judged already.
+        # The topic is indexed again, and a later row has been evaluated before.
         return None
-    seen: Mapping[str, Any] | None = row.fields if rule.within is None else moved.get(period)
+    fields: Mapping[str, Any] | None = row.fields if rule.within is None else deltas.get(key)
     if wait is not None and wait.fired_at <= _time(row):
-        # Its rule was true until this row.
+        # The rule was true until this row, for long enough.
         alert = replace(wait, status="firing")
     holds = rule.matches if alert is None else rule.still_holds
-    true = seen is not None and holds(seen) and not rule.is_silent_about(row.key.id)
+    true = fields is not None and holds(fields) and not rule.is_silent_about(row.key.id)
     if alert is not None:
         if true:
             return alert if wait is not None else None
@@ -115,38 +125,41 @@ def _change(
         assert row.fields is not None
         return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
     if wait is not None:
-        return over(wait, row.version)
-    return _begun(rule, row, seen[rule.field]) if true and seen is not None else None
+        return cancelled(wait, row.version)
+    return _new_alert(rule, row, fields[rule.field]) if true and fields is not None else None
 
 
-def ended(
-    firing: Mapping[Period, Alert], rule_of: Mapping[Period, Rule], moved: Mapping[Period, Mapping[str, float]], at: str
+def idle_resolved(
+    firing: Mapping[AlertKey, Alert], rules: Mapping[AlertKey, Rule], deltas: Deltas, at: str
 ) -> list[Alert]:
-    """The alerts that are over though no row came: as time went by, their field has changed by less."""
+    """Return the alerts of idle rows, now resolved: as time passed, the change within the window became too small."""
     return [
-        resolved(firing[period], firing[period].version, at)
-        for period, rule in rule_of.items()
-        if not rule.still_holds(moved[period])
+        resolved(firing[key], firing[key].version, at)
+        for key, rule in rules.items()
+        if not rule.still_holds(deltas[key])
     ]
 
 
 def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | None]) -> list[Alert]:
-    """The alerts that fire, as their rules have stayed true for long enough and no row of these partitions is left."""
-    ripe = [alert for alert in waiting if alert.fired_at <= as_text(now) and alert.partition in partitions]
+    """Return the alerts of these partitions, now firing, whose rules have been true for long enough.
+
+    To be called only if no record of the partitions is left to process.
+    """
+    ripe = [alert for alert in waiting if alert.fired_at <= format_time(now) and alert.partition in partitions]
     return [replace(alert, status="firing") for alert in ripe]
 
 
-def over(waiting: Alert, version: int) -> Alert:
-    """The waiting alert as it is when it shall not fire."""
-    return replace(waiting, status="over", version=version)
+def cancelled(waiting: Alert, version: int) -> Alert:
+    """Return the waiting alert as one that will not fire."""
+    return replace(waiting, status="cancelled", version=version)
 
 
 def resolved(alert: Alert, version: int, at: str) -> Alert:
-    """The alert as it is once its rule no longer holds."""
+    """Return the alert as resolved."""
     return replace(alert, status="resolved", resolved_at=at, version=version)
 
 
-def _begun(rule: Rule, row: Row, value: Any) -> Alert:
+def _new_alert(rule: Rule, row: Row, value: Any) -> Alert:
     assert row.fields is not None
     identity = "\0".join((rule.name, *row.key, str(row.version)))
     return Alert(
@@ -162,17 +175,17 @@ def _begun(rule: Rule, row: Row, value: Any) -> Alert:
         threshold=rule.threshold,
         value=value,
         row=row.fields,
-        fired_at=_time(row, rule.wait),
+        fired_at=_time(row, rule.for_seconds),
         partition=row.record.partition,
-        status="waiting" if rule.wait else "firing",
+        status="waiting" if rule.for_seconds else "firing",
     )
 
 
 def _time(row: Row, later: float = 0) -> str:
-    # The record's time, not the clock's: the same again when the record is processed again.
-    return as_text(datetime.fromtimestamp(row.record.timestamp_ms / 1000 + later, UTC))
+    # The record's time, not the machine's: the same when the record is processed again.
+    return format_time(datetime.fromtimestamp(row.record.timestamp_ms / 1000 + later, UTC))
 
 
-def as_text(time: datetime) -> str:
-    """A time in UTC as alerts have it: ISO 8601 to the millisecond."""
+def format_time(time: datetime) -> str:
+    """Return a UTC time as in the documents of alerts: ISO 8601 to the millisecond."""
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""What fields were a while ago, for the rules over how much a field changes `within` a time.
+"""Computes how much fields have changed `within` a time window, for the rules about a change.
 
-Each row that such a rule looks at has a document with the values of the last window, written before the
-offsets are committed and read again where the memory has it no more: after a restart, a rebalance, or a long rest.
+Each row that such a rule applies to has a document with the field's recent values. It is written before the offsets
+are committed, and read again when it is not in memory: after a restart, after a rebalance, or when the row was idle.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,24 +11,24 @@ import orjson
 from elasticsearch import Elasticsearch
 
 from contract.keys import RowKey, encode_key
-from elasticsearch_sink_alert.alerting.alerts import HISTORIES_INDEX, Period
+from elasticsearch_sink_alert.alerting.alerts import CHANGE_WINDOWS_INDEX, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.rules import Rule
-from elasticsearch_sink_alert.indexing.answers import require_no_errors
 from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document
-from elasticsearch_sink_alert.indexing.retrier import Patience
+from elasticsearch_sink_alert.indexing.errors import require_no_errors
+from elasticsearch_sink_alert.indexing.retrier import Retrier
 from elasticsearch_sink_alert.kafka.rows import Row
 
 Samples = list[tuple[int, float]]
-"""Milliseconds since the epoch and what the field was from then on, in order."""
+"""Times in milliseconds since the epoch, in order, and the field's value from then on."""
 
-_STEPS: Final = 20
-"""Samples are a window's twentieth apart at least: that is how exact the start of the window is."""
-_IN_MEMORY: Final = 20_000
-"""Rows; some 2 kB each."""
+_SAMPLES_PER_WINDOW: Final = 20
+"""Samples are at least a twentieth of the window apart, which is the precision of the window's start."""
+_MAX_ROWS_IN_MEMORY: Final = 20_000
+"""About 2 kB each."""
 
 
 def with_sample(samples: Samples, at: int, value: float, window: int) -> Samples:
-    """The samples and one more, without those that the window (milliseconds) has no more use for.
+    """Return the samples with one more, without those that are older than the window (milliseconds).
 
     >>> with_sample([(0, 1.0), (1000, 2.0)], 1040, 3.0, window=1000)
     [(0, 1.0), (1000, 2.0), (1040, 3.0)]
@@ -38,84 +38,84 @@ def with_sample(samples: Samples, at: int, value: float, window: int) -> Samples
     if samples and at <= samples[-1][0]:  # The same record again, or a clock that was set back.
         return [*samples[:-1], (samples[-1][0], value)]
     kept = samples[_first_needed(samples, at - window) :]
-    if len(kept) > 1 and at - kept[-2][0] < window // _STEPS:
+    if len(kept) > 1 and at - kept[-2][0] < window // _SAMPLES_PER_WINDOW:
         kept = kept[:-1]
     return [*kept, (at, value)]
 
 
-def change(samples: Samples, at: int, window: int) -> float:
-    """How much more the field is than it was a window (milliseconds) before `at`.
+def delta(samples: Samples, at: int, window: int) -> float:
+    """Return the field's value minus its value a window (milliseconds) before `at`.
 
-    A field is taken to have been before its first sample what it was then: its beginning is no change.
+    Before its first sample, a field is assumed to have had that sample's value: a new row is not a change.
 
-    >>> change([(0, 1.0), (600, 5.0), (900, 7.0)], at=1000, window=500)
+    >>> delta([(0, 1.0), (600, 5.0), (900, 7.0)], at=1000, window=500)
     6.0
     """
     return samples[-1][1] - samples[_first_needed(samples, at - window)][1] if samples else 0.0
 
 
 def _first_needed(samples: Samples, start: int) -> int:
-    """Where the sample is that held at `start`."""
+    """Return the position of the sample that was current at `start`."""
     return max((n for n, (since, _) in enumerate(samples) if since <= start), default=0)
 
 
-class Histories:
-    """The samples of each row and rule."""
+class ChangeWindows:
+    """The recent values of fields: samples by row and rule."""
 
-    def __init__(self, client: Elasticsearch, writer: BulkWriter, patience: Patience) -> None:
+    def __init__(self, client: Elasticsearch, writer: BulkWriter, retrier: Retrier) -> None:
         self._client = client
         self._writer = writer
-        self._patience = patience
-        self._known: dict[RowKey, dict[str, Samples]] = {}
+        self._retrier = retrier
+        self._cached: dict[RowKey, dict[str, Samples]] = {}
 
-    def forget(self) -> None:
-        """Read all again when it is needed, as another sink may have written it meanwhile."""
-        self._known.clear()
+    def clear_cache(self) -> None:
+        """Read all documents again when they are needed, as another sink may have changed them."""
+        self._cached.clear()
 
-    def add(self, rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row]) -> dict[Period, Mapping[str, float]]:
-        """Add the rows' values, keep them, and give the changes: each by the field that it is one of."""
-        moving = {table: [rule for rule in of_table if rule.within] for table, of_table in rules.items()}
-        seen = [row for row in rows if moving.get(row.key.table)]
-        if not seen:
+    def add(self, rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row]) -> Deltas:
+        """Add the rows' values to the windows, save them, and return the changes within the rules' windows."""
+        rules_with_window = {table: [rule for rule in of_table if rule.within] for table, of_table in rules.items()}
+        affected = [row for row in rows if rules_with_window.get(row.key.table)]
+        if not affected:
             return {}
-        self._look_up([row.key for row in seen])
-        changes: dict[Period, Mapping[str, float]] = {}
-        for row in seen:
-            before, now = self._known[row.key], {}
-            for rule in moving[row.key.table]:
+        self._load([row.key for row in affected])
+        deltas: dict[AlertKey, Mapping[str, float]] = {}
+        for row in affected:
+            before, after = self._cached[row.key], {}
+            for rule in rules_with_window[row.key.table]:
                 value = row.fields.get(rule.field) if row.fields else None
                 if isinstance(value, int | float):
                     window, at = _milliseconds(rule), row.record.timestamp_ms
-                    samples = now[rule.name] = with_sample(before.get(rule.name, []), at, value, window)
-                    changes[rule.name, row.key.table, row.key.id] = {rule.field: change(samples, at, window)}
-            self._known[row.key] = now
-        self._writer.write([_document(row, self._known[row.key]) for row in seen])
-        for oldest in list(self._known)[: max(0, len(self._known) - _IN_MEMORY)]:
-            del self._known[oldest]
-        return changes
+                    samples = after[rule.name] = with_sample(before.get(rule.name, []), at, value, window)
+                    deltas[AlertKey(rule.name, *row.key)] = {rule.field: delta(samples, at, window)}
+            self._cached[row.key] = after
+        self._writer.write([_document(row, self._cached[row.key]) for row in affected])
+        for oldest in list(self._cached)[: max(0, len(self._cached) - _MAX_ROWS_IN_MEMORY)]:
+            del self._cached[oldest]
+        return deltas
 
-    def changes_by(self, at: int, rule_of: Mapping[Period, Rule]) -> dict[Period, Mapping[str, float]]:
-        """The changes until `at` (milliseconds since the epoch) of rows that have not changed since."""
-        keys = {period: RowKey(*period[1:]) for period in rule_of}
-        self._look_up(list(keys.values()))
+    def deltas_at(self, at: int, rules: Mapping[AlertKey, Rule]) -> Deltas:
+        """Return the changes until `at` (milliseconds since the epoch) of rows that are idle."""
+        row_keys = {key: RowKey(key.index, key.id) for key in rules}
+        self._load(list(row_keys.values()))
         return {
-            period: {rule.field: change(self._known[keys[period]].get(rule.name, []), at, _milliseconds(rule))}
-            for period, rule in rule_of.items()
+            key: {rule.field: delta(self._cached[row_keys[key]].get(rule.name, []), at, _milliseconds(rule))}
+            for key, rule in rules.items()
         }
 
-    def _look_up(self, keys: Sequence[RowKey]) -> None:
-        """Have all of these in memory, as the ones that were needed last."""
-        missing = list({key for key in keys if key not in self._known})
+    def _load(self, keys: Sequence[RowKey]) -> None:
+        """Read the windows of these rows unless they are cached, and mark them as the most recently used."""
+        missing = list({key for key in keys if key not in self._cached})
         if missing:
             ids = [encode_key(*key) for key in missing]
-            found = self._patience.call("reading what fields were before", lambda: self._get(ids))
+            found = self._retrier.call("reading the change windows", lambda: self._get(ids))
             for key, document in zip(missing, found, strict=True):
-                self._known[key] = _samples(document["_source"]["samples"]) if document.get("found") else {}
+                self._cached[key] = _samples(document["_source"]["samples"]) if document.get("found") else {}
         for key in keys:
-            self._known[key] = self._known.pop(key)
+            self._cached[key] = self._cached.pop(key)
 
     def _get(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        documents: list[dict[str, Any]] = self._client.mget(index=HISTORIES_INDEX, body={"ids": ids})["docs"]
+        documents: list[dict[str, Any]] = self._client.mget(index=CHANGE_WINDOWS_INDEX, body={"ids": ids})["docs"]
         require_no_errors(documents)
         return documents
 
@@ -126,9 +126,9 @@ def _milliseconds(rule: Rule) -> int:
 
 def _document(row: Row, samples: Mapping[str, Samples]) -> Document:
     if row.fields is None:
-        return Document(HISTORIES_INDEX, encode_key(*row.key), row.version, None)
+        return Document(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, None)
     source = {"index": row.key.table, "id": row.key.id, "samples": samples}
-    return Document(HISTORIES_INDEX, encode_key(*row.key), row.version, orjson.dumps(source))
+    return Document(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, orjson.dumps(source))
 
 
 def _samples(document: Mapping[str, Any]) -> dict[str, Samples]:

@@ -55,7 +55,7 @@ class DataMapper:
         return {rule.name: rule for rule in self.all_rules}
 
 
-class Watched:
+class ReloadingRules:
     """The data mapper as its file has it; a file that becomes wrong leaves the last right one in force."""
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class Watched:
         self._path = path
         self._seen = self._looked = self._stamp()
         self._looked_at = 0
-        self.now = load(path)
+        self.current = load(path)
 
     def reload(self) -> bool:
         """Read the file again if it has changed, and tell whether it has; raises `DataMapperError`, once per change.
@@ -79,7 +79,7 @@ class Watched:
         if now - min(stamp[0], self._looked_at) < _SETTLED:
             return False
         self._seen = stamp
-        self.now = load(self._path)
+        self.current = load(self._path)
         return True
 
     def _stamp(self) -> tuple[int, int, int]:

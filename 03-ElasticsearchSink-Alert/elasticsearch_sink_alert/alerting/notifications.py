@@ -114,7 +114,7 @@ def message_of(alert: Alert, kibana_url: str) -> Message:
     return Message(title, f"{value}\n{since}\n{link}", (alert,))
 
 
-class Cap:
+class RateLimiter:
     """Lets so many alerts of a rule through in a minute, and says in one summary what else there was.
 
     `clock` gives seconds.
@@ -127,7 +127,7 @@ class Cap:
         self._passed: Counter[str] = Counter()
         self._held: dict[str, Counter[str]] = {}
 
-    def lets_pass(self, alert: Alert) -> bool:
+    def allow(self, alert: Alert) -> bool:
         """Whether it may be told by itself; what may not goes into the summary."""
         self._until.setdefault(alert.rule, self._clock() + _MINUTE)
         if self._passed[alert.rule] < self._most:
@@ -153,7 +153,7 @@ class Cap:
 class Notifications:
     """Hands messages to notifiers, each of which has a thread and a queue of its own."""
 
-    def __init__(self, to: Sequence[Notifier], kibana_url: str, cap: Cap) -> None:
+    def __init__(self, to: Sequence[Notifier], kibana_url: str, cap: RateLimiter) -> None:
         self._kibana_url = kibana_url
         self._cap = cap
         self._queues = [queue.Queue[Message](_QUEUE) for _ in to]
@@ -166,7 +166,7 @@ class Notifications:
         if not self._queues:
             return
         for alert in changed:
-            if alert.status in ("firing", "resolved") and self._cap.lets_pass(alert):
+            if alert.status in ("firing", "resolved") and self._cap.allow(alert):
                 self._put(message_of(alert, self._kibana_url))
         for summary in self._cap.summaries():
             self._put(summary)

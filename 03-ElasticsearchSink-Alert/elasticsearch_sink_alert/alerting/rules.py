@@ -49,7 +49,7 @@ class Rule:
     given_name: str | None = None
     resolve: Threshold | None = None
     """What the field is compared with while the alert fires; the threshold where this is None."""
-    wait: float = 0
+    for_seconds: float = 0
     """Seconds for which the rule has to stay true before an alert fires; `for` in the data mapper."""
     silence: tuple[str, ...] = ()
     """Patterns of ids, with * and ?, for which the rule is never true."""

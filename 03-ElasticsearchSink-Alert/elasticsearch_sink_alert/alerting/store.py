@@ -1,4 +1,4 @@
-"""What the sink keeps in Elasticsearch: the rows, and the alerts that fire or wait."""
+"""Stores alerts in Elasticsearch: those that fire, wait, or are resolved."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,92 +8,89 @@ import orjson
 from elasticsearch import Elasticsearch, helpers
 
 from elasticsearch_sink_alert.alerting import alerts
-from elasticsearch_sink_alert.alerting.alerts import Alert, Period
-from elasticsearch_sink_alert.indexing.answers import require_no_errors
-from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Fate, Outcome
-from elasticsearch_sink_alert.indexing.retrier import Patience
-from elasticsearch_sink_alert.kafka.rows import Row
+from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Outcome, Result
+from elasticsearch_sink_alert.indexing.errors import require_no_errors
+from elasticsearch_sink_alert.indexing.retrier import Retrier
 from elasticsearch_sink_alert.kafka.versions import appended_at
 
-_IDS_AT_ONCE: Final = 1_000
-_CLOCKS_DIFFER: Final = 300_000
-"""Milliseconds that the broker's clock may be ahead of this machine's."""
-
-
-def row_documents(rows: Iterable[Row]) -> list[Document]:
-    """The documents of rows: index and id from the key, the record's own bytes as the source."""
-    return [Document(row.key.table, row.key.id, row.version, row.record.value) for row in rows]
+_IDS_PER_SEARCH: Final = 1_000
+_MAX_CLOCK_DIFFERENCE: Final = 300_000
+"""Milliseconds by which the broker's clock may be ahead of this machine's."""
 
 
 class AlertStore:
-    """The alerts that are firing or waiting, as the indices have them."""
+    """The alerts in Elasticsearch, and in memory those that are firing or waiting."""
 
-    def __init__(self, client: Elasticsearch, writer: BulkWriter, patience: Patience) -> None:
+    def __init__(self, client: Elasticsearch, writer: BulkWriter, retrier: Retrier) -> None:
         self._client = client
         self._writer = writer
-        self._patience = patience
+        self._retrier = retrier
         self._replayed_until = 0
-        self.firing: dict[Period, Alert] = {}
-        self.waiting: dict[Period, Alert] = {}
+        self.firing: dict[AlertKey, Alert] = {}
+        self.waiting: dict[AlertKey, Alert] = {}
 
     def load(self) -> None:
-        """Read them; raises what the client does."""
-        # What is in the topic by now may come once more, and then its alerts may be there already.
-        self._replayed_until = int(time.time() * 1000) + _CLOCKS_DIFFER
-        self.firing = {a.period: a for a in self._read(alerts.INDEX, {"term": {"status": "firing"}})}
+        """Read the alerts that are firing or waiting, waiting for as long as it takes."""
+        self._retrier.call("loading the alerts", self._load)
+
+    def _load(self) -> None:
+        # Records that are in the topic by now may be read again, and then their alerts may exist already.
+        self._replayed_until = int(time.time() * 1000) + _MAX_CLOCK_DIFFERENCE
+        self.firing = {a.key: a for a in self._read(alerts.INDEX, {"term": {"status": "firing"}})}
         waiting = list(self._read(alerts.WAITING_INDEX, {"match_all": {}}))
-        # A kill may have come between an alert's firing and its end as a waiting one.
+        # A kill may have come after the firing alert was written, and before the waiting one was deleted.
         ids = [alert.alert_id for alert in waiting]
         fired = self._client.mget(index=alerts.INDEX, body={"ids": ids}, _source=False)["docs"] if ids else []
         require_no_errors(fired)
-        there = {document["_id"] for document in fired if document.get("found")}
-        self.waiting = {alert.period: alert for alert in waiting if alert.alert_id not in there}
+        existing = {document["_id"] for document in fired if document.get("found")}
+        self.waiting = {alert.key: alert for alert in waiting if alert.alert_id not in existing}
 
     def _read(self, index: str, query: dict[str, Any]) -> Iterator[Alert]:
         self._client.indices.refresh(index=index)
         hits: Iterable[dict[str, Any]] = helpers.scan(self._client, index=index, query={"query": query}, size=1000)
         return (alerts.alert_from(hit["_id"], hit["_source"]) for hit in hits)
 
-    def without_judged(self, changed: Sequence[Alert]) -> list[Alert]:
-        """The changed alerts without those that begin with a row which was judged already.
+    def without_replayed(self, changed: Sequence[Alert]) -> list[Alert]:
+        """Return the changed alerts without new ones that come from a row which was evaluated before.
 
-        When the topic is indexed again because an index of rows was deleted, older rows come by once more, one or
-        several at once, and would fire alerts that have long been resolved, or fired with another row of the time.
+        When the topic is indexed again because an index of rows was deleted, older rows are read again, one by one or
+        several in a batch, and would fire alerts that were resolved long ago, or fired with another row back then.
         """
         known = self.firing.keys() | self.waiting.keys()
-        begun = {a.period for a in changed if a.period not in known and appended_at(a.version) < self._replayed_until}
-        if not begun:
+        new = {a.key for a in changed if a.key not in known and appended_at(a.version) < self._replayed_until}
+        if not new:
             return list(changed)
-        latest = self._patience.call("looking for alerts of these rows", lambda: self._latest_versions(begun))
-        return [a for a in changed if a.period not in begun or latest.get(a.period, -1) < a.version]
+        latest = self._retrier.call("reading earlier alerts of these rows", lambda: self._latest_versions(new))
+        return [a for a in changed if a.key not in new or latest.get(a.key, -1) < a.version]
 
-    def _latest_versions(self, periods: Iterable[Period]) -> dict[Period, int]:
-        ids = sorted({id_ for _, _, id_ in periods})
-        latest: dict[Period, int] = {}
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            for alert in self._read(alerts.INDEX, {"terms": {"id": ids[start : start + _IDS_AT_ONCE]}}):
-                latest[alert.period] = max(alert.version, latest.get(alert.period, -1))
+    def _latest_versions(self, keys: Iterable[AlertKey]) -> dict[AlertKey, int]:
+        ids = sorted({key.id for key in keys})
+        latest: dict[AlertKey, int] = {}
+        for start in range(0, len(ids), _IDS_PER_SEARCH):
+            for alert in self._read(alerts.INDEX, {"terms": {"id": ids[start : start + _IDS_PER_SEARCH]}}):
+                latest[alert.key] = max(alert.version, latest.get(alert.key, -1))
         return latest
 
     def save(self, changed: Sequence[Alert]) -> list[tuple[Alert, Outcome]]:
-        """Write changed alerts, and only then count them as what they are. Gives what became of each."""
+        """Write changed alerts, and only then update those in memory. Returns each with its outcome."""
         outcomes = self._writer.write([_document(alert) for alert in changed])
-        began = [alert for alert in changed if alert.period in self.waiting and alert.status in ("firing", "resolved")]
-        self._writer.write([_document(alerts.over(alert, alert.version)) for alert in began])
+        fired = [alert for alert in changed if alert.key in self.waiting and alert.status in ("firing", "resolved")]
+        self._writer.write([_document(alerts.cancelled(alert, alert.version)) for alert in fired])
         for alert, outcome in zip(changed, outcomes, strict=True):
-            self.firing.pop(alert.period, None)
-            self.waiting.pop(alert.period, None)
-            if outcome.fate is Fate.SUPERSEDED:
-                continue  # It has been resolved already.
+            self.firing.pop(alert.key, None)
+            self.waiting.pop(alert.key, None)
+            if outcome.result is Result.SUPERSEDED:
+                continue  # It was resolved before.
             if alert.status == "firing":
-                self.firing[alert.period] = alert
+                self.firing[alert.key] = alert
             elif alert.status == "waiting":
-                self.waiting[alert.period] = alert
+                self.waiting[alert.key] = alert
         return list(zip(changed, outcomes, strict=True))
 
 
 def _document(alert: Alert) -> Document:
-    if alert.status == "over":
+    if alert.status == "cancelled":
         return Document(alerts.WAITING_INDEX, alert.alert_id, alert.version, None)
     index = alerts.WAITING_INDEX if alert.status == "waiting" else alerts.INDEX
     return Document(index, alert.alert_id, alert.version, orjson.dumps(alert.document()))

@@ -1,1 +1,1 @@
-"""The commands that a user runs."""
+"""The commands of the command line."""

@@ -1,4 +1,4 @@
-"""Says whether a data mapper is right, and what each of its rules would do about the rows that are indexed now."""
+"""Checks a data mapper, and counts the indexed rows that each of its rules is true of."""
 
 import sys
 from datetime import UTC
@@ -12,8 +12,8 @@ from contract.tables import ColumnType, table_named
 from elasticsearch_sink_alert.alerting import alerts, data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
 from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
-from elasticsearch_sink_alert.indexing.answers import describe
 from elasticsearch_sink_alert.indexing.cluster import NotElasticsearchError, connect
+from elasticsearch_sink_alert.indexing.errors import describe_exception
 from elasticsearch_sink_alert.settings import SinkSettings
 
 _RANGES: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
@@ -21,57 +21,58 @@ _EXAMPLES: Final = 3
 
 
 def check(settings: SinkSettings, file: Path) -> int:
-    """Print it; status 2 where the file is wrong, 1 where Elasticsearch cannot be asked."""
+    """Print the result; returns 2 if the file is invalid, 1 if Elasticsearch cannot be queried."""
     try:
         mapper = data_mapper.load(file)
     except DataMapperError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{file} is right: {len(mapper.all_rules)} rules")
+    print(f"{file} is valid: {len(mapper.all_rules)} rules")
     try:
         client = connect(settings, timeout=10)
         for rule in mapper.all_rules:
-            print(_told(client, rule))
+            print(_report(client, rule))
     except (ElasticsearchException, NotElasticsearchError) as error:
         print(
-            f"what the rules would do is not known: Elasticsearch at {settings.es_host} cannot be asked"
-            f" ({describe(error)}); where it has another address, set ES_HOST",
+            f"the rows cannot be counted: Elasticsearch at {settings.es_host} cannot be queried"
+            f" ({describe_exception(error)}); if it has another address, set ES_HOST",
             file=sys.stderr,
         )
         return 1
     return 0
 
 
-def _told(client: Elasticsearch, rule: Rule) -> str:
+def _report(client: Elasticsearch, rule: Rule) -> str:
     firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": "firing"}}]}
     now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
+    head, tail = f"{rule.name} [{rule.severity}]", f"{now} alerts firing"
     if rule.within:
-        return f"{rule.name} [{rule.severity}]: it is about changes, which rows do not tell; {now} alerts firing"
-    answer = client.search(
+        return f"{head}: about a change, which rows do not show; {tail}"
+    response = client.search(
         index=rule.table,
         query=query(rule),
         track_total_hits=True,
         size=_EXAMPLES,
-        # The types of the client know names alone here.
+        # The client's types allow only names here.
         sort=[{rule.field: "asc" if rule.operator.startswith("<") else "desc"}],  # type: ignore[list-item]
         _source=[rule.field],
         ignore_unavailable=True,
     )
-    if not answer["_shards"]["total"]:
-        return f"{rule.name} [{rule.severity}]: not known, index {rule.table} is missing or closed; {now} alerts firing"
-    found = answer["hits"]
+    if not response["_shards"]["total"]:
+        return f"{head}: not known, index {rule.table} is missing or closed; {tail}"
+    found = response["hits"]
     examples = ", ".join(f"{hit['_id']} ({hit['_source'][rule.field]})" for hit in found["hits"])
     true = f"true of {found['total']['value']} rows" + (f", such as {examples}" if examples else "")
-    return f"{rule.name} [{rule.severity}]: {true}; {now} alerts firing"
+    return f"{head}: {true}; {tail}"
 
 
 def query(rule: Rule) -> dict[str, Any]:
-    """The rows of the rule's index that it is true of, for a query of Elasticsearch's."""
+    """Return the Elasticsearch query for the rows that the rule is true of."""
     wanted: dict[str, Any] = {"exists": {"field": rule.field}}
     unwanted: list[dict[str, Any]] = []
     threshold = rule.threshold
     if rule.column_type is ColumnType.DATE:
-        # Python knows more forms of ISO 8601 than Elasticsearch.
+        # Python accepts more forms of ISO 8601 than Elasticsearch.
         threshold = parse_time(str(threshold)).astimezone(UTC).isoformat()
     if rule.operator in _RANGES:
         wanted = {"range": {rule.field: {_RANGES[rule.operator]: threshold}}}

@@ -1,6 +1,7 @@
-"""Dead letters by command: what there is, one in full, and the sink's own sent again once their reason is mended.
+"""Lists, shows and replays dead letters.
 
-A letter is marked as sent again before it is: a kill in between leaves it marked and not sent, which `again` mends.
+A dead letter is marked as replayed before it is sent: one that a kill in between leaves marked but not sent is sent
+with ``--again``.
 """
 
 import sys
@@ -20,12 +21,13 @@ from runtime.settings import Settings
 
 _TIMEOUT = 10.0
 """Seconds."""
-_QUIET = {"log_level": 0}
-"""What is wrong is told once, as the error that ends the command."""
+_NO_CLIENT_LOG = {"log_level": 0}
+"""An error is reported once, as the one that ends the command."""
+_POSITION = (dead_letters.PARTITION, dead_letters.OFFSET)
 
 
-class Letter(NamedTuple):
-    """A record that a service put aside."""
+class DeadLetter(NamedTuple):
+    """A record of the dead letter topic."""
 
     id: str
     """Partition and offset in the dead letter topic."""
@@ -37,99 +39,129 @@ class Letter(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why it was put aside."""
+        """Why the original record was dead-lettered."""
         return self.headers.get(dead_letters.REASON, "")
 
     @property
     def origin(self) -> str:
-        """The topic, partition and offset that it was put aside from."""
-        return " ".join(self.headers.get(name, "?") for name in (dead_letters.TOPIC, *_PLACE))
+        """The topic, partition and offset of the original record."""
+        return " ".join(self.headers.get(name, "?") for name in (dead_letters.TOPIC, *_POSITION))
 
     def line(self) -> str:
-        """All that matters, in a line."""
+        """Return a summary in one line."""
         key = (self.key or b"").decode(errors="replace")
-        return f"{self.id:>8}  {self.at}  {self.origin}  {key}  {self.reason}" + ("  (sent again)" * self.replayed)
+        return f"{self.id:>8}  {self.at}  {self.origin}  {key}  {self.reason}" + ("  (replayed)" * self.replayed)
 
 
-_PLACE = (dead_letters.PARTITION, dead_letters.OFFSET)
+class _Latest(NamedTuple):
+    """The position of a key's latest record, and the last offset of its partition."""
+
+    partition: int
+    offset: int
+    end: int
 
 
 def show_list(settings: Settings, reason: str) -> int:
-    """Print the letters whose reason has this text in it, and how many there are of each service."""
-    found = _letters(settings, reason)
-    for letter in found:
-        print(escape_controls(letter.line()))
-    for service, number in Counter(letter.headers.get(dead_letters.SERVICE, "?") for letter in found).items():
-        print(f"{number} letters of {escape_controls(service)}")
+    """Print the dead letters whose reason contains this text, and their number per service."""
+    found = _read(settings, reason)
+    for dead_letter in found:
+        print(escape_controls(dead_letter.line()))
+    for service, number in Counter(dead_letter.headers.get(dead_letters.SERVICE, "?") for dead_letter in found).items():
+        print(f"{number} dead letters of {escape_controls(service)}")
     if not found:
         print("no dead letters" + (f" with {reason!r} in their reason" if reason else ""))
     return 0
 
 
 def show_one(settings: Settings, letter_id: str) -> int:
-    """Print a letter's headers and its value as it came; status 1 where there is none of that id."""
-    for letter in _letters(settings, ""):
-        if letter.id == letter_id:
-            for name, value in letter.headers.items():
+    """Print the headers, key and value of a dead letter; returns 1 if there is none with that id."""
+    for dead_letter in _read(settings, ""):
+        if dead_letter.id == letter_id:
+            for name, value in dead_letter.headers.items():
                 print(f"{name}: {escape_controls(value)}")
-            print(f"key: {escape_controls((letter.key or b'').decode(errors='backslashreplace'))}\n")
-            print(escape_controls((letter.value or b"").decode(errors="backslashreplace")))
+            print(f"key: {escape_controls((dead_letter.key or b'').decode(errors='backslashreplace'))}\n")
+            print(escape_controls((dead_letter.value or b"").decode(errors="backslashreplace")))
             return 0
-    print(f"there is no dead letter {letter_id!r}: dead-letters list shows those that there are", file=sys.stderr)
+    print(f"no dead letter has the id {letter_id!r}: `dead-letters list` prints the ids", file=sys.stderr)
     return 1
 
 
 def replay(settings: Settings, reason: str, *, again: bool) -> int:
-    """Send the sink's letters to their topic again; those that were sent already only if `again` says so.
+    """Send the sink's dead letters to their topic again; those that were replayed before only with `again`.
 
-    A letter is left out if the topic has a later row of its key, which it would otherwise replace in the index, or if
-    it holds only the start of its original. Status 1 where the topic refuses one.
+    A dead letter is skipped if the topic has a later row of its key, which it would replace in the index, or if it
+    holds only the start of its original. Returns 1 if the topic refuses one.
     """
-    found = [letter for letter in _letters(settings, reason) if again or not letter.replayed]
-    ours = [letter for letter in found if letter.headers.get(dead_letters.SERVICE) == SERVICE and letter.key]
-    latest = _latest(settings, {letter.key for letter in ours if letter.key is not None})
+    found = [dead_letter for dead_letter in _read(settings, reason) if again or not dead_letter.replayed]
+    ours = [
+        dead_letter
+        for dead_letter in found
+        if dead_letter.headers.get(dead_letters.SERVICE) == SERVICE and dead_letter.key
+    ]
+    latest = _latest_records(settings, {dead_letter.key for dead_letter in ours if dead_letter.key is not None})
     producer = _producer(settings)
     sent = refused = 0
-    for letter in ours:
-        if dead_letters.CUT in letter.headers:
-            print(f"{letter.id} is left out, {letter.headers[dead_letters.CUT]}: {letter.origin}")
+    for dead_letter in ours:
+        if why := _why_skipped(dead_letter, latest):
+            print(f"{dead_letter.id} is skipped, {why}: {escape_controls(dead_letter.origin)}")
             continue
-        if _is_outdated(letter, latest):
-            print(f"{letter.id} is left out, a later row of its key is in the topic: {escape_controls(letter.origin)}")
-            continue
-        mark = {dead_letters.REPLAYED: letter.id}
-        _send(producer, settings.dead_letter_topic, None, None, mark)
+        _send(producer, settings.dead_letter_topic, None, None, {dead_letters.REPLAYED: dead_letter.id})
         try:
-            _send(producer, settings.aggregated_topic, letter.key, letter.value, {dead_letters.REPLAY_OF: letter.id})
+            _send(
+                producer,
+                settings.aggregated_topic,
+                dead_letter.key,
+                dead_letter.value,
+                {dead_letters.REPLAY_OF: dead_letter.id},
+            )
             sent += 1
         except KafkaException as error:
-            print(f"{letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
+            print(f"{dead_letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
             refused += 1
-    print(f"{sent} sent again, {len(ours) - sent - refused} left out")
+    print(f"{sent} replayed, {len(ours) - sent - refused} skipped")
     if others := len(found) - len(ours):
-        print(f"{others} more are no rows of a key: the same bytes would only be refused again")
+        print(f"{others} more are not rows with a key: the same bytes would be refused again")
     return 1 if refused else 0
 
 
-def _letters(settings: Settings, reason: str) -> list[Letter]:
+def _why_skipped(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> str:
+    """Return why a dead letter cannot be replayed; empty if it can."""
+    if dead_letters.CUT in dead_letter.headers:
+        return escape_controls(dead_letter.headers[dead_letters.CUT])
+    if _is_outdated(dead_letter, latest):
+        return "the topic has a later row of its key"
+    return ""
+
+
+def _is_outdated(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> bool:
+    if dead_letter.key is None or dead_letter.key not in latest:
+        return False
+    partition, offset, end = latest[dead_letter.key]
+    original = tuple(int(dead_letter.headers[name]) for name in _POSITION)
+    # If the topic ends before the original's offset, it was recreated since.
+    return (partition, offset) > original or partition != original[0] or end < original[1]
+
+
+def _read(settings: Settings, reason: str) -> list[DeadLetter]:
+    """Return the dead letters whose reason contains this text, in any case."""
     records = list(_records(settings, settings.dead_letter_topic))
     replayed = {name for message in records if (name := _headers(message).get(dead_letters.REPLAYED))}
-    letters = []
+    found = []
     for message in records:
         headers = _headers(message)
         if dead_letters.REASON in headers and reason.lower() in headers[dead_letters.REASON].lower():
             id_ = f"{message.partition()}-{message.offset()}"
             at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="seconds")
-            letters.append(
-                Letter(id_, at, as_bytes(message.key()), as_bytes(message.value()), headers, id_ in replayed)
+            found.append(
+                DeadLetter(id_, at, as_bytes(message.key()), as_bytes(message.value()), headers, id_ in replayed)
             )
-    return letters
+    return found
 
 
-def _latest(settings: Settings, keys: Collection[bytes]) -> dict[bytes, tuple[int, int, int]]:
-    """Where the latest record of each key is, replays left out: partition and offset; and that partition's last.
+def _latest_records(settings: Settings, keys: Collection[bytes]) -> dict[bytes, _Latest]:
+    """Return the latest record of each key, without replays.
 
-    A key may be in two partitions, for the topic may have been given more: the later append counts.
+    A key may be in two partitions, as partitions may have been added to the topic: the later append counts.
     """
     latest: dict[bytes, tuple[int, int, int]] = {}
     ends: dict[int, int] = {}
@@ -138,22 +170,13 @@ def _latest(settings: Settings, keys: Collection[bytes]) -> dict[bytes, tuple[in
         ends[partition] = offset
         if key is not None and key in keys and dead_letters.REPLAY_OF not in _headers(message):
             latest[key] = max(latest.get(key, (-1, 0, 0)), (message.timestamp()[1], partition, offset))
-    return {key: (partition, offset, ends[partition]) for key, (_, partition, offset) in latest.items()}
-
-
-def _is_outdated(letter: Letter, latest: Mapping[bytes, tuple[int, int, int]]) -> bool:
-    if letter.key is None or letter.key not in latest:
-        return False
-    partition, offset, end = latest[letter.key]
-    place = tuple(int(letter.headers[name]) for name in _PLACE)
-    # Where the topic ends before the letter's place, it was made anew since.
-    return (partition, offset) > place or partition != place[0] or end < place[1]
+    return {key: _Latest(partition, offset, ends[partition]) for key, (_, partition, offset) in latest.items()}
 
 
 def _records(settings: Settings, topic: str) -> Iterator[Message]:
-    """All records that a topic has now; raises KafkaException."""
+    """Yield all records that a topic has now; raises KafkaException."""
     group = {"group.id": "dead-letters", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer({**settings.kafka_client, **_QUIET, **group})
+    consumer = Consumer({**settings.kafka_client, **_NO_CLIENT_LOG, **group})
     try:
         partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
         left: dict[int, int] = {}
@@ -166,10 +189,10 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
                 error, partition = message.error(), int(message.partition() or 0)
                 if error is None:
                     yield message
-                    # Where somebody writes all the time, there may be no end of the partition to be met.
+                    # If records are written all the time, the end of the partition may never be reached.
                     if int(message.offset() or 0) >= left.get(partition, 0) - 1:
                         left.pop(partition, None)
-                # Aborted records are never delivered: the last one that is may be before the end.
+                # Aborted records are never delivered: the last delivered one may be before the end.
                 elif error.code() == PARTITION_EOF:
                     left.pop(partition, None)
                 else:
@@ -181,10 +204,11 @@ def _records(settings: Settings, topic: str) -> Iterator[Message]:
 def _producer(settings: Settings) -> Producer:
     # A record that the topic accepted compressed is accepted again.
     config = producer_config(settings.kafka_client, dead_letters.MAX_BYTES) | {"compression.type": "zstd"}
-    return Producer(config | _QUIET)
+    return Producer(config | _NO_CLIENT_LOG)
 
 
 def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Mapping[str, str]) -> None:
+    """Send a record and wait for the acknowledgement; raises KafkaException."""
     refused: list[KafkaError] = []
     producer.produce(
         topic,

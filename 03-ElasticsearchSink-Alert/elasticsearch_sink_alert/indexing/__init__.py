@@ -1,1 +1,1 @@
-"""Writes rows into Elasticsearch."""
+"""Writes rows and other documents to Elasticsearch."""

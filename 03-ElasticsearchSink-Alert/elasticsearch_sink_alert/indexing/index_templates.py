@@ -1,4 +1,4 @@
-"""The mappings of the indices: explicit, and strict about fields that nobody declared."""
+"""Declares the indices: explicit mappings, which refuse undeclared fields."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from contract.tables import AGGREGATE_TABLES
 from elasticsearch_sink_alert.alerting import alerts
 
 PRIORITY: Final = 200
-"""Of the templates, where none of someone else's matches the same indices."""
+"""Priority of the index templates, unless a template of others matches the same indices."""
 
 _SETTINGS: Final = {"number_of_shards": 1, "number_of_replicas": 0}
 
@@ -22,7 +22,7 @@ _ALERT_MAPPINGS: Final[dict[FieldType, dict[str, Any]]] = {
 
 _ALERT_PROPERTIES: Final = {name: _ALERT_MAPPINGS[type_] for name, type_ in FIELDS.items()}
 
-_HISTORY_PROPERTIES: Final[dict[str, Any]] = {
+_CHANGE_WINDOW_PROPERTIES: Final[dict[str, Any]] = {
     "index": {"type": "keyword"},
     "id": {"type": "keyword"},
     "samples": {"type": "object", "enabled": False},
@@ -30,30 +30,30 @@ _HISTORY_PROPERTIES: Final[dict[str, Any]] = {
 
 
 def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each index's name and its mapping."""
+    """Yield the name and the mapping of each index."""
     for table in AGGREGATE_TABLES:
         properties = {column.name: {"type": column.type.value} for column in table.columns}
         yield table.name, {"dynamic": "strict", "properties": properties}
     for index in (alerts.INDEX, alerts.WAITING_INDEX):
         yield index, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}
-    yield alerts.HISTORIES_INDEX, {"dynamic": "strict", "properties": _HISTORY_PROPERTIES}
+    yield alerts.CHANGE_WINDOWS_INDEX, {"dynamic": "strict", "properties": _CHANGE_WINDOW_PROPERTIES}
 
 
 def template(index: str, mapping: Mapping[str, Any], priority: int = PRIORITY) -> dict[str, Any]:
-    """The composable index template for exactly this index."""
+    """Return the composable index template for exactly this index."""
     return {"index_patterns": [index], "priority": priority, "template": {"settings": _SETTINGS, "mappings": mapping}}
 
 
-def creation(index: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of the request that creates this index."""
+def index_body(index: str, mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of the request that creates this index."""
     alias = {write_alias(index): {"is_write_index": True, "is_hidden": True}}
     return {"settings": _SETTINGS, "mappings": mapping, "aliases": alias}
 
 
 def write_alias(index: str) -> str:
-    """The alias by which documents are written to this index.
+    """Return the alias through which documents are written to this index.
 
-    It goes with the index, and no write creates an alias: a write after the index was deleted fails, instead of
+    It is deleted with the index, and no write creates an alias: a write after the index was deleted fails, instead of
     creating an index without a mapping and with the latest rows only.
     """
     return f"{index}-sink"

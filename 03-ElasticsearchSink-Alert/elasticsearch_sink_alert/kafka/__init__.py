@@ -1,1 +1,1 @@
-"""Consumes the aggregated topic, and produces dead letters."""
+"""Consumes the aggregated topic, commits its offsets, and produces dead letters."""

@@ -1,4 +1,4 @@
-"""Sends what cannot be indexed to the dead letter topic: the original bytes, and the reason."""
+"""Writes records that cannot be indexed to the dead letter topic: the original bytes, and the reason."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
@@ -11,15 +11,17 @@ from runtime import topic_admin
 from runtime.kafka_client import producer_config
 
 SERVICE: Final = "elasticsearch-sink-alert"
-"""Who put a record aside, in its headers."""
+"""Value of the header that says which service wrote a dead letter."""
+
+_Header = tuple[str, str | bytes | None]
 
 
 class UndeliverableError(Exception):
-    """The broker refuses a dead letter for good."""
+    """The broker refuses a dead letter, and would refuse it again."""
 
 
 class DeadLetterWriter:
-    """Writes dead letters, and knows when the broker has them."""
+    """Writes dead letters and waits until the broker has acknowledged them. `sleep` waits for some seconds."""
 
     def __init__(self, kafka_client: Mapping[str, str | int], topic: str, sleep: Callable[[float], None]) -> None:
         self._kafka_client = kafka_client
@@ -28,56 +30,53 @@ class DeadLetterWriter:
         self._connected: tuple[Producer, dead_letters.Capacity] | None = None
 
     def write(self, rejected: Iterable[Rejected]) -> None:
-        """Send them, and wait for the broker's acknowledgement for as long as it takes.
+        """Write dead letters, and wait for the broker's acknowledgement for as long as it takes.
 
-        Of what is larger than the topic takes, the start is sent. Raises `UndeliverableError` for what the broker
-        refuses all the same.
+        Of a record that is larger than the topic accepts, only the start is written. Raises `UndeliverableError` if
+        the broker still refuses one.
         """
         refused = self._send(list(rejected))
         if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for _, error in refused):
-            # The topic takes less than when it was asked.
+            # The topic's limit was lowered since it was read.
             self._connected = None
-            refused = self._send([letter for letter, _ in refused])
+            refused = self._send([rejection for rejection, _ in refused])
         if refused:
             raise UndeliverableError(
-                f"topic {self._topic} takes no dead letter ({refused[0][1].str()}): nothing was committed, and the"
-                " records are done again once this is fixed"
+                f"topic {self._topic} refuses a dead letter ({refused[0][1].str()}): nothing was committed, and the"
+                " records are processed again once this is fixed"
             )
 
     def _send(self, rejected: Sequence[Rejected]) -> list[tuple[Rejected, KafkaError]]:
-        """Those that the broker has refused, and why."""
+        """Return the records that the broker has refused, with the errors."""
         producer, capacity = self._connected = self._connected or self._connect()
         refused: list[tuple[Rejected, KafkaError]] = []
-
-        def of(letter: Rejected) -> Callable[[KafkaError | None, Message], None]:
-            return lambda error, _: refused.append((letter, error)) if error else None
-
-        for letter in rejected:
-            record = letter.record
-            key, value, cut = capacity.fit(record.key, record.value)
-            headers = {
-                dead_letters.TOPIC: record.topic,
-                dead_letters.PARTITION: str(record.partition),
-                dead_letters.OFFSET: str(record.offset),
-                dead_letters.REASON: dead_letters.truncated(letter.reason, dead_letters.MAX_REASON_CHARACTERS),
-                dead_letters.SERVICE: SERVICE,
-            }
-            if cut is not None:
-                headers[dead_letters.CUT] = cut
-            encoded: list[tuple[str, str | bytes | None]] = [
-                (name, text.encode(errors="replace")) for name, text in headers.items()
-            ]
-            while True:
-                try:
-                    producer.produce(self._topic, key=key, value=value, headers=encoded, on_delivery=of(letter))
-                    break
-                except BufferError:
-                    # What waits to be sent is as much as the client holds.
-                    producer.poll(0.5)
-                    self._sleep(0)
+        for rejection in rejected:
+            self._produce(producer, capacity, rejection, refused)
         while producer.flush(0.5):
             self._sleep(0.5)
         return refused
+
+    def _produce(
+        self,
+        producer: Producer,
+        capacity: dead_letters.Capacity,
+        rejection: Rejected,
+        refused: list[tuple[Rejected, KafkaError]],
+    ) -> None:
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error:
+                refused.append((rejection, error))
+
+        key, value, cut = capacity.fit(rejection.record.key, rejection.record.value)
+        headers = _headers(rejection, cut)
+        while True:
+            try:
+                producer.produce(self._topic, key=key, value=value, headers=headers, on_delivery=on_delivery)
+                return
+            except BufferError:
+                # The client's queue is full.
+                producer.poll(0.5)
+                self._sleep(0)
 
     def _connect(self) -> tuple[Producer, dead_letters.Capacity]:
         limit = min(self._max_message_bytes(), dead_letters.MAX_BYTES)
@@ -92,3 +91,16 @@ class DeadLetterWriter:
             )
         except topic_admin.TopicError as error:
             raise UndeliverableError(str(error)) from None
+
+
+def _headers(rejection: Rejected, cut: str | None) -> list[_Header]:
+    headers = {
+        dead_letters.TOPIC: rejection.record.topic,
+        dead_letters.PARTITION: str(rejection.record.partition),
+        dead_letters.OFFSET: str(rejection.record.offset),
+        dead_letters.REASON: dead_letters.truncated(rejection.reason, dead_letters.MAX_REASON_CHARACTERS),
+        dead_letters.SERVICE: SERVICE,
+    }
+    if cut is not None:
+        headers[dead_letters.CUT] = cut
+    return [(name, text.encode(errors="replace")) for name, text in headers.items()]

@@ -1,14 +1,15 @@
-"""The sink's place in the consumer group: which partitions it has, and how it keeps them while it waits."""
+"""A consumer in the sink's consumer group: polls batches, commits offsets, and stays a member while it waits."""
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract import dead_letters
+from elasticsearch_sink_alert.kafka.offset_commits import OffsetCommits
 from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
@@ -18,167 +19,125 @@ from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF
 logger = logging.getLogger(__name__)
 
 KAFKA: Final = "kafka"
+"""Name of this part of the service in /health."""
 
-_GATHER_SECONDS: Final = 0.05
-"""How long a batch may fill up after its first record."""
-_LOOKUP_TIMEOUT: Final = 1.0
-"""Seconds; a lookup of committed offsets blocks the loop for no longer, and is repeated."""
-_COMMIT_PAUSE: Final = 1.0
-"""Seconds between a commit that failed and the next attempt."""
-_LONGEST_LEAVE: Final = 5.0
-"""Seconds: with what else there is to do at the end, short of the ten that a container has to stop in."""
+_BATCH_FILL_SECONDS: Final = 0.05
+"""Time that a batch has to fill up after its first record."""
+_LOOKUP_SECONDS: Final = 1.0
+"""Timeout of a lookup of committed offsets, which blocks the loop and is repeated."""
+_CLOSE_SECONDS: Final = 5.0
+"""Timeout for leaving the group: with the rest of the shutdown, less than the 10 s that a container has to stop."""
 
 
 class StoppedError(Exception):
-    """The service was told to stop while it was waiting."""
+    """The service is being stopped while it waits."""
 
 
-class Membership:
-    """A member of the group: takes records, commits them, and stays a member while nothing can be indexed.
+class GroupConsumer:
+    """A member of the consumer group that keeps its partitions even while nothing can be indexed.
 
-    Nothing here waits for the broker within a callback, and no commit is waited for: either would block a rebalance of
-    the whole group. What fails is repeated from the loop, and a commit that is lost only repeats work.
+    No callback waits for the broker, and no commit is waited for: either would block a rebalance of the whole group.
+    Failed requests are repeated from the loop.
     """
 
     def __init__(self, settings: SinkSettings, health: Health, stop: threading.Event) -> None:
         self._settings = settings
         self._health = health
         self._stop = stop
-        self._held: list[Message] = []
-        self._unpositioned: dict[int, TopicPartition] = {}
-        """Assigned partitions whose committed offset and clock are not known yet; their records are held."""
+        self._buffered: list[Message] = []
+        """Messages that were polled while waiting; they start the next batch."""
+        self._awaiting_offsets: dict[int, TopicPartition] = {}
+        """Assigned partitions whose committed offset and clock are not known yet; their messages stay buffered."""
         self._ends: dict[int, int] = {}
-        """Offset of the end that was reached last: behind it there may be markers of transactions, and no record."""
-        self._uncommitted: dict[int, TopicPartition] = {}
-        self._is_committing = False
-        self._next_commit = 0.0
+        """Last known end of each partition: transaction markers may precede it, and no record follows them."""
+        self._commits = OffsetCommits()
         self._closing: threading.Thread | None = None
         self.clock = VersionClock()
         self.has_new_partitions = False
-        """Set when partitions were assigned; whoever cares resets it."""
-        self._consumer = Consumer(
-            {
-                **settings.kafka_client,
-                "group.id": settings.kafka_group_id,
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "earliest",
-                "partition.assignment.strategy": "cooperative-sticky",
-                # After a kill -9 its partitions are free again within seconds.
-                "session.timeout.ms": 10_000,
-                "heartbeat.interval.ms": 2_000,
-                "fetch.wait.max.ms": 100,
-                # What is fetched ahead: the memory that a backlog may take.
-                "queued.max.messages.kbytes": 32 << 10,
-                "fetch.message.max.bytes": 8 << 20,
-                "error_cb": self._on_error,
-                "on_commit": self._on_commit,
-            },
-            logger=logger,
-        )
+        """Set when partitions have been assigned; the caller resets it."""
+        config = _consumer_config(settings, self._on_error, self._commits.on_commit)
+        self._consumer = Consumer(config, logger=logger)
         self._target = ""
 
-    def join(self, target: str) -> None:
-        """Join the group. `target` says whose rows the commits are about; commits for another one do not count."""
+    def subscribe(self, target: str) -> None:
+        """Join the group. `target` identifies the cluster that is written to; commits for another one are ignored."""
         self._target = target
         topics = [self._settings.aggregated_topic]
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
 
-    def begin_again(self, target: str) -> None:
-        """Take all records of this member's partitions once more, for another target."""
+    def rewind(self, target: str) -> None:
+        """Read all assigned partitions from the beginning again, for another target."""
         self._target = target
-        self._held = []
-        self._unpositioned.clear()
-        self._uncommitted.clear()
-        self._start_over(self._consumer.assignment())
+        self._buffered = []
+        self._awaiting_offsets.clear()
+        self._commits.clear()
+        self._read_from_beginning(self._consumer.assignment())
 
-    def take(self, *, at_once: bool = False) -> list[Record]:
-        """The next records: none if there was none for `LOOP_SLEEP` seconds, or if none is there `at_once`."""
-        self._commit_pending()
-        if self._unpositioned and not self._position():
-            self._hold_next()
+    def poll_batch(self, *, wait: bool = True) -> list[Record]:
+        """Return the next records; none if none arrives within `LOOP_SLEEP` seconds, or at once without `wait`."""
+        self._commits.send(self._consumer)
+        if self._awaiting_offsets and not self._restore_clocks():
+            self._buffer_next()
             return []
-        messages, self._held = self._held, []
+        messages, self._buffered = self._buffered, []
         if not messages:
-            first = self._consumer.poll(0 if at_once else max(self._settings.loop_sleep, 0.01))
+            first = self._consumer.poll(max(self._settings.loop_sleep, 0.01) if wait else 0)
             if first is None:
                 return []
             messages.append(first)
-        messages += self._consumer.consume(self._settings.sink_batch_size, timeout=_GATHER_SECONDS)
+        messages += self._consumer.consume(self._settings.sink_batch_size, timeout=_BATCH_FILL_SECONDS)
         self._health.ok(KAFKA)
-        if self._unpositioned:
-            self._held = [message for message in messages if message.partition() in self._unpositioned]
-            messages = [message for message in messages if message.partition() not in self._unpositioned]
+        if self._awaiting_offsets:
+            self._buffered = [message for message in messages if message.partition() in self._awaiting_offsets]
+            messages = [message for message in messages if message.partition() not in self._awaiting_offsets]
         return [record for message in messages if (record := self._record(message)) is not None]
 
-    def wait(self, seconds: float) -> None:
-        """Sleep without losing the membership. Raises `StoppedError` when the service is to stop.
+    def sleep(self, seconds: float) -> None:
+        """Sleep and stay a member of the group. Raises `StoppedError` when the service is being stopped.
 
-        Polling once a second is enough to take part in rebalances; the record that it may bring is held
-        for the next batch. (Pausing the partitions meanwhile would throw away what is fetched already.)
+        Polling once a second is enough to take part in rebalances; a message that a poll returns is buffered for
+        the next batch. (Pausing the partitions instead would discard what is prefetched.)
         """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             if self._stop.wait(min(left, 1.0)):
                 raise StoppedError
-            self._hold_next()
+            self._buffer_next()
 
-    def _hold_next(self) -> None:
+    def _buffer_next(self) -> None:
         message = self._consumer.poll(0)
         if message is not None:
-            self._held.append(message)
+            self._buffered.append(message)
 
-    def after(self, records: Sequence[Record]) -> list[TopicPartition]:
-        """What to commit once these records, the last ones taken, are done: what follows, with the clock's state."""
+    def next_offsets(self, records: Sequence[Record]) -> list[TopicPartition]:
+        """Return the offsets to commit once these records, the last that were polled, are processed.
+
+        Their metadata is the state of the clock, and the target.
+        """
         topic = self._settings.aggregated_topic
-        following = {record.partition: record.offset + 1 for record in records}
+        offsets = {record.partition: record.offset + 1 for record in records}
         return [
             TopicPartition(topic, partition, offset, f"{self.clock.metadata(partition)} {self._target}")
-            for partition, offset in following.items()
+            for partition, offset in offsets.items()
         ]
 
-    def commit(self, following: Sequence[TopicPartition]) -> None:
-        """Commit what `after` gave, but for partitions that are no longer this member's; returns at once.
+    def commit(self, offsets: Sequence[TopicPartition]) -> None:
+        """Commit these offsets, except for partitions that are no longer assigned; does not wait for the broker.
 
-        What a kill or a lost partition leaves uncommitted is processed again by whoever has the partition then, which
-        changes nothing.
+        Records whose offsets stay uncommitted, after a kill or a rebalance, are processed again by the next owner of
+        the partition, which changes nothing.
         """
-        mine = self.partitions
-        self._uncommitted |= {each.partition: each for each in following if each.partition in mine}
-        self._commit_pending()
-
-    def _commit_pending(self) -> None:
-        """Commit what is not committed yet, one request at a time."""
-        if not self._uncommitted or self._is_committing or time.monotonic() < self._next_commit:
-            return
-        try:
-            self._consumer.commit(offsets=list(self._uncommitted.values()), asynchronous=True)
-            self._is_committing = True
-        except KafkaException as error:
-            self._commit_failed(error.args[0])
-
-    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
-        self._is_committing = False
-        if error is not None:
-            self._commit_failed(error)
-            return
-        for done in partitions:
-            if done.error is not None:
-                self._commit_failed(done.error)
-            elif (pending := self._uncommitted.get(done.partition)) is not None and pending.offset == done.offset:
-                del self._uncommitted[done.partition]
-
-    def _commit_failed(self, error: KafkaError) -> None:
-        self._next_commit = time.monotonic() + _COMMIT_PAUSE
-        logger.warning("offsets are not committed yet, the next try is in %.0f s: %s", _COMMIT_PAUSE, error.str())
+        assigned = self.partitions
+        self._commits.add(each for each in offsets if each.partition in assigned)
+        self._commits.send(self._consumer)
 
     @property
     def partitions(self) -> set[int]:
-        """The partitions that this member has."""
+        """The partitions that are assigned to this member."""
         return {assigned.partition for assigned in self._consumer.assignment()}
 
     def lag(self) -> int:
-        """Records of this member's partitions that it has not taken yet, as far as it knows."""
+        """Return the number of records of the assigned partitions that are not polled yet, as far as known."""
         behind = 0
         for position in self._consumer.position(self._consumer.assignment()):
             if position.offset >= 0:
@@ -186,26 +145,25 @@ class Membership:
                 behind += max(0, end - max(position.offset, self._ends.get(position.partition, 0)))
         return behind
 
-    def leave(self) -> None:
-        """Give the partitions back, whatever state the group is in, within seconds; raises nothing.
+    def close(self) -> None:
+        """Leave the group within seconds, whatever state it is in; raises nothing.
 
-        Where the broker does not answer in that time, it notices after the session's timeout that this member is gone.
+        If the broker does not answer in that time, it removes this member after the session timeout.
         """
         if self._closing is None:
-            self._is_committing, self._next_commit = False, 0.0
-            self._commit_pending()
-            # Closing waits for a broker that hangs for as long as that does, and has no timeout.
+            self._commits.send_now(self._consumer)
+            # Consumer.close() has no timeout: it waits for as long as a broker hangs.
             self._closing = threading.Thread(target=self._close, name="leaving", daemon=True)
             self._closing.start()
-        self._closing.join(_LONGEST_LEAVE)
+        self._closing.join(_CLOSE_SECONDS)
         if self._closing.is_alive():
-            logger.warning("not signed off from the group: Kafka has not answered for %.0f s", _LONGEST_LEAVE)
+            logger.warning("stopping without having left the group: no answer from Kafka for %.0f s", _CLOSE_SECONDS)
 
     def _close(self) -> None:
         try:
             self._consumer.close()
         except KafkaException as error:
-            logger.warning("not signed off from the group, its broker will notice: %s", error)
+            logger.warning("not left the group, its broker removes this member after the session timeout: %s", error)
 
     def _record(self, message: Message) -> Record | None:
         error = message.error()
@@ -226,16 +184,16 @@ class Membership:
         )
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # From their committed offsets, which librdkafka asks for by itself.
+        # Without offsets, librdkafka starts from the committed ones.
         self._consumer.incremental_assign(partitions)
-        self._unpositioned |= {partition.partition: partition for partition in partitions}
+        self._awaiting_offsets |= {partition.partition: partition for partition in partitions}
         self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
 
-    def _position(self) -> bool:
-        """Restore the clocks of newly assigned partitions from their commits, and tell whether that was possible."""
+    def _restore_clocks(self) -> bool:
+        """Restore the clocks of newly assigned partitions from their commits; False if the broker does not answer."""
         try:
-            known = self._consumer.committed(list(self._unpositioned.values()), timeout=_LOOKUP_TIMEOUT)
+            known = self._consumer.committed(list(self._awaiting_offsets.values()), timeout=_LOOKUP_SECONDS)
             failed = next((each.error for each in known if each.error is not None), None)
         except KafkaException as error:
             failed = error.args[0]
@@ -244,24 +202,25 @@ class Membership:
             self._health.failing(KAFKA, reason)
             logger.warning("%s", reason)
             return False
-        elsewhere = []
+        other_target = []
         for committed in known:
             version, _, target = (committed.metadata or "").partition(" ")
             self.clock.restore(committed.partition, version)
             if target and target != self._target:
-                elsewhere.append(committed)
-        self._unpositioned.clear()
-        self._start_over(elsewhere)
+                other_target.append(committed)
+        self._awaiting_offsets.clear()
+        self._read_from_beginning(other_target)
         self.has_new_partitions = True
         return True
 
-    def _start_over(self, partitions: Sequence[TopicPartition]) -> None:
-        """Read these partitions from their first record."""
+    def _read_from_beginning(self, partitions: Sequence[TopicPartition]) -> None:
         if not partitions:
             return
         numbers = {each.partition for each in partitions}
-        logger.warning("partitions %s are read from the beginning: Elasticsearch or an index is new", sorted(numbers))
-        self._held = [message for message in self._held if message.partition() not in numbers]
+        logger.warning(
+            "reading partitions %s from the beginning: the cluster or one of its indices changed", sorted(numbers)
+        )
+        self._buffered = [message for message in self._buffered if message.partition() not in numbers]
         topic = self._settings.aggregated_topic
         self._consumer.incremental_unassign([TopicPartition(topic, number) for number in numbers])
         self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
@@ -270,16 +229,41 @@ class Membership:
         self.has_new_partitions = True
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        gone = {p.partition for p in partitions}
-        self._held = [message for message in self._held if message.partition() not in gone]
-        for each in (self._unpositioned, self._ends, self._uncommitted):
-            for number in gone:
-                each.pop(number, None)
-        logger.info("gave back partitions %s", sorted(gone))
+        revoked = {p.partition for p in partitions}
+        self._buffered = [message for message in self._buffered if message.partition() not in revoked]
+        for number in revoked:
+            self._awaiting_offsets.pop(number, None)
+            self._ends.pop(number, None)
+        self._commits.drop(revoked)
+        logger.info("revoked partitions %s", sorted(revoked))
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == ALL_BROKERS_DOWN:
             self._health.failing(KAFKA, error.str())
+
+
+def _consumer_config(
+    settings: SinkSettings,
+    on_error: Callable[[KafkaError], None],
+    on_commit: Callable[[KafkaError | None, list[TopicPartition]], None],
+) -> dict[str, Any]:
+    return {
+        **settings.kafka_client,
+        "group.id": settings.kafka_group_id,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        # The partitions of a killed sink are reassigned within seconds.
+        "session.timeout.ms": 10_000,
+        "heartbeat.interval.ms": 2_000,
+        "fetch.wait.max.ms": 100,
+        # Bounds what is prefetched, and so the memory that a backlog takes.
+        "queued.max.messages.kbytes": 32 << 10,
+        "fetch.message.max.bytes": 8 << 20,
+        "error_cb": on_error,
+        "on_commit": on_commit,
+    }
 
 
 def _replay_of(message: Message) -> str | None:
@@ -296,5 +280,5 @@ def _replay_of(message: Message) -> str | None:
 
 
 def as_bytes(data: object) -> bytes | None:
-    """A key or value as the bytes that it is; librdkafka's types allow text as well."""
+    """Return a key or value as bytes; the client's types allow text as well."""
     return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None

@@ -1,4 +1,4 @@
-"""From records to rows: decodes keys and values, and keeps the latest row of each key."""
+"""Turns records into rows: decodes keys and values, and keeps the latest row of each key."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     replay_of: str | None = None
-    """The dead letter that this was, if it was sent again."""
+    """The id of the dead letter that this record replays, if any."""
 
 
 class Row(NamedTuple):
@@ -30,26 +30,26 @@ class Row(NamedTuple):
 
     key: RowKey
     fields: dict[str, Any] | None
-    """None: the row is gone (the record was a tombstone)."""
+    """None: the row is deleted (the record is a tombstone)."""
     version: int
     record: Record
 
 
 class Rejected(NamedTuple):
-    """A record that is no row, or that Elasticsearch refuses, and why."""
+    """A record that is not a row, or that Elasticsearch refuses, with the reason."""
 
     record: Record
     reason: str
 
 
-class _NoRowError(ValueError):
+class _InvalidRowError(ValueError):
     pass
 
 
 def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Row], list[Rejected]]:
-    """The latest row of each key among `records`, and the records that are no rows.
+    """Return the latest row of each key among `records`, and the records that are not rows.
 
-    Partitions come in any order, and a key may be in two: the topic may have been given more of them.
+    Partitions may be mixed, and a key may be in two of them: partitions may have been added to the topic.
     """
     rows: dict[RowKey, Row] = {}
     rejected: list[Rejected] = []
@@ -58,7 +58,7 @@ def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Ro
         try:
             key = _decode_key(record.key)
             fields = None if record.value is None else _decode_value(key, record.value)
-        except _NoRowError as error:
+        except _InvalidRowError as error:
             rejected.append(Rejected(record, str(error)))
         else:
             known = rows.get(key)
@@ -69,15 +69,15 @@ def latest_rows(records: Iterable[Record], clock: VersionClock) -> tuple[list[Ro
 
 def _decode_key(key: bytes | None) -> RowKey:
     if key is None:
-        raise _NoRowError("the record has no key")
+        raise _InvalidRowError("the record has no key")
     try:
         row_key = decode_key(key.decode())
     except UnicodeDecodeError:
-        raise _NoRowError("the key is not UTF-8") from None
+        raise _InvalidRowError("the key is not UTF-8") from None
     except UnknownKeyError as error:
-        raise _NoRowError(str(error)) from None
+        raise _InvalidRowError(str(error)) from None
     if len(key) > MAX_ID_BYTES and len(row_key.id.encode()) > MAX_ID_BYTES:
-        raise _NoRowError(f"the id is longer than the {MAX_ID_BYTES} bytes that Elasticsearch takes")
+        raise _InvalidRowError(f"the id is longer than the {MAX_ID_BYTES} bytes that Elasticsearch accepts")
     return row_key
 
 
@@ -85,12 +85,12 @@ def _decode_value(key: RowKey, value: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise _NoRowError(f"the value is not JSON: {truncated(str(error))}") from None
+        raise _InvalidRowError(f"the value is not JSON: {truncated(str(error))}") from None
     if not isinstance(fields, dict):
-        raise _NoRowError("the value is not a JSON object")
+        raise _InvalidRowError("the value is not a JSON object")
     id_field = table_named(key.table).key
     if id_field is not None and fields.get(id_field) != key.id:
-        raise _NoRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {truncated(key.id)!r}")
+        raise _InvalidRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {truncated(key.id)!r}")
     return fields
 
 

@@ -1,9 +1,9 @@
-"""Document versions: a later row of a key has a greater version, whatever is replayed and whoever asks.
+"""Computes document versions: a later row of a key has a greater version, also after replays and restarts.
 
-A record's version is the broker's append time and, within a millisecond, its offset. That survives a
-topic created anew, where offsets start at 0 again. Should the broker's clock be set back, versions go on
-from the last one of the partition instead, like those of a hybrid logical clock (Kulkarni et al., 2014);
-the last one is kept as metadata of the committed offset, and so moves with the partition.
+A version is the record's append time at the broker and, within a millisecond, its offset. That survives a recreated
+topic, whose offsets start at 0 again. If the broker's clock is set back, versions continue from the last one of the
+partition, as in a hybrid logical clock (Kulkarni et al., 2014). The last version is part of the metadata of the
+committed offset, and so moves with the partition.
 """
 
 from typing import Final
@@ -12,7 +12,7 @@ _OFFSET_BITS: Final = 20
 
 
 def appended_at(version: int) -> int:
-    """When the record of this version was appended, in milliseconds since the epoch.
+    """Return when the record of this version was appended, in milliseconds since the epoch.
 
     >>> appended_at(VersionClock().version(partition=0, timestamp_ms=1000, offset=7))
     1000
@@ -21,7 +21,7 @@ def appended_at(version: int) -> int:
 
 
 class VersionClock:
-    """Versions of the records of each partition, in the order of their offsets.
+    """Assigns versions to the records of each partition, in the order of their offsets.
 
     >>> clock = VersionClock()
     >>> first = clock.version(partition=0, timestamp_ms=1000, offset=7)
@@ -33,18 +33,18 @@ class VersionClock:
         self._last: dict[int, int] = {}
 
     def version(self, partition: int, timestamp_ms: int, offset: int) -> int:
-        """The version of a record; greater than all before it in the partition. A 63-bit number."""
+        """Return the version of a record: a 63-bit number, greater than all before it in the partition."""
         own = (timestamp_ms << _OFFSET_BITS) | (offset & ((1 << _OFFSET_BITS) - 1))
         version = max(own, self._last.get(partition, -1) + 1)
         self._last[partition] = version
         return version
 
     def metadata(self, partition: int) -> str:
-        """What to commit along with the partition's offset."""
+        """Return the metadata to commit with the partition's offset."""
         return str(self._last.get(partition, 0))
 
     def restore(self, partition: int, metadata: str | None) -> None:
-        """Go on from a committed offset; without metadata, from the records' own times."""
+        """Continue from a committed offset's metadata; without it, from the records' own times."""
         self._last.pop(partition, None)
         if metadata and metadata.isdigit():
             self._last[partition] = int(metadata)

@@ -1,0 +1,233 @@
+"""The alert engine over plain objects: an in-memory store, and a data mapper in a file."""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting.change_windows import Samples, delta, with_sample
+from elasticsearch_sink_alert.alerting.data_mapper import ReloadingRules
+from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine
+from elasticsearch_sink_alert.alerting.rules import Rule
+from elasticsearch_sink_alert.indexing.bulk import Outcome, Result
+from elasticsearch_sink_alert.kafka.rows import Record, Row, latest_rows
+from elasticsearch_sink_alert.kafka.versions import VersionClock
+
+from runtime.health import Health
+
+ITEMS = "agg_interactions_item"
+HEAD = f"{ITEMS}:\n  id: item_id\n  alerts:\n"
+OVER_12 = '[max_interactions, ">", 12]'
+FOR_10 = '{field: max_interactions, operator: ">", threshold: 12, for: 10, name: lasting}'
+SPIKE = '{field: max_interactions, operator: ">", threshold: 5, within: 60, name: spike}'
+
+
+class MemoryStore:
+    """The store's protocol without a server. `results` and `replayed` are by the ids of rows."""
+
+    def __init__(self) -> None:
+        self.firing: dict[AlertKey, Alert] = {}
+        self.waiting: dict[AlertKey, Alert] = {}
+        self.stored: dict[str, Alert] = {}
+        self.results: dict[str, Result] = {}
+        self.replayed: set[str] = set()
+
+    def load(self) -> None:
+        self.firing = {alert.key: alert for alert in self.stored.values() if alert.status == "firing"}
+        self.waiting = {alert.key: alert for alert in self.stored.values() if alert.status == "waiting"}
+
+    def without_replayed(self, changed: Sequence[Alert]) -> list[Alert]:
+        return [alert for alert in changed if alert.id not in self.replayed]
+
+    def save(self, changed: Sequence[Alert]) -> list[tuple[Alert, Outcome]]:
+        outcomes = [Outcome(self.results.get(alert.id, Result.WRITTEN), "too long") for alert in changed]
+        for alert, outcome in zip(changed, outcomes, strict=True):
+            if outcome.result is Result.WRITTEN:
+                self.stored[alert.alert_id] = alert
+        self.load()
+        return list(zip(changed, outcomes, strict=True))
+
+
+class MemoryWindows:
+    """The change windows' protocol without a server."""
+
+    def __init__(self) -> None:
+        self.samples: dict[AlertKey, Samples] = {}
+        self.clears = 0
+
+    def clear_cache(self) -> None:
+        self.clears += 1
+
+    def add(self, rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row]) -> Deltas:
+        found: dict[AlertKey, Mapping[str, float]] = {}
+        for row in rows:
+            for rule in rules.get(row.key.table, ()):
+                if rule.within and row.fields:
+                    key, at = AlertKey(rule.name, *row.key), row.record.timestamp_ms
+                    window, value = int(rule.within * 1000), row.fields[rule.field]
+                    self.samples[key] = with_sample(self.samples.get(key, []), at, value, window)
+                    found[key] = {rule.field: delta(self.samples[key], at, window)}
+        return found
+
+    def deltas_at(self, at: int, rules: Mapping[AlertKey, Rule]) -> Deltas:
+        return {
+            key: {rule.field: delta(self.samples[key], at, int((rule.within or 0) * 1000))}
+            for key, rule in rules.items()
+        }
+
+
+class Engine:
+    """An alert engine, its collaborators, and what it has notified."""
+
+    def __init__(self, folder: Path, *rules: str) -> None:
+        self._mapper = folder / "mapper.yml"
+        self.write_rules(*rules)
+        self.store, self.windows, self.health = MemoryStore(), MemoryWindows(), Health()
+        self.notified: list[tuple[str, str]] = []
+        self.calls = 0
+        self.engine = AlertEngine(ReloadingRules(self._mapper), self.windows, self.store, self._notify, self.health)
+
+    def _notify(self, changed: Sequence[Alert]) -> None:
+        self.calls += 1
+        self.notified += [(alert.id, alert.status) for alert in changed if alert.status in ("firing", "resolved")]
+
+    def write_rules(self, *rules: str) -> None:
+        self._mapper.write_text(HEAD + "".join(f"    - {rule}\n" for rule in rules) if rules else f"{HEAD[:-1]} []\n")
+        # A change is read once it is a second old.
+        old = time.time() - 10 - len(rules)
+        os.utime(self._mapper, (old, old))
+
+    def process(self, at: float = 1, partition: int = 0, **most: int) -> None:
+        records = [
+            Record(
+                "t", partition, int(at * 1000), int(at * 1000), f"{ITEMS}-{id_}".encode(),
+                orjson.dumps({"item_id": id_, "max_interactions": value}),
+            )
+            for id_, value in most.items()
+        ]  # fmt: skip
+        rows, rejected = latest_rows(records, VersionClock())
+        assert rejected == []
+        self.engine.evaluate(rows)
+
+    @property
+    def firing(self) -> set[str]:
+        return {key.id for key in self.store.firing}
+
+
+def _at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def test_rows_fire_and_resolve_alerts_which_are_saved_and_notified(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13, b=1)
+    engine.process(2, a=14)
+    engine.process(3, a=1)
+    assert engine.notified == [("a", "firing"), ("a", "resolved")]
+    assert [alert.status for alert in engine.store.stored.values()] == ["resolved"]
+
+
+def test_alerts_that_were_superseded_or_replayed_are_not_notified(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.store.results = {"a": Result.SUPERSEDED}
+    engine.store.replayed = {"b"}
+    engine.process(1, a=13, b=13, c=13)
+    assert engine.notified == [("c", "firing")]
+
+
+def test_an_alert_that_is_refused_is_logged_and_notified(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.store.results = {"a": Result.REFUSED}
+    engine.process(1, a=13)
+    assert f"alert {ITEMS}: max_interactions > 12 of {ITEMS} a is not saved: too long" in caplog.text
+    assert engine.notified == [("a", "firing")]
+
+
+def test_due_alerts_fire_by_time_and_only_for_assigned_partitions(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, FOR_10)
+    engine.process(1, partition=0, a=13)
+    engine.process(1, partition=1, b=13)
+    assert (engine.notified, {key.id for key in engine.store.waiting}) == ([], {"a", "b"})
+    engine.engine.fire_due(_at(10.9), {0, 1})
+    assert engine.notified == []
+    engine.engine.fire_due(_at(11), {1})
+    assert (engine.notified, {key.id for key in engine.store.waiting}) == ([("b", "firing")], {"a"})
+    engine.process(5, a=1)
+    engine.engine.fire_due(_at(60), {0, 1})
+    assert (engine.notified, engine.firing) == ([("b", "firing")], {"b"})
+
+
+def test_idle_rows_resolve_alerts_about_a_change_and_only_for_assigned_partitions(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, SPIKE, OVER_12)
+    engine.process(1, a=1)
+    engine.process(20, a=10)
+    assert engine.notified == [("a", "firing")]
+    engine.engine.resolve_idle(_at(70), {0})
+    engine.engine.resolve_idle(_at(90), {1})
+    assert engine.firing == {"a"}
+    engine.engine.resolve_idle(_at(90), {0})
+    assert engine.notified == [("a", "firing"), ("a", "resolved")]
+    (alert,) = engine.store.stored.values()
+    assert alert.resolved_at == "1970-01-01T00:01:30.000Z"
+
+
+def test_alerts_about_a_value_are_not_resolved_by_time(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13)
+    engine.engine.resolve_idle(_at(1e9), {0})
+    assert engine.firing == {"a"}
+
+
+def test_loading_takes_over_the_alerts_of_the_store(tmp_path: Path) -> None:
+    before, after = Engine(tmp_path, OVER_12, FOR_10), Engine(tmp_path, OVER_12, FOR_10)
+    before.process(1, a=13)
+    after.store.stored = before.store.stored
+    after.engine.load()
+    assert after.windows.clears == 1
+    after.process(2, a=14)
+    assert after.notified == []
+    after.process(20, a=14)
+    assert after.notified == [("a", "firing")], "the rule with `for`; the other one fired before"
+
+
+@pytest.mark.parametrize("rules", [(), ('{field: max_interactions, operator: ">", threshold: 12, silence: [a]}',)])
+def test_alerts_of_rules_that_are_removed_or_silenced_are_resolved(tmp_path: Path, rules: tuple[str, ...]) -> None:
+    engine = Engine(tmp_path, OVER_12, FOR_10)
+    engine.process(1, a=13)
+    engine.write_rules(*rules)
+    engine.engine.reload_rules()
+    assert engine.notified == [("a", "firing"), ("a", "resolved")]
+    assert sorted(alert.status for alert in engine.store.stored.values()) == ["cancelled", "resolved"]
+    engine.process(2, a=14)
+    assert engine.firing == set()
+
+
+def test_alerts_of_rules_that_were_removed_before_the_start_are_resolved(tmp_path: Path) -> None:
+    before = Engine(tmp_path, OVER_12)
+    before.process(1, a=13)
+    after = Engine(tmp_path, FOR_10)
+    after.store.stored = before.store.stored
+    after.engine.load()
+    assert after.notified == [("a", "resolved")]
+
+
+def test_an_invalid_data_mapper_leaves_the_last_rules_in_force_and_health_says_so(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.write_rules(OVER_12, "nonsense")
+    engine.engine.reload_rules()
+    assert "expected [field, operator, threshold]" in engine.health.problems()[DATA_MAPPER]
+    engine.process(1, a=13)
+    assert engine.firing == {"a"}
+    engine.write_rules(OVER_12)
+    engine.engine.reload_rules()
+    assert engine.health.problems() == {}
+
+
+def test_summaries_are_sent_without_changed_alerts(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.engine.send_summaries()
+    assert (engine.calls, engine.notified) == (1, [])
