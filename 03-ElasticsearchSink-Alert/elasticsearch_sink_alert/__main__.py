@@ -11,8 +11,8 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from elasticsearch_sink_alert.alerting.change_windows import Histories
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.alerting.notifications import Cap, Notifications, notifiers
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
+from elasticsearch_sink_alert.alerting.notifications import Notifications
 from elasticsearch_sink_alert.alerting.store import AlertStore
 from elasticsearch_sink_alert.cli import dead_letter_commands
 from elasticsearch_sink_alert.cli.check import check
@@ -73,12 +73,11 @@ def run(settings: SinkSettings) -> int:
     """Run until stopped; status 2 if the data mapper is wrong, 1 if the indices or topics are."""
     logs.configure(settings.log_level)
     try:
-        mapper = Watched(settings.data_mapper)
-        told = notifiers(settings)
+        mapper = ReloadingRules(settings.data_mapper)
+        notifications = Notifications.from_settings(settings)
     except (DataMapperError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
-    notifications = Notifications(told, settings.kibana_url, Cap(settings.alerts_per_minute))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -105,7 +104,7 @@ def run(settings: SinkSettings) -> int:
 
 def _run(
     settings: SinkSettings,
-    mapper: Watched,
+    mapper: ReloadingRules,
     notifications: Notifications,
     state: health.Health,
     stop: threading.Event,
@@ -118,7 +117,9 @@ def _run(
         patient.call("preparing the indices", cluster.prepare)
         writer = BulkWriter(client, patient, cluster)
         dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, member.wait)
-        logger.info("ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.now.all_rules))
+        logger.info(
+            "ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(mapper.current.all_rules)
+        )
         # What is there now stays; what a batch makes is gone with it. Looking for cycles more often finds none.
         gc.freeze()
         gc.set_threshold(100_000)

@@ -31,6 +31,8 @@ class SinkSettings(Settings):
     alert_webhook_url: SecretStr = SecretStr("")
     alert_webhook_secret: SecretStr = SecretStr("")
     """The webhook's requests are signed with it, if there is one."""
+    alert_template: Path | None = None
+    """A file with the texts of notifications; a relative path starts at the data mapper's folder."""
     alerts_per_minute: PositiveInt = 20
     """Notifications of a rule in a minute; the rest is told in a summary."""
     kibana_url: NonEmptyStr = "http://localhost:5601"

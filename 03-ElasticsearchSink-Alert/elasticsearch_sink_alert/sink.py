@@ -20,7 +20,7 @@ from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.alerting import alerts
 from elasticsearch_sink_alert.alerting.alerts import Alert, Period
 from elasticsearch_sink_alert.alerting.change_windows import Histories
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.notifications import Notifications
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.alerting.store import AlertStore, row_documents
@@ -60,7 +60,7 @@ class Sink:
 
     def __init__(
         self,
-        mapper: Watched,
+        mapper: ReloadingRules,
         health: Health,
         membership: Membership,
         patience: Patience,
@@ -119,7 +119,7 @@ class Sink:
             if lag == 0 and not under_way:
                 self._let_fire_what_is_due()
                 self._resolve_what_rests()
-            self._notifications.tell(())
+            self._notifications.notify(())
         self._finish_all_but(0, under_way)
 
     def _require_same_cluster(self) -> None:
@@ -148,7 +148,7 @@ class Sink:
                 logger.warning(
                     "dead letter %s was sent again, and refused again: %s", each.record.replay_of, each.reason
                 )
-        rules, store = self._mapper.now.rules, self._alert_store
+        rules, store = self._mapper.current.rules, self._alert_store
         moved = self._histories.add(rules, current)
         self._save_alerts(store.without_judged(alerts.changes(rules, current, store.firing, store.waiting, moved)))
         if rejected:
@@ -174,7 +174,7 @@ class Sink:
                 continue
             metrics.ALERTS.labels(alert.rule, alert.status).inc()
             logger.info("%s: %s (%s %s, value %s)", alert.status, alert.rule, alert.index, alert.id, alert.value)
-        self._notifications.tell(changed)
+        self._notifications.notify(changed)
         metrics.FIRING.set(len(self._alert_store.firing))
 
     def _let_fire_what_is_due(self) -> None:
@@ -188,7 +188,7 @@ class Sink:
         firing = self._alert_store.firing
         if not firing:
             return
-        mine, rules = self._membership.partitions, self._mapper.now.by_name
+        mine, rules = self._membership.partitions, self._mapper.current.by_name
         rule_of: dict[Period, Rule] = {
             period: rule
             for period, alert in firing.items()
@@ -215,12 +215,12 @@ class Sink:
             logger.error("the data mapper is wrong now, the rules before the change go on:\n%s", error)
             return
         self._health.ok(DATA_MAPPER)
-        logger.info("the data mapper has changed: %d rules now", len(self._mapper.now.all_rules))
+        logger.info("the data mapper has changed: %d rules now", len(self._mapper.current.all_rules))
         self._resolve_orphans()
 
     def _resolve_orphans(self) -> None:
         """Resolve the alerts of rules that are gone from the data mapper, or are silent about their rows by now."""
-        known = self._mapper.now.by_name
+        known = self._mapper.current.by_name
         now = alerts.as_text(datetime.now(UTC))
 
         def is_orphan(alert: Alert) -> bool:

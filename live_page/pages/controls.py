@@ -134,7 +134,7 @@ def _said(name: str, value: float | bool) -> str:
 def _rule_row(rule: Rule, alerts: Mapping[str, Any] | None) -> dict[str, Any]:
     more = {
         "resolve": rule.resolve,
-        "for": f"{short(rule.wait)} s" if rule.wait else None,
+        "for": f"{short(rule.for_seconds)} s" if rule.for_seconds else None,
         "silence": ", ".join(rule.silence) or None,
     }
     return {

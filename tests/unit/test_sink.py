@@ -14,8 +14,8 @@ import pytest
 from elasticsearch_sink_alert.alerting import alerts, data_mapper
 from elasticsearch_sink_alert.alerting.alerts import Alert, alert_from, changes
 from elasticsearch_sink_alert.alerting.change_windows import change, with_sample
-from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, Watched
-from elasticsearch_sink_alert.alerting.notifications import Cap
+from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
+from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.indexing.bulk import Document
 from elasticsearch_sink_alert.indexing.index_templates import mappings
@@ -92,7 +92,7 @@ def test_an_alert_with_a_resolve_threshold_fires_on_until_that_is_passed() -> No
 
 
 def test_a_rule_with_a_wait_fires_once_it_has_been_true_for_so_long() -> None:
-    state = Firing(replace(RULE, wait=10))
+    state = Firing(replace(RULE, for_seconds=10))
     assert state.see(_item("a", 13, 0), _item("b", 13, 0), _item("c", 13, 0)) == ["waiting"] * 3
     assert state.see(_item("a", 14, 4_000), _item("b", 12, 5_000)) == ["waiting", "over"]
     assert state.wait_until(10.999) == []
@@ -111,7 +111,7 @@ def test_a_rule_with_a_wait_fires_once_it_has_been_true_for_so_long() -> None:
 
 
 def test_a_wait_that_has_ended_between_two_rows_is_told_from_their_times() -> None:
-    state = Firing(replace(RULE, wait=10))
+    state = Firing(replace(RULE, for_seconds=10))
     assert state.see(_item("a", 13, 0), _item("b", 13, 0)) == ["waiting", "waiting"]
     # A backlog: nobody looked at the clock in between.
     assert state.see(_item("a", 14, 60_000), _item("b", 1, 60_000)) == ["firing", "resolved"]
@@ -183,15 +183,15 @@ def test_a_silenced_row_does_not_alert_and_is_resolved_if_it_did() -> None:
 
 def test_more_alerts_of_a_rule_than_the_cap_come_as_a_summary_when_the_minute_is_over() -> None:
     now = [100.0]
-    cap = Cap(2, clock=lambda: now[0])
+    cap = RateLimiter(2, clock=lambda: now[0])
     alert = _any_alert()
-    seen = [cap.lets_pass(each) for each in (*[alert] * 4, replace(alert, status="resolved"))]
+    seen = [cap.allow(each) for each in (*[alert] * 4, replace(alert, status="resolved"))]
     other = replace(alert, rule="another")
-    assert (seen, cap.lets_pass(other), cap.summaries()) == ([True, True, False, False, False], True, [])
+    assert (seen, cap.allow(other), cap.summaries()) == ([True, True, False, False, False], True, [])
     now[0] = 160
     (summary,) = cap.summaries()
-    assert summary.title == f"{alert.rule}: 2 firing and 1 resolved more"
-    assert (cap.summaries(), cap.lets_pass(alert)) == ([], True)
+    assert summary == (alert.rule, {"firing": 2, "resolved": 1}, 2)
+    assert (cap.summaries(), cap.allow(alert)) == ([], True)
 
 
 def test_every_rule_that_matches_fires() -> None:
@@ -378,7 +378,7 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
         (HEAD + '  - [max_interactions, ">", "12"]\n', 4, "threshold '12' is of the wrong type"),
         (HEAD + '  - [max_interactions, ">", true]\n', 4, "threshold True is of the wrong type"),
         (HEAD + '  - [item_id, "==", 5]\n', 4, "item_id is a keyword, expected text"),
-        (HEAD + '  - [last_interaction, ">", "today"]\n', 4, "no point in time"),
+        (HEAD + '  - [last_interaction, ">", "today"]\n', 4, "is not a timestamp"),
         (HEAD + '  - [max_interactions, ">"]\n', 4, "expected [field, operator, threshold]"),
         (HEAD + '  - {field: max_interactions, operator: ">"}\n', 4, "expected [field, operator, threshold]"),
         (
@@ -398,16 +398,16 @@ HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
                 '">", threshold: 12, silence: [1]': "silence is [1]: expected a list",
                 '">", threshold: 12, within: soon': "within is 'soon': expected seconds, from 1 to 86400",
                 '"==", threshold: 12, within: 60': "within goes with >, >=, < and <=, not with ==",
-                '">=", threshold: 0, within: 60': "no change at all may not be enough: expected a rise (> 10) or a",
-                '"<", threshold: 12, within: 60': "no change at all may not be enough: expected a rise (> 10) or a",
-                '">=", threshold: 12, resolve: 0, within: 60': "no change at all may not be enough",
+                '">=", threshold: 0, within: 60': "a change of 0 must not meet the condition: expected a rise",
+                '"<", threshold: 12, within: 60': "a change of 0 must not meet the condition: expected a rise",
+                '">=", threshold: 12, resolve: 0, within: 60': "a change of 0 must not meet the condition",
                 '">", threshold: 12, within: 60, for: 10': "for does not go with within",
             }.items()
         ],
         (
             HEAD + '  - [max_interactions, ">", 1]\n  - [max_interactions, ">", 1]\n',
             5,
-            "is on line 4 already",
+            "is already on line 4",
         ),
         (HEAD + "  - [max_interactions, >, 12]\n", 4, "not YAML"),
         ("- 1\n", 1, "expected tables"),
@@ -440,18 +440,18 @@ def test_a_data_mapper_that_changes_is_read_again_and_a_wrong_one_leaves_the_las
 
     mapper = tmp_path / "mapper.yml"
     write(HEAD + '  - [max_interactions, ">", 12]\n', 60)
-    watched = Watched(mapper)
+    watched = ReloadingRules(mapper)
     assert not watched.reload()
     write(HEAD + '  - [max_interactions, ">", 13]\n', 0)
     assert not watched.reload(), "it may still be being written"
     write(HEAD + '  - [max_interactions, ">", 13]\n', 10)
     assert watched.reload()
-    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    assert [rule.threshold for rule in watched.current.all_rules] == [13]
     write(HEAD + '  - [max, ">", 13]\n', 5)
     with pytest.raises(DataMapperError, match="unknown field 'max'"):
         watched.reload()
     assert not watched.reload(), "it is told once"
-    assert [rule.threshold for rule in watched.now.all_rules] == [13]
+    assert [rule.threshold for rule in watched.current.all_rules] == [13]
     mapper.unlink()
     with pytest.raises(DataMapperError, match="cannot be read"):
         watched.reload()

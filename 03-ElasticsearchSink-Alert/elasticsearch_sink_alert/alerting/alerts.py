@@ -161,9 +161,9 @@ def _begun(rule: Rule, row: Row, value: Any) -> Alert:
         threshold=rule.threshold,
         value=value,
         row=row.fields,
-        fired_at=_time(row, rule.wait),
+        fired_at=_time(row, rule.for_seconds),
         partition=row.record.partition,
-        status="waiting" if rule.wait else "firing",
+        status="waiting" if rule.for_seconds else "firing",
     )
 
 
