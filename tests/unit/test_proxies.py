@@ -71,7 +71,7 @@ def test_the_probe_names_what_does_not_answer(
 
 def test_the_importer_of_dashboards(port: int, tmp_path: Path) -> None:
     (tmp_path / "objects.ndjson").write_text("{}\n")
-    assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", patience=1) == 1
+    assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", timeout=1) == 1
 
 
 def test_the_client_of_elasticsearch(port: int) -> None:
