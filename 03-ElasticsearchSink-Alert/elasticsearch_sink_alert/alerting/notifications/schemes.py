@@ -1,4 +1,4 @@
-"""Finds the notifier for each URL in the settings by its scheme."""
+"""Finds the notifier for each URL in the settings by its scheme. A new notifier is one file and one entry here."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -20,18 +20,19 @@ def _apprise(url: str, _: SinkSettings) -> Notifier:
 
 
 _ANY_OTHER: Final = "*"
-_OF_WEBHOOK_URL: Final[Mapping[str, Factory]] = {"http": _webhook, "https": _webhook}
-_OF_NOTIFY: Final[Mapping[str, Factory]] = {_ANY_OTHER: _apprise}
+_WEBHOOK_SCHEMES: Final[Mapping[str, Factory]] = {"http": _webhook, "https": _webhook}
+_NOTIFY_SCHEMES: Final[Mapping[str, Factory]] = {_ANY_OTHER: _apprise}
 """http(s) is Apprise's here: it knows the webhook URLs of chat services by their hosts."""
 
 
 def create_notifiers(settings: SinkSettings) -> list[Notifier]:
     """The notifiers for `ALERT_NOTIFY` and `ALERT_WEBHOOK_URL`; raises ValueError that names the setting."""
     notifiers = [
-        _create("ALERT_NOTIFY", url, _OF_NOTIFY, settings) for url in settings.alert_notify.get_secret_value().split()
+        _create("ALERT_NOTIFY", url, _NOTIFY_SCHEMES, settings)
+        for url in settings.alert_notify.get_secret_value().split()
     ]
     if url := settings.alert_webhook_url.get_secret_value():
-        notifiers.append(_create("ALERT_WEBHOOK_URL", url, _OF_WEBHOOK_URL, settings))
+        notifiers.append(_create("ALERT_WEBHOOK_URL", url, _WEBHOOK_SCHEMES, settings))
     return notifiers
 
 
