@@ -14,10 +14,10 @@ from elasticsearch_sink_alert.alerting.notifications.rate_limit import Summary
 from elasticsearch_sink_alert.alerting.text_file import UnusableFileError, printable, read_text
 
 DEFAULT_TEMPLATE: Final = Path(__file__).with_name("default_template.txt")
-ALERT_PLACEHOLDERS: Final = (
+_ALERT_FIELDS: Final = (
     "status", "severity", "rule", "alert_text", "index", "id", "field", "operator", "threshold", "value", "fired_at",
-    "resolved_at", "observed", "times", "link",
 )  # fmt: skip
+ALERT_PLACEHOLDERS: Final = (*_ALERT_FIELDS, "resolved_at", "observed", "times", "link")
 SUMMARY_PLACEHOLDERS: Final = ("rule", "counts", "limit")
 _SEPARATOR: Final = "---"
 
@@ -47,9 +47,11 @@ class Texts:
     @classmethod
     def load(cls, path: Path | None, kibana_url: str) -> Self:
         """Read and check a template file, the default one if `path` is None; raises `TemplateError`."""
-        default_alert, default_summary = _sections(DEFAULT_TEMPLATE)
-        alert, summary = _sections(path) if path else (None, None)
-        return cls(alert or default_alert, summary or default_summary, kibana_url)
+        alert, summary = _sections(path or DEFAULT_TEMPLATE)
+        if summary is None:
+            _, summary = _sections(DEFAULT_TEMPLATE)
+        assert summary is not None
+        return cls(alert, summary, kibana_url)
 
     def of_alert(self, alert: Alert) -> Message:
         """The message for an alert that fires or is resolved."""
@@ -62,14 +64,15 @@ class Texts:
 
 def alert_values(alert: Alert, kibana_url: str) -> dict[str, object]:
     """The values of `ALERT_PLACEHOLDERS`."""
-    values: dict[str, object] = {
-        name: value for name, value in alert.document().items() if name in ALERT_PLACEHOLDERS and value is not None
-    }
     verb = "had changed by" if " within " in alert.alert_text else "was"
     times = f"fired at {alert.fired_at}" + (f", resolved at {alert.resolved_at}" if alert.resolved_at else "")
-    link = f"{kibana_url.rstrip('/')}/app/discover#/doc/{INDEX}/{INDEX}?id={alert.alert_id}"
-    values |= {"observed": f"{verb} {alert.value}", "value": alert.value, "times": times, "link": link}
-    return {"resolved_at": ""} | values
+    return {
+        **{name: getattr(alert, name) for name in _ALERT_FIELDS},
+        "resolved_at": alert.resolved_at or "",
+        "observed": f"{verb} {alert.value}",
+        "times": times,
+        "link": f"{kibana_url.rstrip('/')}/app/discover#/doc/{INDEX}/{INDEX}?id={alert.alert_id}",
+    }
 
 
 def summary_values(summary: Summary) -> dict[str, object]:
