@@ -147,15 +147,15 @@ def test_no_two_panels_overlap_and_all_fit_the_grid() -> None:
 
 
 class _Kibana(BaseHTTPRequestHandler):
-    """Sends the responses of its class in order, and keeps the requests."""
+    """Sends the planned responses in order, and keeps the requests."""
 
-    responses: ClassVar[list[tuple[int, dict[str, Any]]]] = []
+    planned: ClassVar[list[tuple[int, dict[str, Any]]]] = []
     requests: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        status, response = self.responses.pop(0)
+        status, response = self.planned.pop(0)
         self.send_response(status)
         self.end_headers()
         self.wfile.write(json.dumps(response).encode())
@@ -166,7 +166,7 @@ class _Kibana(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kibana() -> Iterator[str]:
-    _Kibana.responses, _Kibana.requests = [], []
+    _Kibana.planned, _Kibana.requests = [], []
     server = HTTPServer(("127.0.0.1", 0), _Kibana)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -175,7 +175,7 @@ def kibana() -> Iterator[str]:
 
 
 def test_the_importer_sends_the_file_as_the_kibana_api_expects_and_waits_until_kibana_is_ready(kibana: str) -> None:
-    _Kibana.responses = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
+    _Kibana.planned = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
     assert import_objects(kibana, FILE, timeout=20) == len(OBJECTS)
     path, headers, body = _Kibana.requests[-1]
     assert len(_Kibana.requests) == 2
@@ -187,13 +187,13 @@ def test_the_importer_sends_the_file_as_the_kibana_api_expects_and_waits_until_k
 
 
 def test_the_importer_authenticates_if_it_has_a_user(kibana: str) -> None:
-    _Kibana.responses = [(200, {"success": True, "successCount": 1})]
+    _Kibana.planned = [(200, {"success": True, "successCount": 1})]
     import_objects(kibana, FILE, 20, "elastic", "secret")
     assert _Kibana.requests[-1][1]["authorization"] == "Basic ZWxhc3RpYzpzZWNyZXQ="
 
 
 def test_a_refusal_is_raised_with_the_response_of_kibana(kibana: str) -> None:
-    _Kibana.responses = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
+    _Kibana.planned = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
     with pytest.raises(RefusedError, match="unsupported_type"):
         import_objects(kibana, FILE, timeout=20)
 

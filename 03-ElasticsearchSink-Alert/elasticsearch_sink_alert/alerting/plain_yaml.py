@@ -122,7 +122,8 @@ class _Conversion:
         if isinstance(node, ScalarNode):
             return self._scalar(node)
         if id(node) in self._open:
-            return self._refuse(node, "an alias refers to a value that contains it")
+            self._refuse(node, "an alias refers to a value that contains it")
+            return None
         if len(self._open) == _MAX_DEPTH:
             self._stop(node, _TOO_DEEP)
         self._open.add(id(node))
@@ -191,25 +192,30 @@ class _Conversion:
             if kind == "float":
                 return self._float(node)
         except (ValueError, LookupError, ArithmeticError):
-            return self._refuse(node, f"{_shown(text)} is not of the type {kind}")
-        return self._refuse(node, f"the tag {_shown(str(node.tag))} is not allowed")
+            self._refuse(node, f"{_shown(text)} is not of the type {kind}")
+            return None
+        self._refuse(node, f"the tag {_shown(str(node.tag))} is not allowed")
+        return None
 
     def _text(self, node: ScalarNode, text: str) -> str | None:
         if _SURROGATE.search(text):
-            return self._refuse(node, f"{_shown(text)} holds half a surrogate pair, which is not a character")
+            self._refuse(node, f"{_shown(text)} holds half a surrogate pair, which is not a character")
+            return None
         return text
 
     def _integer(self, node: ScalarNode) -> int | None:
         is_short = len(node.value) < _MAX_DIGITS
         number = int(self._constructor.construct_yaml_int(node)) if is_short else _INTEGERS.stop
         if number not in _INTEGERS:
-            return self._refuse(node, f"{_shown(node.value)} is an integer beyond 64 bits")
+            self._refuse(node, f"{_shown(node.value)} is an integer beyond 64 bits")
+            return None
         return number
 
     def _float(self, node: ScalarNode) -> float | None:
         number = float(self._constructor.construct_yaml_float(node))
         if not math.isfinite(number):
-            return self._refuse(node, f"{_shown(node.value)} is not a finite number")
+            self._refuse(node, f"{_shown(node.value)} is not a finite number")
+            return None
         return number
 
     def _require_tag(self, node: Node, kind: str) -> None:

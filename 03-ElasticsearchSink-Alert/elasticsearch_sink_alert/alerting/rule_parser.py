@@ -170,7 +170,8 @@ def _within_problems(column: Column, parts: Mapping[str, Any]) -> Iterator[str]:
 def _threshold_problems(name: str, column: Column, threshold: Any) -> Iterator[str]:
     """The problems of `threshold` or `resolve`, at most one."""
     start = f"{name} {shown(threshold)}"
-    if not isinstance(threshold, COMPARABLE[column.type]) or isinstance(threshold, bool):
+    is_comparable = isinstance(threshold, COMPARABLE[column.type]) and not isinstance(threshold, bool)
+    if not is_comparable:
         expected = "a number" if column.type.is_number else "text"
         yield f"{start} is of the wrong type: {column.name} is a {column.type.value}, expected {expected}"
     elif column.type is ColumnType.LONG and not _LONGS[0] <= threshold < _LONGS[1]:
