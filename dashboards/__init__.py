@@ -1,1 +1,1 @@
-"""Kibana's dashboard as saved objects, and the service that imports them."""
+"""The Kibana dashboard as saved objects, and the service that imports them."""

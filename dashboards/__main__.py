@@ -1,7 +1,7 @@
-"""Imports the dashboard into Kibana, once Kibana is up: ``python -m dashboards``.
+"""Imports the dashboard into Kibana as soon as Kibana is ready: ``python -m dashboards``.
 
-Running it again changes nothing. When it is done it stays, idle and healthy, until it is stopped:
-`docker compose up --wait` takes a service that ends for one that has failed.
+Running it again changes nothing. After the import it keeps running, idle and healthy, until it is stopped:
+`docker compose up --wait` considers a service that exits as failed.
 """
 
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger("dashboards")
 
 
 def main() -> int:
-    """Import, then wait for a signal; status 1, with the reason, if Kibana does not take the objects."""
+    """Import, then wait for a signal; exit status 1, with the reason in the log, if the import fails."""
     logs.configure("INFO")
     stop = stop_on_signal()
     health = Health("import")

@@ -1,7 +1,7 @@
 """Builds the saved objects of Kibana 7.17: data views, visualizations, saved searches, the dashboard.
 
-``python -m dashboards.saved_objects`` writes them to `kibana.ndjson`, which the set-up service imports and
-which can be imported by hand as well (Stack Management, Saved Objects).
+``python -m dashboards.saved_objects`` writes them to `kibana.ndjson`. The service `kibana-setup` imports that file; in
+Kibana, Stack Management, Saved Objects does too.
 """
 
 import json
@@ -17,7 +17,7 @@ FILE: Final = Path(__file__).with_name("kibana.ndjson")
 SavedObject = dict[str, Any]
 
 _DASHBOARD_ID: Final = "streaming-analytics"
-# The versions in which the form of each type last changed, as exports of 7.14 to 7.17 state them.
+# The migration version of each type, as in exports of Kibana 7.14 to 7.17.
 _MIGRATIONS: Final = {
     "index-pattern": "7.11.0",
     "visualization": "7.14.0",
@@ -30,9 +30,9 @@ _INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 @dataclass(frozen=True)
 class DataView:
-    """A pattern that names an index in Kibana; with a time field, the dashboard's time range applies to it.
+    """A data view (index pattern); with a time field, the dashboard's time range applies to it.
 
-    Kibana lists data views by their patterns, so of two views of one index one has a wildcard.
+    Kibana lists data views by their patterns, so of two views of one index, one has a wildcard.
     """
 
     id: str
@@ -45,15 +45,15 @@ ITEMS: Final = DataView("items", "agg_interactions_item")
 OVERALL: Final = DataView("overall", "avg_interactions")
 ALERTS: Final = DataView("alerts", alerts.ALERTS)
 USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user*", "last_interaction")
-# Without the indices in which the sink keeps what its rules remember.
-ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
+# Without the indices in which the sink keeps the state of its rules.
+ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts*,-alerts_*", "fired_at")
 
 DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number: `function` over `of`; count needs no field."""
+    """One number: `function` over the field `of`; count needs no field."""
 
     id: str
     title: str
@@ -64,8 +64,8 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Bars:
-    """A bar per value of `by`, or per interval of time where `by` is the view's time field."""
+class BarChart:
+    """One bar per value of `by`, or per time interval if `by` is the view's time field."""
 
     id: str
     title: str
@@ -77,7 +77,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SavedSearch:
     """A saved search: documents as a table."""
 
     id: str
@@ -87,12 +87,12 @@ class Rows:
     sort: str
 
 
-Panel = Metric | Bars | Rows
+Panel = Metric | BarChart | SavedSearch
 
 
 @dataclass(frozen=True)
-class Placed:
-    """A panel's place on the dashboard's grid of 48 columns."""
+class PlacedPanel:
+    """A panel and its position on the dashboard's grid of 48 columns."""
 
     panel: Panel
     x: int
@@ -108,34 +108,36 @@ _METRICS: Final = (
     Metric("total-views", "Views", USERS, "sum", "total_view"),
     Metric("total-purchases", "Purchases", USERS, "sum", "total_purchase"),
     Metric("users-average", "Interactions per user", OVERALL, "max", "avg_interactions"),
-    Metric("item-max", "Most of one type on an item", ITEMS, "max", "max_interactions"),
-    Metric("item-min", "Least of one type on an item", ITEMS, "min", "min_interactions"),
+    Metric("item-max", "Maximum of one type per item", ITEMS, "max", "max_interactions"),
+    Metric("item-min", "Minimum of one type per item", ITEMS, "min", "min_interactions"),
 )
 
 _FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
 
 DASHBOARD: Final = (
-    *(Placed(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
-    Placed(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=_FIRING), 0, 14, 12, 13),
-    Placed(Bars("alerts-by-text", "Alerts by rule", ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS), 12, 14, 18, 13),
-    Placed(Bars("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by=alerts.FIRED_AT), 30, 14, 18, 13),
-    Placed(Bars("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
-    Placed(Bars("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
-    Placed(Bars("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 27, 16, 14),
-    Placed(
-        Rows(
+    *(PlacedPanel(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
+    PlacedPanel(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 14, 12, 13),
+    PlacedPanel(BarChart("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 14, 18, 13),
+    PlacedPanel(BarChart("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 14, 18, 13),
+    PlacedPanel(BarChart("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
+    PlacedPanel(BarChart("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
+    PlacedPanel(
+        BarChart("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 27, 16, 14,
+    ),
+    PlacedPanel(
+        SavedSearch(
             "users-by-last-interaction",
-            "Users, the latest first",
+            "Latest users",
             USERS,
             ("user_id", "total_interactions", "avg_interactions", "last_interaction"),
             sort="last_interaction",
         ),
         0, 41, 24, 16,
     ),
-    Placed(
-        Rows(
+    PlacedPanel(
+        SavedSearch(
             "alerts-latest",
-            "Alerts, the latest first",
+            "Latest alerts",
             ALERTS,
             (
                 alerts.FIRED_AT,
@@ -154,7 +156,7 @@ DASHBOARD: Final = (
 
 
 def saved_objects() -> list[SavedObject]:
-    """All objects, those that others refer to first."""
+    """All objects, in an order in which references are to earlier ones."""
     views = [_data_view(view) for view in DATA_VIEWS]
     panels = [_panel(placed.panel) for placed in DASHBOARD]
     return [*views, *panels, _dashboard()]
@@ -165,7 +167,9 @@ def ndjson() -> str:
     return "".join(json.dumps(saved, sort_keys=True) + "\n" for saved in saved_objects())
 
 
-def _saved(kind: str, id: str, attributes: Mapping[str, Any], references: Sequence[Mapping[str, str]]) -> SavedObject:
+def _saved_object(
+    kind: str, id: str, attributes: Mapping[str, Any], references: Sequence[Mapping[str, str]]
+) -> SavedObject:
     return {
         "attributes": dict(attributes),
         "coreMigrationVersion": _CORE_MIGRATION,
@@ -180,7 +184,7 @@ def _data_view(view: DataView) -> SavedObject:
     attributes = {"title": view.pattern, "fields": "[]", "typeMeta": "{}", "runtimeFieldMap": "{}"}
     if view.time_field:
         attributes["timeFieldName"] = view.time_field
-    return _saved("index-pattern", view.id, attributes, [])
+    return _saved_object("index-pattern", view.id, attributes, [])
 
 
 def _panel(panel: Panel) -> SavedObject:
@@ -196,19 +200,19 @@ def _panel(panel: Panel) -> SavedObject:
         "kibanaSavedObjectMeta": {"searchSourceJSON": json.dumps(source)},
     }
     references = [{"id": panel.view.id, "name": _INDEX_REFERENCE, "type": "index-pattern"}]
-    if isinstance(panel, Rows):
+    if isinstance(panel, SavedSearch):
         attributes |= {"columns": list(panel.columns), "sort": [[panel.sort, "desc"]], "hits": 0}
-        return _saved("search", panel.id, attributes, references)
-    state = _metric_state(panel) if isinstance(panel, Metric) else _bars_state(panel)
+        return _saved_object(_kind(panel), panel.id, attributes, references)
+    state = _metric_state(panel) if isinstance(panel, Metric) else _chart_state(panel)
     attributes |= {"visState": json.dumps(state), "uiStateJSON": "{}"}
-    return _saved("visualization", panel.id, attributes, references)
+    return _saved_object(_kind(panel), panel.id, attributes, references)
 
 
 def _agg(id: str, type: str, schema: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": id, "enabled": True, "type": type, "schema": schema, "params": dict(params)}
 
 
-def _value(panel: Metric | Bars, label: str) -> dict[str, Any]:
+def _metric_agg(panel: Metric | BarChart, label: str) -> dict[str, Any]:
     params = {"customLabel": label} | ({"field": panel.of} if panel.of else {})
     return _agg("1", panel.function, "metric", params)
 
@@ -217,7 +221,7 @@ def _metric_state(panel: Metric) -> dict[str, Any]:
     return {
         "title": panel.title,
         "type": "metric",
-        "aggs": [_value(panel, panel.title)],
+        "aggs": [_metric_agg(panel, panel.title)],
         "params": {
             "addTooltip": True,
             "addLegend": False,
@@ -236,20 +240,20 @@ def _metric_state(panel: Metric) -> dict[str, Any]:
     }
 
 
-def _bars_state(panel: Bars) -> dict[str, Any]:
+def _chart_state(panel: BarChart) -> dict[str, Any]:
     over_time = panel.by == panel.view.time_field
     if over_time:
         by = _agg("2", "date_histogram", "segment", {"field": panel.by, "interval": "auto", "min_doc_count": 1})
     else:
         by = _agg("2", "terms", "segment", {"field": panel.by, "size": 10, "order": "desc", "orderBy": "1"})
-    aggs = [_value(panel, panel.of or "number"), by]
+    aggs = [_metric_agg(panel, panel.of or "number"), by]
     if panel.split:
         aggs.append(_agg("3", "terms", "group", {"field": panel.split, "size": 5, "order": "desc", "orderBy": "1"}))
     kind = "histogram" if over_time else "horizontal_bar"
     return {"title": panel.title, "type": kind, "aggs": aggs, "params": _axes(panel, over_time)}
 
 
-def _axes(panel: Bars, over_time: bool) -> dict[str, Any]:
+def _axes(panel: BarChart, over_time: bool) -> dict[str, Any]:
     along, across = ("bottom", "left") if over_time else ("left", "bottom")
     labels = {"show": True, "filter": not over_time, "truncate": 100}
     return {
@@ -301,25 +305,31 @@ def _axes(panel: Bars, over_time: bool) -> dict[str, Any]:
     }
 
 
+def _kind(panel: Panel) -> str:
+    return "search" if isinstance(panel, SavedSearch) else "visualization"
+
+
+def _grid_panel(number: int, placed: PlacedPanel) -> dict[str, Any]:
+    position = {"x": placed.x, "y": placed.y, "w": placed.width, "h": placed.height, "i": str(number)}
+    return {
+        "version": "7.14.0",
+        "type": _kind(placed.panel),
+        "gridData": position,
+        "panelIndex": str(number),
+        "embeddableConfig": {"enhancements": {}},
+        "panelRefName": f"panel_{number}",
+    }
+
+
 def _dashboard() -> SavedObject:
-    panels, references = [], []
-    for number, placed in enumerate(DASHBOARD, start=1):
-        kind = "search" if isinstance(placed.panel, Rows) else "visualization"
-        place = {"x": placed.x, "y": placed.y, "w": placed.width, "h": placed.height, "i": str(number)}
-        panels.append(
-            {
-                "version": "7.14.0",
-                "type": kind,
-                "gridData": place,
-                "panelIndex": str(number),
-                "embeddableConfig": {"enhancements": {}},
-                "panelRefName": f"panel_{number}",
-            }
-        )
-        references.append({"id": placed.panel.id, "name": f"{number}:panel_{number}", "type": kind})
+    panels = [_grid_panel(number, placed) for number, placed in enumerate(DASHBOARD, start=1)]
+    references = [
+        {"id": placed.panel.id, "name": f"{number}:panel_{number}", "type": _kind(placed.panel)}
+        for number, placed in enumerate(DASHBOARD, start=1)
+    ]
     attributes = {
         "title": "Streaming analytics",
-        "description": "Interactions per user, per item and overall, and the alerts over them",
+        "description": "Interactions per user, per item and overall, and the alerts",
         "version": 1,
         "hits": 0,
         "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),
@@ -332,7 +342,7 @@ def _dashboard() -> SavedObject:
             "searchSourceJSON": json.dumps({"query": {"language": "kuery", "query": ""}, "filter": []})
         },
     }
-    return _saved("dashboard", _DASHBOARD_ID, attributes, references)
+    return _saved_object("dashboard", _DASHBOARD_ID, attributes, references)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from contract.topics import aggregated_topic, dead_letter_topic
 from elasticsearch_sink_alert.alerting.change_windows import ChangeWindows
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine
-from elasticsearch_sink_alert.alerting.notifications import Notifications, RateLimiter, notifiers
+from elasticsearch_sink_alert.alerting.notifications import Notifications
 from elasticsearch_sink_alert.alerting.store import AlertStore
 from elasticsearch_sink_alert.cli import dead_letter_commands
 from elasticsearch_sink_alert.cli.check import check
@@ -75,7 +75,7 @@ def run(settings: SinkSettings) -> int:
     logs.configure(settings.log_level)
     try:
         rules = ReloadingRules(settings.data_mapper)
-        notifications = Notifications(notifiers(settings), settings.kibana_url, RateLimiter(settings.alerts_per_minute))
+        notifications = Notifications.from_settings(settings)
     except (DataMapperError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -118,7 +118,7 @@ def _run_sink(
         row_index = RowIndex(cluster, writer, retrier)
         row_index.prepare()
         windows, store = ChangeWindows(client, writer, retrier), AlertStore(client, writer, retrier)
-        alert_engine = AlertEngine(rules, windows, store, notifications.tell, state)
+        alert_engine = AlertEngine(rules, windows, store, notifications.notify, state)
         dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, consumer.sleep)
         logger.info(
             "ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(rules.current.all_rules)

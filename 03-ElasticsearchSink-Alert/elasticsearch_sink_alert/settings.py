@@ -32,6 +32,8 @@ class SinkSettings(Settings):
     alert_webhook_url: SecretStr = SecretStr("")
     alert_webhook_secret: SecretStr = SecretStr("")
     """Key that signs the webhook's requests; empty: they are not signed."""
+    alert_template: Path | None = None
+    """A file with the texts of notifications; a relative path starts at the data mapper's folder."""
     alerts_per_minute: PositiveInt = 20
     """Notifications per rule and minute; a summary counts the rest."""
     kibana_url: NonEmptyStr = "http://localhost:5601"

@@ -1,4 +1,4 @@
-"""Each panel's aggregation, derived from its saved object as Kibana does, over a real Elasticsearch."""
+"""Each panel's aggregation, built from its saved object as Kibana does, against a real Elasticsearch."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ def _fill(client: Elasticsearch) -> None:
 
 
 def _shown(client: Elasticsearch, saved: SavedObject) -> object:
-    """What the panel would show: a number, or a number per bar."""
+    """The result that the panel shows: a number, or a number per bar."""
     aggs = {agg["id"]: agg for agg in json.loads(saved["attributes"]["visState"])["aggs"]}
     source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
     metric, by = aggs["1"], aggs.get("2")
@@ -81,7 +81,7 @@ def _shown(client: Elasticsearch, saved: SavedObject) -> object:
 def _buckets(by: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
     params = by["params"]
     if by["type"] == "date_histogram":
-        # Kibana puts the interval that suits the time range in place of "auto".
+        # Kibana replaces "auto" with an interval for the time range.
         assert params["interval"] == "auto"
         return {"date_histogram": {"field": params["field"], "fixed_interval": "1h", "min_doc_count": 1}}
     order = "_count" if metric["type"] == "count" else params["orderBy"]

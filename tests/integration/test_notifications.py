@@ -1,14 +1,5 @@
-"""People are told of alerts: over a real HTTP server, and a real SMTP one."""
+"""The sink notifies people of alerts, over a real HTTP server and a real SMTP server."""
 
-import hashlib
-import hmac
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
-
-import orjson
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -16,46 +7,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from local_stack.servers import HOST, free_port
 from local_stack.services import SINK
 from tests.pipeline import Pipeline, assert_equal, eventually, item_record
-
-SECRET = "a secret of the test's"
-
-
-class Receiver(ThreadingHTTPServer):
-    """Takes what is posted, once it is not failing."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__((HOST, 0), _Handler)
-        self.failing = False
-        self.refused = 0
-        self.taken: list[dict[str, Any]] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        expected = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
-        if self.server.failing or self.headers["X-Signature-256"] != expected:
-            self.server.refused += 1
-            self.send_response(500)
-        else:
-            self.server.taken.append(orjson.loads(body))
-            self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def _receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+from tests.webhook_receiver import SECRET, webhook_receiver
 
 
 class _Mailbox:
@@ -68,48 +20,49 @@ class _Mailbox:
         return "250 OK"
 
 
-def test_a_webhook_and_a_mailbox_are_told_once_of_each_firing_and_each_resolution(pipeline: Pipeline) -> None:
+def test_a_webhook_and_a_mailbox_get_one_message_per_alert_that_fires_or_is_resolved(pipeline: Pipeline) -> None:
     mailbox, port = _Mailbox(), free_port()
     mail_server = Controller(mailbox, hostname=HOST, port=port)
     mail_server.start()
     mail_url = f"mailto://{HOST}:{port}?from=sink@example.com&to=people@example.com&mode=insecure"
     try:
-        with _receiver() as hook:
-            hook.failing = True
-            told = {
+        with webhook_receiver() as hook:
+            hook.requires_signature = True
+            hook.status = 500
+            settings = {
                 "ALERT_NOTIFY": mail_url,
-                "ALERT_WEBHOOK_URL": f"http://{HOST}:{hook.server_port}/alerts",
+                "ALERT_WEBHOOK_URL": hook.url,
                 "ALERT_WEBHOOK_SECRET": SECRET,
                 "ALERTS_PER_MINUTE": 3,
             }
-            with pipeline.running(SINK, **told):
+            with pipeline.running(SINK, **settings):
                 pipeline.send(pipeline.settings.aggregated_topic, [item_record(1, 13)])
                 eventually(lambda: assert_equal(hook.refused > 1, True))
-                # A receiver that is down is in nobody's way.
+                # A receiver that is down delays no other.
                 pipeline.send(pipeline.settings.aggregated_topic, [item_record(1, 2)])
                 eventually(lambda: assert_equal([a["status"] for a in pipeline.alerts()], ["resolved"]))
                 eventually(lambda: assert_equal(len(mailbox.mails), 2))
-                hook.failing = False
-                eventually(lambda: assert_equal(len(hook.taken), 2))
-                # What is too much for anybody to read comes as a summary.
+                hook.status = 200
+                eventually(lambda: assert_equal(len(hook.received), 2))
+                # Alerts over the rate limit come as a summary.
                 pipeline.send(pipeline.settings.aggregated_topic, [item_record(n, 20) for n in range(10, 20)])
-                eventually(lambda: assert_equal(len(hook.taken), 4))
+                eventually(lambda: assert_equal(len(hook.received), 4))
     finally:
         mail_server.stop()
-    firing, resolved, _, summary = (message["text"] for message in hook.taken)
+    firing, resolved, _, summary = (message["text"] for message in hook.received)
     rule = "agg_interactions_item: max_interactions > 12"
     assert firing.startswith(f"*firing [warning] {rule}: item_1*\nmax_interactions was 13 when it fired")
     assert resolved.startswith(f"*resolved [warning] {rule}: item_1*")
     assert "http://localhost:5601/app/discover#/doc/alerts/alerts?id=" in firing
     assert summary.startswith(f"*{rule}: 9 firing more*")
-    assert [message["alert"] and message["alert"]["status"] for message in hook.taken[:2]] == ["firing", "resolved"]
+    assert [message["alert"] and message["alert"]["status"] for message in hook.received[:2]] == ["firing", "resolved"]
     assert f"Subject: firing [warning] {rule}: item_1" in mailbox.mails[0]
     assert "To: people@example.com" in mailbox.mails[0]
 
 
-def test_an_address_that_nobody_knows_stops_the_sink_without_telling_its_secrets(pipeline: Pipeline) -> None:
+def test_an_unknown_notifier_url_stops_the_sink_and_its_secret_is_not_logged(pipeline: Pipeline) -> None:
     sink = pipeline.service(SINK, ALERT_NOTIFY="pigeon://user:secret@loft")
     with pytest.raises(Exception, match="exited with a non-zero code: 2"):
         sink.start()
-    assert "pigeon://… is no URL that Apprise knows" in pipeline.log(SINK)
+    assert "ALERT_NOTIFY: pigeon://… is not a URL that Apprise knows" in pipeline.log(SINK)
     assert "secret" not in pipeline.log(SINK)

@@ -422,7 +422,7 @@ def test_a_fractional_threshold_fires_and_a_broken_data_mapper_leaves_the_last_r
                 (b"\0\xff\xfe\x1b", "not UTF-8"),
                 (MAPPER_HEAD.encode() + b'    - [[max_interactions], [">"], {a: b}]\n', "unknown field"),
                 (b"{? [a, b] : c}", "expected a name"),
-                (b"{a: " * 50_000, "nested too deeply"),
+                (b"{a: " * 50_000, "nested more than 50 levels deep"),
                 (b"", "expected tables"),
             ],
             start=3,

@@ -1,6 +1,6 @@
-"""The saved objects, held against the form that exports of Kibana 7.14 to 7.17 have.
+"""The saved objects have the structure of exports of Kibana 7.14 to 7.17.
 
-Kibana itself does not run here. What it would read is checked: the form, the references, and the fields.
+Kibana itself does not run here; the structure, the references and the fields are checked.
 """
 
 import json
@@ -21,7 +21,7 @@ OBJECTS: list[SavedObject] = [json.loads(line) for line in FILE.read_text().spli
 BY_ID = {(saved["type"], saved["id"]): saved for saved in OBJECTS}
 MAPPED = {index: set(mapping["properties"]) for index, mapping in mappings()}
 
-# What exports have of each type.
+# The attributes of each type in an export.
 ATTRIBUTES = {
     "index-pattern": {"title", "fields", "typeMeta", "runtimeFieldMap"},
     "visualization": {"title", "description", "version", "kibanaSavedObjectMeta", "visState", "uiStateJSON"},
@@ -63,12 +63,12 @@ def _fields_of(saved: SavedObject) -> set[str]:
     return _mapped_in(BY_ID["index-pattern", reference["id"]]["attributes"]["title"])
 
 
-def test_the_file_is_what_the_declarations_make() -> None:
+def test_the_file_is_generated_from_the_declarations() -> None:
     assert FILE.read_text() == ndjson()
 
 
 @pytest.mark.parametrize("saved", OBJECTS, ids=_ids)
-def test_an_object_has_the_form_of_its_type(saved: SavedObject) -> None:
+def test_an_object_has_the_attributes_of_its_type(saved: SavedObject) -> None:
     assert set(saved) == {"attributes", "coreMigrationVersion", "id", "migrationVersion", "references", "type"}
     assert set(saved["migrationVersion"]) == {saved["type"]}
     assert set(saved["attributes"]) - {"timeFieldName"} == ATTRIBUTES[saved["type"]]
@@ -111,18 +111,18 @@ def test_every_time_field_is_mapped(saved: SavedObject) -> None:
     assert saved["attributes"].get("timeFieldName") in {None, *_mapped_in(saved["attributes"]["title"])}
 
 
-def test_no_two_objects_have_one_name() -> None:
+def test_titles_are_unique() -> None:
     names = Counter(saved["attributes"]["title"].casefold() for saved in OBJECTS)
     assert {name: number for name, number in names.items() if number > 1} == {}
 
 
-def test_the_dashboard_shows_the_minutes_of_a_demo_and_follows_it() -> None:
+def test_the_dashboard_shows_the_last_minutes_and_refreshes() -> None:
     (dashboard,) = [saved["attributes"] for saved in OBJECTS if saved["type"] == "dashboard"]
     assert (dashboard["timeRestore"], dashboard["timeFrom"], dashboard["timeTo"]) == (True, "now-15m", "now")
     assert dashboard["refreshInterval"] == {"pause": False, "value": 5000}
 
 
-def test_no_number_is_so_narrow_that_it_is_cut() -> None:
+def test_every_number_is_wide_enough_to_be_shown_whole() -> None:
     (dashboard,) = [saved for saved in OBJECTS if saved["type"] == "dashboard"]
     metrics = {saved["id"] for saved in OBJECTS if '"type": "metric"' in saved["attributes"].get("visState", "")}
     numbers = {ref["name"].split(":")[0] for ref in dashboard["references"] if ref["id"] in metrics}
@@ -147,18 +147,18 @@ def test_no_two_panels_overlap_and_all_fit_the_grid() -> None:
 
 
 class _Kibana(BaseHTTPRequestHandler):
-    """Answers as its class is told, and keeps what it was sent."""
+    """Sends the planned responses in order, and keeps the requests."""
 
-    answers: ClassVar[list[tuple[int, dict[str, Any]]]] = []
+    planned: ClassVar[list[tuple[int, dict[str, Any]]]] = []
     requests: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-        status, answer = self.answers.pop(0)
+        status, response = self.planned.pop(0)
         self.send_response(status)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode())
+        self.wfile.write(json.dumps(response).encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -166,7 +166,7 @@ class _Kibana(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kibana() -> Iterator[str]:
-    _Kibana.answers, _Kibana.requests = [], []
+    _Kibana.planned, _Kibana.requests = [], []
     server = HTTPServer(("127.0.0.1", 0), _Kibana)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -174,9 +174,9 @@ def kibana() -> Iterator[str]:
     server.server_close()
 
 
-def test_the_importer_sends_the_file_as_kibanas_api_wants_it_and_waits_while_it_is_not_ready(kibana: str) -> None:
-    _Kibana.answers = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
-    assert import_objects(kibana, FILE, patience=20) == len(OBJECTS)
+def test_the_importer_sends_the_file_as_the_kibana_api_expects_and_waits_until_kibana_is_ready(kibana: str) -> None:
+    _Kibana.planned = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
+    assert import_objects(kibana, FILE, timeout=20) == len(OBJECTS)
     path, headers, body = _Kibana.requests[-1]
     assert len(_Kibana.requests) == 2
     assert path == "/api/saved_objects/_import?overwrite=true"
@@ -186,18 +186,18 @@ def test_the_importer_sends_the_file_as_kibanas_api_wants_it_and_waits_while_it_
     assert FILE.read_bytes() in body
 
 
-def test_the_importer_proves_who_it_is_where_kibana_asks(kibana: str) -> None:
-    _Kibana.answers = [(200, {"success": True, "successCount": 1})]
+def test_the_importer_authenticates_if_it_has_a_user(kibana: str) -> None:
+    _Kibana.planned = [(200, {"success": True, "successCount": 1})]
     import_objects(kibana, FILE, 20, "elastic", "secret")
     assert _Kibana.requests[-1][1]["authorization"] == "Basic ZWxhc3RpYzpzZWNyZXQ="
 
 
-def test_the_importer_gives_up_with_kibanas_words_when_it_refuses(kibana: str) -> None:
-    _Kibana.answers = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
+def test_a_refusal_is_raised_with_the_response_of_kibana(kibana: str) -> None:
+    _Kibana.planned = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
     with pytest.raises(RefusedError, match="unsupported_type"):
-        import_objects(kibana, FILE, patience=20)
+        import_objects(kibana, FILE, timeout=20)
 
 
-def test_the_importer_waits_for_kibana_only_so_long() -> None:
-    with pytest.raises(NotUpError, match="no answer from Kibana"):
-        import_objects("http://127.0.0.1:1", FILE, patience=0.1)
+def test_the_importer_waits_for_kibana_until_its_timeout() -> None:
+    with pytest.raises(NotUpError, match="no response from Kibana"):
+        import_objects("http://127.0.0.1:1", FILE, timeout=0.1)

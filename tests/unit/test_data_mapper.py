@@ -1,4 +1,4 @@
-"""What a data mapper may hold: plain values come out of it, or one line per problem, and never anything else."""
+"""Any data mapper gives plain values, or one line per problem, and never anything else."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch_sink_alert.alerting import data_mapper
-from elasticsearch_sink_alert.alerting.alerts import alert_from, evaluate
+from elasticsearch_sink_alert.alerting.alerts import alert_from, changes
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.cli.check import query
@@ -30,7 +30,7 @@ def _load(folder: Path, text: str | bytes) -> DataMapper:
 
 
 def _problems(folder: Path, text: str | bytes) -> list[str]:
-    """What is said, without the file's path."""
+    """The lines of the error, without the file's path."""
     with pytest.raises(DataMapperError) as raised:
         _load(folder, text)
     lines = str(raised.value).splitlines()
@@ -39,7 +39,7 @@ def _problems(folder: Path, text: str | bytes) -> list[str]:
 
 
 def _assert_plain(rule: Rule) -> None:
-    """Whatever takes plain Python takes the rule: the alert that it raises, and Elasticsearch's query."""
+    """Code for plain Python accepts the rule: its alert can be serialized, and its Elasticsearch query."""
     for value in (
         rule.threshold,
         rule.resolve,
@@ -119,7 +119,7 @@ def test_block_scalars_anchors_and_merge_keys_give_plain_rules(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("rule", "said"),
+    ("rule", "reason"),
     [
         ('[avg_interactions, "<", .nan]', "'.nan' is not a finite number"),
         ('[avg_interactions, "<", -.inf]', "'-.inf' is not a finite number"),
@@ -132,9 +132,9 @@ def test_block_scalars_anchors_and_merge_keys_give_plain_rules(tmp_path: Path) -
         ('{field: total_interactions, operator: "<", threshold: 1, resolve: 1e30}', "resolve 1e+30 is beyond the 64"),
         ('[user_id, "==", "ann\\ud83d"]', "'ann\\ud83d' holds half a surrogate pair"),
         ('[user_id, "==", "\\ud83d\\ude00"]', "holds half a surrogate pair"),
-        (f'[user_id, "==", {"é" * 257}]', "is longer than 512 bytes, as no user_id is"),
-        ('[last_interaction, ">", 2026-01-31]', "threshold '2026-01-31' is no point in time"),
-        ('[last_interaction, ">", "0001-01-01T00:00:00+14:00"]', "is no point in time"),
+        (f'[user_id, "==", {"é" * 257}]', "is longer than the 512 bytes of user_id"),
+        ('[last_interaction, ">", 2026-01-31]', "threshold '2026-01-31' is not a timestamp"),
+        ('[last_interaction, ">", "0001-01-01T00:00:00+14:00"]', "is not a timestamp"),
         ('[user_id, "==", !!binary aGk=]', "the tag 'tag:yaml.org,2002:binary' is not allowed"),
         ('[user_id, "==", !mine x]', "the tag '!mine' is not allowed"),
         ('[user_id, "==", !!int ann]', "'ann' is not of the type int"),
@@ -143,30 +143,34 @@ def test_block_scalars_anchors_and_merge_keys_give_plain_rules(tmp_path: Path) -
         ('[user_id, {"==": 1}, ann]', "unknown operator {'==': 1}"),
         ('[user_id, "==", [ann]]', "threshold ['ann'] is of the wrong type"),
         ('{field: user_id, operator: "==", threshold: ann, severity: [info]}', "unknown severity ['info']"),
-        ('{field: user_id, operator: "==", threshold: ann, name: {a: b}}', "name is {'a': 'b'}: expected some text"),
+        ('{field: user_id, operator: "==", threshold: ann, name: {a: b}}', "name is {'a': 'b'}: expected text"),
         (f'{{field: user_id, operator: "==", threshold: ann, name: {"n" * 513}}}', "is longer than 512 bytes"),
         ('{field: user_id, operator: "==", threshold: ann, name: "a\\nb"}', "holds characters that cannot be shown"),
         ('{field: user_id, operator: "==", threshold: ann, name: "\\0"}', "holds characters that cannot be shown"),
         ('{field: user_id, operator: "==", threshold: ann, for: .inf}', "'.inf' is not a finite number"),
         (f'{{field: user_id, operator: "==", threshold: a, silence: ["*{"a" * 128}"]}}', "is too large a pattern"),
         ('{field: user_id, operator: "==", threshold: a, silence: ["*a?????????"]}', "is too large a pattern"),
-        (f'{{field: user_id, operator: "==", threshold: a, silence: ["{"a" * 513}"]}}', "as no id is"),
-        ('{field: user_id, operator: "==", threshold: ann, field: user_id}', "'field' is on line 4 already"),
+        (
+            f'{{field: user_id, operator: "==", threshold: a, silence: ["{"a" * 513}"]}}',
+            "is longer than the 512 bytes of an id",
+        ),
+        ('{field: user_id, operator: "==", threshold: ann, field: user_id}', "'field' is already on line 4"),
+        ('{field: total_interactions, operator: ">=", threshold: 0, within: 60, resolve: null}', "a change of 0 must"),
         ("{? [field] : user_id}", "a key is ['field']: expected a name"),
         ("{1: 2}", "a key is 1: expected a name"),
         ("{<<: 5}", "<< takes a mapping"),
-        ("&me [*me]", "an alias stands for what it is a part of"),
+        ("&me [*me]", "an alias refers to a value that contains it"),
         ("*nobody", "found undefined alias 'nobody'"),
     ],
 )
-def test_what_a_later_stage_cannot_take_is_refused_with_its_line(tmp_path: Path, rule: str, said: str) -> None:
+def test_a_value_that_a_later_stage_cannot_use_is_refused_with_its_line(tmp_path: Path, rule: str, reason: str) -> None:
     (problem, *_) = _problems(tmp_path, f"{USERS}    - {rule}\n")
     assert problem.startswith("4: ")
-    assert said in problem
+    assert reason in problem
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (b"", "1: expected tables"),
         (b"\x00\x01\x02", "1: holds the character U+0000, which YAML does not allow"),
@@ -176,37 +180,51 @@ def test_what_a_later_stage_cannot_take_is_refused_with_its_line(tmp_path: Path,
         (bytes(range(256)) * 8, "2: not UTF-8 text"),
         (b"a: 1\n---\nb: 2\n", "2: holds several documents: expected one"),
         (b"x" * (300 << 10), "1: is larger than 256 KiB"),
-        (b"{a: " * 20_000, "1: is nested too deeply"),
-        (b"- " * 20_000 + b"a", "1: is nested too deeply"),
+        (b"{a: " * 20_000, "1: is nested more than 50 levels deep"),
+        (b"- " * 20_000 + b"a", "1: is nested more than 50 levels deep"),
+        (b"[\n" * 100, "51: is nested more than 50 levels deep"),
         (b"!!python/object/apply:os.system [ls]", "1: the tag 'tag:yaml.org,2002:python/object/apply:os.system'"),
         (b"a: b: c", "1: not YAML: mapping values are not allowed here"),
         (b"\ttabs", "1: not YAML"),
         (b"agg_interactions_item: *x\n", "1: not YAML: found undefined alias 'x'"),
-        (b"agg_interactions_item: []\nagg_interactions_item: []\n", "2: 'agg_interactions_item' is on line 1 already"),
+        (b"agg_interactions_item: []\nagg_interactions_item: []\n", "2: 'agg_interactions_item' is already on line 1"),
     ],
 )
-def test_a_file_that_is_no_data_mapper_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_file_that_is_not_a_data_mapper_is_reported_in_one_line(
+    tmp_path: Path, content: bytes, expected: str
+) -> None:
     (problem,) = _problems(tmp_path, content)
-    assert problem.startswith(said)
+    assert problem.startswith(expected)
 
 
 def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     levels = [f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(20)]
     (problem,) = _problems(tmp_path, "\n".join(["a: &a [x, x, x, x, x, x, x, x, x]", *levels]))
-    assert "holds more than 50000 values, with all that its aliases stand for" in problem
+    assert "holds more than 50000 values, counting what its aliases repeat" in problem
 
 
-def test_what_an_alias_repeats_is_said_once_and_not_without_end(tmp_path: Path) -> None:
+def test_nesting_is_refused_before_it_takes_time(tmp_path: Path) -> None:
+    began = time.process_time()
+    assert _problems(tmp_path, HEAD + "    - " + "[" * 20_000) == ["4: is nested more than 50 levels deep"]
+    assert time.process_time() - began < 4
+
+
+def test_aliases_that_nest_are_refused_as_brackets_are(tmp_path: Path) -> None:
+    levels = [f"a{n}: &a{n} [*a{n - 1}]" for n in range(1, 60)]
+    assert _problems(tmp_path, "\n".join(["a0: &a0 [x]", *levels])) == ["1: is nested more than 50 levels deep"]
+
+
+def test_problems_of_an_alias_are_reported_once_and_long_lists_are_cut(tmp_path: Path) -> None:
     assert _problems(tmp_path, "a: &a [.nan]\nb: [*a, *a, *a]\n") == ["1: '.nan' is not a finite number"]
     many = _problems(tmp_path, HEAD + "    - [item, 1]\n" * 80)
     assert len(many) == 51
     assert many[-1].endswith("and 30 more problems")
 
 
-def test_what_is_no_file_cannot_be_read(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
-    for path, said in [
+    for path, reason in [
         (tmp_path, "is not a regular file"),
         (tmp_path / "fifo", "is not a regular file"),
         (Path("/dev/zero"), "is not a regular file"),
@@ -215,12 +233,12 @@ def test_what_is_no_file_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path / "a\0b", "cannot be read"),
         (tmp_path / ("n" * 300), "cannot be read"),
     ]:
-        with pytest.raises(DataMapperError, match=said):
+        with pytest.raises(DataMapperError, match=reason):
             data_mapper.load(path)
 
 
 @pytest.mark.parametrize("becomes", ["gone", "folder", "rubbish", "structure", "bomb"])
-def test_whatever_becomes_of_the_file_the_last_right_rules_stay(tmp_path: Path, becomes: str) -> None:
+def test_the_last_valid_rules_stay_in_force_however_the_file_breaks(tmp_path: Path, becomes: str) -> None:
     mapper = tmp_path / "mapper.yml"
     right = HEAD + '    - [max_interactions, ">", 12]\n'
     mapper.write_text(right)
@@ -244,7 +262,7 @@ def test_whatever_becomes_of_the_file_the_last_right_rules_stay(tmp_path: Path, 
     assert [rule.threshold for rule in watched.current.all_rules] == [13]
 
 
-def test_a_file_with_a_time_in_the_future_is_taken_all_the_same(
+def test_a_file_with_a_modification_time_in_the_future_is_reloaded_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mapper = tmp_path / "mapper.yml"
@@ -268,7 +286,7 @@ ODD = (
     "...", "%YAML 1.1", "? a", "- a", "#", "\t", "\0", "\x85", "\u2028", "\ufeff", "@", "`", "'", '"', "[", "}", ",",
     "user_id", "max_interactions", '">"', '"=="', "critical", "5", "5.5", "user_1",
 )  # fmt: skip
-"""Values in YAML's notation, and what is none."""
+"""Values in YAML notation, and text that is not YAML."""
 
 SHAPES = (
     "{0}: {1}\n",
@@ -286,7 +304,7 @@ SHAPES = (
 
 
 def _mappers() -> Iterator[str]:
-    """Each odd value in each shape, beside others of them or beside sensible ones."""
+    """Each odd value in each shape, together with other odd values or with ordinary ones."""
     chosen = random.Random(7)
     for shape in SHAPES:
         for odd in ODD:
@@ -304,7 +322,7 @@ def _mappers() -> Iterator[str]:
             )
 
 
-def test_odd_values_in_every_position_give_plain_rules_or_a_line_that_says_what_is_wrong(tmp_path: Path) -> None:
+def test_odd_values_in_every_position_give_plain_rules_or_a_line_with_the_problem(tmp_path: Path) -> None:
     mapper = tmp_path / "mapper.yml"
     right = 0
     for text in _mappers():
@@ -322,7 +340,7 @@ def test_odd_values_in_every_position_give_plain_rules_or_a_line_that_says_what_
     assert 20 < right < 400
 
 
-def test_noise_in_a_right_file_gives_rules_or_a_line_that_says_what_is_wrong(tmp_path: Path) -> None:
+def test_noise_in_a_valid_file_gives_plain_rules_or_a_line_with_the_problem(tmp_path: Path) -> None:
     chosen, mapper = random.Random(11), tmp_path / "mapper.yml"
     right = (HEAD + '    - {field: max_interactions, operator: ">", threshold: 12, silence: ["a*"], for: 3}\n').encode()
     for _ in range(300):

@@ -71,7 +71,7 @@ def test_the_probe_prints_the_url_that_does_not_answer(
 
 def test_the_dashboard_importer_bypasses_the_proxy(port: int, tmp_path: Path) -> None:
     (tmp_path / "objects.ndjson").write_text("{}\n")
-    assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", patience=1) == 1
+    assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", timeout=1) == 1
 
 
 def test_the_elasticsearch_client_bypasses_the_proxy(port: int) -> None:

@@ -29,7 +29,7 @@ COMPARABLE: Final[dict[ColumnType, tuple[type, ...]]] = {
     ColumnType.DOUBLE: (int, float),
     ColumnType.DATE: (str,),
 }
-"""The types that a threshold may have for a column of a type."""
+"""The Python types of a threshold, by the type of its column."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Rule:
     severity: Severity = "warning"
     given_name: str | None = None
     resolve: Threshold | None = None
-    """What the field is compared with while the alert fires; the threshold where this is None."""
+    """The threshold while the alert is firing; None: the same."""
     for_seconds: float = 0
-    """Seconds for which the rule has to stay true before an alert fires; `for` in the data mapper."""
+    """Seconds for which the rule must stay true before an alert fires; `for` in the data mapper."""
     silence: tuple[str, ...] = ()
-    """Patterns of ids, with * and ?, for which the rule is never true."""
+    """Ids, or patterns of ids with * and ?, for which the rule is never true."""
     within: float | None = None
-    """Seconds: the rule is about how much the field changes within them, and not about what it is."""
+    """Seconds: the rule is about the change of the field within them, not about its value."""
 
     @property
     def alert_text(self) -> str:
@@ -64,15 +64,15 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """What tells this rule from all others: the given name, or the table and the condition."""
+        """The unique name: the given one, or the table and the condition."""
         return self.given_name or f"{self.table}: {self.alert_text}"
 
     def matches(self, row: Mapping[str, Any]) -> bool:
-        """Whether the row meets the condition. A missing or null field, or one of another type, meets none."""
+        """Whether the row meets the condition; not if the field is missing, null or of another type."""
         return self._compares(row, self.threshold)
 
     def still_holds(self, row: Mapping[str, Any]) -> bool:
-        """Whether an alert that fires goes on firing.
+        """Whether a firing alert keeps firing.
 
         >>> rule = Rule("agg_interactions_item", "max_interactions", ">", 12, ColumnType.LONG, resolve=10)
         >>> [rule.still_holds({"max_interactions": most}) for most in (12, 11, 10)]
@@ -81,7 +81,7 @@ class Rule:
         return self._compares(row, self.threshold if self.resolve is None else self.resolve)
 
     def is_silent_about(self, row_id: str) -> bool:
-        """Whether the rule is silenced for the row of this id."""
+        """Whether the rule is silenced for the row with this id."""
         return any(fnmatchcase(row_id, pattern.replace("[", "[[]")) for pattern in self.silence)
 
     def _compares(self, row: Mapping[str, Any], threshold: Threshold) -> bool:
@@ -97,7 +97,7 @@ class Rule:
 
 
 def parse_time(text: str) -> datetime:
-    """A point in time from ISO 8601 with an offset; raises ValueError for anything else."""
+    """Parse an ISO 8601 timestamp with a UTC offset; raises ValueError for anything else."""
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC")

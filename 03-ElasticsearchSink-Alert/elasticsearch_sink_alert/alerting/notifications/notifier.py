@@ -1,0 +1,45 @@
+"""The protocol of a notifier: the message that it gets, and the two ways to fail."""
+
+from typing import NamedTuple, Protocol
+
+from elasticsearch_sink_alert.alerting.alerts import Alert
+
+
+class Message(NamedTuple):
+    """A notification."""
+
+    title: str
+    text: str
+    alert: Alert | None = None
+    """None for a summary."""
+
+
+class NotSentError(Exception):
+    """The message was not sent; a retry may help."""
+
+
+class RefusedError(Exception):
+    """The receiver refuses the message, and would refuse it again."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+class Notifier(Protocol):
+    """Sends messages to one receiver."""
+
+    name: str
+    """Names it in the log; holds no secret."""
+
+    def send(self, message: Message) -> None:
+        """Send one message; raises `NotSentError` or `RefusedError`."""
+
+
+def is_permanent(status: int) -> bool:
+    """Whether an HTTP status would be the same after a retry: a 4xx other than 408 (timeout) and 429 (rate limit).
+
+    >>> [is_permanent(status) for status in (403, 404, 408, 429, 500)]
+    [True, True, False, False, False]
+    """
+    return 400 <= status < 500 and status not in (408, 429)
