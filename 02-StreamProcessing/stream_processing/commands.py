@@ -53,9 +53,7 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     recreated = ingest.known_topic_id(session, settings, last_append) not in (None, topic_id)
     gaps = list(_gaps(settings, settings.kafka_topic, offsets, recreated))
     for gap in gaps:
-        logger.log(
-            logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description
-        )
+        logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
     _refill_if_rows_are_missing(session, settings, lake, recreated)
     resume_at = {settings.kafka_topic: {str(gap.partition): gap.resume_at for gap in gaps}}
@@ -74,14 +72,20 @@ def _refill_if_rows_are_missing(
     if not checkpoint.exists:
         return
     offsets = checkpoint.committed_offsets()
-    if certainly or not offsets or any(gap.exists for gap in _gaps(settings, settings.aggregated_topic, offsets)):
-        logger.warning("rows are missing from topic %s: it is refilled", settings.aggregated_topic)
+    topic = settings.aggregated_topic
+    if (
+        certainly
+        or not offsets
+        or not offsets[topic]
+        or any(gap.exists for gap in _gaps(settings, topic, offsets, recreated=False))
+    ):
+        logger.warning("rows are missing from topic %s: it is refilled", topic)
         rebuild(session, settings, lake)
         remove(session, checkpoint.path)
 
 
 def _gaps(
-    settings: StreamProcessingSettings, topic: str, offsets: Mapping[str, Mapping[str, int]], recreated: bool = False
+    settings: StreamProcessingSettings, topic: str, offsets: Mapping[str, Mapping[str, int]], recreated: bool
 ) -> Iterator[PartitionGap]:
     """Compare the recorded `offsets` with each partition of the topic."""
     positions = {int(partition): int(offset) for partition, offset in offsets[topic].items()}

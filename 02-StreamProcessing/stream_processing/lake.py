@@ -84,7 +84,7 @@ class Lake:
         return self.table(INTERACTIONS).count()
 
     def last_append(self) -> AppendInfo | None:
-        """Return the info of the latest append in the table's history; None if the history does not reach back to one."""
+        """Return the info of the latest append; None if the table's history does not reach back to one."""
         for commit in self.table(INTERACTIONS).history():
             if "userMetadata" in commit:
                 return AppendInfo.from_json(commit["userMetadata"])

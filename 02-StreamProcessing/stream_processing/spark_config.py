@@ -12,7 +12,9 @@ _SHUFFLE_PARTITIONS: Final = max(2, os.cpu_count() or 2)
 """Also the number of partitions of the state: the first checkpoint fixes it."""
 _JAVA_OPTIONS: Final = " ".join(
     [
-        double_quoted(f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').absolute().as_uri()}"),
+        double_quoted(
+            f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties').absolute().as_uri()}"
+        ),
         # Batches need throughput; pauses of milliseconds do not matter.
         "-XX:+UseParallelGC",
         # The code that Spark generates for parsing is longer than Java compiles by default.

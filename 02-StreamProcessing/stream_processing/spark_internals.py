@@ -1,6 +1,6 @@
-"""Access to what Spark and Delta Lake do not expose in Python: their JVM objects and private classes.
+"""Accesses JVM objects and private classes of Spark and Delta Lake, which their Python API does not expose.
 
-Everything that an upgrade of Spark or Delta Lake can break without a deprecation is here, and nowhere else in the project.
+An upgrade of Spark or Delta Lake can break all of this without a deprecation; the project uses them in no other module.
 """
 
 import subprocess
