@@ -32,7 +32,7 @@ _EXPECTED_ERRORS: Final = (
     commands.OffsetsUnknownError,
     topics.TopicError,
 )
-"""Errors whose message says all that the user needs, without a stack trace."""
+"""Errors that are logged without a stack trace: their message has reason and remedy."""
 
 
 def main() -> int:

@@ -1,7 +1,7 @@
 """Computes the aggregates as column expressions: from interactions to counts, from counts to rows.
 
 Every measure derives from the counts per interaction type and the latest timestamp of a key, so the
-state of a key is five numbers whatever a table shows.
+state of a key is five numbers, independent of the tables' columns.
 """
 
 import operator

@@ -69,7 +69,7 @@ def test_a_lock_is_only_possible_on_a_local_file_system(spark: SparkSession, tmp
     held = try_lock()
     assert held is not None
     held.release()
-    assert spark_internals.local_lock(spark, "viewfs://elsewhere/folder", ".lock") is None
+    assert spark_internals.local_lock(spark, "webhdfs://127.0.0.1:9/folder", ".lock") is None
 
 
 def test_the_causes_of_a_failed_query_are_listed(spark: SparkSession, tmp_path: Path) -> None:

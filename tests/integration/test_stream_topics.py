@@ -50,10 +50,10 @@ def _expire_appends(pipeline: Pipeline) -> None:
 def _delete_topic(pipeline: Pipeline) -> None:
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.delete_topics([pipeline.topic])[pipeline.topic].result()
-    eventually(lambda: _assert_gone(admin, pipeline.topic))
+    eventually(lambda: _assert_deleted(admin, pipeline.topic))
 
 
-def _assert_gone(admin: AdminClient, topic: str) -> None:
+def _assert_deleted(admin: AdminClient, topic: str) -> None:
     assert topic not in admin.list_topics(timeout=10).topics
 
 
