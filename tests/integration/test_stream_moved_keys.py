@@ -44,7 +44,7 @@ def test_partitions_can_be_added_to_the_aggregated_topic_which_can_be_read_again
         latest["item_3"] = 300
         eventually(lambda: assert_equal(_indexed(pipeline), latest))
         eventually(lambda: assert_equal(_materialised(pipeline), latest))
-        eventually(lambda: _assert_refused(pipeline))
+        eventually(lambda: _assert_rejected(pipeline))
         # The dead letter topic accepts less than when the sink requested its limit.
         pipeline.set_max_message_bytes(settings.dead_letter_topic, 100_000)
         pipeline.publish((b"nothing-2", b"z" * 200_000))
@@ -78,30 +78,30 @@ _INVALID = {
     (b"\xff\xfe", b"{}"): "the key is not UTF-8",
     (b"nothing-1", b"{}"): "key 'nothing-1' names no row",
     (b"k" * 600_000, b"{}"): "key 'kkk",
-    (b"agg_interactions_user-invalid", b"\xff"): "the value is not JSON",
-    (b"agg_interactions_user-invalid", b"["): "the value is not JSON",
-    (b"agg_interactions_user-invalid", b"[" * 100_000): "the value is not JSON",
-    (b"agg_interactions_user-invalid", b"[]"): "the value is not a JSON object",
-    (b"agg_interactions_user-invalid", b"{}"): "user_id is None, but the key says 'invalid'",
-    (b"agg_interactions_user-invalid", b'{"user_id":"\\ud83d"}'): "the value is not JSON",
-    (b"agg_interactions_user-invalid", orjson.dumps({"user_id": _LONG})): "user_id is 'xxx",
-    (b"agg_interactions_user-invalid", b'{"user_id":' + b"[" * 900 + b"]" * 900 + b"}"): "user_id is an array",
+    (b"agg_interactions_user-odd", b"\xff"): "the value is not JSON",
+    (b"agg_interactions_user-odd", b"["): "the value is not JSON",
+    (b"agg_interactions_user-odd", b"[" * 100_000): "the value is not JSON",
+    (b"agg_interactions_user-odd", b"[]"): "the value is not a JSON object",
+    (b"agg_interactions_user-odd", b"{}"): "user_id is None, but the key says 'odd'",
+    (b"agg_interactions_user-odd", b'{"user_id":"\\ud83d"}'): "the value is not JSON",
+    (b"agg_interactions_user-odd", orjson.dumps({"user_id": _LONG})): "user_id is 'xxx",
+    (b"agg_interactions_user-odd", b'{"user_id":' + b"[" * 900 + b"]" * 900 + b"}"): "user_id is an array",
     row_record(
-        "agg_interactions_item", "invalid_0", {"item_id": "invalid_0", "max_interactions": "many"}
+        "agg_interactions_item", "odd_0", {"item_id": "odd_0", "max_interactions": "many"}
     ): "Elasticsearch refuses",
     row_record(
-        "agg_interactions_item", "invalid_1", {"item_id": "invalid_1", "max_interactions": 1.5e300}
+        "agg_interactions_item", "odd_1", {"item_id": "odd_1", "max_interactions": 1.5e300}
     ): "Elasticsearch refuses",
     row_record(
-        "agg_interactions_item", "invalid_2", {"item_id": "invalid_2", "last_interaction": _LONG}
+        "agg_interactions_item", "odd_2", {"item_id": "odd_2", "last_interaction": _LONG}
     ): "Elasticsearch refuses",
     row_record(
-        "agg_interactions_item", "invalid_3", {"item_id": "invalid_3", "min_interactions": {"a": 1}}
+        "agg_interactions_item", "odd_3", {"item_id": "odd_3", "min_interactions": {"a": 1}}
     ): "Elasticsearch refuses",
 }
 
 
-def _assert_refused(pipeline: Pipeline) -> None:
+def _assert_rejected(pipeline: Pipeline) -> None:
     dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
     reasons = {(m.key(), m.value()): headers_of(m)["dead_letter.reason"] for m in dead_letters}
     assert {(key and key[:50], value and value[:50]) for key, value in _INVALID} == {
