@@ -12,10 +12,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from stream_processing import aggregate
 from stream_processing.ingest import append
-from stream_processing.lake import Lake
+from stream_processing.lake import AppendInfo, Lake
 from stream_processing.parsing import parse
-from stream_processing.session import quoted, start_session, stop_session
+from stream_processing.quoting import double_quoted
+from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
+from stream_processing.spark_internals import jvm as java_classes
 
 _RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like", "timestamp": 1700000000}'
 
@@ -31,7 +33,8 @@ def main() -> None:
             warehouse=f"{folder}/warehouse",
             checkpoints=f"{folder}/checkpoints",
         )
-        session = start_session(settings, java_options=f"{quoted(f'-XX:ArchiveClassesAtExit={new}')} -Xlog:cds=off")
+        archive_option = double_quoted(f"-XX:ArchiveClassesAtExit={new}")
+        session = start_session(settings, java_options=f"{archive_option} -Xlog:cds=off")
         _run_job_steps(session, settings)
         stop_session(session)  # Java dumps the archive at its exit.
     new.replace(file)
@@ -52,7 +55,7 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     )  # fmt: skip
 
     def ingest(batch: DataFrame, batch_id: int) -> None:
-        append(batch, lake, {"batch": batch_id})
+        append(batch, lake, AppendInfo("", batch_id, "", {}))
 
     def collect(batch: DataFrame, _: int) -> None:
         batch.selectExpr("inline(rows)").collect()
@@ -71,8 +74,7 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
 
 def _load_kafka_clients(session: SparkSession) -> None:
     """Create a consumer and a producer without a broker."""
-    jvm = session._jvm
-    assert jvm is not None
+    jvm = java_classes(session)
     kafka, serialization = jvm.org.apache.kafka.clients, "org.apache.kafka.common.serialization.ByteArray"
     options = jvm.java.util.HashMap()
     for name, value in {

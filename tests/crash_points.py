@@ -1,6 +1,6 @@
 """A stream job that kills itself and its Java at a named point: ``KILL_AT=after-append python -m tests.crash_points``.
 
-The job knows nothing of it: the function at whose end or in whose middle the moment lies is wrapped from here.
+It wraps the job's function that the crash point is in; the job itself has no code for it.
 """
 
 import os
@@ -10,51 +10,50 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-from pyspark import SparkContext
-from stream_processing import __main__ as job
-from stream_processing import aggregate, ingest, kafka_io, materialise
+from stream_processing import __main__ as service
+from stream_processing import aggregate, ingest, kafka_io, materialise, spark_internals
 
-Wrapped = Callable[..., Any]
+Function = Callable[..., Any]
 
 
 def _die() -> None:
-    gateway = SparkContext._gateway
-    assert gateway is not None
-    gateway.proc.kill()
+    process = spark_internals.java_process()
+    assert process is not None
+    process.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _after(function: Wrapped, calls: int) -> Wrapped:
-    """The function, at the end of whose so many-th call everything dies."""
-    left = [calls]
+def _after(function: Function, n: int) -> Function:
+    """Return the function, with a crash at the end of its n-th call."""
+    remaining = [n]
 
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        answer = function(*arguments, **named)
-        left[0] -= 1
-        if left[0] == 0:
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        result = function(*arguments, **keywords)
+        remaining[0] -= 1
+        if remaining[0] == 0:
             _die()
-        return answer
+        return result
 
     return wrapped
 
 
-def _within(function: Wrapped, calls: int, seconds: float) -> Wrapped:
-    """The function, in the midst of whose so many-th call everything dies."""
-    left = [calls]
+def _within(function: Function, n: int, seconds: float) -> Function:
+    """Return the function, with a crash `seconds` after the start of its n-th call."""
+    remaining = [n]
 
-    def wrapped(*arguments: Any, **named: Any) -> Any:
-        left[0] -= 1
-        if left[0] == 0:
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        remaining[0] -= 1
+        if remaining[0] == 0:
             threading.Timer(seconds, _die).start()
-        return function(*arguments, **named)
+        return function(*arguments, **keywords)
 
     return wrapped
 
 
-_MOMENTS: Final[dict[str, tuple[Any, str, Callable[[Wrapped], Wrapped]]]] = {
+_CRASH_POINTS: Final[dict[str, tuple[Any, str, Callable[[Function], Function]]]] = {
     "within-append": (ingest, "append", lambda f: _within(f, 2, 0.15)),
     "after-append": (ingest, "append", lambda f: _after(f, 2)),
-    "after-dead-letters": (ingest._Batches, "_send_dead_letters", lambda f: _after(f, 1)),
+    "after-dead-letters": (ingest, "send_dead_letters", lambda f: _after(f, 1)),
     "within-publish": (aggregate, "write_records", lambda f: _within(f, 2, 0.2)),
     "after-publish": (aggregate, "write_records", lambda f: _after(f, 2)),
     "after-overall-row": (kafka_io.RecordSender, "send", lambda f: _after(f, 2)),
@@ -62,9 +61,9 @@ _MOMENTS: Final[dict[str, tuple[Any, str, Callable[[Wrapped], Wrapped]]]] = {
     "within-merge": (materialise, "_merge", lambda f: _within(f, 1, 0.004)),
 }
 
-MOMENTS: Final = tuple(_MOMENTS)
+CRASH_POINTS: Final = tuple(_CRASH_POINTS)
 
 if __name__ == "__main__":
-    owner, name, wrap = _MOMENTS[os.environ["KILL_AT"]]
+    owner, name, wrap = _CRASH_POINTS[os.environ["KILL_AT"]]
     setattr(owner, name, wrap(getattr(owner, name)))
-    sys.exit(job.main())
+    sys.exit(service.main())

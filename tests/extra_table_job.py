@@ -1,4 +1,4 @@
-"""A service with one more table in its contract: ``SERVICE=stream_processing python -m tests.extra_table_job``."""
+"""A service with an additional table in its contract: ``SERVICE=stream_processing python -m tests.extra_table_job``."""
 
 import os
 import runpy

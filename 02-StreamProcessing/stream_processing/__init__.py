@@ -1,1 +1,1 @@
-"""The stream job: keeps every interaction in Delta Lake, aggregates, and publishes what changed."""
+"""The stream job: writes interactions to Delta Lake, aggregates them, and publishes changed rows."""

@@ -1,14 +1,13 @@
-"""Query 2, aggregate: from the lake to the changed rows in Kafka, by counts in a state store.
+"""Query 2, aggregate: reads the lake, keeps counts per key in a state store, and publishes changed rows to Kafka.
 
-The lake is the source, so what is published is always in the lake already. A batch that is cut off is
-done again from the same files and the same state, and publishes the same rows again.
+The lake is the source, so every published row is computed from committed interactions. An interrupted batch is repeated
+from the same files and the same state, and publishes the same rows again.
 """
 
 import logging
 from functools import reduce
 from typing import Final
 
-from py4j.java_gateway import JavaObject
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
@@ -16,20 +15,21 @@ from pyspark.sql.streaming.query import StreamingQuery
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from runtime import commands
-from stream_processing import metrics, state_memory
+from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
-from stream_processing.session import look_every
+from stream_processing.session import set_polling_interval
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.storage import read_text_if_there, write_text
+from stream_processing.storage import read_text_if_exists, write_text
 
 NAME: Final = "aggregate"
 
 _OVERALL: Final = "overall"
+"""The name of the observed metrics: the counts over all interactions, and the number of unpublished keys."""
 _ALL_FILES: Final = 1_000_000
-_LONGEST_WAIT: Final = 0.2
-"""Seconds: what waits for this query has waited for ingest already."""
+_MAX_POLLING_INTERVAL: Final = 0.2
+"""Seconds: the latency adds to that of ingest."""
 _USER: Final = "user_id"
 """The key whose distinct values are counted."""
 
@@ -38,13 +38,13 @@ logger = logging.getLogger(__name__)
 
 
 class DefinitionsChangedError(Exception):
-    """The state in the checkpoint is not that of the declared tables."""
+    """The state in the checkpoint belongs to other definitions of the aggregate tables."""
 
 
 def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or computes all anew from the lake.
+    """Start the query from its checkpoint, or recompute all aggregates from the lake.
 
-    Raises `DefinitionsChangedError` where the checkpoint's state is that of other tables than are declared now.
+    Raises `DefinitionsChangedError` if the checkpoint's state belongs to other definitions of the tables.
     """
     _require_same_definitions(session, settings)
     changed = changed_rows(session, lake).observe(
@@ -52,49 +52,53 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
         *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE],
         F.count(F.when(F.size("rows") == 0, F.lit(1))),
     )
-    look_every(session, min(settings.loop_sleep, _LONGEST_WAIT))
+    set_polling_interval(session, min(settings.loop_sleep, _MAX_POLLING_INTERVAL))
     return (
         changed.writeStream.queryName(NAME)
         .outputMode("update")
         .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
-        .foreachBatch(_Batches(session, settings))
+        .foreachBatch(_BatchPublisher(session, settings))
         .start()
     )
 
 
 def changed_rows(session: SparkSession, lake: Lake) -> DataFrame:
-    """`rows`: topic key and value of a changed key's row in each of its tables; and the key's counts."""
-    # All that there is in one batch, so that no row of a first batch is older than one that was published before.
+    """Return a row per changed key: `rows`, topic key and value of its row in each of its tables, and its counts."""
+    # The first batch reads all files, so that none of its rows is older than one that was published before.
     interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
     keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
-    return reduce(DataFrame.unionByName, [_changed_rows(interactions, key) for key in keys])
+    return reduce(DataFrame.unionByName, [_changed_rows_of_key(interactions, key) for key in keys])
 
 
 def definitions_file(settings: StreamProcessingSettings) -> str:
-    """The file that tells which tables the checkpoint's state is for."""
+    """Return the file with the definitions of the tables that the checkpoint's state belongs to."""
     return f"{settings.checkpoints}/{NAME}.definitions"
 
 
+def definitions() -> str:
+    """Return the definitions of the aggregate tables, a line per column."""
+    return "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
+
+
 def _require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
-    declared = "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
-    file = definitions_file(settings)
-    known = read_text_if_there(session, file)
+    current, file = definitions(), definitions_file(settings)
+    known = read_text_if_exists(session, file)
     if known is None:
-        write_text(session, file, declared)
-    elif known != declared:
-        before, now = set(known.splitlines()), set(declared.splitlines())
+        write_text(session, file, current)
+    elif known != current:
+        before, now = set(known.splitlines()), set(current.splitlines())
         raise DefinitionsChangedError(
-            "the aggregate tables are declared otherwise than when their state was computed"
-            f" (new: {', '.join(sorted(now - before)) or '-'}; gone: {', '.join(sorted(before - now)) or '-'}):"
-            f" run `{commands.command('stream_processing', 'rebuild')}`, which computes them anew from the lake"
+            "the definitions of the aggregate tables have changed since their state was computed"
+            f" (new: {', '.join(sorted(now - before)) or '-'}; removed: {', '.join(sorted(before - now)) or '-'}):"
+            f" run `{commands.command('stream_processing', 'rebuild')}`, which recomputes them from the lake"
         )
 
 
-def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
-    """`changed_rows` of one key.
+def _changed_rows_of_key(interactions: DataFrame, key: str) -> DataFrame:
+    """Return `changed_rows` of one key.
 
-    All tables of one key share one state. The users' aggregation rolls up into one more row, the counts
-    over everything: it has no key and so no `rows` yet, for its tables need the number of users too.
+    All tables with the same key share one state. The users' aggregation has one more row, a roll-up with the counts
+    over all users. That row has no key, and no `rows` yet: its tables need the number of users too.
     """
     grouped = interactions.rollup(key) if key == _USER else interactions.groupBy(key)
     row_id = F.col(key)
@@ -103,55 +107,53 @@ def _changed_rows(interactions: DataFrame, key: str) -> DataFrame:
         for table in AGGREGATE_TABLES
         if table.key == key
     ]
-    # Ingest takes no longer ids; a lake from before that bound may have some.
+    # Ingest rejects longer ids; a lake that is older than this bound can have some.
     count = F.when(F.octet_length(row_id) <= MAX_ID_BYTES, len(rows)).otherwise(0)
     published = F.slice(F.array(*rows), 1, count)
     return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), published).alias("rows"), *STATE)
 
 
-class _Batches:
+class _BatchPublisher:
     def __init__(self, session: SparkSession, settings: StreamProcessingSettings) -> None:
-        # The session that the query was started in; a batch's own is a copy that knows no queries.
         self._session = session
         self._settings = settings
         self._max_message_bytes = max_message_bytes(settings, settings.aggregated_topic)
         self._sender = RecordSender(settings, settings.aggregated_topic, self._max_message_bytes)
         self._heap: int | None = None
-        """Bytes of the heap that holds the state; none where another one or none does."""
+        """Size in bytes of the driver's heap; None if it does not hold the state, or after the warning."""
         if settings.state_store == "memory" and settings.deploy_mode == "client":
-            jvm = session._jvm
-            assert jvm is not None
-            self._heap = int(jvm.java.lang.Runtime.getRuntime().maxMemory())
+            self._heap = spark_internals.max_heap_bytes(session)
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         write_records(
             batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic, self._max_message_bytes
         )
-        execution = _last_execution(self._session)
-        counts = execution.observedMetrics().apply(_OVERALL)
-        if counts.isNullAt(0):
-            return  # A batch without interactions, as the first over an empty lake.
-        if unpublished := counts.getLong(len(STATE)):
+        execution = spark_internals.last_execution(self._session, NAME)
+        *counts, unpublished = spark_internals.observed_metrics(execution, _OVERALL)
+        if counts[0] is None:
+            return  # A batch without interactions, such as the first one over an empty lake.
+        if unpublished:
             logger.warning(
                 "%d changed keys are in the lake and not published: their ids have more than %d bytes",
                 unpublished, MAX_ID_BYTES,
             )  # fmt: skip
-        keys = _stored_keys(execution)
-        users = keys[_USER]
-        state = {name: int(counts.getLong(n)) for n, name in enumerate(STATE)}
-        self._sender.send(_overall_records(batch.sparkSession, state, users))
-        metrics.AGGREGATED.set(sum(count for name, count in state.items() if name != LAST))
-        metrics.USERS.set(users)
+        keys = _stored_keys(spark_internals.state_store_rows(execution))
+        self._publish_overall(batch.sparkSession, dict(zip(STATE, counts, strict=True)), keys[_USER])
         self._warn_once(sum(keys.values()))
 
+    def _publish_overall(self, session: SparkSession, state: dict[str, int | None], users: int) -> None:
+        self._sender.send(_overall_records(session, state, users))
+        metrics.AGGREGATED.set(sum(count or 0 for name, count in state.items() if name != LAST))
+        metrics.USERS.set(users)
+
     def _warn_once(self, keys: int) -> None:
-        if self._heap is not None and (said := state_memory.warning(keys, self._heap)):
-            logger.warning(said)
+        if self._heap is not None and (warning := state_memory.warning(keys, self._heap)):
+            logger.warning(warning)
             self._heap = None
 
 
-def _overall_records(session: SparkSession, state: dict[str, int], users: int) -> list[tuple[str, str]]:
-    """Key and value of the row of each table that has no key. Literals only: Spark needs no job for it."""
+def _overall_records(session: SparkSession, state: dict[str, int | None], users: int) -> list[tuple[str, str]]:
+    """Return key and value of the row of each table without a key. Literals only: Spark needs no job for it."""
     known = [f"{n}L AS {name}" if name != LAST else f"timestamp_micros({n}L) AS {name}" for name, n in state.items()]
     rows = session.sql(f"SELECT {users}L AS {USERS}, {', '.join(known)}").select(
         *[
@@ -163,32 +165,11 @@ def _overall_records(session: SparkSession, state: dict[str, int], users: int) -
     return [(row["key"], row["value"]) for row in rows.head() or ()]
 
 
+def _stored_keys(state_rows: dict[str, int]) -> dict[str, int]:
+    """Return the number of distinct values of each key column, from the rows of its state."""
+    # The roll-up over all users is a row of its own.
+    return {key: rows - (key == _USER) for key, rows in state_rows.items()}
+
+
 def _as_long(name: str) -> Column:
     return F.unix_micros(name) if name == LAST else F.col(name)
-
-
-def _last_execution(session: SparkSession) -> JavaObject:
-    """Spark's record of this query's batch that has just run."""
-    query = next(query for query in session.streams.active if query.name == NAME)
-    return query._jsq.streamingQuery().lastExecution()
-
-
-def _stored_keys(execution: JavaObject) -> dict[str, int]:
-    """How many values the state holds after the batch, by key column.
-
-    Spark counts the rows of a state store as it writes them, so the number of users costs neither a
-    second state nor a pass over anything. It belongs to the batch's version of the state, and comes out
-    the same when the batch is done again.
-    """
-    stored = {}
-    for node in _nodes(execution.executedPlan()):
-        if node.nodeName() == "StateStoreSave":
-            key = node.keyExpressions().head().name()
-            # One row more is the roll-up over all users.
-            stored[key] = int(node.metrics().apply("numTotalStateRows").value()) - (key == _USER)
-    return stored
-
-
-def _nodes(plan: JavaObject) -> list[JavaObject]:
-    children = plan.children()
-    return [plan, *(node for n in range(children.size()) for node in _nodes(children.apply(n)))]

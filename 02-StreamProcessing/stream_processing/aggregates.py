@@ -1,7 +1,7 @@
-"""The aggregates as column expressions: from interactions to counts, from counts to rows.
+"""Computes the aggregates as column expressions: from interactions to counts, from counts to rows.
 
 Every measure derives from the counts per interaction type and the latest timestamp of a key, so the
-state of a key is five numbers whatever a table shows.
+state of a key is five numbers, independent of the tables' columns.
 """
 
 import operator
@@ -22,18 +22,18 @@ USERS: Final = "users"
 
 
 def count_column(interaction_type: str) -> str:
-    """The state's column that counts one interaction type."""
+    """Return the name of the state column that counts one interaction type."""
     return f"count_{interaction_type}"
 
 
 STATE: Final = (*map(count_column, INTERACTION_TYPES), LAST)
-"""What is kept per key, by name."""
+"""The columns of a key's state."""
 
 
 def state_columns() -> list[Column]:
-    """`STATE` as aggregations over interactions."""
-    kind = F.col("interaction_type")
-    counts = [F.count(F.when(kind == t, F.lit(1))).alias(count_column(t)) for t in INTERACTION_TYPES]
+    """Return the aggregations over interactions that compute `STATE`."""
+    type_column = F.col("interaction_type")
+    counts = [F.count(F.when(type_column == t, F.lit(1))).alias(count_column(t)) for t in INTERACTION_TYPES]
     return [*counts, F.max("timestamp").alias(LAST)]
 
 
@@ -42,7 +42,7 @@ def _counts() -> list[Column]:
 
 
 def total() -> Column:
-    """All interactions of a key."""
+    """Return the number of all interactions of a key."""
     return reduce(operator.add, _counts())
 
 
@@ -51,12 +51,12 @@ def _types_seen() -> Column:
 
 
 def _over_types_seen(function: Callable[..., Column]) -> Column:
-    # least and greatest skip nulls: a type that was not seen takes no part.
+    # least and greatest skip nulls, and so types that were not seen.
     return function(*[F.when(count > 0, count) for count in _counts()])
 
 
 def _mean(count: Column, of: Column) -> Column:
-    # round is half up, on the decimal digits of the quotient.
+    # F.round rounds half up, on the decimal digits of the quotient.
     return F.round(count / of, 2)
 
 
@@ -75,7 +75,7 @@ _MEASURES: Final[dict[Measure, Callable[[], Column]]] = {
 
 
 def row_columns(table: AggregateTable, key: Column | None) -> list[Column]:
-    """The table's row, as expressions over the state's columns and `key`."""
+    """Return the columns of a table's row, as expressions over the state columns and `key`."""
     columns = []
     for column in table.columns:
         if column.measure is None:
@@ -87,10 +87,10 @@ def row_columns(table: AggregateTable, key: Column | None) -> list[Column]:
 
 
 def record_key(table: AggregateTable, key: Column | None) -> Column:
-    """The topic key of a row (`contract.keys.encode_key` as an expression)."""
+    """Return the topic key of a row (`contract.keys.encode_key` as an expression)."""
     return F.lit(table.name) if key is None else F.concat(F.lit(f"{table.name}{SEPARATOR}"), key)
 
 
 def record_value(table: AggregateTable, key: Column | None) -> Column:
-    """The table's row as JSON; timestamps as ISO 8601 in UTC, which the session's time zone has to be."""
+    """Return a table's row as JSON; timestamps are ISO 8601 in the session's time zone, which has to be UTC."""
     return F.to_json(F.struct(*row_columns(table, key)))

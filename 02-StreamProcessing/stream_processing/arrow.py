@@ -1,4 +1,4 @@
-"""Arrow columns from Python values, in the types that the tables have."""
+"""Builds Arrow columns from Python values, in the types of the Delta tables."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,7 +15,7 @@ _TYPES: Final[dict[ColumnType, DataType]] = {
 
 
 def arrow_column(type: ColumnType, values: Sequence[Any]) -> Array:
-    """The values as a column; dates are given in microseconds since 1970, UTC."""
+    """Build a column from values; dates are microseconds since 1970, UTC."""
     if type is ColumnType.DATE:
         return Array(values, DataType.int64()).cast(DataType.timestamp("us", tz="UTC"))
     return Array(values, _TYPES[type])

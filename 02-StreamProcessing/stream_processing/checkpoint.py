@@ -1,21 +1,22 @@
-"""Looks into the checkpoint of a streaming query: which batch was under way, and up to which offsets it goes.
+"""Reads the checkpoint of a streaming query: which batch is unfinished, and which offsets each batch ends at.
 
-Spark writes `offsets/<batch>` before it runs a batch and `commits/<batch>` behind it; both are part of its documented
-recovery semantics, and have kept their form since Spark 2.1.
+Spark writes `offsets/<batch>` before it runs a batch and `commits/<batch>` after it. Both are part of its documented
+recovery semantics, and their format has not changed since Spark 2.1.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import SparkSession
 
-from stream_processing.storage import names_in, read_text
+from stream_processing.storage import list_names, read_text
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A query's checkpoint folder: a path or any URI that Hadoop knows."""
+    """A query's checkpoint folder: a path or any URI that Hadoop supports."""
 
     session: SparkSession
     path: str
@@ -23,36 +24,50 @@ class Checkpoint:
     @property
     def exists(self) -> bool:
         """Whether the query has run before."""
-        return "metadata" in names_in(self.session, self.path)
+        return "metadata" in list_names(self.session, self.path)
 
     @property
     def query_id(self) -> str:
-        """What tells this checkpoint from one that is begun anew."""
+        """The id of the query, which a new checkpoint does not share."""
         return str(json.loads(read_text(self.session, f"{self.path}/metadata"))["id"])
 
     def unfinished_batch(self) -> int | None:
-        """The batch that was begun and not committed: it is the first one to be done after a start, again."""
-        begun, committed = self._batches("offsets"), self._batches("commits")
-        return max(begun) if begun and max(begun) > max(committed, default=-1) else None
+        """Return the batch that was started and not committed: Spark repeats it first after a restart."""
+        return unfinished_batch(self._batches("offsets"), self._batches("commits"))
 
     def committed_offsets(self) -> dict[str, Any] | None:
-        """Where the last committed batch ends; None where there is none."""
+        """Return the end offsets of the last committed batch; None if there is none."""
         committed = self._batches("commits")
         return self.end_offsets(max(committed)) if committed else None
 
     def end_offsets(self, batch_id: int) -> dict[str, Any]:
-        """Where the batch ends, by topic and partition, for a query with one source, a Kafka one."""
-        return self._ends(batch_id)[0]
+        """Return the end offsets of a batch, by topic and partition, for a query whose only source is Kafka."""
+        return self._source_offsets(batch_id)[0]
 
     def start_of_last_batch(self) -> list[dict[str, Any]] | None:
-        """Where the latest batch begins, by source; None where there was no batch before it."""
-        begun = self._batches("offsets")
-        return self._ends(sorted(begun)[-2]) if len(begun) > 1 else None
+        """Return the start offset of the latest batch, by source; None if it is the first batch."""
+        started = self._batches("offsets")
+        return self._source_offsets(sorted(started)[-2]) if len(started) > 1 else None
 
-    def _ends(self, batch_id: int) -> list[dict[str, Any]]:
-        # A line with the version, one with the query's settings, then one per source.
-        lines = read_text(self.session, f"{self.path}/offsets/{batch_id}").splitlines()
-        return [json.loads(line) for line in lines[2:]]
+    def _source_offsets(self, batch_id: int) -> list[dict[str, Any]]:
+        return parse_offsets(read_text(self.session, f"{self.path}/offsets/{batch_id}"))
 
     def _batches(self, folder: str) -> list[int]:
-        return [int(name) for name in names_in(self.session, f"{self.path}/{folder}") if name.isdigit()]
+        return batch_ids(list_names(self.session, f"{self.path}/{folder}"))
+
+
+def parse_offsets(text: str) -> list[dict[str, Any]]:
+    """Return the end offset of each source from the text of an `offsets/<batch>` file."""
+    # A line with the version, one with the query's metadata, then one per source.
+    return [json.loads(line) for line in text.splitlines()[2:]]
+
+
+def batch_ids(names: Iterable[str]) -> list[int]:
+    """Return the batch ids among the names of the files in `offsets` or `commits`, which hold temporary files too."""
+    return [int(name) for name in names if name.isdigit()]
+
+
+def unfinished_batch(started: Iterable[int], committed: Iterable[int]) -> int | None:
+    """Return the batch that was started and not committed, if there is one."""
+    last = max(started, default=-1)
+    return last if last > max(committed, default=-1) else None

@@ -1,4 +1,4 @@
-"""How Spark reaches Kafka, and the form of what it writes there."""
+"""Connects Spark and the driver to Kafka: client options, sources, sinks and topic metadata."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,22 +10,24 @@ from pyspark.sql import DataFrame
 from contract import dead_letters
 from runtime import topic_admin
 from runtime.kafka_client import producer_config
+from stream_processing.quoting import double_quoted
 from stream_processing.settings import StreamProcessingSettings
 
-_LEAST_REQUEST: Final = 1 << 20
-_LEAST_BUFFER: Final = 32 << 20
-"""Both are the client's defaults."""
+_MIN_REQUEST_BYTES: Final = 1 << 20
+_MIN_BUFFER_BYTES: Final = 32 << 20
+"""Both are the defaults of Kafka's Java client."""
 
 
 def connection_options(settings: StreamProcessingSettings) -> dict[str, str]:
-    """How Spark's Java clients reach the broker: what `Settings.kafka_client` is for librdkafka."""
+    """Return the connection options of Spark's Java clients, as `Settings.kafka_client` does for librdkafka."""
     options = {
         "kafka.bootstrap.servers": settings.kafka_broker,
         "kafka.security.protocol": settings.kafka_security_protocol,
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         module = "plain.PlainLoginModule" if settings.kafka_sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
-        user, password = _quoted(settings.kafka_username), _quoted(settings.kafka_password.get_secret_value())
+        user = double_quoted(settings.kafka_username)
+        password = double_quoted(settings.kafka_password.get_secret_value())
         options |= {
             "kafka.sasl.mechanism": settings.kafka_sasl_mechanism,
             "kafka.sasl.jaas.config": (
@@ -37,22 +39,17 @@ def connection_options(settings: StreamProcessingSettings) -> dict[str, str]:
     return options
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, str]:
-    """Options of a Kafka source, streaming or not, over all of `topic`."""
+    """Return the options of a Kafka source, streaming or batch, that reads all of `topic`."""
     return {
         **connection_options(settings),
         "subscribe": topic,
         "startingOffsets": "earliest",
-        # A gap in the offsets stops the job instead of passing for no data.
+        # A gap in the offsets stops the job; otherwise it would look like no data.
         "failOnDataLoss": "true",
-        # What a transaction has aborted never happened. (Clients of librdkafka do this by default.)
+        # Records of aborted transactions are not read. (Clients of librdkafka do this by default.)
         "kafka.isolation.level": "read_committed",
-        # Larger fetches, and no second checksum over what TCP has checked: twice the events a second.
+        # Larger fetches, and no second checksum over data that TCP has checked: twice the events per second.
         "kafka.max.poll.records": "20000",
         "kafka.max.partition.fetch.bytes": str(16 << 20),
         "kafka.fetch.max.bytes": str(64 << 20),
@@ -61,18 +58,18 @@ def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, 
 
 
 def max_message_bytes(settings: StreamProcessingSettings, topic: str) -> int:
-    """The largest batch of records that the topic takes now, in bytes."""
+    """Return the current `max.message.bytes` of the topic."""
     return topic_admin.max_message_bytes(settings.kafka_client, topic)
 
 
 def write_records(
     records: DataFrame, settings: StreamProcessingSettings, topic: str, max_message_bytes: int = 0
 ) -> None:
-    """Send records (key, value, headers if any) to `topic`; returns when the broker has them all.
+    """Write records (key, value, optional headers) to `topic`; returns when the broker has acknowledged them all.
 
-    `max_message_bytes` is the topic's; below a MiB it does not matter.
+    `max_message_bytes` is the topic's; below 1 MiB it has no effect.
     """
-    request = min(max(max_message_bytes, _LEAST_REQUEST), dead_letters.MAX_BYTES)
+    request = min(max(max_message_bytes, _MIN_REQUEST_BYTES), dead_letters.MAX_BYTES)
     (
         records.write.format("kafka")
         .options(**connection_options(settings))
@@ -81,10 +78,10 @@ def write_records(
         .option("kafka.linger.ms", "5")
         .option("kafka.batch.size", str(256 << 10))
         .option("kafka.compression.type", "lz4")
-        # Kafka's client refuses what is larger than either, before it is compressed.
+        # The client rejects a record that is larger than either, before compression.
         .option("kafka.max.request.size", str(request))
-        .option("kafka.buffer.memory", str(max(_LEAST_BUFFER, 2 * request)))
-        # Long enough for a broker to come back; then the batch fails, and is done again.
+        .option("kafka.buffer.memory", str(max(_MIN_BUFFER_BYTES, 2 * request)))
+        # Long enough for a broker restart; after that the batch fails and is repeated.
         .option("kafka.delivery.timeout.ms", "300000")
         .option("topic", topic)
         .save()
@@ -92,37 +89,37 @@ def write_records(
 
 
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
-    """The partitions that the topic has now."""
+    """Return the current partitions of the topic."""
     return list(AdminClient({**settings.kafka_client}).list_topics(topic, timeout=30).topics[topic].partitions)
 
 
 def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
-    """What tells a topic from one of the same name that is made after it is deleted."""
-    # The client has to live until it has answered.
+    """Return the id of the topic, which a topic recreated under the same name does not share."""
+    # The client has to exist until its answer arrives.
     admin = AdminClient({**settings.kafka_client})
     found = admin.describe_topics(TopicCollection([topic]), request_timeout=30)
     return str(found[topic].result().topic_id)
 
 
 class RecordSender:
-    """Sends a few records from the driver, where a Spark job would cost more than the records."""
+    """Sends a few records from the driver, for which a Spark job would be too expensive."""
 
     def __init__(self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int) -> None:
         self._topic = topic
-        self._refused: list[str] = []
+        self._errors: list[str] = []
         self._producer = Producer(
             producer_config(settings.kafka_client, max_message_bytes)
             | {
                 "linger.ms": 0,
-                "on_delivery": lambda error, _: self._refused.append(error.str()) if error else None,
+                "on_delivery": lambda error, _: self._errors.append(error.str()) if error else None,
             }
         )
 
     def send(self, records: Sequence[tuple[str, str]]) -> None:
-        """Send keys and values; returns when the broker has them all, and raises `ConnectionError` if it has not."""
+        """Send keys and values and wait until the broker has acknowledged them; raises `ConnectionError` otherwise."""
         for key, value in records:
             self._producer.produce(self._topic, key=key.encode(), value=value.encode())
-        # librdkafka gives a record up after five minutes, as Spark's sink does.
+        # librdkafka fails a record after five minutes, as Spark's sink does.
         self._producer.flush()
-        if self._refused:
-            raise ConnectionError(f"{self._topic}: {len(self._refused)} records were not delivered: {self._refused[0]}")
+        if self._errors:
+            raise ConnectionError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")

@@ -1,8 +1,8 @@
-"""The Delta tables: where they are, what columns they have, and what their history tells."""
+"""The Delta tables: locations, schemas, and the append info in the history of the interactions table."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from arro3.core import Table
@@ -32,59 +32,82 @@ _DELTA_TYPES: dict[ColumnType, str] = {
 
 
 @dataclass(frozen=True)
+class AppendInfo:
+    """Identifies an append to the interactions table, in the user metadata of its commit."""
+
+    query: str
+    """The id of the streaming query."""
+    batch: int
+    topic_id: str
+    offsets: dict[str, dict[str, int]]
+    """The end offsets of the batch, by topic and partition."""
+
+    def to_json(self) -> str:
+        """Return the commit's user metadata."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, user_metadata: str) -> Self:
+        """Parse the commit's user metadata; raises KeyError for metadata that another writer has left."""
+        fields: dict[str, Any] = json.loads(user_metadata)
+        return cls(str(fields["query"]), fields["batch"], str(fields["topic_id"]), fields["offsets"])
+
+
+@dataclass(frozen=True)
 class Lake:
-    """The warehouse: one Delta table per folder below it."""
+    """The warehouse: one Delta table per folder."""
 
     warehouse: str
     storage_options: dict[str, str] = field(default_factory=dict, repr=False)
-    """How delta-rs reaches the warehouse, where that is no folder."""
+    """Options with which delta-rs accesses an object store."""
 
     @classmethod
     def of(cls, settings: StreamProcessingSettings) -> Self:
-        """The warehouse that the settings name."""
+        """The warehouse of these settings."""
         return cls(settings.warehouse, settings.storage_options)
 
     def table(self, name: str) -> DeltaTable:
-        """The table of that name as it is now, for delta-rs; raises `TableNotFoundError`."""
+        """Open the current version of a table with delta-rs; raises `TableNotFoundError`."""
         return DeltaTable(self.path(name), storage_options=self.storage_options)
 
     def path(self, table: str) -> str:
-        """Where the table of that name is."""
+        """Return the location of a table."""
         return f"{self.warehouse.rstrip('/')}/{table}"
 
     @property
     def interactions(self) -> str:
-        """Where the interactions are."""
+        """The location of the interactions table."""
         return self.path(INTERACTIONS)
 
     def count(self) -> int:
-        """The number of interactions; the table's log tells it."""
+        """Return the number of interactions, from the table's log."""
         return self.table(INTERACTIONS).count()
 
-    def last_note(self) -> dict[str, Any] | None:
-        """What the latest append that the history still knows says of itself."""
+    def last_append(self) -> AppendInfo | None:
+        """Return the info of the latest append; None if the table's history does not reach back to one."""
         for commit in self.table(INTERACTIONS).history():
             if "userMetadata" in commit:
-                note: dict[str, Any] = json.loads(commit["userMetadata"])
-                return note
+                return AppendInfo.from_json(commit["userMetadata"])
         return None
 
-    def has(self, note: dict[str, Any]) -> bool:
-        """Whether the latest append is the one with this note."""
-        return self.last_note() == note
+    def has_append(self, info: AppendInfo) -> bool:
+        """Whether the latest append is this one."""
+        return self.last_append() == info
 
-    def leave_note(self, note: dict[str, Any]) -> None:
-        """Leave a note in the history without any interaction; only while nobody else writes the table."""
+    def write_marker(self, info: AppendInfo) -> None:
+        """Commit an append without rows that carries this info; only while no job writes the table."""
         types = (*[ColumnType.KEYWORD] * 3, ColumnType.DATE)
         columns: dict[str, Any] = {
-            name: arrow_column(kind, []) for name, kind in zip(INTERACTIONS_SCHEMA.names, types, strict=True)
+            name: arrow_column(column_type, [])
+            for name, column_type in zip(INTERACTIONS_SCHEMA.names, types, strict=True)
         }
-        nothing = Table.from_pydict(columns)
-        said = CommitProperties(custom_metadata={"userMetadata": json.dumps(note, sort_keys=True)})
-        write_deltalake(self.table(INTERACTIONS), nothing, mode="append", commit_properties=said)
+        properties = CommitProperties(custom_metadata={"userMetadata": info.to_json()})
+        write_deltalake(
+            self.table(INTERACTIONS), Table.from_pydict(columns), mode="append", commit_properties=properties
+        )
 
-    def renew_tables_of_another_form(self) -> None:
-        """Empty the aggregate tables that have other columns than are declared now, and give them those."""
+    def recreate_changed_tables(self) -> None:
+        """Recreate, empty, the aggregate tables whose columns differ from their declaration."""
         for name, schema, _ in _definitions():
             path = self.path(name)
             if name == INTERACTIONS or not DeltaTable.is_deltatable(path, self.storage_options):
@@ -93,7 +116,7 @@ class Lake:
                 DeltaTable.create(path, schema, mode="overwrite", storage_options=self.storage_options)
 
     def create_missing_tables(self) -> None:
-        """Create the tables that do not exist; those that do are left as they are."""
+        """Create the tables that do not exist; existing ones are not changed."""
         for name, schema, properties in _definitions():
             DeltaTable.create(
                 self.path(name), schema, mode="ignore", configuration=properties, storage_options=self.storage_options
@@ -106,9 +129,9 @@ def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:
         Schema.from_json(INTERACTIONS_SCHEMA.json()),
         {
             "delta.appendOnly": "true",
-            # Statistics cost time on every append, and only a range of time is ever looked for.
+            # Statistics cost time on every append, and queries filter by time only.
             "delta.dataSkippingStatsColumns": "timestamp",
-            # An append needs no state of the table, a checkpoint does: one in a hundred appends writes one.
+            # An append needs no snapshot of the table, a checkpoint does: one in a hundred appends writes one.
             "delta.checkpointInterval": "100",
         },
     )

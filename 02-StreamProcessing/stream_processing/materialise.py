@@ -1,8 +1,8 @@
-"""Query 3, materialise: the changed rows from Kafka into the aggregate tables, at an interval of its own.
+"""Query 3, materialise: merges the changed rows from Kafka into the aggregate tables, at an interval of its own.
 
-Spark finds the latest row of each key; the MERGE is delta-rs's. It takes milliseconds where Spark's takes seconds of
-both cores, which the other two queries need. Whole rows are replaced by key: done twice, it changes nothing.
-No one else writes these tables.
+Spark finds the latest row of each key; delta-rs runs the MERGE. It takes milliseconds where Spark's takes seconds of
+both cores, which the other two queries need. Whole rows are replaced by key, so a repeated MERGE changes nothing.
+No other process writes these tables.
 """
 
 import json
@@ -32,37 +32,37 @@ NAME: Final = "materialise"
 
 Row = dict[str, Any]
 
-_LONGS: Final = 1 << 63
+_LONG_LIMIT: Final = 1 << 63
 _PARTS: Final = 8
-"""In which the batch's rows come into this process, one after the other."""
-_MOST_ROWS: Final = 100_000
-"""Of one MERGE: the bound of the memory that they take here."""
+"""The partitions in which the batch's rows are transferred to this process, one after the other."""
+_MAX_ROWS_PER_MERGE: Final = 100_000
+"""Limits the memory that the rows take in this process."""
 
 logger = logging.getLogger(__name__)
 
 
 def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query; it goes on from its checkpoint, or from the topic's earliest record.
+    """Start the query from its checkpoint, or from the topic's earliest record.
 
-    A batch takes all that there is, without a limit. A key that has moved to another partition, because the topic
-    was given more, has its older records in the one and its newer ones in the other: batches that end somewhere in
-    the middle of both could bring an older row behind a newer one.
+    A batch reads all available records, without a limit. A key that moved to another partition, because partitions
+    were added to the topic, has its older records in the one and its newer ones in the other: with a limit, a batch
+    could end in the middle of both, and the next one could merge an older row after a newer one.
     """
     records = session.readStream.format("kafka").options(**source_options(settings, settings.aggregated_topic)).load()
 
     def merge(batch: DataFrame, _batch_id: int) -> None:
-        odd: list[str] = []
+        rejections: list[str] = []
         latest = latest_records(batch).toLocalIterator()
-        while some := [(row["key"], row["value"]) for row in islice(latest, _MOST_ROWS)]:
-            changed, gone = _by_table(some, odd)
+        while chunk := [(row["key"], row["value"]) for row in islice(latest, _MAX_ROWS_PER_MERGE)]:
+            changed, deleted = _by_table(chunk, rejections)
             for name, rows in changed.items():
                 _merge(lake, table_named(name), rows)
-            for name, ids in gone.items():
+            for name, ids in deleted.items():
                 _delete(lake, table_named(name), ids)
-        if odd:
+        if rejections:
             logger.warning(
-                "%d records of topic %s are no rows, and in no table; the first: %s",
-                len(odd), settings.aggregated_topic, odd[0],
+                "%d records of topic %s are not valid rows and in no table; the first: %s",
+                len(rejections), settings.aggregated_topic, rejections[0],
             )  # fmt: skip
 
     return (
@@ -87,64 +87,64 @@ def latest_records(records: DataFrame) -> DataFrame:
 
 
 def _by_table(
-    records: Sequence[tuple[bytes | None, bytes | None]], odd: list[str]
+    records: Sequence[tuple[bytes | None, bytes | None]], rejections: list[str]
 ) -> tuple[dict[str, list[Row]], dict[str, list[str]]]:
-    """Rows that have changed and ids of rows that are gone, by table; adds to `odd` why others are neither.
+    """Return changed rows and ids of deleted rows, by table; append the reasons against other records to `rejections`.
 
-    The sink sees those too, and sends them to the dead letters.
+    The sink reads the rejected records too, and writes them to the dead letters.
     """
     changed: dict[str, list[Row]] = defaultdict(list)
-    gone: dict[str, list[str]] = defaultdict(list)
+    deleted: dict[str, list[str]] = defaultdict(list)
     for key, value in records:
         try:
             row_key = decode_key(bytes(key or b"").decode())
             if value is None:
-                gone[row_key.table].append(row_key.id)
+                deleted[row_key.table].append(row_key.id)
             else:
                 changed[row_key.table].append(read_row(row_key, bytes(value)))
-        # Unknown keys and what is no UTF-8 are both of them.
+        # Unknown keys and malformed UTF-8 raise subclasses of it.
         except ValueError as error:
-            odd.append(truncated(str(error), MAX_REASON_CHARACTERS))
-    return changed, gone
+            rejections.append(truncated(str(error), MAX_REASON_CHARACTERS))
+    return changed, deleted
 
 
 def read_row(key: RowKey, value: bytes) -> Row:
-    """A row from its record, dates in microseconds since 1970; raises ValueError for what is no row of the table."""
+    """Parse a row, dates as microseconds since 1970; raises ValueError if the value is not a row of the table."""
     try:
-        fields = json.loads(value.decode(), parse_constant=_refuse)
+        fields = json.loads(value.decode(), parse_constant=_reject_constant)
     except RecursionError:
         raise ValueError("the value is nested too deep") from None
     if not isinstance(fields, dict):
         raise ValueError("the value is not a JSON object")
     table = table_named(key.table)
     if table.key is not None and fields.get(table.key) != key.id:
-        raise ValueError(f"{table.key} is not what the key says, {truncated(key.id)!r}")
-    return {column.name: _converted(column, fields.get(column.name)) for column in table.columns}
+        raise ValueError(f"{table.key} differs from the key's {truncated(key.id)!r}")
+    return {column.name: _convert(column, fields.get(column.name)) for column in table.columns}
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _converted(column: Column, value: object) -> object:
+def _convert(column: Column, value: object) -> object:
     if value is None:
         return None
     match column.type, value:
         case ColumnType.DATE, str():
             time = datetime.fromisoformat(value)
-            # As Elasticsearch has it.
+            # Without a time zone it is UTC, as in Elasticsearch.
             return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
         case ColumnType.KEYWORD, str():
             return value
-        case ColumnType.LONG, int() if not isinstance(value, bool) and -_LONGS <= value < _LONGS:
+        case ColumnType.LONG, int() if not isinstance(value, bool) and -_LONG_LIMIT <= value < _LONG_LIMIT:
             return value
         case ColumnType.DOUBLE, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
-    raise ValueError(f"{column.name} is a {type(value).__name__} that a {column.type.value} column does not hold")
+    raise ValueError(f"{column.name} is a {type(value).__name__} that is invalid in a {column.type.value} column")
 
 
 def _merge(lake: Lake, table: AggregateTable, rows: Sequence[Row]) -> None:
-    changed = _arrow(table, rows)
+    changed = _arrow_table(table, rows)
     if table.key is None:
         write_deltalake(lake.table(table.name), changed, mode="overwrite")
         return
@@ -170,7 +170,7 @@ def _delete(lake: Lake, table: AggregateTable, ids: Sequence[str]) -> None:
     )
 
 
-def _arrow(table: AggregateTable, rows: Sequence[Row]) -> Table:
+def _arrow_table(table: AggregateTable, rows: Sequence[Row]) -> Table:
     return Table.from_pydict(
         {column.name: arrow_column(column.type, [row[column.name] for row in rows]) for column in table.columns}
     )

@@ -1,12 +1,12 @@
-"""The stream job's metrics, where Prometheus and the live view read them."""
+"""The stream job's metrics, which Prometheus and the live page read."""
 
 from typing import Final
 
 from prometheus_client import Counter, Gauge
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
-LAKE_FILES: Final = Gauge("stream_lake_files", "Files of the interactions table, as of the last round of upkeep")
-LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table, as of the last round of upkeep")
+LAKE_FILES: Final = Gauge("stream_lake_files", "Files of the interactions table, as of the last maintenance round")
+LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table, as of the last maintenance round")
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )

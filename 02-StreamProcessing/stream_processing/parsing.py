@@ -1,8 +1,8 @@
-"""Parses Kafka records into interactions, and says what is wrong with those that do not fit.
+"""Parses Kafka records into interactions, and gives a reason for each malformed one.
 
-Column expressions only: no JSON parse for a record in the usual form, one for most others, two more for what looks
-odd. All of them are in the plan of every batch, which pays for their number; the texts of reasons are not, they have
-a plan of their own.
+Column expressions only: no JSON parse for a canonical record, one for most others, two more for suspicious ones. All
+of them are in the plan of every batch, which pays for their number; the texts of the reasons are in a plan of their
+own.
 """
 
 import operator
@@ -27,70 +27,70 @@ _SCHEMA: Final = StructType(
     ]
 )
 _STRICT: Final = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
-"""JSON alone; otherwise Spark takes NaN for a number, and the string "NaN" as well."""
+"""Standard JSON only: by default Spark parses NaN, and the string "NaN" too, as a number."""
 _IDS: Final = ("user_id", "item_id")
 
 _SURROGATE: Final = r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _BACKSLASH_OR_PAIR: Final = r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-"""What holds no half of a surrogate pair: an escaped backslash, whatever follows it, and a whole pair."""
+"""Matches that contain no half of a surrogate pair: an escaped backslash, and a whole pair."""
 
 _NAMES: Final = '"(?:' + "|".join(_SCHEMA.names) + ')"'
 _SUSPICIOUS: Final = "|".join(
     [
-        # Half a surrogate pair, which Java would write as "?", and make one id of many.
+        # Half of a surrogate pair: Java would write it as "?", and so merge different ids.
         _SURROGATE,
-        # A letter that is written as an escape: a name may hide in it.
+        # A letter that is written as an escape: it can hide a field name.
         r"\\u00[567]",
-        # An id that is no string: Spark turns any JSON value into one, when a string is asked for.
+        # An id that is not a string: Spark converts any JSON value to a string if the schema has one.
         rf'"(?:{"|".join(_IDS)})"[ \t\r\n]*:[ \t\r\n]*[^" \t\r\n]',
     ]
 )
 
-_OTHER_KINDS: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
-"""What an id may be instead of a string, and the type under which Spark parses it."""
-_END: Final = "end_of_kinds"
-"""The last field of the object that holds the copies of a record; it is missing where a copy ends the object early."""
+_OTHER_TYPES: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
+"""JSON types that an id can have instead of string, and the Spark type that parses only these."""
+_END: Final = "end_of_types"
+"""The last field of the object with the copies of a record; it is missing if a copy closes the object early."""
 _NOT_ONE_OBJECT: Final = "not one JSON object"
 _BEYOND_64_BITS: Final = r"^-?[1-9]\d{18,}$"
-"""A whole number, which Spark's parser takes for none."""
+"""A whole number that Spark's parser rejects."""
 
 
 def parse(records: DataFrame) -> DataFrame:
-    """From Kafka records (`value`: binary) to the columns of an interaction, `is_valid` and `record`.
+    """Parse Kafka records (`value`: binary) into the columns of an interaction, `is_valid` and `record`.
 
-    `record` holds all columns of the original, where it is not in the usual form; where `is_valid` is false, the
-    columns of an interaction mean nothing, and `with_reason` says what does not fit.
+    `record` has all columns of an original that is not canonical, else null. Where `is_valid` is false, the columns of
+    the interaction mean nothing, and `with_reason` computes the reason.
     """
-    text, pieces, seconds, usual = (F.col(name) for name in ("text", "pieces", "seconds", "usual"))
-    # Step by step: what one step computes, the next may use several times and has only once.
-    read = records.withColumn("text", F.col("value").cast("string")).withColumn("pieces", canonical_json.split(text))
-    glanced = read.withColumn("seconds", canonical_json.timestamp(pieces)).withColumn(
-        "usual", canonical_json.fits(pieces, seconds, text, F.col("value"))
+    text, tokens, seconds, canonical = (F.col(name) for name in ("text", "tokens", "seconds", "canonical"))
+    # In steps: a step can use a column of the previous one several times, and Spark computes it once.
+    read = records.withColumn("text", F.col("value").cast("string")).withColumn("tokens", canonical_json.split(text))
+    checked = read.withColumn("seconds", canonical_json.timestamp(tokens)).withColumn(
+        "canonical", canonical_json.is_valid(tokens, seconds, text, F.col("value"))
     )
     parsed_text = _parsed_text(F.col("value"), text)
-    # Null for what is usual, which is then not even looked at.
-    odd = F.when(~usual, _is_odd(F.col("value"), text))
-    # Spark's JSON parser is outside of its generated code: little should cross that border.
-    slim = glanced.select(
-        "usual",
-        F.when(usual, canonical_json.user_id(pieces)).alias("user_id"),
-        F.when(usual, canonical_json.item_id(pieces)).alias("item_id"),
-        F.when(usual, canonical_json.interaction_type(pieces)).alias("interaction_type"),
+    # Null for a canonical record, which is then not checked at all.
+    suspicious = F.when(~canonical, _is_suspicious(F.col("value"), text))
+    # Spark's JSON parser is outside of the generated code: the fewer columns cross that boundary, the better.
+    parser_input = checked.select(
+        "canonical",
+        F.when(canonical, canonical_json.user_id(tokens)).alias("user_id"),
+        F.when(canonical, canonical_json.item_id(tokens)).alias("item_id"),
+        F.when(canonical, canonical_json.interaction_type(tokens)).alias("interaction_type"),
         "seconds",
-        F.when(~usual, parsed_text).alias("text"),
-        F.when(odd, parsed_text).alias("odd_text"),
-        F.when(~usual, F.struct(*records.columns)).alias("record"),
-        odd.alias("odd"),
+        F.when(~canonical, parsed_text).alias("text"),
+        F.when(suspicious, parsed_text).alias("suspicious_text"),
+        F.when(~canonical, F.struct(*records.columns)).alias("record"),
+        suspicious.alias("suspicious"),
     )
     json = F.col("json")
-    # One step for all parsers: each step has a copy of a value of many MB.
-    parsed = slim.select("*", _json(text).alias("json"), *_look_closer(F.col("odd_text")))
-    is_valid = F.when(usual, True)
-    for failed, _ in _form_checks(F.col("record.value"), text):
-        is_valid = is_valid.when(F.col("odd") & failed, False)
+    # One step for all parsers: each step copies a value, which can have many MB.
+    parsed = parser_input.select("*", _json(text).alias("json"), *_parse_for_checks(F.col("suspicious_text")))
+    is_valid = F.when(canonical, True)
+    for failed, _ in _record_checks(F.col("record.value"), text):
+        is_valid = is_valid.when(F.col("suspicious") & failed, False)
     for failed, _ in _field_checks(text, json):
         is_valid = is_valid.when(failed, False)
-    timestamp = F.when(usual, seconds).when(_in_range(json["timestamp"]), json["timestamp"])
+    timestamp = F.when(canonical, seconds).when(_in_range(json["timestamp"]), json["timestamp"])
     return parsed.select(
         *(F.coalesce(name, json[name]).alias(name) for name in ("user_id", "item_id", "interaction_type")),
         F.timestamp_seconds(timestamp).alias("timestamp"),
@@ -100,13 +100,17 @@ def parse(records: DataFrame) -> DataFrame:
 
 
 def with_reason(records: DataFrame) -> DataFrame:
-    """Records that are not valid (`value`: binary), and one more column: the `reason`, which says what does not fit."""
+    """Add the column `reason` to malformed records (`value`: binary)."""
     value, text, json = F.col("value"), F.col("text"), F.col("json")
     read = records.withColumn("text", _parsed_text(value, value.cast("string")))
-    parsed = read.select("*", _json(text).alias("json"), *_look_closer(text))
-    checks = [*_form_checks(value, text), *_field_checks(text, json)]
-    reason = F.coalesce(*(F.when(failed, reason) for failed, reason in checks), F.lit(_NOT_ONE_OBJECT))
-    return parsed.select(*records.columns, reason.alias("reason"))
+    parsed = read.select("*", _json(text).alias("json"), *_parse_for_checks(text))
+    return parsed.select(*records.columns, _rejection_reason(value, text, json).alias("reason"))
+
+
+def _rejection_reason(value: Column, text: Column, json: Column) -> Column:
+    """Return the reason of the first check that a record fails."""
+    checks = [*_record_checks(value, text), *_field_checks(text, json)]
+    return F.coalesce(*(F.when(failed, reason) for failed, reason in checks), F.lit(_NOT_ONE_OBJECT))
 
 
 def _parsed_text(value: Column, text: Column) -> Column:
@@ -117,14 +121,14 @@ def _json(text: Column) -> Column:
     return F.from_json(text, _SCHEMA, _STRICT)
 
 
-def _is_odd(value: Column, text: Column) -> Column:
-    """Whether a record may be something else than it seems once Spark has parsed it; true or false, never null."""
+def _is_suspicious(value: Column, text: Column) -> Column:
+    """Whether Spark's parser could accept a record that is malformed; true or false, never null."""
     is_plain = [
-        # Spark parses the first JSON value and ignores what follows: one brace must close it all.
+        # Spark parses the first JSON value and ignores the rest: the only closing brace must be the last character.
         F.instr(text, "}") == F.length(text),
-        # Malformed UTF-8 is replaced on decoding, and no longer equals the bytes.
+        # Decoding replaces malformed UTF-8, so that the result differs from the text.
         F.decode(value, "UTF-8") == text,
-        # Of a field that is there twice, nobody can say which is meant.
+        # A field that occurs twice is ambiguous.
         F.size(F.split(text, _NAMES, len(_SCHEMA) + 2)) == len(_SCHEMA) + 1,
         ~text.rlike(_SUSPICIOUS),
         F.octet_length(value) <= MAX_BYTES,
@@ -137,37 +141,37 @@ def _in_range(timestamp: Column) -> Column:
 
 
 def _quoted(text: Column) -> Column:
-    """A field as a reason repeats it (`contract.dead_letters.truncated` as an expression)."""
+    """Shorten a field for a reason (`contract.dead_letters.truncated` as an expression)."""
     characters = F.length(text).cast("string")
     cut = F.concat(F.substring(text, 1, QUOTED_CHARACTERS), F.lit("... ("), characters, F.lit(" characters)"))
     return F.when(F.length(text) > QUOTED_CHARACTERS, cut).otherwise(text)
 
 
-def _look_closer(text: Column) -> Sequence[Column]:
-    """The columns that the checks refer to by name; null for null."""
-    # Spark ignores what follows the first value: a record is in an array, which only `]` ends, and in an object, which
-    # only `}` ends, so that nothing can follow it in both; `_END` behind it is seen only if the object was whole.
+def _parse_for_checks(text: Column) -> Sequence[Column]:
+    """Return the columns `objects` and `types`, which the checks use by name; null for null."""
+    # Spark ignores the rest after the first value. So a record is parsed within an array, which only `]` ends, and
+    # within an object, which only `}` ends: no rest can pass both. Only a whole object leaves `_END` to be found.
     objects = F.from_json(F.concat(F.lit("["), text, F.lit("]")), "array<map<string,string>>", _STRICT)
-    # One parse for all kinds; a field of another kind than the one it is asked for is null.
-    copies = [piece for kind in _OTHER_KINDS for piece in (F.lit(f',"{kind}":'), text)]
-    kinds = F.from_json(
-        F.concat(F.lit('{"kinds":0'), *copies, F.lit(f',"{_END}":1}}')),
+    # One parse for all types; a field of another type than the requested one is null.
+    copies = [part for json_type in _OTHER_TYPES for part in (F.lit(f',"{json_type}":'), text)]
+    types = F.from_json(
+        F.concat(F.lit('{"types":0'), *copies, F.lit(f',"{_END}":1}}')),
         ", ".join(
-            f"{kind} struct<{','.join(f'{name}:{spark_type}' for name in _IDS)}>"
-            for kind, spark_type in _OTHER_KINDS.items()
+            f"{json_type} struct<{','.join(f'{name}:{spark_type}' for name in _IDS)}>"
+            for json_type, spark_type in _OTHER_TYPES.items()
         )
         + f", {_END} int",
         _STRICT,
     )
-    return [objects.alias("objects"), kinds.alias("kinds")]
+    return [objects.alias("objects"), types.alias("types")]
 
 
 _Check = tuple[Column, Column]
-"""Whether something is wrong with a record, and the reason that says so; of several, the first counts."""
+"""Whether a record fails the check, and the reason; the first failed check counts."""
 
 
-def _form_checks(value: Column, text: Column) -> list[_Check]:
-    """What can be wrong with an odd record as a whole."""
+def _record_checks(value: Column, text: Column) -> list[_Check]:
+    """Return the checks of a suspicious record as a whole."""
     objects = F.col("objects")
     fields = F.map_keys(objects[0])
     size = F.octet_length(value)
@@ -180,36 +184,36 @@ def _form_checks(value: Column, text: Column) -> list[_Check]:
         ),
         (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
         (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit(_NOT_ONE_OBJECT)),
-        (objects[0].isNull() | F.col("kinds")[_END].isNull(), F.lit(_NOT_ONE_OBJECT)),
+        (objects[0].isNull() | F.col("types")[_END].isNull(), F.lit(_NOT_ONE_OBJECT)),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
         *(
-            (F.size(F.array_remove(fields, name)) < F.size(fields) - 1, F.lit(f"{name} is there more than once"))
+            (F.size(F.array_remove(fields, name)) < F.size(fields) - 1, F.lit(f"{name} occurs more than once"))
             for name in _SCHEMA.names
         ),
     ]
 
 
 def _field_checks(text: Column, json: Column) -> list[_Check]:
-    """What can be wrong with the fields of a record."""
-    kinds = F.col("kinds")
+    """Return the checks of a record's fields."""
+    types = F.col("types")
     checks = []
     for name in _IDS:
-        is_other = reduce(operator.or_, [kinds[kind][name].isNotNull() for kind in _OTHER_KINDS])
-        bytes_of_id = F.octet_length(json[name])
+        is_other = reduce(operator.or_, [types[json_type][name].isNotNull() for json_type in _OTHER_TYPES])
+        id_bytes = F.octet_length(json[name])
         checks += [
             (json[name].isNull(), F.lit(f"{name} is missing or null")),
             (F.length(json[name]) == 0, F.lit(f"{name} is empty")),
             (is_other, F.lit(f"{name} is not a string")),
             (
-                bytes_of_id > MAX_ID_BYTES,
+                id_bytes > MAX_ID_BYTES,
                 F.concat(
                     F.lit(f"{name} has "),
-                    bytes_of_id.cast("string"),
+                    id_bytes.cast("string"),
                     F.lit(f" bytes of UTF-8, more than {MAX_ID_BYTES}"),
                 ),
             ),
         ]
-    kind = json["interaction_type"]
+    interaction_type = json["interaction_type"]
     raw_timestamp = _quoted(F.get_json_object(text, "$.timestamp"))
     no_number = F.concat(F.lit("timestamp is "), raw_timestamp, F.lit(", not a whole number of seconds"))
     out_of_range = F.concat(
@@ -217,11 +221,13 @@ def _field_checks(text: Column, json: Column) -> list[_Check]:
     )
     no_timestamp = F.when(raw_timestamp.rlike(_BEYOND_64_BITS), out_of_range).otherwise(no_number)
     checks += [
-        (kind.isNull(), F.lit("interaction_type is missing or null")),
+        (interaction_type.isNull(), F.lit("interaction_type is missing or null")),
         (
-            ~kind.isin(*INTERACTION_TYPES),
+            ~interaction_type.isin(*INTERACTION_TYPES),
             F.concat(
-                F.lit("interaction_type is "), _quoted(kind), F.lit(f", not one of {', '.join(INTERACTION_TYPES)}")
+                F.lit("interaction_type is "),
+                _quoted(interaction_type),
+                F.lit(f", not one of {', '.join(INTERACTION_TYPES)}"),
             ),
         ),
         (json["timestamp"].isNull(), F.coalesce(no_timestamp, F.lit("timestamp is missing or null"))),

@@ -1,6 +1,7 @@
-"""Turns what Spark says of a query's progress into metrics and health."""
+"""Publishes the progress of a streaming query as metrics and health."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql.streaming.query import StreamingQuery
@@ -10,7 +11,7 @@ from stream_processing import metrics
 
 
 def report(query: StreamingQuery, health: Health) -> None:
-    """Publish the last batch's figures. A query that has ended counts as failing, with its exception."""
+    """Publish the last batch's figures. A query that has ended is unhealthy, with its exception as the reason."""
     if not query.isActive:
         health.failing(query.name, str(query.exception() or "stopped"))
         return
@@ -21,17 +22,21 @@ def report(query: StreamingQuery, health: Health) -> None:
     metrics.BATCHES.labels(query.name).set(progress["batchId"] + 1)
     metrics.BATCH_ROWS.labels(query.name).set(progress["numInputRows"])
     metrics.BATCH_SECONDS.labels(query.name).set(progress["durationMs"]["triggerExecution"] / 1000)
-    lags = [_records_behind(source) for source in progress["sources"]]
-    metrics.LAG.labels(query.name).set(sum(lags))
+    metrics.LAG.labels(query.name).set(sum(map(source_lag, progress["sources"])))
 
 
-def _records_behind(source: dict[str, Any]) -> int:
-    done, latest = _offsets(source["endOffset"]), _offsets(source["latestOffset"])
-    return sum(max(0, offset - done.get(partition, 0)) for partition, offset in latest.items())
+def source_lag(source: Mapping[str, Any]) -> int:
+    """Return the number of records of a source that the query has not processed, from Spark's progress of the source.
+
+    >>> source_lag({"endOffset": {"t": {"0": 5}}, "latestOffset": {"t": {"0": 7, "1": 3}}})
+    5
+    """
+    processed, latest = _offsets(source["endOffset"]), _offsets(source["latestOffset"])
+    return sum(max(0, offset - processed.get(partition, 0)) for partition, offset in latest.items())
 
 
 def _offsets(offset: Any) -> dict[tuple[str, str], int]:
-    """Offsets by topic and partition; a source that is no topic has none."""
+    """Return offsets by topic and partition; empty for a source other than Kafka."""
     value = json.loads(offset) if isinstance(offset, str) else offset
     if not isinstance(value, dict):
         return {}

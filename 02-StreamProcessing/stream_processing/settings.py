@@ -14,44 +14,44 @@ _HADOOP_NAMES: Final = {
     "AWS_ACCESS_KEY_ID": "fs.s3a.access.key",
     "AWS_SECRET_ACCESS_KEY": "fs.s3a.secret.key",
 }
-"""What Hadoop calls the options that delta-rs knows by the names of Amazon's own tools."""
+"""Hadoop's names of the options that delta-rs calls by the names of Amazon's own tools."""
 
 
 class StreamProcessingSettings(Settings):
-    """What the stream job needs to know beyond what all services do."""
+    """The settings of the stream job beside those that all services share."""
 
     deploy_mode: Literal["client", "cluster"] = "client"
     """client: Spark runs inside this process. cluster: on the cluster at `spark_master_url`."""
     spark_master_url: NonEmptyStr = "spark://spark-master:7077"
     spark_driver_memory: NonEmptyStr = "1g"
     spark_executor_memory: NonEmptyStr = "768m"
-    """Of each executor, on a cluster."""
+    """Memory of each executor on a cluster."""
     spark_jars: Path | None = None
-    """Folder of the connectors' jars; unset where they are among Spark's own, as in the image."""
+    """Folder of the connectors' jars; unset if they are among Spark's own, as in the image."""
     class_archive: Path | None = None
-    """Java's archive of the classes that the job loads (see the module of that name); it may be missing."""
+    """Java's archive of the classes that the job loads (`build_tools.cds_archive`); the file may be missing."""
     warehouse: NonEmptyStr = ".data/warehouse"
-    """Where the Delta tables are: a path or any URI that Hadoop knows."""
+    """Location of the Delta tables: a path or any URI that Hadoop supports."""
     checkpoints: NonEmptyStr = ".data/checkpoints"
-    """Where the queries keep their progress and state: a path or any URI that Hadoop knows."""
+    """Location of the queries' progress and state: a path or any URI that Hadoop supports."""
     aws_endpoint_url: str | None = None
     """The S3-compatible server for s3a:// locations; unset for Amazon's."""
     aws_region: str = "us-east-1"
     aws_access_key_id: str | None = None
-    """Unset, this and the next: whatever the machine has, as its role or an environment of its own."""
+    """If this and the next are unset: the machine's own credentials, from its role or environment."""
     aws_secret_access_key: SecretStr | None = None
     state_store: Literal["memory", "rocksdb"] = "memory"
-    """Where the counts per key are while the job runs: in the driver's or executors' heap, about 350 bytes a key,
-    twice while a batch changes it, or in RocksDB, slower and outside of the heap. Checkpoints hold them in either case,
-    each in its own form."""
+    """Location of the counts per key while the job runs: the heap of the driver or executors (about 350 bytes per key,
+    twice while a batch changes it), or RocksDB, slower and outside the heap. Checkpoints contain them in either case,
+    each in its own format."""
     max_offsets_per_batch: PositiveInt = 1_500_000
-    """The most records that one ingest batch takes from Kafka."""
+    """The maximum number of records that one ingest batch reads from Kafka."""
     materialise_interval: PositiveFloat = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""
     upkeep_interval: PositiveFloat = 300.0
-    """Seconds between rounds of upkeep: small files put together, old versions and logs removed."""
+    """Seconds between maintenance rounds: compaction of small files, removal of old versions and log entries."""
     lake_history: PositiveFloat = 10.0
-    """Minutes for which old versions of a table can be read."""
+    """Minutes for which old versions of a table stay readable."""
     stream_metrics_port: Port = 9102
 
     def conflicts(self) -> Iterator[str]:
@@ -65,7 +65,7 @@ class StreamProcessingSettings(Settings):
 
     @property
     def storage_options(self) -> dict[str, str]:
-        """How delta-rs reaches s3a:// locations."""
+        """The options with which delta-rs accesses s3a:// locations."""
         options = {"AWS_REGION": self.aws_region}
         if self.aws_endpoint_url is not None:
             options |= {"AWS_ENDPOINT_URL": self.aws_endpoint_url}
@@ -77,16 +77,16 @@ class StreamProcessingSettings(Settings):
 
     @property
     def hadoop_options(self) -> dict[str, str]:
-        """How Spark reaches them."""
+        """The options with which Hadoop, and so Spark, accesses s3a:// locations."""
         options = {_HADOOP_NAMES[name]: value for name, value in self.storage_options.items() if name in _HADOOP_NAMES}
-        # Nobody needs the markers of folders to be removed again, and it is a request for each level of each file.
+        # Directory markers do no harm, and removing them costs a request for each level of each file.
         options["fs.s3a.directory.marker.retention"] = "keep"
         if self.aws_endpoint_url is not None:
-            # Other servers than Amazon's rarely have a host name per bucket.
+            # S3-compatible servers rarely have a host name per bucket.
             options["fs.s3a.path.style.access"] = "true"
         return options
 
     @property
     def master(self) -> str:
-        """The master that Spark is given."""
+        """The value of `spark.master`."""
         return self.spark_master_url if self.deploy_mode == "cluster" else "local[*]"

@@ -1,7 +1,7 @@
-"""Keeps a second stream job from working on the same checkpoints at the same time.
+"""Prevents two stream jobs from using the same checkpoints at the same time.
 
-After a kill -9 of the Python process its Java process lives on for a moment, in the middle of a batch.
-Whoever starts meanwhile has to wait for it, or both would publish: an old row after a new one.
+After a kill -9 of the Python process its Java process survives for a moment, in the middle of a batch. A job that
+starts meanwhile has to wait for its end: if both published, an old row could follow a new one.
 """
 
 import logging
@@ -12,46 +12,42 @@ from pyspark.sql import SparkSession
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from runtime import commands
+from stream_processing.spark_internals import local_lock
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE: Final = 60.0
+_TIMEOUT: Final = 60.0
 
 
 class AnotherInstanceError(Exception):
-    """Another stream job works on these checkpoints."""
+    """Another stream job uses these checkpoints."""
 
 
-def claim(session: SparkSession, checkpoints: str, patience: float = _PATIENCE) -> JavaObject | None:
-    """Hold a lock in the checkpoints' folder until this Java process ends, however it ends.
+def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) -> JavaObject | None:
+    """Lock the checkpoint folder until this Java process ends, however it ends.
 
-    Waits `patience` seconds for another holder, then raises `AnotherInstanceError`. Where the folder is on no
-    file system of this machine there is no such lock, and the answer is None: Spark still notices two
-    jobs on one checkpoint, but only when both commit.
+    Waits `timeout` seconds for another holder, then raises `AnotherInstanceError`. Returns None, without a lock, if
+    the folder is not on a file system of this machine: Spark still notices two jobs on one checkpoint, but only when
+    both commit.
     """
-    jvm = session._jvm
-    assert jvm is not None
-    folder = jvm.org.apache.hadoop.fs.Path(checkpoints)
-    file_system = folder.getFileSystem(session._jsc.hadoopConfiguration())
-    if file_system.getScheme() != "file":
+    lock = local_lock(session, checkpoints, ".lock")
+    if lock is None:
         return None
-    file_system.mkdirs(folder)
-    path = file_system.makeQualified(folder).toUri().getPath() + "/.lock"
-    channel = jvm.java.io.RandomAccessFile(path, "rw").getChannel()
+    path, try_lock = lock
 
-    def give_up(_: RetryCallState) -> None:
+    def fail(_: RetryCallState) -> None:
         remedy = commands.stop("stream_processing")
         raise AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")
 
-    def report(state: RetryCallState) -> None:
+    def log_first_attempt(state: RetryCallState) -> None:
         if state.attempt_number == 1:
-            logger.warning("another stream job holds %s: waiting up to %.0f s for its end", path, patience)
+            logger.warning("another stream job holds %s: waiting up to %.0f s for it to end", path, timeout)
 
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),
         wait=wait_fixed(0.2),
-        stop=stop_after_delay(patience),
-        before_sleep=report,
-        retry_error_callback=give_up,
+        stop=stop_after_delay(timeout),
+        before_sleep=log_first_attempt,
+        retry_error_callback=fail,
     )
-    return wait(channel.tryLock)
+    return wait(try_lock)

@@ -1,4 +1,4 @@
-"""Whether there is a Spark master to run on: without one Spark would retry for a minute, and end in a stack trace."""
+"""Checks that a Spark master is reachable: without one Spark retries for a minute and ends in a stack trace."""
 
 import socket
 from typing import Final
@@ -7,22 +7,22 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from runtime import commands
 
-_PATIENCE: Final = 20.0
-"""Seconds that a master has to come up."""
+_TIMEOUT: Final = 20.0
+"""Seconds to wait for a master that is starting."""
 _SCHEME: Final = "spark://"
 _DEFAULT_PORT: Final = 7077
 
 
 class NoMasterError(Exception):
-    """No Spark master answers."""
+    """No Spark master is reachable."""
 
 
-def require_master(url: str, patience: float = _PATIENCE) -> None:
-    """Raise `NoMasterError` if none of the masters that a spark:// URL names answers within `patience` seconds."""
+def require_master(url: str, timeout: float = _TIMEOUT) -> None:
+    """Raise `NoMasterError` if none of the masters of a spark:// URL is reachable within `timeout` seconds."""
     if not url.startswith(_SCHEME):
         return
     retrying = Retrying(
-        retry=retry_if_exception_type(NoMasterError), wait=wait_fixed(1), stop=stop_after_delay(patience), reraise=True
+        retry=retry_if_exception_type(NoMasterError), wait=wait_fixed(1), stop=stop_after_delay(timeout), reraise=True
     )
     retrying(_connect_to_any, url)
 
@@ -43,5 +43,6 @@ def _connect_to_any(url: str) -> None:
         else "start it, or correct SPARK_MASTER_URL"
     )
     raise NoMasterError(
-        f"no Spark master answers at {url} ({'; '.join(dict.fromkeys(reasons))}), and DEPLOY_MODE is cluster: {remedy}"
+        f"no Spark master is reachable at {url} ({'; '.join(dict.fromkeys(reasons))}), and DEPLOY_MODE is cluster:"
+        f" {remedy}"
     )

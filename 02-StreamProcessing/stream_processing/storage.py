@@ -1,37 +1,36 @@
-"""Small files and folders on whatever storage Hadoop knows."""
+"""Reads and writes small files on any storage that Hadoop supports."""
 
-from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 
+from stream_processing.spark_internals import hadoop_file, read_utf8
 
-def names_in(session: SparkSession, folder: str) -> list[str]:
-    """The names of what is in a folder; none where there is no such folder."""
-    file_system, path = _at(session, folder)
+
+def list_names(session: SparkSession, folder: str) -> list[str]:
+    """Return the names of the entries of a folder; empty if the folder does not exist."""
+    file_system, path = hadoop_file(session, folder)
     if not file_system.exists(path):
         return []
     return [status.getPath().getName() for status in file_system.listStatus(path)]
 
 
 def read_text(session: SparkSession, file: str) -> str:
-    """The content of a small UTF-8 file; raises what Hadoop does where it cannot be read."""
-    file_system, path = _at(session, file)
-    jvm = session._jvm
-    assert jvm is not None
+    """Read a small UTF-8 file; raises Hadoop's error if it cannot be read."""
+    file_system, path = hadoop_file(session, file)
     stream = file_system.open(path)
     try:
-        return str(jvm.org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        return read_utf8(session, stream)
     finally:
         stream.close()
 
 
-def read_text_if_there(session: SparkSession, file: str) -> str | None:
-    """As `read_text`; None where there is no such file."""
+def read_text_if_exists(session: SparkSession, file: str) -> str | None:
+    """Read a small UTF-8 file; None if it does not exist."""
     return read_text(session, file) if modified_at(session, file) is not None else None
 
 
 def write_text(session: SparkSession, file: str, text: str) -> None:
-    """Write a small UTF-8 file, in place of one that may be there."""
-    file_system, path = _at(session, file)
+    """Write a small UTF-8 file, replacing an existing one."""
+    file_system, path = hadoop_file(session, file)
     stream = file_system.create(path, True)
     try:
         stream.write(bytearray(text.encode()))
@@ -40,19 +39,12 @@ def write_text(session: SparkSession, file: str, text: str) -> None:
 
 
 def remove(session: SparkSession, location: str) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
-    file_system, path = _at(session, location)
+    """Delete a file, or a folder with its contents, if it exists."""
+    file_system, path = hadoop_file(session, location)
     file_system.delete(path, True)
 
 
 def modified_at(session: SparkSession, file: str) -> float | None:
-    """When a file was written, epoch seconds; None where there is no such file."""
-    file_system, path = _at(session, file)
+    """Return the modification time of a file in epoch seconds; None if it does not exist."""
+    file_system, path = hadoop_file(session, file)
     return file_system.getFileStatus(path).getModificationTime() / 1000 if file_system.exists(path) else None
-
-
-def _at(session: SparkSession, location: str) -> tuple[JavaObject, JavaObject]:
-    jvm = session._jvm
-    assert jvm is not None
-    path = jvm.org.apache.hadoop.fs.Path(location)
-    return path.getFileSystem(session._jsc.hadoopConfiguration()), path

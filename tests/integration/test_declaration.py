@@ -1,4 +1,4 @@
-"""One declaration is all that a new aggregate table takes."""
+"""A new aggregate table needs one declaration and nothing else."""
 
 from collections import Counter
 
@@ -10,8 +10,8 @@ from local_stack.services import SINK, STREAM, Service
 from tests.extra_table_job import TABLE
 from tests.pipeline import Pipeline, assert_equal, eventually
 
-DECLARED_STREAM = Service("tests.extra_table_job", STREAM.port_setting, STREAM.port)
-DECLARED_SINK = Service("tests.extra_table_job", SINK.port_setting, SINK.port)
+EXTENDED_STREAM = Service("tests.extra_table_job", STREAM.port_setting, STREAM.port)
+EXTENDED_SINK = Service("tests.extra_table_job", SINK.port_setting, SINK.port)
 
 
 MAPPER = f"""
@@ -22,7 +22,7 @@ MAPPER = f"""
 """
 
 
-def test_a_declared_table_is_in_lake_topic_and_index_and_rules_may_name_its_columns(pipeline: Pipeline) -> None:
+def test_a_declared_table_is_in_lake_topic_and_index_and_alert_rules_can_use_its_columns(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "data_mapper.yml"
     mapper.write_text(MAPPER)
     sent = [
@@ -31,8 +31,8 @@ def test_a_declared_table_is_in_lake_topic_and_index_and_rules_may_name_its_colu
     ]
     totals = dict(Counter(interaction.interaction_type for interaction in sent))
     with (
-        pipeline.running(DECLARED_STREAM, SERVICE=STREAM.package),
-        pipeline.running(DECLARED_SINK, SERVICE=SINK.package, DATA_MAPPER=mapper),
+        pipeline.running(EXTENDED_STREAM, SERVICE=STREAM.package),
+        pipeline.running(EXTENDED_SINK, SERVICE=SINK.package, DATA_MAPPER=mapper),
     ):
         pipeline.send_interactions(sent)
         eventually(lambda: assert_equal(_in_the_topic(pipeline), totals))

@@ -1,4 +1,4 @@
-"""The stream job is killed at every boundary between its stages, and nothing is lost or doubled."""
+"""The stream job is killed at each boundary between its steps, and no record is lost or duplicated."""
 
 import signal
 from collections import Counter
@@ -9,17 +9,17 @@ from mirakuru.exceptions import ProcessExitedWithError
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import STREAM, Service
-from tests.crash_points import MOMENTS
+from tests.crash_points import CRASH_POINTS
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 
-KILLED = Service("tests.crash_points", STREAM.port_setting, STREAM.port)
-PER_MOMENT = 1_500
+CRASHING_STREAM = Service("tests.crash_points", STREAM.port_setting, STREAM.port)
+PER_CRASH_POINT = 1_500
 MALFORMED = 20
 
 
-def _interactions(moment: int) -> list[Interaction]:
-    numbers = range(moment * PER_MOMENT, (moment + 1) * PER_MOMENT)
+def _interactions(run: int) -> list[Interaction]:
+    numbers = range(run * PER_CRASH_POINT, (run + 1) * PER_CRASH_POINT)
     return [
         Interaction(f"user_{n * n % 31}", f"item_{n % 23}", INTERACTION_TYPES[n * n % 4], 1_700_000_000 + n)
         for n in numbers
@@ -27,46 +27,46 @@ def _interactions(moment: int) -> list[Interaction]:
 
 
 @pytest.mark.timeout(2400)
-def test_a_job_that_is_killed_between_any_two_steps_loses_and_doubles_nothing(pipeline: Pipeline) -> None:
+def test_a_job_that_is_killed_between_any_two_steps_neither_loses_nor_duplicates_records(pipeline: Pipeline) -> None:
     sent: list[Interaction] = []
-    for number, moment in enumerate(MOMENTS):
-        more = _interactions(number)
-        records = [(i.user_id.encode(), orjson.dumps(i)) for i in more]
-        bad = [(f"{moment} {n}".encode(), b"not json") for n in range(MALFORMED)]
-        job = pipeline.service(KILLED, KILL_AT=moment, MAX_OFFSETS_PER_BATCH=400)
+    for run, crash_point in enumerate(CRASH_POINTS):
+        interactions = _interactions(run)
+        records = [(i.user_id.encode(), orjson.dumps(i)) for i in interactions]
+        malformed = [(f"{crash_point} {n}".encode(), b"not json") for n in range(MALFORMED)]
+        job = pipeline.service(CRASHING_STREAM, KILL_AT=crash_point, MAX_OFFSETS_PER_BATCH=400)
         try:
-            if number > 0:
-                pipeline.send(pipeline.topic, records + bad)
+            if run > 0:
+                pipeline.send(pipeline.topic, records + malformed)
             try:
                 job.start()
-                if number == 0:
-                    pipeline.send(pipeline.topic, records + bad)
+                if run == 0:
+                    pipeline.send(pipeline.topic, records + malformed)
                 assert job.process is not None
-                ended = job.process.wait(300)
+                status = job.process.wait(300)
             except ProcessExitedWithError as error:
-                ended = error.exit_code
-            assert ended == -signal.SIGKILL, moment
+                status = error.exit_code
+            assert status == -signal.SIGKILL, crash_point
         finally:
             job.kill()
-        sent += more
+        sent += interactions
 
     with pipeline.running(STREAM):
         expected = reference_tables(sent)
         eventually(lambda: assert_equal(pipeline.topic_tables(), expected))
         eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
-        eventually(lambda: _assert_every_dead_letter_once(pipeline))
+        eventually(lambda: _assert_each_dead_letter_once(pipeline))
     rows = pipeline.lake_rows("SELECT user_id, item_id, interaction_type, timestamp FROM interactions")
     in_the_lake = Counter((row["user_id"], row["item_id"], int(row["timestamp"].timestamp())) for row in rows)
     assert in_the_lake == Counter((i.user_id, i.item_id, i.timestamp) for i in sent)
     _assert_rows_only_grow(pipeline)
 
 
-def _assert_every_dead_letter_once(pipeline: Pipeline) -> None:
-    letters = pipeline.read(pipeline.settings.dead_letter_topic)
+def _assert_each_dead_letter_once(pipeline: Pipeline) -> None:
+    dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
     origins = Counter(
-        headers_of(m)["dead_letter.partition"] + "-" + headers_of(m)["dead_letter.offset"] for m in letters
+        headers_of(m)["dead_letter.partition"] + "-" + headers_of(m)["dead_letter.offset"] for m in dead_letters
     )
-    assert len(origins) == len(letters) == MALFORMED * len(MOMENTS)
+    assert len(origins) == len(dead_letters) == MALFORMED * len(CRASH_POINTS)
 
 
 def _assert_rows_only_grow(pipeline: Pipeline) -> None:

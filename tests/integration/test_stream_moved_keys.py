@@ -1,4 +1,4 @@
-"""Keys that move to another partition, and what else may be in the aggregated topic."""
+"""Keys that move to another partition, and invalid records in the aggregated topic."""
 
 import threading
 
@@ -14,11 +14,13 @@ from tests.pipeline import Pipeline, assert_equal, eventually, headers_of, item_
 _ITEMS = 40
 
 
-def test_a_topic_of_rows_may_be_given_partitions_and_be_read_again_from_the_beginning(pipeline: Pipeline) -> None:
+def test_partitions_can_be_added_to_the_aggregated_topic_which_can_be_read_again_from_the_beginning(
+    pipeline: Pipeline,
+) -> None:
     settings = pipeline.settings
     topic = settings.aggregated_topic
     topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
-    # Many of each key, so that the old partitions have greater offsets than the new ones.
+    # Many records of each key, so that the old partitions have higher offsets than the new ones.
     pipeline.publish(*[item_record(n, most) for most in range(20) for n in range(_ITEMS)])
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.create_partitions([NewPartitions(topic, 9)])[topic].result()
@@ -29,28 +31,28 @@ def test_a_topic_of_rows_may_be_given_partitions_and_be_read_again_from_the_begi
         partitions.setdefault(message.key(), set()).add(message.partition())
     assert sum(len(found) > 1 for found in partitions.values()) > _ITEMS // 3
 
-    # A job without a checkpoint, and a sink that is new.
+    # A job without a checkpoint, and a new sink.
     latest = {f"item_{n}": 100 + n for n in range(_ITEMS)}
     with pipeline.running(STREAM), pipeline.running(SINK):
         eventually(lambda: assert_equal(_indexed(pipeline), latest))
         eventually(lambda: assert_equal(len(_materialised(pipeline)), _ITEMS))
         assert _materialised(pipeline) == latest
-        for record in _ODD:
+        for record in _INVALID:
             pipeline.publish(record)
-        # A row that is gone, and one that has changed.
+        # A deleted row, and a changed one.
         pipeline.publish((b"agg_interactions_item-item_7", None), item_record(3, 300))
         del latest["item_7"]
         latest["item_3"] = 300
         eventually(lambda: assert_equal(_indexed(pipeline), latest))
         eventually(lambda: assert_equal(_materialised(pipeline), latest))
-        eventually(lambda: _assert_refused(pipeline))
-        # The topic of dead letters takes less than when the sink asked.
+        eventually(lambda: _assert_rejected(pipeline))
+        # The dead letter topic accepts less than when the sink requested its limit.
         pipeline.set_max_message_bytes(settings.dead_letter_topic, 100_000)
         pipeline.publish((b"nothing-2", b"z" * 200_000))
         eventually(lambda: _assert_cut(pipeline, b"nothing-2", 200_000))
-        said = pipeline.command(SINK, "dead-letters", "replay", "--reason", "nothing-2")
-        assert "is left out, the original has a key of 9 bytes and a value of 200000" in said
-    assert f"records of topic {topic} are no rows, and in no table" in pipeline.log(STREAM)
+        output = pipeline.command(SINK, "dead-letters", "replay", "--reason", "nothing-2")
+        assert "is left out, the original has a key of 9 bytes and a value of 200000" in output
+    assert f"records of topic {topic} are not valid rows and in no table" in pipeline.log(STREAM)
 
 
 def _indexed(pipeline: Pipeline) -> dict[str, int]:
@@ -63,17 +65,17 @@ def _materialised(pipeline: Pipeline) -> dict[str, int]:
 
 
 def _assert_cut(pipeline: Pipeline, key: bytes, size: int) -> None:
-    letters = [m for m in pipeline.read(pipeline.settings.dead_letter_topic) if m.key() == key]
-    assert_equal(len(letters), 1)
-    value = letters[0].value()
+    dead_letters = [m for m in pipeline.read(pipeline.settings.dead_letter_topic) if m.key() == key]
+    assert_equal(len(dead_letters), 1)
+    value = dead_letters[0].value()
     assert isinstance(value, bytes)
     assert 0 < len(value) < 100_000
-    said = f"the original has a key of {len(key)} bytes and a value of {size}"
-    assert headers_of(letters[0])["dead_letter.cut"] == said
+    header = f"the original has a key of {len(key)} bytes and a value of {size}"
+    assert headers_of(dead_letters[0])["dead_letter.cut"] == header
 
 
 _LONG = "x" * 600_000
-_ODD = {
+_INVALID = {
     (b"\xff\xfe", b"{}"): "the key is not UTF-8",
     (b"nothing-1", b"{}"): "key 'nothing-1' names no row",
     (b"k" * 600_000, b"{}"): "key 'kkk",
@@ -100,12 +102,12 @@ _ODD = {
 }
 
 
-def _assert_refused(pipeline: Pipeline) -> None:
-    letters = pipeline.read(pipeline.settings.dead_letter_topic)
-    reasons = {(m.key(), m.value()): headers_of(m)["dead_letter.reason"] for m in letters}
-    assert {(key and key[:50], value and value[:50]) for key, value in _ODD} == {
+def _assert_rejected(pipeline: Pipeline) -> None:
+    dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
+    reasons = {(m.key(), m.value()): headers_of(m)["dead_letter.reason"] for m in dead_letters}
+    assert {(key and key[:50], value and value[:50]) for key, value in _INVALID} == {
         (key and key[:50], value and value[:50]) for key, value in reasons
     }
-    for record, reason in _ODD.items():
+    for record, reason in _INVALID.items():
         assert reasons[record].startswith(reason), reasons[record]
         assert len(reasons[record]) < 600

@@ -45,10 +45,10 @@ def _record(**changes: object) -> bytes:
 
 COMPACT = GOOD.replace(b": ", b":").replace(b", ", b",")
 
-FITTING = [
+VALID = [
     GOOD,
     COMPACT,
-    # Near the usual form, and so for the JSON parser.
+    # Almost canonical, and so for the JSON parser.
     GOOD.replace(b": ", b":"),
     COMPACT.replace(b"765", rb"\u0041\\ \"q\""),
     COMPACT.replace(b"like", rb"lik\u0065"),
@@ -70,7 +70,7 @@ FITTING = [
     _record(timestamp=MAX_TIMESTAMP),
 ]
 
-MISFITS = [
+MALFORMED = [
     (None, "the value is empty"),
     (b"", "not one JSON object"),
     (b"null", "not one JSON object"),
@@ -91,8 +91,8 @@ MISFITS = [
     (GOOD + b"," + GOOD, "not one JSON object"),
     (GOOD + b" x", "not one JSON object"),
     *((GOOD + rest, "not one JSON object") for rest in (b"]", b"],", b"] x", b"],[" + GOOD, b"]}", b"}", b',"a":1}')),
-    (GOOD + b',"end_of_kinds":1}', "not one JSON object"),
-    (GOOD + b']"end_of_kinds":1}', "not one JSON object"),
+    (GOOD + b',"end_of_types":1}', "not one JSON object"),
+    (GOOD + b']"end_of_types":1}', "not one JSON object"),
     *((GOOD[:-1] + b',"x":%s}' % name, "not one JSON object") for name in (b"NaN", b"-Infinity", b"01", b"+1")),
     (_record(user_id=...)[:-1] + b',"user_id":NaN}', "not one JSON object"),
     (GOOD.replace(b'"', b"'"), "not one JSON object"),
@@ -124,11 +124,11 @@ MISFITS = [
 ]
 
 
-def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
-    values = spark.createDataFrame([(bytearray(value),) for value in FITTING], "value binary")
+def test_a_valid_record_becomes_an_interaction(spark: SparkSession) -> None:
+    values = spark.createDataFrame([(bytearray(value),) for value in VALID], "value binary")
     parsed = parse(values).collect()
-    assert [row.is_valid for row in parsed] == [True] * len(FITTING)
-    for row, value in zip(parsed, FITTING, strict=True):
+    assert [row.is_valid for row in parsed] == [True] * len(VALID)
+    for row, value in zip(parsed, VALID, strict=True):
         written = orjson.loads(value)
         assert (row.user_id, row.item_id, row.interaction_type) == tuple(
             written[name] for name in ("user_id", "item_id", "interaction_type")
@@ -136,11 +136,11 @@ def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
         assert row.timestamp.replace(tzinfo=UTC) == datetime.fromtimestamp(written["timestamp"], UTC)
 
 
-def test_a_record_that_does_not_fit_gets_the_reason(spark: SparkSession) -> None:
-    rows = [(None if value is None else bytearray(value),) for value, _ in MISFITS]
+def test_a_malformed_record_gets_the_reason(spark: SparkSession) -> None:
+    rows = [(None if value is None else bytearray(value),) for value, _ in MALFORMED]
     records = spark.createDataFrame(rows, "value binary")
     malformed = parse(records).where("NOT is_valid").select("record.*")
-    assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MISFITS]
+    assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MALFORMED]
 
 
 @pytest.mark.parametrize(
@@ -164,31 +164,31 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
     ]
 
 
-def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_letter(pipeline: Pipeline) -> None:
+def test_the_job_resumes_where_it_stopped_and_malformed_records_become_dead_letters(pipeline: Pipeline) -> None:
     first, second = _interactions(900), _interactions(700, first=900)
     with pipeline.running(STREAM):
         pipeline.send_interactions(first)
-        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
+        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MALFORMED])
         eventually(lambda: pipeline.assert_published(first))
         eventually(lambda: _assert_dead_letters(pipeline, 1))
     with pipeline.running(STREAM):
         pipeline.send_interactions(second)
         eventually(lambda: pipeline.assert_published(first + second))
         eventually(lambda: _assert_in_the_lake(pipeline, first + second))
-        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MISFITS])
+        pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MALFORMED])
         eventually(lambda: _assert_dead_letters(pipeline, 2))
     assert pipeline.lake_count() == 1_600
 
-    # The table's history knows the offsets too.
+    # The table's history has the offsets too.
     shutil.rmtree(pipeline.data / "checkpoints" / "ingest")
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(300, first=1_600))
         eventually(lambda: pipeline.assert_published(_interactions(1_900)))
     assert pipeline.lake_count() == 1_900
-    assert "going on from the offsets in the table's history" in pipeline.log(STREAM)
+    assert "continuing from the offsets in the table's history" in pipeline.log(STREAM)
 
 
-def test_a_lake_that_nobody_knows_the_offsets_of_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
+def test_a_lake_without_recorded_offsets_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
     lake = Lake(str(pipeline.data / "warehouse"))
     lake.create_missing_tables()
     row = {"user_id": ["u"], "item_id": ["i"], "interaction_type": ["view"]}
@@ -198,7 +198,7 @@ def test_a_lake_that_nobody_knows_the_offsets_of_stops_the_job_with_the_remedy(p
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
         job.start()
-    assert "bring the checkpoint back" in pipeline.log(STREAM)
+    assert "restore the checkpoint" in pipeline.log(STREAM)
     assert pipeline.lake_count() == 1
 
 
@@ -207,17 +207,17 @@ def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> 
 
 
 def _assert_dead_letters(pipeline: Pipeline, times: int) -> None:
-    letters = pipeline.read(pipeline.settings.dead_letter_topic)
-    assert sorted((m.value() or b"", headers_of(m)["dead_letter.reason"]) for m in letters) == sorted(
-        (value or b"", reason) for value, reason in MISFITS * times
+    dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert sorted((m.value() or b"", headers_of(m)["dead_letter.reason"]) for m in dead_letters) == sorted(
+        (value or b"", reason) for value, reason in MALFORMED * times
     )
-    for letter in letters:
-        assert letter.key() == b"key"
-        assert headers_of(letter)["dead_letter.topic"] == pipeline.topic
-        assert headers_of(letter)["dead_letter.service"] == "stream-processing"
+    for message in dead_letters:
+        assert message.key() == b"key"
+        assert headers_of(message)["dead_letter.topic"] == pipeline.topic
+        assert headers_of(message)["dead_letter.service"] == "stream-processing"
 
 
-def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
+def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM) as job:
         assert job.process is not None
         processes = psutil.Process(job.process.pid).children(recursive=True)
@@ -225,7 +225,7 @@ def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
-def test_a_java_that_is_killed_ends_the_job_and_the_log_says_so(pipeline: Pipeline) -> None:
+def test_a_killed_java_process_ends_the_job_with_the_reason_in_the_log(pipeline: Pipeline) -> None:
     job = pipeline.service(STREAM)
     try:
         job.start()
@@ -237,11 +237,11 @@ def test_a_java_that_is_killed_ends_the_job_and_the_log_says_so(pipeline: Pipeli
     finally:
         job.kill()
     assert "it was killed by SIGKILL: kill -9, or the kernel for lack of memory" in pipeline.log(STREAM)
-    assert "raise SPARK_DRIVER_MEMORY" not in pipeline.log(STREAM), "the heap was not what killed it"
+    assert "raise SPARK_DRIVER_MEMORY" not in pipeline.log(STREAM), "the heap was not the cause"
     assert "Traceback" not in pipeline.log(STREAM).split("was killed by SIGKILL")[-1]
 
 
-def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline) -> None:
+def test_state_in_rocksdb_is_exact_across_a_kill_too(pipeline: Pipeline) -> None:
     sent = _interactions(600)
     job = pipeline.service(STREAM, STATE_STORE="rocksdb", MAX_OFFSETS_PER_BATCH=100)
     try:
@@ -253,7 +253,7 @@ def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline)
     finally:
         job.kill()
     state = pipeline.data / "checkpoints" / "aggregate" / "state"
-    assert any(file.suffix in (".zip", ".changelog") for file in state.rglob("*")), "no state of RocksDB's form"
+    assert any(file.suffix in (".zip", ".changelog") for file in state.rglob("*")), "no state in RocksDB's format"
     with pipeline.running(STREAM, STATE_STORE="rocksdb"):
         eventually(lambda: pipeline.assert_published(sent))
         pipeline.assert_in_the_lake(sent)
@@ -278,17 +278,17 @@ def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_on
     assert all(len(found) == 1 for found in partitions.values())
 
 
-def test_a_second_job_waits_until_the_first_one_has_let_go_of_the_checkpoints(
+def test_a_second_job_waits_until_the_first_one_has_released_the_checkpoints(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     checkpoints = str(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
     with (tmp_path / "checkpoints" / ".lock").open("w") as held, ThreadPoolExecutor() as pool:
         fcntl.lockf(held, fcntl.LOCK_EX)
-        # One after the other: within one Java, two attempts at the same moment are an error.
+        # One after the other: simultaneous attempts in one JVM are an error.
         with pytest.raises(AnotherInstanceError, match="another stream job holds"):
-            claim(spark, checkpoints, patience=0.5)
-        claimed = pool.submit(claim, spark, checkpoints, patience=60)
+            claim(spark, checkpoints, timeout=0.5)
+        claimed = pool.submit(claim, spark, checkpoints, timeout=60)
         with pytest.raises(TimeoutError):
             claimed.result(timeout=1)
         fcntl.lockf(held, fcntl.LOCK_UN)

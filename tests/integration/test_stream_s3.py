@@ -35,7 +35,7 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
         f"s3proxy.endpoint={url}\ns3proxy.authorization=aws-v2-or-v4\n"
         f"s3proxy.identity={KEYS['AWS_ACCESS_KEY_ID']}\ns3proxy.credential={KEYS['AWS_SECRET_ACCESS_KEY']}\n"
         "jclouds.identity=unused\njclouds.credential=unused\n"
-        # In memory: a folder of files would know folders, as an object store does not.
+        # In memory: a store in a file system would have folders, which an object store has not.
         "jclouds.provider=transient\n"
     )
     jar = next(S3PROXY.folder.glob("*.jar"))
@@ -52,7 +52,7 @@ def endpoint(tmp_path: Path) -> Iterator[str]:
 
 
 def _create_bucket(endpoint: str) -> None:
-    """Signed in the old way, which takes no library."""
+    """Create the bucket, with the old signature version, which needs no library."""
     date = formatdate(usegmt=True)
     to_sign = f"PUT\n\n\n{date}\n/{BUCKET}".encode()
     signature = base64.b64encode(hmac.digest(KEYS["AWS_SECRET_ACCESS_KEY"].encode(), to_sign, "sha1")).decode()
@@ -68,31 +68,31 @@ def _interactions(count: int) -> list[Interaction]:
     ]
 
 
-def test_lake_and_checkpoints_may_be_in_an_object_store_and_survive_a_kill(pipeline: Pipeline, endpoint: str) -> None:
-    there = {
+def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipeline: Pipeline, endpoint: str) -> None:
+    s3 = {
         "WAREHOUSE": f"s3a://{BUCKET}/warehouse",
         "CHECKPOINTS": f"s3a://{BUCKET}/checkpoints",
         "AWS_ENDPOINT_URL": endpoint,
         **KEYS,
     }
-    lake = Lake(there["WAREHOUSE"], {"AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, **KEYS})
-    here = replace(pipeline, elsewhere=lake)
+    lake = Lake(s3["WAREHOUSE"], {"AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, **KEYS})
+    on_s3 = replace(pipeline, elsewhere=lake)
     first, second = _interactions(2_000)[:1_000], _interactions(2_000)[1_000:]
-    stream = here.service(STREAM, UPKEEP_INTERVAL=5, **there)
+    stream = on_s3.service(STREAM, UPKEEP_INTERVAL=5, **s3)
     try:
         stream.start()
-        here.send_interactions(first)
-        eventually(lambda: here.assert_published(first))
-        here.send_interactions(second)
+        on_s3.send_interactions(first)
+        eventually(lambda: on_s3.assert_published(first))
+        on_s3.send_interactions(second)
     finally:
         kill_9(stream)
-    with here.running(STREAM, UPKEEP_INTERVAL=5, **there):
-        eventually(lambda: here.assert_published(first + second))
-        here.assert_in_the_lake(first + second)
-        eventually(lambda: _assert_says(here, "upkeep took"))
-    assert "failed" not in here.log(STREAM)
+    with on_s3.running(STREAM, UPKEEP_INTERVAL=5, **s3):
+        eventually(lambda: on_s3.assert_published(first + second))
+        on_s3.assert_in_the_lake(first + second)
+        eventually(lambda: _assert_logged(on_s3, "maintenance took"))
+    assert "failed" not in on_s3.log(STREAM)
     assert not (pipeline.data / "warehouse").exists()
 
 
-def _assert_says(pipeline: Pipeline, text: str) -> None:
+def _assert_logged(pipeline: Pipeline, text: str) -> None:
     assert text in pipeline.log(STREAM)

@@ -1,4 +1,4 @@
-"""What becomes of the topic while the job runs or is stopped: each case does the documented thing, and says so."""
+"""Changes of the topic while the job runs or is stopped: in each case the job does what is documented, and logs it."""
 
 import os
 import subprocess
@@ -28,32 +28,32 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
 
 
 def _command(pipeline: Pipeline, command: str) -> str:
-    told = services.environment(pipeline.data) | {"KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
-    said = subprocess.run(
+    environment = services.environment(pipeline.data) | {"KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
+    result = subprocess.run(
         [sys.executable, "-m", STREAM.package, command],
-        cwd=services.ROOT, env=told | {"PATH": os.environ["PATH"]}, capture_output=True, text=True,
+        cwd=services.ROOT, env=environment | {"PATH": os.environ["PATH"]}, capture_output=True, text=True,
     )  # fmt: skip
-    assert said.returncode == 0, said.stderr
-    return said.stderr
+    assert result.returncode == 0, result.stderr
+    return result.stderr
 
 
-def _forget_appends(pipeline: Pipeline) -> None:
-    """What upkeep has done to a table that nothing was appended to for longer than `LAKE_HISTORY`."""
+def _expire_appends(pipeline: Pipeline) -> None:
+    """Do what maintenance does to a table without appends for longer than `LAKE_HISTORY`."""
     table = Lake(str(pipeline.data / "warehouse")).table(INTERACTIONS)
     table.optimize.compact()
     table.create_checkpoint()
     for entry in sorted((pipeline.data / "warehouse" / INTERACTIONS / "_delta_log").glob("*.json"))[:-1]:
         entry.unlink()
-    assert Lake(str(pipeline.data / "warehouse")).last_note() is None
+    assert Lake(str(pipeline.data / "warehouse")).last_append() is None
 
 
 def _delete_topic(pipeline: Pipeline) -> None:
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.delete_topics([pipeline.topic])[pipeline.topic].result()
-    eventually(lambda: _assert_gone(admin, pipeline.topic))
+    eventually(lambda: _assert_deleted(admin, pipeline.topic))
 
 
-def _assert_gone(admin: AdminClient, topic: str) -> None:
+def _assert_deleted(admin: AdminClient, topic: str) -> None:
     assert topic not in admin.list_topics(timeout=10).topics
 
 
@@ -69,50 +69,50 @@ def test_partitions_that_are_added_while_it_runs_are_read_from_their_beginning(p
     assert pipeline.lake_count() == 600
 
 
-@pytest.mark.parametrize(("again", "forgotten"), [(100, False), (900, False), (900, True)])
-def test_a_topic_that_is_deleted_and_made_anew_stops_the_job_until_the_gap_is_accepted(
-    pipeline: Pipeline, again: int, forgotten: bool
+@pytest.mark.parametrize(("count", "history_expired"), [(100, False), (900, False), (900, True)])
+def test_a_topic_that_is_deleted_and_recreated_stops_the_job_until_the_gap_is_accepted(
+    pipeline: Pipeline, count: int, history_expired: bool
 ) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(300))
         eventually(lambda: pipeline.assert_published(_interactions(300)))
     _delete_topic(pipeline)
-    if forgotten:
-        _forget_appends(pipeline)
+    if history_expired:
+        _expire_appends(pipeline)
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
         job.start()
-    assert "was deleted and made anew since it was read last" in pipeline.log(STREAM)
+    assert "was deleted and recreated since it was last read" in pipeline.log(STREAM)
 
-    pipeline.send_interactions(_interactions(again, first=300))
-    said = _command(pipeline, "accept-gap")
-    assert said.count("the topic was made anew; what the old one held from offset") == 4
-    if forgotten:
-        # Upkeep would have kept what the aggregate query asks for; here it is gone.
+    pipeline.send_interactions(_interactions(count, first=300))
+    output = _command(pipeline, "accept-gap")
+    assert output.count("the topic was recreated: records of the deleted topic from offset") == 4
+    if history_expired:
+        # Maintenance would have kept the log entries that the aggregate query needs; here they are deleted.
         _command(pipeline, "rebuild")
     with pipeline.running(STREAM):
-        eventually(lambda: pipeline.assert_published(_interactions(300 + again)))
-    assert pipeline.lake_count() == 300 + again
+        eventually(lambda: pipeline.assert_published(_interactions(300 + count)))
+    assert pipeline.lake_count() == 300 + count
 
 
-def test_records_that_retention_has_removed_unread_stop_the_job_until_the_gap_is_accepted(pipeline: Pipeline) -> None:
+def test_records_that_retention_has_deleted_unread_stop_the_job_until_the_gap_is_accepted(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(90))
         eventually(lambda: pipeline.assert_published(_interactions(90)))
     pipeline.send_interactions(_interactions(90, first=90))
     _remove_records(pipeline)
     pipeline.send_interactions(_interactions(90, first=180))
-    assert _ended(pipeline.service(STREAM)) == 1
-    assert "records are gone from the topic before they were read" in pipeline.log(STREAM)
+    assert _exit_status(pipeline.service(STREAM)) == 1
+    assert "records were deleted from the topic before the job read them" in pipeline.log(STREAM)
 
-    assert "are gone for good" in _command(pipeline, "accept-gap")
+    assert "are lost" in _command(pipeline, "accept-gap")
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(90) + _interactions(90, first=180)))
     assert pipeline.lake_count() == 180
 
 
-def _ended(job: HTTPExecutor) -> int:
-    """The status with which a job ends that cannot go on, before or after it was ready."""
+def _exit_status(job: HTTPExecutor) -> int:
+    """Return the exit status of a job that cannot continue, before or after it was ready."""
     try:
         job.start()
         assert job.process is not None
@@ -124,32 +124,32 @@ def _ended(job: HTTPExecutor) -> int:
 
 
 def _remove_records(pipeline: Pipeline) -> None:
-    """Remove all records that the topic has, as retention does with old ones."""
+    """Delete all records of the topic, as retention does with old ones."""
     everything = [TopicPartition(pipeline.topic, partition, OFFSET_END) for partition in range(4)]
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     for result in admin.delete_records(everything).values():
         result.result()
 
 
-def test_a_rebuild_computes_every_table_anew_and_loses_nothing_that_arrives_meanwhile(pipeline: Pipeline) -> None:
+def test_a_rebuild_recomputes_every_table_and_loses_no_interaction_that_arrives_meanwhile(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(500))
         eventually(lambda: pipeline.assert_published(_interactions(500)))
     published = len(pipeline.read(pipeline.settings.aggregated_topic))
     pipeline.send_interactions(_interactions(50, first=500))
-    assert "computes all aggregates anew" in _command(pipeline, "rebuild")
+    assert "recomputes all aggregates" in _command(pipeline, "rebuild")
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(550)))
         eventually(lambda: _assert_in_the_lake(pipeline, _interactions(550)))
-    again = pipeline.read(pipeline.settings.aggregated_topic)[published:]
-    assert len(again) >= 9 + 5 + 1
+    republished = pipeline.read(pipeline.settings.aggregated_topic)[published:]
+    assert len(republished) >= 9 + 5 + 1
 
 
 def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> None:
     assert pipeline.lake_tables() == reference_tables(interactions)
 
 
-def test_tables_that_are_declared_otherwise_stop_the_job_until_they_are_rebuilt(pipeline: Pipeline) -> None:
+def test_changed_table_definitions_stop_the_job_until_a_rebuild(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(50))
         eventually(lambda: pipeline.assert_published(_interactions(50)))

@@ -1,4 +1,4 @@
-"""Only what a transaction has committed counts, in every reader."""
+"""Only committed records of a transaction count, in every reader."""
 
 from collections.abc import Sequence
 from uuid import uuid4
@@ -19,7 +19,7 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
 
 
 class _Transaction:
-    """A transaction over the topic that has begun, with records that the broker has."""
+    """A transaction that has begun, with records that the broker has acknowledged."""
 
     def __init__(self, pipeline: Pipeline, values: Sequence[bytes]) -> None:
         self._producer = Producer({"bootstrap.servers": pipeline.kafka, "transactional.id": uuid4().hex})
@@ -48,16 +48,16 @@ def _ends(pipeline: Pipeline) -> list[int]:
         consumer.close()
 
 
-def test_what_a_transaction_has_not_committed_does_not_count(pipeline: Pipeline) -> None:
+def test_records_of_an_uncommitted_transaction_do_not_count(pipeline: Pipeline) -> None:
     before, committed, late, behind = (_interactions(40, first) for first in (0, 40, 80, 120))
     with pipeline.running(STREAM):
-        # A batch of nothing but aborted records, which ends with them.
+        # A batch of aborted records only, which ends with them.
         _Transaction(pipeline, _values(_interactions(40, 1_000))).abort()
         pipeline.send_interactions(before)
         _Transaction(pipeline, [*_values(committed), b"malformed"]).commit()
         eventually(lambda: pipeline.assert_published(before + committed))
         hanging = _Transaction(pipeline, _values(late))
-        # Behind the open transaction, so not to be read before it ends.
+        # After the open transaction, and so not read before it ends.
         pipeline.send_interactions(behind)
         pipeline.send(pipeline.topic, [])
         _Transaction(pipeline, [*_values(_interactions(40, 2_000)), b"aborted and malformed"]).abort()
@@ -67,19 +67,19 @@ def test_what_a_transaction_has_not_committed_does_not_count(pipeline: Pipeline)
         everything = before + committed + late + behind
         eventually(lambda: pipeline.assert_published(everything))
         pipeline.assert_in_the_lake(everything)
-        eventually(lambda: _assert_letters(pipeline, [b"malformed"]))
-        # The topic ends with aborted records, and the job has nothing left to do.
+        eventually(lambda: _assert_dead_letters(pipeline, [b"malformed"]))
+        # The topic ends with aborted records, and the job has processed all others.
         _Transaction(pipeline, _values(_interactions(40, 3_000))).abort()
     assert sum(_ends(pipeline)) > len(pipeline.read(pipeline.topic))
 
-    # The next start finds a topic whose end nobody has read and nobody will.
+    # The next start finds a topic with an end that no reader can reach.
     with pipeline.running(STREAM):
         more = _interactions(40, 160)
         pipeline.send_interactions(more)
         eventually(lambda: pipeline.assert_published(everything + more))
         pipeline.assert_in_the_lake(everything + more)
-    _assert_letters(pipeline, [b"malformed"])
+    _assert_dead_letters(pipeline, [b"malformed"])
 
 
-def _assert_letters(pipeline: Pipeline, values: list[bytes]) -> None:
-    assert_equal([letter.value() for letter in pipeline.read(pipeline.settings.dead_letter_topic)], values)
+def _assert_dead_letters(pipeline: Pipeline, values: list[bytes]) -> None:
+    assert_equal([message.value() for message in pipeline.read(pipeline.settings.dead_letter_topic)], values)

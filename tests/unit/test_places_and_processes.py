@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from stream_processing.session import NoJarsError, quoted, start_session
+from stream_processing.quoting import double_quoted
+from stream_processing.session import NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 
 from build_tools.jars import JarError
@@ -225,5 +226,5 @@ def test_a_path_is_written_as_java_reads_properties(path: str, written: str) -> 
 @pytest.mark.parametrize("text", ["plain", "with a space", 'quote"s', "back\\slash"])
 def test_an_option_of_java_stays_one_whatever_is_in_it(text: str) -> None:
     # Spark's own rules: within double quotes a backslash escapes a double quote or a backslash.
-    (option,) = re.findall(r'"((?:[^"\\]|\\.)*)"', quoted(f"-Dx={text}"))
+    (option,) = re.findall(r'"((?:[^"\\]|\\.)*)"', double_quoted(f"-Dx={text}"))
     assert re.sub(r"\\(.)", r"\1", option) == f"-Dx={text}"

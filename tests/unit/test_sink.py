@@ -15,7 +15,7 @@ from elasticsearch_sink_alert.alerting import alerts, data_mapper
 from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, alert_from, evaluate
 from elasticsearch_sink_alert.alerting.change_windows import delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
-from elasticsearch_sink_alert.alerting.notifications import RateLimiter
+from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.indexing.bulk import Document
 from elasticsearch_sink_alert.indexing.index_templates import mappings

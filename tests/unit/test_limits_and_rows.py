@@ -1,4 +1,4 @@
-"""What a client can send, what a dead letter holds, which row is the latest, and what is no row, without a server."""
+"""Size limits of records and dead letters, the latest row of a key, and rows that are invalid; without a server."""
 
 import json
 
@@ -22,14 +22,14 @@ ROW = {
 }
 
 
-def test_a_record_that_the_client_refuses_is_counted_and_not_tried_for_ever() -> None:
+def test_a_record_that_the_client_rejects_is_counted_and_not_retried() -> None:
     publisher = Publisher({"bootstrap.servers": "127.0.0.1:1"}, "t", Health("kafka"), max_message_bytes=2_000)
     publisher.publish_records([{"value": b"v" * 5_000}, {"value": b"v"}])
     assert (publisher.accepted, publisher.refused, publisher.waiting) == (2, 1, 1)
 
 
 @pytest.mark.parametrize("limit", [1_024, 100_000, 1_048_588, 5 << 20])
-def test_a_dead_letter_fits_its_topic_whatever_the_original(limit: int) -> None:
+def test_a_dead_letter_fits_its_topic_whatever_the_size_of_the_original(limit: int) -> None:
     capacity = Capacity.of(limit)
     whole = b"v" * capacity.max_bytes
     assert Capacity.of(1 << 30) == Capacity.of(MAX_BYTES)
@@ -43,7 +43,7 @@ def test_a_dead_letter_fits_its_topic_whatever_the_original(limit: int) -> None:
         assert len(key or b"") + len(value or b"") <= max(capacity.max_bytes, 0) < limit
 
 
-def test_a_reason_repeats_the_start_of_what_is_long() -> None:
+def test_a_reason_quotes_only_the_start_of_a_long_text() -> None:
     assert truncated("short") == "short"
     assert truncated("a" * 600_000) == "a" * 80 + "... (600000 characters)"
     with pytest.raises(UnknownKeyError) as error:
@@ -56,7 +56,7 @@ def _record(value: object, *, key: str = "agg_interactions_item-i", partition: i
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_the_latest_row_is_the_one_that_was_appended_last_in_whichever_partition(reverse: bool) -> None:
+def test_the_latest_row_is_the_one_that_was_appended_last_in_any_partition(reverse: bool) -> None:
     old = _record(ROW | {"max_interactions": 2}, partition=3, offset=1_000, at=10)
     new = _record(ROW | {"max_interactions": 3}, partition=7, offset=0, at=20)
     rows, rejected = latest_rows([new, old] if reverse else [old, new], VersionClock())
@@ -65,7 +65,7 @@ def test_the_latest_row_is_the_one_that_was_appended_last_in_whichever_partition
     assert rows[0].record is new
 
 
-def test_a_row_is_read_in_the_types_of_its_table() -> None:
+def test_a_row_is_parsed_into_the_types_of_its_table() -> None:
     assert read_row(ITEM, orjson.dumps(ROW)) == ROW | {"last_interaction": 1_000_000}
     assert read_row(ITEM, b'{"item_id": "i"}') == dict.fromkeys(ROW) | {"item_id": "i"}
     user = read_row(RowKey("agg_interactions_user", "u"), b'{"user_id": "u", "avg_interactions": 5}')
@@ -98,12 +98,12 @@ def test_a_row_is_read_in_the_types_of_its_table() -> None:
         '{"item_id": "i"}'.encode("utf-16"),
     ],
 )
-def test_what_is_no_row_of_its_table_is_refused(value: bytes) -> None:
+def test_an_invalid_row_is_rejected(value: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_row(ITEM, value)
 
 
 @pytest.mark.parametrize("value", [b'"5"', b"true", b"1e400", b"-1e400", b"1" + b"0" * 400, b"NaN", b"[]"])
-def test_a_double_is_a_number_that_a_double_holds(value: bytes) -> None:
+def test_a_double_column_accepts_only_numbers_within_its_range(value: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_row(RowKey("agg_interactions_user", "u"), b'{"user_id":"u","avg_interactions":' + value + b"}")

@@ -1,4 +1,4 @@
-"""Nothing that somebody sends stops the job: what is an interaction counts, all else is a dead letter with a reason."""
+"""No record stops the job: an interaction counts, any other record becomes a dead letter with a reason."""
 
 import json
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ _TEMPLATES = (
 )
 _COMPACT = _TEMPLATES[0] % (b"u", b"i")
 
-# What may be in a JSON string, and what may not.
-_PIECES: list[bytes] = [
+# Valid and invalid parts of a JSON string.
+_PARTS: list[bytes] = [
     *(text.encode() for text in ("?", "u", "/", "%", " ", "é", "e\u0301", "😀", "\ufffd", "\uffff", "\ufeff", "\x7f")),
     *(text.encode() for text in ("\u2028", "\u0130", "-", "#", "A")),
     rb"\ud83d", rb"\uD83E", rb"\ude00", rb"\uDE00", rb"\ud83d\ude00", rb"\\", rb"\\ud83d", rb"\\\ud83d", rb"\"", rb"\/",
@@ -35,12 +35,12 @@ _PIECES: list[bytes] = [
 
 
 def _with(**fields: bytes) -> bytes:
-    """An interaction, with these fields as they are."""
-    usual = {"user_id": b'"u"', "item_id": b'"i"', "interaction_type": b'"view"', "timestamp": b"1"} | fields
-    return b"{" + b",".join(b'"%s":%s' % (name.encode(), value) for name, value in usual.items()) + b"}"
+    """Return an interaction with these fields, which are raw JSON."""
+    fields = {"user_id": b'"u"', "item_id": b'"i"', "interaction_type": b'"view"', "timestamp": b"1"} | fields
+    return b"{" + b",".join(b'"%s":%s' % (name.encode(), value) for name, value in fields.items()) + b"}"
 
 
-_ODD: dict[bytes | None, str] = {
+_MALFORMED: dict[bytes | None, str] = {
     None: "the value is empty",
     b"": "not one JSON object",
     b"null": "not one JSON object",
@@ -81,13 +81,13 @@ _ODD: dict[bytes | None, str] = {
     _with(timestamp=b"9223372036854775807"): (
         "timestamp 9223372036854775807 is not epoch seconds within the years 1970 to 9999"
     ),
-    _with()[:-1] + b',"user_id":"v"}': "user_id is there more than once",
-    _with()[:-1] + rb',"user\u005fid":"v"}': "user_id is there more than once",
-    _with()[:-1] + b',"timestamp":"x"}': "timestamp is there more than once",
-    _with(user_id=b'5,"user_id":"5"'): "user_id is there more than once",
+    _with()[:-1] + b',"user_id":"v"}': "user_id occurs more than once",
+    _with()[:-1] + rb',"user\u005fid":"v"}': "user_id occurs more than once",
+    _with()[:-1] + b',"timestamp":"x"}': "timestamp occurs more than once",
+    _with(user_id=b'5,"user_id":"5"'): "user_id occurs more than once",
 }
 
-_FITTING = [
+_VALID = [
     _with(x=b"[" * 900 + b"]" * 900),
     _with(x=b'"%s"' % (b"x" * 900_000)),
     _with(x=b'{"user_id":"nested","timestamp":2}'),
@@ -99,8 +99,8 @@ _FITTING = [
 
 
 def _texts() -> list[bytes]:
-    """Records with every piece beside every other one in their ids."""
-    pairs = list(product(_PIECES, repeat=2))
+    """Return records with every part beside every other one in their ids."""
+    pairs = list(product(_PARTS, repeat=2))
     return [
         _TEMPLATES[n % len(_TEMPLATES)] % (b"ann" + first + second, second + first)
         for n, (first, second) in enumerate(pairs)
@@ -108,7 +108,7 @@ def _texts() -> list[bytes]:
 
 
 def _read(value: bytes) -> Interaction | None:
-    """The interaction that the value is by Python's own parser, if it is one."""
+    """Parse a value with Python's own parser; None if it is not an interaction."""
     try:
         fields = json.loads(value.decode())
         fields["user_id"].encode()
@@ -118,8 +118,8 @@ def _read(value: bytes) -> Interaction | None:
     return Interaction(*(fields[name] for name in ("user_id", "item_id", "interaction_type", "timestamp")))
 
 
-def _send(pipeline: Pipeline, records: Sequence[tuple[bytes | None, bytes | None]], **more: Any) -> None:
-    """Send records to the topic as a client does that compresses."""
+def _send(pipeline: Pipeline, records: Sequence[tuple[bytes | None, bytes | None]], **arguments: Any) -> None:
+    """Send records to the topic with compression."""
     refused: list[KafkaError] = []
     producer = Producer(
         {
@@ -130,12 +130,12 @@ def _send(pipeline: Pipeline, records: Sequence[tuple[bytes | None, bytes | None
         }
     )
     for key, value in records:
-        producer.produce(pipeline.topic, key=key, value=value, **more)
+        producer.produce(pipeline.topic, key=key, value=value, **arguments)
     assert producer.flush(60) == 0
     assert refused == []
 
 
-def _letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
+def _dead_letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes | None, dict[str, str]]]:
     found = []
     for message in pipeline.read(pipeline.settings.dead_letter_topic):
         headers = headers_of(message)
@@ -147,30 +147,30 @@ def _letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes
     return found
 
 
-def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on(pipeline: Pipeline) -> None:
+def test_every_record_is_an_interaction_or_a_dead_letter_and_the_job_continues(pipeline: Pipeline) -> None:
     texts = _texts()
-    interactions = [found for value in texts + _FITTING if (found := _read(value)) is not None]
-    assert len(_PIECES) ** 2 > len(interactions) > len(_PIECES) ** 2 / 4
+    interactions = [found for value in texts + _VALID if (found := _read(value)) is not None]
+    assert len(_PARTS) ** 2 > len(interactions) > len(_PARTS) ** 2 / 4
     malformed = [value for value in texts if _read(value) is None]
     keys: list[bytes | None] = [None, b"", b"\xff\xfe", b"k" * 50_000]
     with pipeline.running(STREAM), pipeline.running(SINK):
-        pipeline.send(pipeline.topic, [(keys[n % 4], value) for n, value in enumerate(texts + _FITTING)])
-        _send(pipeline, [(keys[n % 4], value) for n, value in enumerate(_ODD)])
+        pipeline.send(pipeline.topic, [(keys[n % 4], value) for n, value in enumerate(texts + _VALID)])
+        _send(pipeline, [(keys[n % 4], value) for n, value in enumerate(_MALFORMED)])
         pipeline.assert_everywhere(interactions)
-        expected = sorted([value or b"" for value in [*malformed, *_ODD]])
+        expected = sorted([value or b"" for value in [*malformed, *_MALFORMED]])
         eventually(
-            lambda: assert_equal(sorted(v or b"" for _, v, _ in _letters(pipeline, "stream-processing")), expected)
+            lambda: assert_equal(sorted(v or b"" for _, v, _ in _dead_letters(pipeline, "stream-processing")), expected)
         )
-        letters = _letters(pipeline, "stream-processing")
-        reasons = {value: headers["dead_letter.reason"] for _, value, headers in letters}
-        assert {value: reasons[value] for value in _ODD} == _ODD
+        dead_letters = _dead_letters(pipeline, "stream-processing")
+        reasons = {value: headers["dead_letter.reason"] for _, value, headers in dead_letters}
+        assert {value: reasons[value] for value in _MALFORMED} == _MALFORMED
         assert {reasons[value] for value in malformed} <= {
             "not UTF-8", "not one JSON object", *(f"not text: {half} is half of a surrogate pair" for half in _HALVES),
         }  # fmt: skip
-        assert {key for key, _, _ in letters} == {*keys}
-        assert all("dead_letter.cut" not in headers for _, _, headers in letters)
+        assert {key for key, _, _ in dead_letters} == {*keys}
+        assert all("dead_letter.cut" not in headers for _, _, headers in dead_letters)
 
-        # A topic that takes more than the other: of what is too large for a dead letter, it holds the start.
+        # The topic accepts larger records than the dead letter topic: dead letters have the start of the largest ones.
         dead_letter_topic = pipeline.settings.dead_letter_topic
         pipeline.set_max_message_bytes(pipeline.topic, 10 << 20)
         pipeline.set_max_message_bytes(dead_letter_topic, 2 << 20)
@@ -182,22 +182,24 @@ def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on
             [(b"whole", b"n" + whole), (b"large", large), (b"compressed", compressed), (b"l" * 3_000_000, b"v")],
         )
         _send(pipeline, [(None, whole)], headers=[(f"header-{n}", b"v" * 100) for n in range(5_000)])
-        eventually(lambda: assert_equal(len(_letters(pipeline, "stream-processing")), len(expected) + 4))
-        by_key = {(key or b"")[:10]: (key, value, h) for key, value, h in _letters(pipeline, "stream-processing")[-4:]}
+        eventually(lambda: assert_equal(len(_dead_letters(pipeline, "stream-processing")), len(expected) + 4))
+        by_key = {
+            (key or b"")[:10]: (key, value, h) for key, value, h in _dead_letters(pipeline, "stream-processing")[-4:]
+        }
         assert by_key[b"whole"][:2] == (b"whole", b"n" + whole)
         assert "dead_letter.cut" not in by_key[b"whole"][2]
         for key, value in ((b"large", large), (b"compressed", compressed), (b"l" * 3_000_000, b"v")):
             cut_key, cut_value, headers = by_key[key[:10]]
             assert (cut_key, cut_value) == (key[:1024], value[: 64 << 10])
-            said = f"the original has a key of {len(key)} bytes and a value of {len(value)}"
-            assert headers["dead_letter.cut"] == said
+            header = f"the original has a key of {len(key)} bytes and a value of {len(value)}"
+            assert headers["dead_letter.cut"] == header
             original = next(m for m in pipeline.read(pipeline.topic) if m.key() == key)
-            place = (headers["dead_letter.partition"], headers["dead_letter.offset"])
-            assert place == (str(original.partition()), str(original.offset()))
+            origin = (headers["dead_letter.partition"], headers["dead_letter.offset"])
+            assert origin == (str(original.partition()), str(original.offset()))
         assert by_key[b"large"][2]["dead_letter.reason"] == f"the value has {len(large)} bytes, more than 4194304"
         pipeline.assert_everywhere([*interactions, Interaction("u", "i", "view", 1)])
 
-    # From before ids had a bound: such a one is in the lake and counts, and its row is nowhere.
+    # From before ids were limited: such an interaction is in the lake and counts, and its row is not published.
     unbounded = Interaction("u" * 600_000, "i", "view", 1)
     _append(pipeline, unbounded)
     expected_tables = reference_tables([*interactions, Interaction("u", "i", "view", 1), unbounded])

@@ -16,26 +16,26 @@ def _interactions(rounds: int) -> list[Interaction]:
     return [Interaction(f"user_{n % 7}", f"item_{n % 5}", INTERACTION_TYPES[n % 4], 1_700_000_000 + n) for n in numbers]
 
 
-def test_small_files_are_put_together_and_old_logs_removed_while_the_stream_goes_on(pipeline: Pipeline) -> None:
+def test_small_files_are_compacted_and_old_log_entries_removed_while_the_job_runs(pipeline: Pipeline) -> None:
     table = pipeline.data / "warehouse" / "interactions"
     with pipeline.running(STREAM, UPKEEP_INTERVAL=3, LAKE_HISTORY="0.1"):
         with pipeline.running(PRODUCER, PRODUCER_RATE="0.1"):
-            eventually(lambda: _assert_gone(table / "_delta_log" / f"{3:020d}.json"))
-            # An append brings two files.
+            eventually(lambda: _assert_deleted(table / "_delta_log" / f"{3:020d}.json"))
+            # An append adds two files.
             eventually(lambda: assert_more_than(_versions(table), 40))
             eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 12))
         eventually(lambda: _assert_at_most(len(DeltaTable(table).file_uris()), 2))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
-        # Not before nothing is written: a file is only as young as it says, and one without a commit yet has to be.
-        left_by_a_kill = table / "part-00000-begun-and-never-committed.parquet"
-        left_by_a_kill.write_bytes(b"PAR1")
+        # After the last write: a vacuum must not find a file old that has no commit yet.
+        orphan = table / "part-00000-never-committed.parquet"
+        orphan.write_bytes(b"PAR1")
         _make_old(*table.glob("*.parquet"))
-        eventually(lambda: _assert_gone(left_by_a_kill))
-        # The table's own files are kept, however old, and replaced ones for those who still read them.
+        eventually(lambda: _assert_deleted(orphan))
+        # The table's current files are kept, however old, and replaced ones for readers of older versions.
         assert len(list(table.glob("*.parquet"))) > 40
-        assert "upkeep failed" not in pipeline.log(STREAM)
+        assert "maintenance failed" not in pipeline.log(STREAM)
     assert pipeline.lake_count() == len(pipeline.interactions())
-    # The stream goes on from a log that no longer begins at the beginning.
+    # The job continues from a log without its first entries.
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(1))
         eventually(lambda: pipeline.assert_published(pipeline.interactions()))
@@ -51,7 +51,7 @@ def _versions(table: Path) -> int:
     return DeltaTable(table).version()
 
 
-def test_a_time_range_skips_the_files_that_lie_outside_of_it(pipeline: Pipeline) -> None:
+def test_a_time_range_skips_the_files_outside_of_it(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         for n in range(3):
             more = _interactions(n + 1)[n * PER_ROUND :]
@@ -72,5 +72,5 @@ def _assert_at_most(number: int, most: int) -> None:
     assert number <= most
 
 
-def _assert_gone(file: Path) -> None:
+def _assert_deleted(file: Path) -> None:
     assert not file.exists()

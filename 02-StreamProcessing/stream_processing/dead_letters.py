@@ -1,0 +1,75 @@
+"""Writes malformed records to the dead letter topic, each once, with the reason in a header."""
+
+from typing import Final
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from contract import dead_letters
+from stream_processing.kafka_io import max_message_bytes, source_options, write_records
+from stream_processing.parsing import with_reason
+from stream_processing.settings import StreamProcessingSettings
+
+SERVICE: Final = "stream-processing"
+"""The value of the header that names the service."""
+ORIGIN: Final = ["topic", "partition", "offset"]
+"""The columns that identify a record."""
+
+
+def malformed_records(parsed: DataFrame) -> DataFrame:
+    """Select the original records that `parse` found invalid, with the column `reason`."""
+    return with_reason(parsed.where("NOT is_valid").select("record.*"))
+
+
+def without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> DataFrame:
+    """Drop the records whose dead letters are in the topic already."""
+    sent = (
+        malformed.sparkSession.read.format("kafka")
+        .options(**source_options(settings, settings.dead_letter_topic))
+        .option("includeHeaders", "true")
+        .load()
+        .where(_header_value(dead_letters.SERVICE) == SERVICE)
+        .select(
+            _header_value(dead_letters.TOPIC).alias("topic"),
+            _header_value(dead_letters.PARTITION).cast("int").alias("partition"),
+            _header_value(dead_letters.OFFSET).cast("long").alias("offset"),
+        )
+    )
+    return malformed.join(sent, ORIGIN, "left_anti")
+
+
+def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) -> None:
+    """Write malformed records to the dead letter topic; returns when the broker has acknowledged them all."""
+    headers = {
+        dead_letters.TOPIC: F.col("topic"),
+        dead_letters.PARTITION: F.col("partition").cast("string"),
+        dead_letters.OFFSET: F.col("offset").cast("string"),
+        dead_letters.REASON: F.col("reason"),
+        dead_letters.SERVICE: F.lit(SERVICE),
+    }
+    topic = settings.dead_letter_topic
+    # Requested for each batch: the topic's limit may be raised while the job runs.
+    limit = max_message_bytes(settings, topic)
+    write_records(_dead_letters(malformed, headers, dead_letters.Capacity.of(limit)), settings, topic, limit)
+
+
+def _dead_letters(malformed: DataFrame, headers: dict[str, Column], capacity: dead_letters.Capacity) -> DataFrame:
+    """Return the dead letters as Kafka records (`contract.dead_letters.Capacity.fit` as an expression)."""
+    key_bytes, value_bytes = (F.coalesce(F.octet_length(name), F.lit(0)) for name in ("key", "value"))
+    is_whole = key_bytes.cast("long") + value_bytes <= capacity.max_bytes
+    pairs = [_header(name, value) for name, value in headers.items()]
+    text = dead_letters.cut_header("{}", "{}").split("{}")
+    cut = F.concat(F.lit(text[0]), key_bytes.cast("string"), F.lit(text[1]), value_bytes.cast("string"))
+    return malformed.select(
+        F.when(is_whole, F.col("key")).otherwise(F.substring("key", 1, capacity.key_prefix)).alias("key"),
+        F.when(is_whole, F.col("value")).otherwise(F.substring("value", 1, capacity.value_prefix)).alias("value"),
+        F.when(is_whole, F.array(*pairs)).otherwise(F.array(*pairs, _header(dead_letters.CUT, cut))).alias("headers"),
+    )
+
+
+def _header(name: str, value: Column) -> Column:
+    return F.struct(F.lit(name).alias("key"), F.encode(value, "UTF-8").alias("value"))
+
+
+def _header_value(name: str) -> Column:
+    return F.filter("headers", lambda header: header["key"] == name)[0]["value"].cast("string")

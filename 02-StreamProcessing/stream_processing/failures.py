@@ -1,0 +1,105 @@
+"""Explains why the job failed, and restarts it if the cause is transient.
+
+A transient failure, such as an outage of Kafka that lasts longer than its clients wait, ends a query. Spark cannot
+restart it safely in the same Java process: tasks and producers of the failed batch may still publish. So Java is
+killed, which is safe at any point, and the whole process restarts.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Final, NoReturn
+
+from confluent_kafka import KafkaError, KafkaException
+from pyspark.sql.streaming.query import StreamingQuery
+
+from runtime import kafka_errors
+from runtime.commands import command
+from stream_processing import state_memory
+from stream_processing.spark_internals import exception_causes, kill_java
+
+_TRANSIENT_ERRORS: Final = (
+    "org.apache.kafka.common.errors.TimeoutException",
+    "org.apache.kafka.common.errors.DisconnectException",
+    "org.apache.kafka.common.errors.NetworkException",
+    "org.apache.kafka.common.errors.NotEnoughReplicas",
+    "org.apache.kafka.common.errors.NotLeaderOrFollowerException",
+    "org.apache.kafka.common.errors.CoordinatorNotAvailableException",
+    # The broker's name does not resolve while its container is down.
+    "No resolvable bootstrap urls given",
+    # From Spark's consumer, after a poll without an answer.
+    "java.util.concurrent.TimeoutException: Cannot fetch record",
+    # From librdkafka, within a batch.
+    "KafkaError{code=_TIMED_OUT",
+    "KafkaError{code=_TRANSPORT",
+    # From the driver's own producer (`kafka_io.RecordSender`), as Java quotes it.
+    "records were not delivered: Local: Message timed out",
+)
+"""Parts of the texts of a query's exception or of its causes."""
+_DATA_LOSS: Final = "failOnDataLoss"
+"""Part of Spark's message when offsets that it has not read are no longer in the topic."""
+_OUT_OF_MEMORY: Final = "OutOfMemoryError"
+_REMEDIES: Final = {
+    _DATA_LOSS: (
+        "records were deleted from the topic before the job read them:"
+        f" `{command('stream_processing', 'accept-gap')}` lists them and lets the next start continue after them"
+    ),
+    _OUT_OF_MEMORY: f"if it was out of memory, {state_memory.REMEDY}; no data is lost",
+}
+_EXIT_TIMEOUT: Final = 3.0
+"""Seconds to wait for the exit status of a Java process that no longer answers."""
+
+
+def describe_failure(query: StreamingQuery) -> str:
+    """Return the exception that ended the query, followed by its causes that add information."""
+    error = str(query.exception() or "it was stopped")
+    return "\ncaused by: ".join([error, *(cause for cause in exception_causes(query) if cause not in error)])
+
+
+def describe_java_exit(java: "subprocess.Popen[bytes] | None", error: Exception) -> str:
+    """Return how the Java process ended, after `error` showed that it no longer answers."""
+    hint = f"look for an {_OUT_OF_MEMORY} in the log lines above"
+    if java is not None:
+        try:
+            status = java.wait(_EXIT_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            if status == -signal.SIGKILL:
+                return "it was killed by SIGKILL: kill -9, or the kernel for lack of memory (see `dmesg`)"
+            if status < 0:
+                return f"it was ended by {signal.Signals(-status).name}"
+            return f"it exited with status {status}; {hint}"
+    return f"it does not answer ({type(error).__name__}); {hint}"
+
+
+def remedies(failure: str) -> list[str]:
+    """Return what the user can do about a failure.
+
+    >>> remedies("an unknown error")
+    []
+    """
+    return [remedy for sign, remedy in _REMEDIES.items() if sign in failure]
+
+
+def is_transient(failure: str | KafkaException) -> bool:
+    """Whether a restart that waits for Kafka is necessary and sufficient.
+
+    >>> is_transient("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment.")
+    True
+    >>> is_transient("Some data may have been lost because they are not available in Kafka any more")
+    False
+    """
+    if isinstance(failure, KafkaException):
+        error = failure.args[0]
+        return isinstance(error, KafkaError) and kafka_errors.is_transient(error)
+    return any(sign in failure for sign in _TRANSIENT_ERRORS)
+
+
+def restart_process() -> NoReturn:
+    """Kill Java, if it runs, and replace this process by a new one with the same command line and process id."""
+    kill_java()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -1,0 +1,163 @@
+"""Accesses JVM objects and private classes of Spark and Delta Lake, which their Python API does not expose.
+
+An upgrade of Spark or Delta Lake can break all of this without a deprecation; the project uses them in no other module.
+"""
+
+import subprocess
+from collections.abc import Callable
+from typing import Any, Final
+
+from py4j.java_gateway import JavaGateway, JavaObject
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+_STATE_STORE_SAVE: Final = "StateStoreSave"
+
+
+def jvm(session: SparkSession) -> Any:
+    """Return py4j's view of the session's JVM: its classes by their full names."""
+    view = session._jvm
+    assert view is not None
+    return view
+
+
+# The Java process.
+
+
+def java_process() -> "subprocess.Popen[bytes] | None":
+    """Return the Java process that Python started; None if there is none."""
+    gateway = SparkContext._gateway
+    return None if gateway is None else gateway.proc
+
+
+def kill_java() -> None:
+    """Kill the Java process, if there is one, and wait until it has ended."""
+    process = java_process()
+    if process is not None:
+        process.kill()
+        process.wait()
+
+
+def stop_java(session: SparkSession) -> None:
+    """Stop Spark and wait for the orderly end of its Java process."""
+    gateway = _gateway(session)
+    session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+
+
+def java_process_id(session: SparkSession) -> int:
+    """Return the process id of the JVM."""
+    return int(jvm(session).java.lang.ProcessHandle.current().pid())
+
+
+def max_heap_bytes(session: SparkSession) -> int:
+    """Return the size that the driver's heap can grow to."""
+    return int(jvm(session).java.lang.Runtime.getRuntime().maxMemory())
+
+
+# Hadoop's file systems.
+
+
+def hadoop_file(session: SparkSession, location: str) -> tuple[JavaObject, JavaObject]:
+    """Return Hadoop's FileSystem and Path objects for a path or URI."""
+    path = jvm(session).org.apache.hadoop.fs.Path(location)
+    return path.getFileSystem(session._jsc.hadoopConfiguration()), path
+
+
+def read_utf8(session: SparkSession, stream: JavaObject) -> str:
+    """Read a Java InputStream to its end."""
+    return str(jvm(session).org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+
+
+def disable_checksum_files(session: SparkSession) -> None:
+    """Keep Hadoop from writing a checksum file beside each local file: they double every directory listing."""
+    jvm(session).org.apache.hadoop.fs.FileSystem.getLocal(session._jsc.hadoopConfiguration()).setWriteChecksum(False)
+
+
+def local_lock(session: SparkSession, folder: str, name: str) -> tuple[str, Callable[[], JavaObject | None]] | None:
+    """Return the path of a lock file in `folder`, which is created, and a function that tries to lock it.
+
+    The function returns a lock that the JVM holds until it ends, or None while another process holds it. Return None
+    if the folder is not on a file system of this machine.
+    """
+    file_system, path = hadoop_file(session, folder)
+    if file_system.getScheme() != "file":
+        return None
+    file_system.mkdirs(path)
+    lock_file = f"{file_system.makeQualified(path).toUri().getPath()}/{name}"
+    channel = jvm(session).java.io.RandomAccessFile(lock_file, "rw").getChannel()
+    return lock_file, channel.tryLock
+
+
+# Streaming queries.
+
+
+def exception_causes(query: StreamingQuery) -> list[str]:
+    """Return the texts of the Java exceptions that ended the query, from the outermost to the root cause."""
+    error = query._jsq.exception()
+    cause = error.get() if error.isDefined() else None
+    causes = []
+    while cause is not None:
+        causes.append(str(cause.toString()))
+        cause = cause.getCause()
+    return causes
+
+
+def last_execution(session: SparkSession, query_name: str) -> JavaObject:
+    """Return Spark's execution of the named query's latest batch.
+
+    `session` is the one that the query was started in: a batch's own session is a copy that knows no queries.
+    """
+    query = next(query for query in session.streams.active if query.name == query_name)
+    return query._jsq.streamingQuery().lastExecution()
+
+
+def observed_metrics(execution: JavaObject, name: str) -> list[int | None]:
+    """Return the values of a `DataFrame.observe` over 64-bit integers, as of this execution."""
+    row = execution.observedMetrics().apply(name)
+    return [None if row.isNullAt(n) else int(row.getLong(n)) for n in range(row.length())]
+
+
+def state_store_rows(execution: JavaObject) -> dict[str, int]:
+    """Return the number of rows in the state of each streaming aggregation, by its first grouping column.
+
+    Spark counts the rows of a state store as it writes them, so this costs neither a second state nor a pass over
+    anything. The count belongs to the batch's version of the state: a repeated batch gives the same.
+    """
+    return {
+        node.keyExpressions().head().name(): int(node.metrics().apply("numTotalStateRows").value())
+        for node in _plan_nodes(execution.executedPlan())
+        if node.nodeName() == _STATE_STORE_SAVE
+    }
+
+
+def _plan_nodes(plan: JavaObject) -> list[JavaObject]:
+    children = plan.children()
+    return [plan, *(node for n in range(children.size()) for node in _plan_nodes(children.apply(n)))]
+
+
+# Delta Lake.
+
+
+def remove_expired_log_entries(session: SparkSession, table: str, retention_minutes: float) -> None:
+    """Write a checkpoint of a Delta table's log, and remove the entries that it covers and that are old enough.
+
+    Delta Lake does this itself at the granularity of days.
+    """
+    delta = jvm(session).org.apache.spark.sql.delta
+    log = delta.DeltaLog.forTable(session._jsparkSession, table)
+    log.checkpoint()
+    milliseconds = _gateway(session).new_array(jvm(session).long, 1)
+    milliseconds[0] = int(retention_minutes * 60_000)
+    retention = jvm(session).scala.Predef.wrapLongArray(milliseconds).headOption()
+    minute = getattr(delta, "TruncationGranularity$").__getattr__("MODULE$").MINUTE()
+    log.cleanUpExpiredLogs(log.unsafeVolatileSnapshot(), retention, minute)
+
+
+def _gateway(session: SparkSession) -> JavaGateway:
+    gateway = session.sparkContext._gateway
+    assert gateway is not None
+    return gateway

@@ -1,0 +1,119 @@
+"""Each access to an internal of Spark or Delta Lake works with the installed versions."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+from stream_processing import spark_internals
+from stream_processing.failures import describe_failure
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
+
+from local_stack.cache import SPARK
+
+
+@pytest.fixture(scope="module")
+def spark(cache: None) -> Iterator[SparkSession]:
+    """A session, whose Java process is stopped in the end: the test of `stop_java`."""
+    session = start_session(StreamProcessingSettings(spark_jars=SPARK.folder, spark_driver_memory="512m"))
+    process = spark_internals.java_process()
+    assert process is not None
+    yield session
+    spark_internals.stop_java(session)
+    assert process.returncode == 0
+
+
+def _run(rows: DataFrame, checkpoint: Path, process: object) -> StreamingQuery:
+    writer = rows.writeStream.queryName("a-query").outputMode("update").option("checkpointLocation", str(checkpoint))
+    return writer.trigger(availableNow=True).foreachBatch(process).start()  # type: ignore[arg-type]
+
+
+def test_the_java_process_is_a_child_of_this_one(spark: SparkSession) -> None:
+    process = spark_internals.java_process()
+    assert process is not None
+    assert process.poll() is None
+    assert spark_internals.java_process_id(spark) != os.getpid()
+    os.kill(spark_internals.java_process_id(spark), 0)
+
+
+def test_the_heap_has_the_size_of_the_settings(spark: SparkSession) -> None:
+    assert 400 << 20 < spark_internals.max_heap_bytes(spark) <= 512 << 20
+
+
+def test_a_file_is_read_from_the_file_system_of_its_location(spark: SparkSession, tmp_path: Path) -> None:
+    file = tmp_path / "a file"
+    file.write_text("é\n😀")
+    for location in (str(file), file.as_uri()):
+        file_system, path = spark_internals.hadoop_file(spark, location)
+        stream = file_system.open(path)
+        assert spark_internals.read_utf8(spark, stream) == "é\n😀"
+        stream.close()
+
+
+def test_no_checksum_file_is_written_beside_a_local_file(spark: SparkSession, tmp_path: Path) -> None:
+    file_system, path = spark_internals.hadoop_file(spark, str(tmp_path / "file"))
+    file_system.create(path, True).close()
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_lock_is_only_possible_on_a_local_file_system(spark: SparkSession, tmp_path: Path) -> None:
+    folder = tmp_path / "not there yet"
+    lock = spark_internals.local_lock(spark, str(folder), ".lock")
+    assert lock is not None
+    path, try_lock = lock
+    assert path == f"{folder}/.lock"
+    held = try_lock()
+    assert held is not None
+    held.release()
+    assert spark_internals.local_lock(spark, "webhdfs://127.0.0.1:9/folder", ".lock") is None
+
+
+def test_the_causes_of_a_failed_query_are_listed(spark: SparkSession, tmp_path: Path) -> None:
+    spark.range(5).write.format("delta").save(str(tmp_path / "table"))
+    rows = spark.readStream.format("delta").load(str(tmp_path / "table"))
+
+    def fail(batch: DataFrame, _: int) -> None:
+        batch.select(F.raise_error(F.lit("the root cause"))).collect()
+
+    query = _run(rows, tmp_path / "checkpoint", fail)
+    with pytest.raises(Exception, match="the root cause"):
+        query.awaitTermination(60)
+    causes = spark_internals.exception_causes(query)
+    assert len(causes) > 1
+    assert any("the root cause" in cause for cause in causes)
+    assert "the root cause" in describe_failure(query)
+
+
+def test_a_batch_has_its_observed_metrics_and_the_rows_of_its_state(spark: SparkSession, tmp_path: Path) -> None:
+    table = str(tmp_path / "table")
+    spark.range(10).select((F.col("id") % 3).alias("key"), "id").write.format("delta").save(table)
+    counts = spark.readStream.format("delta").load(table).groupBy("key").agg(F.count("*").alias("count"))
+    observed = counts.observe("totals", F.sum("count"), F.max(F.lit(None).cast("long")), F.count(F.lit(1)))
+    found = []
+
+    def process(batch: DataFrame, _: int) -> None:
+        batch.write.format("noop").mode("overwrite").save()
+        execution = spark_internals.last_execution(spark, "a-query")
+        totals = spark_internals.observed_metrics(execution, "totals")
+        found.append((totals, spark_internals.state_store_rows(execution)))
+
+    assert _run(observed, tmp_path / "checkpoint", process).awaitTermination(60)
+    assert found[0] == ([10, None, 3], {"key": 3})
+
+
+def test_expired_entries_of_a_delta_log_are_removed_and_the_table_is_not_changed(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    table = tmp_path / "table"
+    for _ in range(3):
+        spark.range(2).write.format("delta").mode("append").save(str(table))
+    for entry in (table / "_delta_log").glob("*.json"):
+        os.utime(entry, (1_700_000_000, 1_700_000_000))
+    spark_internals.remove_expired_log_entries(spark, str(table), retention_minutes=10)
+    assert not (table / "_delta_log" / f"{0:020d}.json").exists()
+    assert list((table / "_delta_log").glob("*.checkpoint.parquet"))
+    assert spark.read.format("delta").load(str(table)).count() == 6

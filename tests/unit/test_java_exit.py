@@ -1,0 +1,28 @@
+"""The stream job reports how its Java process ended."""
+
+import subprocess
+
+import pytest
+from stream_processing.failures import describe_java_exit, is_transient, remedies
+
+
+@pytest.mark.parametrize(
+    ("command", "reason", "is_about_memory"),
+    [
+        ("kill -9 $$", "it was killed by SIGKILL", False),
+        ("kill -15 $$", "it was ended by SIGTERM", False),
+        ("exit 3", "it exited with status 3", True),
+    ],
+)
+def test_the_reason_names_signal_or_status_and_the_remedy_is_about_the_heap_only_if_it_can_be_the_cause(
+    command: str, reason: str, is_about_memory: bool
+) -> None:
+    with subprocess.Popen(["sh", "-c", command]) as java:
+        description = describe_java_exit(java, ConnectionError())
+    assert description.startswith(reason)
+    assert bool(remedies(description)) == is_about_memory
+    assert not is_transient(description)
+
+
+def test_a_java_process_that_does_not_end_is_reported_with_the_error() -> None:
+    assert describe_java_exit(None, ConnectionError()).startswith("it does not answer (ConnectionError)")

@@ -1,0 +1,137 @@
+"""Gaps in a partition, checkpoints of queries, their progress, and the metadata of appends, without Spark."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import REGISTRY
+from stream_processing import aggregate
+from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
+from stream_processing.lake import AppendInfo
+from stream_processing.partition_gap import PartitionGap
+from stream_processing.progress import report, source_lag
+
+from runtime.health import Health
+
+
+@pytest.mark.parametrize(
+    ("gap", "resume_at", "description"),
+    [
+        (PartitionGap(0, 5, 0, 9), 5, "no record is missing"),
+        (PartitionGap(0, 5, 5, 9), 5, "no record is missing"),
+        (PartitionGap(0, 9, 0, 9), 9, "no record is missing"),
+        (PartitionGap(0, 0, 0, 0), 0, "no record is missing"),
+        (PartitionGap(0, 5, 7, 9), 7, "the records 5 to 6 are lost"),
+        (
+            PartitionGap(0, 9, 0, 4),
+            0,
+            "the topic was recreated: records of the deleted topic from offset 9 on are lost",
+        ),
+        (
+            PartitionGap(0, 5, 0, 9, topic_recreated=True),
+            0,
+            "the topic was recreated: records of the deleted topic from offset 5 on are lost",
+        ),
+    ],
+    ids=["in the middle", "at the start", "at the end", "empty", "behind retention", "beyond the end", "recreated"],
+)
+def test_a_partition_resumes_at_its_position_or_else_at_its_earliest_record(
+    gap: PartitionGap, resume_at: int, description: str
+) -> None:
+    assert (gap.resume_at, gap.description) == (resume_at, description)
+    assert gap.exists == (resume_at != gap.position)
+
+
+def test_the_offsets_of_a_batch_are_one_json_object_per_source() -> None:
+    kafka, delta = {"topic": {"0": 5, "1": 7}}, {"reservoirVersion": 3, "index": -1}
+    text = "\n".join(["v1", '{"batchWatermarkMs":0}', json.dumps(kafka), json.dumps(delta)])
+    assert parse_offsets(text) == [kafka, delta]
+
+
+def test_temporary_files_in_a_checkpoint_are_not_batches() -> None:
+    assert batch_ids(["0", "10", ".2.crc", ".3.tmp", "4.tmp"]) == [0, 10]
+
+
+@pytest.mark.parametrize(
+    ("started", "committed", "unfinished"),
+    [([], [], None), ([0], [], 0), ([0, 1], [0], 1), ([1, 0], [0, 1], None), ([9, 10], [9], 10)],
+)
+def test_the_unfinished_batch_is_the_last_one_if_it_is_not_committed(
+    started: list[int], committed: list[int], unfinished: int | None
+) -> None:
+    assert unfinished_batch(started, committed) == unfinished
+
+
+@pytest.mark.parametrize(
+    ("end", "latest", "lag"),
+    [
+        ({"t": {"0": 5, "1": 5}}, {"t": {"0": 7, "1": 5}}, 2),
+        ('{"t": {"0": 5}}', '{"t": {"0": 7, "1": 3}}', 5),
+        ({"t": {"0": 8}}, {"t": {"0": 7}}, 0),
+        (None, {"t": {"0": 7}}, 7),
+        ({"reservoirVersion": 3, "index": -1}, {"reservoirVersion": 9, "index": -1}, 0),
+        (None, None, 0),
+    ],
+    ids=["objects", "text, new partition", "latest is older", "first batch", "not Kafka", "nothing known"],
+)
+def test_the_lag_is_the_number_of_records_between_two_offsets(end: object, latest: object, lag: int) -> None:
+    assert source_lag({"endOffset": end, "latestOffset": latest}) == lag
+
+
+def _query(**fields: Any) -> Any:
+    return cast(Any, SimpleNamespace(**{"name": "a-query", "isActive": True, "lastProgress": None} | fields))
+
+
+def test_a_query_without_a_batch_is_healthy_and_has_no_figures() -> None:
+    health = Health("a-query")
+    report(_query(name="a-query"), health)
+    assert health.problems() == {}
+    assert REGISTRY.get_sample_value("stream_batches", {"query": "a-query"}) is None
+
+
+def test_a_query_that_has_ended_is_unhealthy_with_its_exception() -> None:
+    health = Health("a-query")
+    report(_query(isActive=False, exception=lambda: ValueError("reason")), health)
+    assert health.problems() == {"a-query": "reason"}
+    report(_query(isActive=False, exception=lambda: None), health)
+    assert health.problems() == {"a-query": "stopped"}
+
+
+def test_the_figures_of_a_batch_are_metrics() -> None:
+    source = {"endOffset": {"t": {"0": 5}}, "latestOffset": {"t": {"0": 7}}}
+    progress = {
+        "batchId": 3,
+        "numInputRows": 40,
+        "durationMs": {"triggerExecution": 250},
+        "sources": [source, source],
+    }
+    report(_query(name="another-query", lastProgress=progress), Health("another-query"))
+    figures = {
+        name: REGISTRY.get_sample_value(name, {"query": "another-query"})
+        for name in ("stream_batches", "stream_batch_rows", "stream_batch_seconds", "stream_lag_records")
+    }
+    assert figures == {
+        "stream_batches": 4, "stream_batch_rows": 40, "stream_batch_seconds": 0.25, "stream_lag_records": 4,
+    }  # fmt: skip
+
+
+def test_the_metadata_of_an_append_keeps_the_form_that_existing_lakes_have() -> None:
+    text = '{"batch": 7, "offsets": {"avroic": {"0": 12, "1": 9}}, "query": "an-id", "topic_id": "another-id"}'
+    info = AppendInfo("an-id", 7, "another-id", {"avroic": {"0": 12, "1": 9}})
+    assert info.to_json() == text
+    assert AppendInfo.from_json(text) == info
+
+
+def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_have() -> None:
+    lines = aggregate.definitions().splitlines()
+    assert lines[:2] == [
+        "agg_interactions_user Column(name='user_id', type=<ColumnType.KEYWORD: 'keyword'>, measure=None)",
+        "agg_interactions_user Column(name='total_click', type=<ColumnType.LONG: 'long'>,"
+        " measure=<Measure.CLICKS: 'number of clicks'>)",
+    ]
+    assert lines[-1] == (
+        "avg_interactions Column(name='last_interaction', type=<ColumnType.DATE: 'date'>,"
+        " measure=<Measure.LAST: 'the latest timestamp'>)"
+    )
+    assert len(lines) == 14
