@@ -1,4 +1,4 @@
-"""The set-up: which Python it takes, when it is due again, and what its progress bar says."""
+"""The set-up: the Python that it uses, when it runs again, and its progress bar."""
 
 import io
 import os
@@ -13,6 +13,7 @@ import pytest
 
 from local_stack import install, system_java
 from local_stack.install import SetUpError
+from local_stack.pip_runner import Pip
 from local_stack.progress import ByteProgress
 from local_stack.services import ROOT
 from local_stack.system_java import JavaError
@@ -24,7 +25,7 @@ def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         if not (path / name).exists():
             (path / name).symlink_to(str(shutil.which(name)))
     environment = {"PATH": str(path)}
-    # In a folder that was not set up, unless the test has done so.
+    # The folder has no virtual environment unless the test creates one.
     return subprocess.run(
         [str(path / "make"), "-n", "-f", str(ROOT / "Makefile"), *arguments],
         cwd=path,
@@ -35,7 +36,7 @@ def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
-    """A Python that says it is of that version; or a shim that says nothing."""
+    """A Python that reports that version; or a shim that runs nothing."""
     code = f"import sys; sys.version_info = (3, {minor}); exec(sys.argv[1])"
     body = f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$2"'
     (path / name).write_text(f"#!/bin/bash\n{body if works else 'exit 127'}\n")
@@ -43,7 +44,7 @@ def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "taken"),
+    ("installed", "used"),
     [
         ({"python3.13": 13}, "python3.13"),
         ({"python3.12": 12, "python3.13": 13}, "python3.12"),
@@ -51,13 +52,13 @@ def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
         ({"python3": 12}, "python3"),
     ],
 )
-def test_make_takes_the_first_python_that_will_do(tmp_path: Path, there: dict[str, int], taken: str) -> None:
-    for name, minor in there.items():
+def test_make_uses_the_first_supported_python(tmp_path: Path, installed: dict[str, int], used: str) -> None:
+    for name, minor in installed.items():
         _python(tmp_path, name, minor)
-    assert f'"{taken}" -I local_stack/install.py demo' in _make(tmp_path, "installed-demo").stdout
+    assert f'"{used}" -I local_stack/install.py demo' in _make(tmp_path, "installed-demo").stdout
 
 
-def test_make_stays_with_the_python_that_the_clone_was_set_up_with(tmp_path: Path) -> None:
+def test_make_keeps_the_python_that_the_clone_was_set_up_with(tmp_path: Path) -> None:
     _python(tmp_path, "python3.11", 11)
     _python(tmp_path, "another python", 13)
     (tmp_path / ".venv").mkdir()
@@ -69,14 +70,14 @@ def test_make_stays_with_the_python_that_the_clone_was_set_up_with(tmp_path: Pat
     assert '"python3.11" -I' in _make(tmp_path, "installed-demo").stdout
 
 
-def test_make_passes_a_shim_by_that_runs_nothing(tmp_path: Path) -> None:
+def test_make_skips_a_shim_that_runs_nothing(tmp_path: Path) -> None:
     _python(tmp_path, "python3.11", 11, works=False)
     _python(tmp_path, "python3.12", 12)
     assert '"python3.12" -I' in _make(tmp_path, "installed-demo").stdout
 
 
 @pytest.mark.parametrize("minor", [None, 10, 14])
-def test_without_such_a_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
+def test_without_a_supported_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
     if minor is not None:
         _python(tmp_path, "python3", minor)
     made = _make(tmp_path, "installed-demo")
@@ -84,7 +85,7 @@ def test_without_such_a_python_make_names_all_three(tmp_path: Path, minor: int |
     assert "Python 3.11, 3.12 or 3.13 is needed" in made.stderr
 
 
-def test_make_keeps_other_set_ups_out(tmp_path: Path) -> None:
+def test_make_unexports_the_variables_of_other_installations() -> None:
     makefile = (ROOT / "Makefile").read_text()
     unexported = set(" ".join(re.findall(r"^unexport (.*)$", makefile, re.M)).split())
     assert {"PYTHONPATH", "SPARK_HOME", "HADOOP_CONF_DIR", "JAVA_TOOL_OPTIONS", "CLASSPATH"} <= unexported
@@ -93,23 +94,23 @@ def test_make_keeps_other_set_ups_out(tmp_path: Path) -> None:
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone that is set up for the tests."""
-    for name in (*install._REQUIREMENTS.values(), install._BOOTSTRAP):
+    for name in (*install._REQUIREMENTS.values(), install._BOOTSTRAP, install._PROJECT):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a==1\n")
-    _place(tmp_path, monkeypatch)
+    _relocate(tmp_path, monkeypatch)
     install._python().parent.mkdir(parents=True)
     install._python().touch()
-    install._write_stamp({**install._identity(), **install._wanted("tests")})
+    install._write_stamp({**install._identity(), **install._fingerprints("tests")})
     return tmp_path
 
 
-def _place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _relocate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "ROOT", folder)
     monkeypatch.setattr(install, "VENV", folder / ".venv")
     monkeypatch.setattr(install, "_STAMP", folder / ".venv" / "installed.json")
 
 
-def test_what_is_set_up_is_not_set_up_again(clone: Path) -> None:
+def test_an_up_to_date_clone_is_not_set_up_again(clone: Path) -> None:
     assert install._is_current("tests")
     assert not install._is_current("demo")
 
@@ -118,16 +119,18 @@ def test_what_is_set_up_is_not_set_up_again(clone: Path) -> None:
 def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     other = clone.with_name(f"{clone.name} {how}")
     (shutil.move if how == "moved" else shutil.copytree)(clone, other)
-    _place(other, monkeypatch)
+    _relocate(other, monkeypatch)
     assert not install._is_current("tests")
 
 
-@pytest.mark.parametrize("change", ["pins", "bootstrap", "python", "no python", "stamp"])
-def test_what_has_changed_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+@pytest.mark.parametrize("change", ["pins", "bootstrap", "project", "python", "no python", "stamp"])
+def test_a_changed_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     if change == "pins":
         (clone / "tests" / "requirements.txt").write_text("a==2\n")
     elif change == "bootstrap":
         (clone / install._BOOTSTRAP).write_text("pip==2\n")
+    elif change == "project":
+        (clone / install._PROJECT).write_text('[project]\nversion = "2"\n')
     elif change == "python":
         monkeypatch.setattr(install, "_identity", lambda: {"folder": str(clone), "python": "3.99"})
     elif change == "no python":
@@ -156,12 +159,12 @@ def test_the_bar_counts_the_bytes_that_pip_reports(tmp_path: Path) -> None:
         "Collecting a", "Progress 0 of 300", "Progress 200 of 300", "Progress 300 of 300",
         "  Using cached b-1.whl (1.5 kB)", "Progress 0 of 50", "Progress 50 of 50", "Successfully installed",
     ]  # fmt: skip
-    kept = list(install._Installation("demo", progress, [])._without_progress(iter(lines)))
+    kept = list(Pip(tmp_path / "python", tmp_path / "log", progress).count_bytes(iter(lines)))
     assert progress.done == 300 + 1500 + 50
     assert kept == [lines[0], lines[4], lines[-1]]
 
 
-def test_the_bar_says_how_much_time_is_left() -> None:
+def test_the_bar_shows_the_time_left() -> None:
     progress = ByteProgress(io.StringIO(), 400_000_000, visible=False)
     progress.add(100_000_000)
     assert "100 of 400 MB  1:30 left" in progress.line(30.0)
@@ -174,7 +177,7 @@ def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: os.terminal_size((40, 24)))
     out = io.StringIO()
     progress = ByteProgress(out, 100, visible=True)
-    progress.doing("something that takes long to say and longer to do")
+    progress.show_step("a step with a name that is longer than the line")
     progress.add(100)
     progress.complete()
     progress.close()
@@ -183,7 +186,7 @@ def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert "\n" not in out.getvalue()
 
 
-def test_without_a_java_of_its_own_the_set_up_says_what_to_install(
+def test_without_java_17_the_set_up_names_the_package_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     java = tmp_path / "bin" / "java"
