@@ -45,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     console = Console()
     cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
-    services.make_class_archive(console)
+    services.make_cds_archive(console)
     results: list[Result] = []
     for part in given.parts or PARTS:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, running(Path(folder)) as stack:

@@ -111,7 +111,7 @@ def _shot(browser: Browser, url: str, name: str, width: int, *, dark: bool = Fal
 
 def _recording() -> None:
     """A demo of twenty seconds as it looks in a terminal: a terminal is what it needs for that."""
-    services.make_class_archive(Console())
+    services.make_cds_archive(Console())
     with tempfile.TemporaryDirectory() as data:
         demo = f"{sys.executable} -m local_stack demo --free-ports --data {data} --for 20"
         # At most 1.5 s and at least 0.2 s of each picture.

@@ -51,6 +51,7 @@ def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
         ({"python3.11": 11, "python3.12": 12, "python3": 12}, "python3.11"),
         ({"python3": 12}, "python3"),
     ],
+    ids=["only 3.13", "3.12 before 3.13", "3.11 before the default", "only the default"],
 )
 def test_make_uses_the_first_supported_python(tmp_path: Path, installed: dict[str, int], used: str) -> None:
     for name, minor in installed.items():
@@ -76,7 +77,7 @@ def test_make_skips_a_shim_that_runs_nothing(tmp_path: Path) -> None:
     assert '"python3.12" -I' in _make(tmp_path, "installed-demo").stdout
 
 
-@pytest.mark.parametrize("minor", [None, 10, 14])
+@pytest.mark.parametrize("minor", [None, 10, 14], ids=["none", "too old", "too new"])
 def test_without_a_supported_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
     if minor is not None:
         _python(tmp_path, "python3", minor)
@@ -140,14 +141,14 @@ def test_a_changed_clone_is_set_up_again(clone: Path, monkeypatch: pytest.Monkey
     assert not install._is_current("tests")
 
 
-@pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"])
-def test_a_path_that_java_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+@pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"], ids=["colon", "newline"])
+def test_a_path_that_java_cannot_read_is_rejected(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setattr(install, "ROOT", Path(folder))
     with pytest.raises(SetUpError, match="which Java cannot take: move the clone"):
         install._require_usable()
 
 
-def test_another_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_python_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "_VERSIONS", ((2, 7),))
     with pytest.raises(SetUpError, match="make PYTHON="):
         install._require_usable()
@@ -194,8 +195,8 @@ def test_without_java_17_the_set_up_names_the_package_to_install(
     java.write_text("#!/bin/sh\necho '    java.home = /opt/java' >&2; echo '    java.specification.version = 11' >&2\n")
     java.chmod(0o755)
     monkeypatch.setattr(system_java, "_candidates", lambda: iter([java, tmp_path / "none"]))
-    with pytest.raises(JavaError, match=r"Java 17 is needed.*java is 11.*apt-get install openjdk-17") as refused:
+    with pytest.raises(JavaError, match=r"Java 17 is needed.*java is 11.*apt-get install openjdk-17") as rejected:
         find_java()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(rejected.value)
     java.write_text(java.read_text().replace("= 11", "= 17"))
     assert find_java() == Path("/opt/java")
