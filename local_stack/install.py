@@ -126,10 +126,10 @@ def _set_up(target: str) -> None:
     if not has_wheel():
         system_java()
     stamp = _ensure_environment()
-    began = time.monotonic()
+    started_at = time.monotonic()
     downloaded = _install(target, packages=stamp.get(target) != _fingerprints(target)[target])
     _write_stamp({**stamp, **_fingerprints(target)})
-    print(f"set up in {time.monotonic() - began:.0f} s: {downloaded / 1e6:,.0f} MB", flush=True)
+    print(f"set up in {time.monotonic() - started_at:.0f} s: {downloaded / 1e6:,.0f} MB", flush=True)
 
 
 def _ensure_environment() -> dict[str, str]:
