@@ -1,6 +1,6 @@
-"""Any part is killed at any moment, under load: what the topic holds is, in the end, everywhere once.
+"""Random processes are killed at random moments under load: every interaction ends up everywhere once.
 
-A longer run by command: ``make test ARGS="tests/e2e/test_random_kills.py --kills 60 --seed 7"``.
+A longer run: ``make test ARGS="tests/e2e/test_random_kills.py --kills 60 --seed 7"``.
 """
 
 import random
@@ -16,56 +16,56 @@ from local_stack import servers
 from local_stack.services import PRODUCER, SINK, STREAM
 from tests.pipeline import Pipeline, kill_9, kill_9_python_only
 
-_LONGEST = 30.0
-"""Seconds between two kills; a stream job needs about fifteen from its start to its first aggregate."""
+_MAX_PAUSE = 30.0
+"""Seconds between two kills; a stream job takes about 15 from its start to its first aggregate."""
 
 
 @pytest.mark.timeout(7200)
-def test_whatever_is_killed_whenever_nothing_is_lost_or_doubled(
+def test_nothing_is_lost_or_duplicated_whichever_process_is_killed_at_any_moment(
     pipeline: Pipeline, tmp_path: Path, kills: int, seed: int
 ) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     port = servers.free_port()
     here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, pipeline.topic, tmp_path)
     broker = servers.kafka(tmp_path / "broker", port)
     producer = here.service(PRODUCER, PRODUCER_RATE="0.004", RANDOM_DATA_MAX_USERS=50, RANDOM_DATA_MAX_ITEMS=50)
     with ExitStack() as stack:
 
-        def begin(name: str) -> None:
-            """A new one beside what a killed one may have left, as a supervisor would."""
+        def start_another(name: str) -> None:
+            """Start a new process beside the leftovers of a killed one, as a supervisor would."""
             settings = {"MAX_OFFSETS_PER_BATCH": 2_000, "UPKEEP_INTERVAL": 5} if name == "stream" else {}
             services[name] = here.service(STREAM if name == "stream" else SINK, **settings)
             stack.callback(services[name].kill)
-            # Not waited for until it is ready: a kill may come before.
+            # Without waiting until it is ready: a kill may come before.
             SimpleExecutor.start(services[name])
 
         services: dict[str, HTTPExecutor] = {}
         for process in (broker, producer):
             stack.callback(process.kill)
             process.start()
-        begin("stream")
-        begin("sink")
+        start_another("stream")
+        start_another("sink")
         for _ in range(kills):
-            time.sleep(chance.uniform(0, _LONGEST))
-            # Nothing that was not killed has ended, whatever else was.
+            time.sleep(rng.uniform(0, _MAX_PAUSE))
+            # A kill of one process ends no other.
             assert all(service.running() for service in services.values())
-            victim = chance.choice(["stream", "stream", "python only", "sink", "broker"])
+            victim = rng.choice(["stream", "stream", "python only", "sink", "broker"])
             if victim == "broker":
                 kill_9(broker)
-                time.sleep(chance.uniform(0, 5))
+                time.sleep(rng.uniform(0, 5))
                 broker.start()
             elif victim == "python only":
                 kill_9_python_only(services["stream"])
-                begin("stream")
+                start_another("stream")
             else:
                 kill_9(services[victim])
-                begin(victim)
+                start_another(victim)
         for service in services.values():
             service.kill()
             service.start()
         producer.stop()
 
         sent = here.interactions()
-        said = re.findall(r"sent (\d+) interactions.*", here.log(PRODUCER))
-        assert said[-1] == str(len(sent)), "an interaction that was sent again is there twice, or one is gone"
+        reported = re.findall(r"sent (\d+) interactions.*", here.log(PRODUCER))
+        assert reported[-1] == str(len(sent)), "an interaction was duplicated by a retry, or one was lost"
         here.assert_everywhere(sent)
