@@ -30,7 +30,7 @@ class View:
 
     def _stages(self, now: Snapshot) -> Table:
         table = Table(expand=True, box=None, header_style="bold")
-        for name, justify in (("stage", "left"), ("rows", "right"), ("a second", "right"), ("lag", "right")):
+        for name, justify in (("stage", "left"), ("rows", "right"), ("per second", "right"), ("lag", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for n, stage in enumerate(self._board.stages()):
             # The first stage has no lag: no stage precedes it.

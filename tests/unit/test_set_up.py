@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,18 @@ def test_make_unexports_the_variables_of_other_installations() -> None:
     makefile = (ROOT / "Makefile").read_text()
     unexported = set(" ".join(re.findall(r"^unexport (.*)$", makefile, re.M)).split())
     assert {"PYTHONPATH", "SPARK_HOME", "HADOOP_CONF_DIR", "JAVA_TOOL_OPTIONS", "CLASSPATH"} <= unexported
+
+
+def test_every_package_is_installed_type_checked_and_searched_for_examples() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    found = project["setuptools"]["packages"]["find"]
+    folders = [init.parent for where in found["where"] for init in (ROOT / where).glob("*/__init__.py")]
+    not_installed = {"tests", "benchmarks", "img"}
+    packages = {folder.name for folder in folders} - not_installed
+    assert {pattern.removesuffix("*") for pattern in found["include"]} == packages
+    assert set(project["mypy"]["packages"]) == packages | not_installed
+    testpaths = [ROOT / path for path in project["pytest"]["ini_options"]["testpaths"]]
+    assert {folder.name for folder in folders if {folder, folder.parent} & set(testpaths)} == packages | {"tests"}
 
 
 @pytest.fixture
