@@ -162,9 +162,8 @@ def _install(target: str, *, packages: bool) -> int:
     expected = jar_bytes + (_PACKAGE_BYTES[target] if packages else 0)
     visible = sys.stdout.isatty() and not os.environ.get("CI")
     if not visible:
-        print(
-            f"setting up: about {expected / 1e6:,.0f} MB, unless some of it is in pip's cache (log: {_LOG})", flush=True
-        )
+        size = f": about {expected / 1e6:,.0f} MB, unless some of it is in pip's cache" if expected else ""
+        print(f"setting up{size} (log: {_LOG})", flush=True)
     progress = ByteProgress(sys.stdout, expected, visible=visible)
     _LOG.write_text("")
     pip = Pip(_python(), _LOG, progress)
