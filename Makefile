@@ -1,15 +1,15 @@
-# The local stack and the checks; everything they need goes into .venv and the user's cache folder.
+# Commands to run and check the project; what they install goes into .venv and the user's cache folder.
 SHELL := /bin/bash
-# The one that this clone was set up with, or the first that is there: a name alone may be a shim that runs nothing.
+# The Python that this clone was set up with, else the first supported one. Each is run, for a name may be a shim that runs nothing.
 PYTHON ?= $(shell for each in "$$(sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null)" python3.11 python3.12 python3.13 python3; do \
   "$$each" -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null && { echo "$$each"; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
-# Tests wait for servers for half of their time. What is in one file runs one after the other.
+# How many files of tests run in parallel: half of their time is waiting for servers.
 TESTS_AT_ONCE ?= 2
-SETUP = @"$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or say where it is with make PYTHON=/path/to/python3.13))" -I local_stack/install.py
+SETUP = @"$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or pass its path with make PYTHON=/path/to/python3.13))" -I local_stack/install.py
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
-# Other set-ups of Python, Java, Spark and Hadoop on this machine are theirs.
+# The variables of other installations of Python, Java, Spark and Hadoop on this machine.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS
 unexport SPARK_HOME SPARK_CONF_DIR SPARK_DIST_CLASSPATH SPARK_SUBMIT_OPTS HADOOP_HOME HADOOP_CONF_DIR YARN_CONF_DIR
 unexport JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS CLASSPATH KAFKA_OPTS KAFKA_HEAP_OPTS ES_JAVA_OPTS ES_PATH_CONF
@@ -18,41 +18,41 @@ export PYTHONNOUSERSITE := 1
 .PHONY: installed-demo installed-tests demo stack test unit lint types bench plots pictures lock clean-data clean
 .DEFAULT_GOAL := help
 
-help: ## what there is
+help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: installed-demo ## the whole pipeline on real servers; ARGS="--for 60 --no-view" runs it headless for a minute
+demo: installed-demo ## run the whole pipeline on real servers; ARGS="--for 60 --no-view" for a headless minute
 	@$(RUN) -I -m local_stack demo $(ARGS)
 
-stack: installed-demo ## Kafka and Elasticsearch alone
+stack: installed-demo ## run Kafka and Elasticsearch alone
 	@$(RUN) -I -m local_stack stack $(ARGS)
 
-test: installed-tests ## all tests, against real servers; ARGS="tests/unit" for some, ARGS="-n 0 -s" to see their output
+test: installed-tests ## run all tests, against real servers; ARGS="tests/unit" for some, ARGS="-n 0 -s" to see their output
 	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-unit: installed-tests ## the unit tests alone: seconds
-	@$(RUN) -m pytest tests/unit $(ARGS)
+unit: installed-tests ## run the unit tests and the examples in docstrings: seconds
+	@$(RUN) -m pytest $(addprefix --ignore=tests/,integration e2e compose) $(ARGS)
 
-lint: installed-tests ## ruff: lint and format
+lint: installed-tests ## check with ruff: lint and format
 	@$(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 
-types: installed-tests ## mypy, strict
+types: installed-tests ## check types with mypy, strict
 	@$(RUN) -m mypy
 
-bench: installed-demo ## how fast it is, in one table; ARGS="throughput latency" for some parts of it
+bench: installed-demo ## measure throughput and latency; ARGS="throughput latency" for some benchmarks
 	@$(RUN) -m benchmarks $(ARGS)
 
-plots: installed-tests ## the benchmark's pictures in img/, from docs/benchmarks.json
+plots: installed-tests ## draw the benchmarks' charts in img/ from docs/benchmarks.json
 	@$(RUN) -m benchmarks.plots docs/benchmarks.json img
 
-pictures: installed-tests ## the pictures in img/, from a running demo: some minutes, and it needs Chromium
+pictures: installed-tests ## take the pictures in img/ from a running demo: some minutes, needs Chromium
 	@"$(PYTHON)" -m venv $(VENV)/recorder && $(VENV)/recorder/bin/pip install --quiet --disable-pip-version-check --require-hashes -r img/requirements.txt
 	@$(RUN) -m img
 
-clean-data: ## forget all data of the local stack
+clean-data: ## delete all data of the local stack
 	rm -rf .data
 
-clean: clean-data ## forget the virtual environment too
+clean: clean-data ## delete the virtual environment too
 	rm -rf $(VENV)
 
 PIN := uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate

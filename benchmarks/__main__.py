@@ -1,4 +1,4 @@
-"""Measures, and prints one table: ``python -m benchmarks [PART ...]`` (all parts where none is named)."""
+"""Runs benchmarks and prints one table: ``python -m benchmarks [NAME ...]``; all of them without a name."""
 
 import argparse
 import os
@@ -15,45 +15,45 @@ from local_stack import cache, services
 from local_stack.services import ROOT
 from runtime import proxies
 
-Part = Callable[[Stack, argparse.Namespace], Iterator[Result]]
+Benchmark = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 
-PARTS: dict[str, Part] = {
-    "throughput": lambda stack, given: throughput.measure(stack, given.interactions, given.pathway),
-    "documents": lambda stack, given: documents.measure(stack, given.interactions // 3),
-    "sink": lambda stack, given: sink.measure(stack, given.rows),
+BENCHMARKS: dict[str, Benchmark] = {
+    "throughput": lambda stack, args: throughput.measure(stack, args.interactions, args.pathway),
+    "documents": lambda stack, args: documents.measure(stack, args.interactions // 3),
+    "sink": lambda stack, args: sink.measure(stack, args.rows),
     "start": lambda stack, _: start.measure(stack),
-    "latency": lambda stack, given: latency.measure(stack, 1_000, given.warm, 60),
-    "latency-10k": lambda stack, given: latency.measure(stack, 10_000, given.warm, 60),
-    "users": lambda stack, given: growth.users(stack, given.interactions),
-    "soak": lambda stack, given: growth.soak(stack, given.minutes),
-    "history": lambda stack, given: growth.history(stack, (0, given.history // 5, given.history)),
+    "latency": lambda stack, args: latency.measure(stack, 1_000, args.warm, 60),
+    "latency-10k": lambda stack, args: latency.measure(stack, 10_000, args.warm, 60),
+    "users": lambda stack, args: growth.users(stack, args.interactions),
+    "soak": lambda stack, args: growth.soak(stack, args.minutes),
+    "history": lambda stack, args: growth.history(stack, (0, args.history // 5, args.history)),
 }
 
 
 def main() -> None:
-    """Run the parts that the command line names."""
+    """Run the benchmarks that the command line names."""
     proxies.exempt_local_hosts()
     parser = argparse.ArgumentParser(prog="benchmarks")
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which parts; all where none is named")
-    parser.add_argument("--interactions", type=int, default=8_000_000, help="in a backlog")
+    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which benchmarks; all without a name")
+    parser.add_argument("--interactions", type=int, default=8_000_000, help="size of a backlog")
     parser.add_argument("--rows", type=int, default=1_000_000, help="changed rows in the sink's backlog")
-    parser.add_argument("--history", type=int, default=50_000_000, help="the most interactions in the lake")
-    parser.add_argument("--minutes", type=float, default=60, help="how long the soak runs")
-    parser.add_argument("--warm", type=float, default=120, help="seconds before latencies count")
-    parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="a Python that has Pathway")
-    parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="where results go")
-    given = parser.parse_args()
+    parser.add_argument("--history", type=int, default=50_000_000, help="largest number of interactions in the lake")
+    parser.add_argument("--minutes", type=float, default=60, help="duration of the soak test")
+    parser.add_argument("--warm", type=float, default=120, help="seconds of warm-up before latencies are measured")
+    parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="path of a Python that has Pathway")
+    parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="file for the results")
+    args = parser.parse_args()
     console = Console()
     cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
-    services.make_class_archive(console)
+    services.make_cds_archive(console)
     results: list[Result] = []
-    for part in given.parts or PARTS:
+    for name in args.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, running(Path(folder)) as stack:
-            for result in PARTS[part](stack, given):
+            for result in BENCHMARKS[name](stack, args):
                 console.print(f"{result.name}: {result.value:,.2f} {result.unit}", soft_wrap=True)
                 results.append(result)
-        # After each part: the next one may fail.
-        save(results, given.json)
+        # After each benchmark: the next one may fail.
+        save(results, args.json)
     show(results, console, relative_to=throughput.LIMIT)
 
 

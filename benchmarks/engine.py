@@ -1,8 +1,8 @@
-"""What Spark alone can do with the topic, as a process of its own: ``python -m benchmarks.engine parse``.
+"""Measures one stage of Spark over the topic, in a process of its own: ``python -m benchmarks.engine parse``.
 
-nothing: Kafka to nowhere. json: Kafka, Spark's JSON parser, nowhere. parse: Kafka, the job's own parser with all its
-checks, nowhere. ingest: the same into a Delta table. The same session, source options and batch size as in the job.
-Prints a line of JSON: interactions a second of all batches but the first third, which warm the machine up.
+nothing: Kafka to a noop sink. json: Kafka, Spark's JSON parser, noop sink. parse: Kafka, the job's own parser with all
+its checks, noop sink. ingest: the same into a Delta table. Session, source options and batch size are the job's.
+Prints a line of JSON: interactions a second of all batches but the first third, which is the warm-up.
 """
 
 import json
@@ -54,27 +54,27 @@ def main() -> None:
 
 
 def _stage(stage: str, lake: Lake) -> tuple[Callable[[DataFrame], DataFrame], Callable[[DataFrame, int], None]]:
-    def as_it_is(records: DataFrame) -> DataFrame:
+    def unparsed(records: DataFrame) -> DataFrame:
         return records
 
     def json_only(records: DataFrame) -> DataFrame:
         return records.select(F.from_json(F.col("value").cast("string"), _JSON).alias("row")).select("row.*")
 
-    def nowhere(batch: DataFrame, _: int) -> None:
+    def to_noop(batch: DataFrame, _: int) -> None:
         batch.write.format("noop").mode("overwrite").save()
 
-    def fitting_nowhere(batch: DataFrame, _: int) -> None:
-        nowhere(batch.where("is_valid").select(*_COLUMNS), 0)
+    def valid_to_noop(batch: DataFrame, _: int) -> None:
+        to_noop(batch.where("is_valid").select(*_COLUMNS), 0)
 
-    def into_the_lake(batch: DataFrame, _: int) -> None:
+    def to_lake(batch: DataFrame, _: int) -> None:
         rows = batch.where("is_valid").select(*_COLUMNS)
         rows.write.save(lake.interactions, format="delta", mode="append")
 
     return {
-        "nothing": (as_it_is, nowhere),
-        "json": (json_only, nowhere),
-        "parse": (parse, fitting_nowhere),
-        "ingest": (parse, into_the_lake),
+        "nothing": (unparsed, to_noop),
+        "json": (json_only, to_noop),
+        "parse": (parse, valid_to_noop),
+        "ingest": (parse, to_lake),
     }[stage]
 
 

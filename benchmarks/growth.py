@@ -1,4 +1,4 @@
-"""Whether a batch takes as long when history or the number of users grows; and what a restart takes then."""
+"""Benchmarks: durations of batches and restarts as the history or the number of users grows."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,48 +10,50 @@ from mirakuru import HTTPExecutor
 from benchmarks.metrics import metric, wait_for
 from benchmarks.results import Result
 from benchmarks.stack import Stack
-from benchmarks.throughput import work_off
+from benchmarks.throughput import drain_backlog
 from contract.tables import INTERACTIONS
 from local_stack import services
 
-_WARM = 75.0
-_LOOK = 45.0
-"""Seconds."""
+_WARM_UP_SECONDS = 75.0
+_SAMPLE_SECONDS = 45.0
+"""How long batches are observed for one sample."""
+_SAMPLES = 4
+"""Of the soak test."""
 
 
 def users(stack: Stack, interactions: int) -> Iterator[Result]:
-    """The whole job's rate with 1,000 and 1,000,000 distinct users, its memory, and a restart with the larger state.
+    """Measure the whole job with 1,000 and 1,000,000 distinct users: rate, memory, and a restart with the larger state.
 
-    All with a heap of 2 GB, which a million users' counts in memory need.
+    The heap is 2 GB, which the counts of a million users need.
     """
     warm_up = interactions // 2
     for count in (1_000, 1_000_000):
         topic = f"users-{count}"
         with stack.service(services.STREAM, topic, SPARK_DRIVER_MEMORY="2g") as job:
-            found = work_off(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
-            yield Result(f"whole job with {count:,} users", found, "interactions/s", interactions)
+            rate = drain_backlog(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
+            yield Result(f"whole job with {count:,} users", rate, "interactions/s", interactions)
             yield Result(f"driver's memory with {count:,} users", _memory(job) / (1 << 20), "MB")
     stack.send(topic, 1_000)
-    began = time.monotonic()
+    started_at = time.monotonic()
     with stack.service(services.STREAM, topic, SPARK_DRIVER_MEMORY="2g") as job:
         wait_for(job, "stream_aggregated_interactions", warm_up + interactions + 1_000)
-        yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - began, "s")
+        yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - started_at, "s")
 
 
 def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
-    """Seconds of a batch at 1,000 interactions a second with so many in the lake already, each in a job of its own.
+    """Measure batches at 1,000 interactions a second, and memory, with each of `levels` interactions in the lake.
 
-    All jobs are equally warm, so that the first level does not pay for a cold machine; and the memory of each.
+    Each level has a job of its own, all equally warm, so that the first level does not pay for a cold machine.
     """
-    topic, there = "history", 0
+    topic, in_the_lake = "history", 0
     for level in levels:
-        if level > there:
-            stack.send(topic, level - there)
+        if level > in_the_lake:
+            stack.send(topic, level - in_the_lake)
             with stack.service(services.STREAM, topic) as job:
                 wait_for(job, "stream_aggregated_interactions", level)
-            there = level
+            in_the_lake = level
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
-            time.sleep(_WARM)
+            time.sleep(_WARM_UP_SECONDS)
             batches = _batches(job)
             memory = _memory(job)
         for query, seconds in batches.items():
@@ -60,9 +62,9 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
 
 
 def soak(stack: Stack, minutes: float) -> Iterator[Result]:
-    """What accumulates at 1,000 interactions a second, and whether batches become slower: four looks, equally apart.
+    """Measure at equal intervals what accumulates at 1,000 interactions a second, and whether batches slow down.
 
-    Upkeep is ten times as frequent as by default and keeps a tenth of the history, so an hour shows what ten would.
+    Maintenance is ten times as frequent as by default and keeps a tenth of the history, so one hour stands for ten.
     """
     topic = "soak"
     log = stack.data / topic / "warehouse" / INTERACTIONS / "_delta_log"
@@ -71,11 +73,12 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
         stack.service(services.STREAM, topic, **job_settings) as job,
         stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001),
     ):
-        began = time.monotonic()
-        for look in range(1, 5):
-            time.sleep(max(0, began + look * minutes * 15 - _LOOK - time.monotonic()))
+        started_at = time.monotonic()
+        for sample in range(1, _SAMPLES + 1):
+            elapsed = sample * minutes / _SAMPLES
+            time.sleep(max(0, started_at + elapsed * 60 - _SAMPLE_SECONDS - time.monotonic()))
             batches = _batches(job)
-            after = f"after {look * minutes / 4:g} min"
+            after = f"after {elapsed:g} min"
             for query, seconds in batches.items():
                 yield Result(f"{after}: batch of {query}", median(seconds), "s", len(seconds))
             yield Result(f"{after}: files that the table has", metric(job, "stream_lake_files"), "files")
@@ -86,21 +89,22 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
 
 
 def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
-    """Seconds of the batches that each query ends within a while."""
+    """Observe for `_SAMPLE_SECONDS`: the seconds of each batch that completes, by query."""
     seconds: dict[str, list[float]] = {"ingest": [], "aggregate": []}
     numbers = {query: metric(job, "stream_batches", query) for query in seconds}
-    end = time.monotonic() + _LOOK
+    end = time.monotonic() + _SAMPLE_SECONDS
     while time.monotonic() < end:
         time.sleep(0.25)
-        for query, found in seconds.items():
+        for query, durations in seconds.items():
             number = metric(job, "stream_batches", query)
             if number > numbers[query]:
                 numbers[query] = number
-                found.append(metric(job, "stream_batch_seconds", query))
+                durations.append(metric(job, "stream_batch_seconds", query))
     return seconds
 
 
 def _memory(job: HTTPExecutor) -> float:
+    """Resident bytes of the job and its children."""
     assert job.process is not None
     process = psutil.Process(job.process.pid)
     return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))

@@ -1,4 +1,4 @@
-"""How long from an interaction's send to its aggregate in Kafka, and to its document in Elasticsearch."""
+"""Benchmark: latency from the send of an interaction to its aggregate in Kafka and its document in Elasticsearch."""
 
 import time
 from bisect import bisect_left
@@ -14,16 +14,16 @@ from benchmarks.stack import Stack
 from contract.tables import table_named
 from local_stack import services
 
-_WATCHED = 100
-"""Users whose documents are looked at, in turn with everything else."""
-_LOOK_SECONDS = 0.1
-_PATIENCE = 20.0
-"""Seconds, for the last interactions that count to reach their documents."""
+_SAMPLED_USERS = 100
+"""Users whose documents are polled."""
+_POLL_SECONDS = 0.1
+_DRAIN_SECONDS = 20.0
+"""For the last measured interactions to reach their documents: longer than any latency."""
 _INDEX = table_named("agg_interactions_user").name
 
 
 def measure(stack: Stack, rate: int, warm: float, seconds: float) -> Iterator[Result]:
-    """Percentiles over `seconds` at `rate` interactions a second, after `warm` seconds at the same rate."""
+    """Measure percentiles over `seconds` at `rate` interactions a second, after `warm` seconds at the same rate."""
     topic = f"latency-{rate}"
     client = Elasticsearch([stack.es_host])
     with ExitStack() as running:
@@ -31,46 +31,48 @@ def measure(stack: Stack, rate: int, warm: float, seconds: float) -> Iterator[Re
             running.enter_context(stack.service(service, topic))
         running.enter_context(stack.service(services.PRODUCER, topic, PRODUCER_RATE=1 / rate))
         time.sleep(warm)
-        began_ms = time.time() * 1000
-        ended_ms = began_ms + seconds * 1000
-        # Longer than any latency: what was sent last has to be seen as well, and at once.
-        seen = _watch(client, seconds + _PATIENCE)
+        start_ms = time.time() * 1000
+        end_ms = start_ms + seconds * 1000
+        observed = _poll_documents(client, seconds + _DRAIN_SECONDS)
     published = read_published(stack.kafka, topic + "_aggregated")
-    counted = [ms for sent, ms in latencies(stack.kafka, topic, published) if began_ms <= sent < ended_ms]
-    yield from _percentiles(f"send → aggregate in Kafka, {rate:,}/s", counted)
-    indexed = list(_until_indexed(stack, topic, seen, began_ms, ended_ms))
-    yield from _percentiles(f"send → document in Elasticsearch, {rate:,}/s", indexed)
+    published_ms = [ms for sent, ms in latencies(stack.kafka, topic, published) if start_ms <= sent < end_ms]
+    yield from _percentiles(f"send → aggregate in Kafka, {rate:,}/s", published_ms)
+    indexed_ms = list(_indexing_latencies(stack, topic, observed, start_ms, end_ms))
+    yield from _percentiles(f"send → document in Elasticsearch, {rate:,}/s", indexed_ms)
 
 
-Seen = dict[bytes, list[tuple[int, int]]]
-"""Per user: totals and when (epoch ms) the document was first seen to have them."""
+ObservedTotals = dict[bytes, list[tuple[int, int]]]
+"""Per user: each observed total of the document, and the time (epoch ms) when it was first observed."""
 
 
-def _watch(client: Elasticsearch, seconds: float) -> Seen:
-    ids = [f"user_{n}" for n in range(_WATCHED)]
-    seen: Seen = defaultdict(list)
+def _poll_documents(client: Elasticsearch, seconds: float) -> ObservedTotals:
+    ids = [f"user_{n}" for n in range(_SAMPLED_USERS)]
+    observed: ObservedTotals = defaultdict(list)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        found = client.mget(index=_INDEX, body={"ids": ids}, _source=["total_interactions"])
+        response = client.mget(index=_INDEX, body={"ids": ids}, _source=["total_interactions"])
         now = int(time.time() * 1000)
-        for document in found["docs"]:
+        for document in response["docs"]:
             total = document.get("_source", {}).get("total_interactions", 0)
-            rows = seen[document["_id"].encode()]
+            rows = observed[document["_id"].encode()]
             if not rows or total > rows[-1][0]:
                 rows.append((total, now))
-        time.sleep(_LOOK_SECONDS)
-    return seen
+        time.sleep(_POLL_SECONDS)
+    return observed
 
 
-def _until_indexed(stack: Stack, topic: str, seen: Seen, began_ms: float, ended_ms: float) -> Iterator[int]:
+def _indexing_latencies(
+    stack: Stack, topic: str, observed: ObservedTotals, start_ms: float, end_ms: float
+) -> Iterator[int]:
+    """Milliseconds from the send of each interaction of a sampled user to its document."""
     numbers: dict[bytes, int] = defaultdict(int)
-    totals = {user: [total for total, _ in rows] for user, rows in seen.items()}
+    totals = {user: [total for total, _ in rows] for user, rows in observed.items()}
     for user, _, sent_ms in records(stack.kafka, topic):
         numbers[user] += 1
-        if user in seen and began_ms <= sent_ms < ended_ms:
+        if user in observed and start_ms <= sent_ms < end_ms:
             n = bisect_left(totals[user], numbers[user])
-            if n < len(seen[user]):
-                yield seen[user][n][1] - sent_ms
+            if n < len(observed[user]):
+                yield observed[user][n][1] - sent_ms
 
 
 def _percentiles(name: str, milliseconds: Sequence[int]) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""A peer: Pathway over the same topic, the same aggregates per user and item, no lake.
+"""The same aggregates per user and item in Pathway, over the same topic and without a lake, for comparison.
 
 ``KAFKA_BROKER=... pathway spawn --threads 2 python benchmarks/pathway_peer.py TOPIC OUTPUT_TOPIC``
 """

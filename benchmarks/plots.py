@@ -1,4 +1,4 @@
-"""Draws the figures of a benchmark: ``python -m benchmarks.plots RESULTS.json FOLDER``."""
+"""Draws the charts of benchmark results: ``python -m benchmarks.plots RESULTS.json FOLDER``."""
 
 import json
 import re
@@ -10,30 +10,30 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 _BLUE, _ORANGE, _GREY = "#0072b2", "#e69f00", "#666666"
-"""Told apart by those who see fewer colours too."""
+"""Distinguishable with colour blindness."""
 _RATE: Final = "interactions/s"
 
 
 def main() -> None:
-    """Draw every picture for which there are results; each names the machine of its own."""
+    """Draw each chart that has results, with the machine that they were measured on."""
     document = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(sys.argv[2])
     folder.mkdir(exist_ok=True)
-    # The same results give the same file, and text stays text.
+    # The same results give the same file; text stays text.
     mpl.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10}
     results: list[dict[str, Any]] = document["results"]
     for name, draw in {"throughput": _throughput, "latency": _latency, "history": _history}.items():
         figure = Figure(figsize=(8, 3.6), layout="constrained")
-        if drawn := draw(figure, results):
-            figure.suptitle(drawn[0]["machine"], fontsize=8, color=_GREY)
+        if used := draw(figure, results):
+            figure.suptitle(used[0]["machine"], fontsize=8, color=_GREY)
             figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
 
 
 def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rates = [one for one in results if one["unit"] == _RATE and "users" not in one["name"]][::-1]
     axes = figure.subplots()
-    ours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
-    bars = axes.barh([one["name"] for one in rates], [one["value"] / 1e6 for one in rates], color=ours)
+    colours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
+    bars = axes.barh([one["name"] for one in rates], [one["value"] / 1e6 for one in rates], color=colours)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
     axes.set_xlabel("million interactions a second, warm")
@@ -42,44 +42,44 @@ def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str,
 
 
 def _latency(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, float]] = {}
-    drawn = []
+    series: dict[str, dict[str, float]] = {}
+    used = []
     for one in results:
         if match := re.fullmatch(r"(send → .*), p(\d+)", one["name"]):
-            drawn.append(one)
-            found.setdefault(match[1], {})[match[2]] = one["value"]
+            used.append(one)
+            series.setdefault(match[1], {})[match[2]] = one["value"]
     axes = figure.subplots()
-    for n, percentiles in enumerate(reversed(found.values())):
+    for n, percentiles in enumerate(reversed(series.values())):
         axes.plot([percentiles["50"], percentiles["99"]], [n, n], color=_GREY, zorder=0)
         for percent, colour, marker in (("50", _BLUE, "o"), ("95", _ORANGE, "s"), ("99", "black", "d")):
             axes.plot(percentiles[percent], n, marker, color=colour, label=f"p{percent}" if n == 0 else None)
-    axes.set_yticks(range(len(found)), list(reversed(found)))
+    axes.set_yticks(range(len(series)), list(reversed(series)))
     axes.set_xlabel("seconds")
     axes.set_xlim(left=0)
     axes.margins(y=0.2)
-    if found:
+    if series:
         axes.legend(loc="center left")
     axes.spines[["top", "right"]].set_visible(False)
-    return drawn
+    return used
 
 
 def _history(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    found: dict[str, list[tuple[float, float]]] = {}
-    drawn = []
+    series: dict[str, list[tuple[float, float]]] = {}
+    used = []
     for one in results:
         if match := re.fullmatch(r"batch of (\w+), ([\d,]+) in the lake", one["name"]):
-            drawn.append(one)
-            found.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, one["value"]))
+            used.append(one)
+            series.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, one["value"]))
     axes = figure.subplots()
-    for (query, points), colour, marker in zip(found.items(), (_BLUE, _ORANGE), "os", strict=False):
+    for (query, points), colour, marker in zip(series.items(), (_BLUE, _ORANGE), "os", strict=False):
         axes.plot(*zip(*sorted(points), strict=True), marker=marker, color=colour, label=f"batch of {query}")
     axes.set_xlabel("million interactions in the lake already, 1,000 a second arriving")
     axes.set_ylabel("seconds")
     axes.set_ylim(bottom=0)
-    if found:
+    if series:
         axes.legend()
     axes.spines[["top", "right"]].set_visible(False)
-    return drawn
+    return used
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the aggregated topic tells afterwards: when which interaction was counted in a published row.
+"""Reads from the aggregated topic, afterwards, when each interaction was counted in a published row.
 
 No service is instrumented: a user's interactions are all in one partition, so the n-th of them is covered by
-the first row of that user with a total of at least n, and both records carry their times.
+the first row of that user with a total of at least n, and both records have their timestamps.
 """
 
 from bisect import bisect_left
@@ -19,7 +19,7 @@ _USERS = encode_key("agg_interactions_user", "").encode()
 
 @dataclass(frozen=True)
 class Row:
-    """A published row of a user: its total, and when the broker had it (epoch milliseconds)."""
+    """A published row of a user: its total, and the time when the broker appended it (epoch milliseconds)."""
 
     at_ms: int
     total: int
@@ -32,7 +32,7 @@ class Published:
     rows: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def progress(self) -> list[tuple[int, int]]:
-        """Times (epoch ms) and how many interactions the rows published until then cover."""
+        """Points of time (epoch ms), each with the number of interactions that the rows published until then cover."""
         steps = []
         for rows in self.rows.values():
             before = 0
@@ -70,7 +70,7 @@ def records(broker: str, topic: str) -> Iterator[tuple[bytes, bytes, int]]:
 
 
 def read_published(broker: str, topic: str) -> Published:
-    """Read the aggregated topic."""
+    """Read all rows of users from the aggregated topic."""
     published = Published()
     for key, value, at_ms in records(broker, topic):
         if key.startswith(_USERS):
@@ -80,13 +80,13 @@ def read_published(broker: str, topic: str) -> Published:
 
 
 def latencies(broker: str, topic: str, published: Published) -> list[tuple[int, int]]:
-    """Per interaction of `topic`: when it was sent (epoch ms), and how long until its aggregate was in Kafka (ms)."""
+    """Return for each interaction of `topic` its send time (epoch ms) and the time to its aggregate in Kafka (ms)."""
     numbers: dict[bytes, int] = defaultdict(int)
     totals = {user: [row.total for row in rows] for user, rows in published.rows.items()}
-    found = []
+    measured = []
     for user, _, sent_ms in records(broker, topic):
         numbers[user] += 1
         n = bisect_left(totals.get(user, []), numbers[user])
         if user in totals and n < len(totals[user]):
-            found.append((sent_ms, published.rows[user][n].at_ms - sent_ms))
-    return found
+            measured.append((sent_ms, published.rows[user][n].at_ms - sent_ms))
+    return measured

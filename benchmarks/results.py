@@ -1,4 +1,4 @@
-"""A measured figure, and how figures are shown."""
+"""Benchmark results: one measured value each, shown as a table and saved as JSON."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Result:
-    """One figure."""
+    """One measured value."""
 
     name: str
     value: float
     unit: str
     over: int = 0
-    """How many interactions it was taken over, the warm-up left out."""
+    """Interactions that were measured, without the warm-up."""
 
 
 def machine() -> str:
-    """The machine in a line."""
+    """Describe the machine in one line."""
     cpu = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
@@ -34,9 +34,9 @@ def machine() -> str:
 
 
 def show(results: Sequence[Result], console: Console, *, relative_to: str) -> None:
-    """Print a table; rates also as a ratio to the one that is named `relative_to`."""
+    """Print a table; rates also as a ratio to the result named `relative_to`."""
     base = next((result.value for result in results if result.name == relative_to), None)
-    table = Table("what", "figure", "over", "ratio", title=machine())
+    table = Table("benchmark", "result", "measured over", "ratio", title=machine())
     for result in results:
         ratio = f"{result.value / base:.2f}" if base and result.unit == "interactions/s" else ""
         shown = f"{result.value:,.0f}" if result.value >= 100 else f"{result.value:.2f}"
@@ -45,9 +45,9 @@ def show(results: Sequence[Result], console: Console, *, relative_to: str) -> No
 
 
 def save(results: Sequence[Result], file: Path) -> None:
-    """Write the results as JSON, with machine and time, in place of older ones of the same names."""
+    """Write the results as JSON with machine and time; they replace older ones of the same name."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    taken = {"machine": machine(), "taken_at": datetime.now(UTC).isoformat(timespec="seconds")}
+    origin = {"machine": machine(), "taken_at": datetime.now(UTC).isoformat(timespec="seconds")}
     known = {one["name"]: one for one in json.loads(file.read_text())["results"]} if file.exists() else {}
-    known |= {result.name: asdict(result) | taken for result in results}
+    known |= {result.name: asdict(result) | origin for result in results}
     file.write_text(json.dumps({"results": list(known.values())}, indent=2, ensure_ascii=False) + "\n")

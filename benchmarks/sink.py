@@ -1,4 +1,4 @@
-"""How fast the sink works off a backlog of changed rows, against what Elasticsearch takes of ready-made requests."""
+"""Benchmark: how fast the sink processes a backlog of changed rows, against ready-made bulk requests as the limit."""
 
 import threading
 import time
@@ -25,13 +25,13 @@ _TABLE = table_named("agg_interactions_user").name
 _CHANGES_PER_USER = 4
 _PER_REQUEST = 5_000
 _WRITERS = (1, 2, 4)
-"""Of ready-made requests, side by side; the best of them is the limit."""
+"""Parallel writers of ready-made requests; the best number of them is the limit."""
 
 LIMIT = "ready-made bulk requests → Elasticsearch"
 
 
 def measure(stack: Stack, rows: int) -> Iterator[Result]:
-    """The limit, the sink, and the memory that it comes to take; no rule is true of these rows."""
+    """Measure the limit, the sink, and the sink's memory; these rows fire no rule."""
     client = Elasticsearch([stack.es_host])
     records = _records(rows)
     best = max(_ready_made(client, records, writers) for writers in _WRITERS)
@@ -43,12 +43,12 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
     with stack.service(services.SINK, "sink") as sink:
         assert sink.process is not None
         memory = psutil.Process(sink.process.pid).memory_info
-        began, first = wait_for(sink, "sink_records_total", 1)
+        started_at, first = wait_for(sink, "sink_records_total", 1)
         half = wait_for(sink, "sink_records_total", rows // 2)
         at_half = memory().rss
-        ended, _ = wait_for(sink, "sink_records_total", rows)
+        ended_at, _ = wait_for(sink, "sink_records_total", rows)
         at_end = memory().rss
-    rate = (rows - first) / (ended - began)
+    rate = (rows - first) / (ended_at - started_at)
     yield Result("sink, backlog of changed rows → Elasticsearch", rate, "rows/s", int(rows - first))
     yield Result("sink, of ready-made bulk requests", rate / best, "of the limit", int(rows - first))
     yield Result("sink's memory, half of the backlog done", at_half / (1 << 20), "MB", int(half[1]))
@@ -56,20 +56,20 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
 
 
 def _records(rows: int) -> list[tuple[str, bytes]]:
-    """Ids and rows; every user changes a few times, long enough apart to be in different requests."""
+    """Ids and rows; every user changes a few times, far enough apart to be in different requests."""
     users = rows // _CHANGES_PER_USER
-    found = []
+    records = []
     for change in range(_CHANGES_PER_USER):
         for n in range(users):
             total = 4 * change + 80
             row = {"user_id": f"user_{n}", **dict.fromkeys(("total_click", "total_like", "total_view"), total // 4)}
             row |= {"total_purchase": total // 4, "total_interactions": total, "avg_interactions": 40.0 + n % 100 / 100}
-            found.append((f"user_{n}", orjson.dumps(row | {"last_interaction": "2026-01-01T00:00:00.000Z"})))
-    return found
+            records.append((f"user_{n}", orjson.dumps(row | {"last_interaction": "2026-01-01T00:00:00.000Z"})))
+    return records
 
 
 def _ready_made(client: Elasticsearch, records: Sequence[tuple[str, bytes]], writers: int) -> float:
-    """Rows a second, with requests that are complete before the clock starts."""
+    """Rows a second with requests that are built before the clock starts."""
     client.indices.delete(index=_TABLE, ignore_unavailable=True)
     client.indices.put_index_template(name=_TABLE, body=template(_TABLE, dict(mappings())[_TABLE]))
     client.indices.create(index=_TABLE)
@@ -77,8 +77,8 @@ def _ready_made(client: Elasticsearch, records: Sequence[tuple[str, bytes]], wri
     for start in range(0, len(records), _PER_REQUEST):
         lines = []
         for version, (row_id, row) in enumerate(records[start : start + _PER_REQUEST], start=start + 1):
-            where = {"_index": _TABLE, "_id": row_id, "version": version, "version_type": "external_gte"}
-            lines += [orjson.dumps({"index": where}), row]
+            action = {"_index": _TABLE, "_id": row_id, "version": version, "version_type": "external_gte"}
+            lines += [orjson.dumps({"index": action}), row]
         requests.append(b"\n".join([*lines, b""]))
 
     def post(body: bytes) -> None:
@@ -90,10 +90,10 @@ def _ready_made(client: Elasticsearch, records: Sequence[tuple[str, bytes]], wri
             body=body,
         )
 
-    began = time.monotonic()
+    started_at = time.monotonic()
     with ThreadPoolExecutor(writers) as pool:
         list(pool.map(post, requests))
-    return len(records) / (time.monotonic() - began)
+    return len(records) / (time.monotonic() - started_at)
 
 
 def _publish(kafka: str, topic: str, records: Sequence[tuple[str, bytes]]) -> None:

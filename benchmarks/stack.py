@@ -19,19 +19,19 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True)
 class Stack:
-    """Running servers."""
+    """Running servers, and the services that a benchmark starts over them."""
 
     kafka: str
     es_host: str
     data: Path
 
     def create_topic(self, name: str, partitions: int = 4) -> None:
-        """Create a topic of a benchmark's own."""
+        """Create a topic that only this benchmark uses."""
         client = Settings(kafka_broker=self.kafka).kafka_client
         topic_admin.create_missing_topics(client, threading.Event(), Topic(name, partitions, 1))
 
     def settings(self, topic: str) -> dict[str, str]:
-        """What a service over `topic` is told."""
+        """The settings of a service that uses `topic`."""
         return {
             "KAFKA_BROKER": self.kafka,
             "KAFKA_TOPIC": topic,
@@ -43,27 +43,28 @@ class Stack:
         }
 
     def environment(self, topic: str) -> dict[str, str]:
-        """The environment of a process of the benchmark's own that is told the same."""
+        """The environment of another process with the same settings."""
         return {**os.environ, **services.environment(self.data / topic), **self.settings(topic)}
 
     @contextmanager
     def service(self, service: Service, topic: str, **settings: object) -> Iterator[HTTPExecutor]:
-        """A service over `topic`, from its readiness to its end."""
-        told = self.settings(topic) | {name: str(value) for name, value in settings.items()}
-        with services.run(service, self.data / topic, told, port=servers.free_port()) as executor:
+        """Run a service that uses `topic` during the `with` block, which starts when it is ready."""
+        variables = self.settings(topic) | {name: str(value) for name, value in settings.items()}
+        with services.run(service, self.data / topic, variables, port=servers.free_port()) as executor:
             yield executor
 
     def send(self, topic: str, interactions: int, **settings: object) -> float:
-        """Send so many interactions as fast as it goes; the seconds that it took."""
-        told = self.settings(topic) | {"PRODUCER_RATE": "0", "PRODUCER_LIMIT": str(interactions)}
-        began = monotonic()
-        services.run_to_end(services.PRODUCER, self.data / topic, told | {k: str(v) for k, v in settings.items()})
-        return monotonic() - began
+        """Send interactions as fast as possible; returns the seconds that it took."""
+        variables = self.settings(topic) | {"PRODUCER_RATE": "0", "PRODUCER_LIMIT": str(interactions)}
+        variables |= {name: str(value) for name, value in settings.items()}
+        started_at = monotonic()
+        services.run_to_end(services.PRODUCER, self.data / topic, variables)
+        return monotonic() - started_at
 
 
 @contextmanager
 def running(data: Path) -> Iterator[Stack]:
-    """Kafka and Elasticsearch, running."""
+    """Run Kafka and Elasticsearch during the `with` block."""
     kafka_port, es_port = servers.free_port(), servers.free_port()
     with servers.kafka(data, kafka_port), servers.elasticsearch(data, es_port):
         yield Stack(f"{servers.HOST}:{kafka_port}", f"http://{servers.HOST}:{es_port}", data)

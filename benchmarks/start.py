@@ -1,4 +1,4 @@
-"""How long a stream job takes from the start of its process to its first aggregate in Kafka."""
+"""Benchmark: seconds from the start of the stream job's process to its first aggregate in Kafka."""
 
 import time
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ from local_stack import services
 
 
 def measure(stack: Stack) -> Iterator[Result]:
-    """A job over an empty lake, while interactions wait."""
+    """Measure a job with an empty lake and interactions in the topic."""
     stack.send("start", 1_000)
-    began_ms = time.time() * 1000
+    start_ms = time.time() * 1000
     with stack.service(services.STREAM, "start"):
         while True:
             times = [at_ms for _, _, at_ms in records(stack.kafka, "start_aggregated")]
             if times:
                 break
             time.sleep(0.2)
-    yield Result("cold start: process start → first aggregate in Kafka", (min(times) - began_ms) / 1000, "s")
+    yield Result("cold start: process start → first aggregate in Kafka", (min(times) - start_ms) / 1000, "s")

@@ -1,4 +1,4 @@
-"""How many interactions a second, stage by stage, over one backlog; and a peer, where it is installed."""
+"""Benchmark: interactions a second of each stage over one backlog, and of Pathway where it is installed."""
 
 import json
 import os
@@ -22,16 +22,16 @@ from benchmarks.stack import Stack
 from local_stack import services
 
 LIMIT = "Kafka → parse with all checks → nothing"
-"""What the other rates are compared with."""
+"""The rate that the other rates are compared with."""
 _WARM_UP = 3
-"""Backlogs before the one that counts: until then Java's optimising compiler, which has only what others leave of the
-processor, is busy with the job's code."""
+"""Backlogs before the measured one: for that long Java's optimising compiler, which gets the CPU time that others
+leave, still compiles the job's code."""
 
 
 def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Result]:
-    """The producer, the engine's limits, the whole job, and Pathway by the Python that `peer` names."""
-    took = stack.send("backlog", interactions)
-    yield Result("producer alone", interactions / took, "interactions/s", interactions)
+    """Measure the producer, the engine's limits, the whole job, and Pathway with the Python at `peer`."""
+    seconds = stack.send("backlog", interactions)
+    yield Result("producer alone", interactions / seconds, "interactions/s", interactions)
     for stage, name in {
         "nothing": "Kafka → nothing",
         "json": "Kafka → Spark's JSON parser → nothing",
@@ -39,40 +39,40 @@ def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Resul
         "ingest": "ingest alone",
     }.items():
         command = [sys.executable, "-m", "benchmarks.engine", stage]
-        said = subprocess.run(command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True)
-        measured = json.loads(said.stdout.splitlines()[-1])
+        done = subprocess.run(command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True)
+        measured = json.loads(done.stdout.splitlines()[-1])
         yield Result(name, measured["rate"], "interactions/s", measured["warm"])
     with stack.service(services.STREAM, "whole") as job:
-        found = work_off(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)
-    yield Result("whole job, backlog to the last changed aggregate in Kafka", found, "interactions/s", interactions)
+        rate = drain_backlog(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)
+    yield Result("whole job, backlog to the last changed aggregate in Kafka", rate, "interactions/s", interactions)
     if peer is not None:
         yield from _pathway(stack, interactions, peer)
 
 
-def work_off(
+def drain_backlog(
     stack: Stack, job: HTTPExecutor, topic: str, interactions: int, *, warm_up: int, **producer: object
 ) -> float:
-    """Interactions a second at which a job over `topic` works off a backlog after one of `warm_up` interactions.
+    """Return the interactions a second at which a job processes a backlog, after another one of `warm_up` interactions.
 
-    From its first look at the backlog to the last changed aggregate in Kafka.
+    Measured from the job's first poll of the backlog to the last changed aggregate in Kafka.
     """
 
     def progress() -> list[tuple[int, int]]:
         return read_published(stack.kafka, f"{topic}_aggregated").progress()
 
-    def all_of(total: int) -> list[tuple[int, int]]:
-        # The topic is read once only: with a million users that is gigabytes, from the same two cores.
+    def wait_for_all(total: int) -> list[tuple[int, int]]:
+        # The topic is read only once: with a million users it has gigabytes, and reading them takes CPU from the job.
         wait_for(job, "stream_aggregated_interactions", total)
-        return _until_all(progress, total)
+        return _wait_until_covered(progress, total)
 
     stack.send(topic, warm_up, **producer)
-    all_of(warm_up)
-    # It stands still while the backlog is made.
+    wait_for_all(warm_up)
+    # The job is suspended while the backlog is written.
     with _suspended(job):
         stack.send(topic, interactions, **producer)
-    began_ms = time.time() * 1000
-    ended_ms = all_of(warm_up + interactions)[-1][0]
-    return interactions / (ended_ms - began_ms) * 1000
+    start_ms = time.time() * 1000
+    end_ms = wait_for_all(warm_up + interactions)[-1][0]
+    return interactions / (end_ms - start_ms) * 1000
 
 
 @contextmanager
@@ -87,12 +87,12 @@ def _suspended(service: HTTPExecutor) -> Iterator[None]:
         each.resume()
 
 
-def _until_all(look: Callable[[], list[tuple[int, int]]], interactions: int) -> list[tuple[int, int]]:
-    """The curve of what is covered when, once it covers everything."""
+def _wait_until_covered(read: Callable[[], list[tuple[int, int]]], interactions: int) -> list[tuple[int, int]]:
+    """Poll the curve of covered interactions over time until it covers all of them; return it."""
     end = time.monotonic() + 900
     while time.monotonic() < end:
-        time.sleep(3)  # A look costs something too.
-        curve = look()
+        time.sleep(3)  # Reading takes CPU from the job.
+        curve = read()
         if curve and curve[-1][1] >= interactions:
             return curve
     raise TimeoutError(f"{curve[-1][1] if curve else 0} of {interactions} interactions were aggregated in 15 minutes")
@@ -107,13 +107,15 @@ def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
     command = [*spawn, python, str(script), "backlog", "pathway"]
     with (stack.data / "pathway.log").open("w") as log:
         peer = SimpleExecutor(command, envvars=environment, stdout=log, stderr=log)
-        # Stopped with all that it has started.
+        # `kill` also ends the processes that it has started.
         peer.start()
         try:
-            curves = [_until_all(partial(_pathway_curve, stack, key), interactions) for key in ("user_id", "item_id")]
+            curves = [
+                _wait_until_covered(partial(_pathway_curve, stack, key), interactions) for key in ("user_id", "item_id")
+            ]
         finally:
             peer.kill()
-    # From its first row, so that its start does not count, to its last.
+    # From its first row, so that its start-up does not count, to its last.
     milliseconds = max(curve[-1][0] for curve in curves) - min(curve[0][0] for curve in curves)
     yield Result("Pathway, two workers, no lake", interactions / milliseconds * 1000, "interactions/s", interactions)
 

@@ -1,1 +1,1 @@
-"""The pictures of the README, and what makes them: ``python -m img``."""
+"""The pictures of the README, and the code that takes them: ``python -m img``."""

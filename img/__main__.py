@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: ``python -m img [architecture] [pages] [recording]`` (`make pictures`)."""
+"""Takes the pictures of the README: ``python -m img [architecture] [pages] [recording]`` (`make pictures`)."""
 
 import contextlib
 import os
@@ -18,11 +18,11 @@ from mirakuru import HTTPExecutor
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from img.browser import NARROW, WIDE, chromium
 from local_stack import services
 from local_stack.servers import HOST, free_port
 from local_stack.services import ROOT
 from runtime import proxies
-from tests.browser import NARROW, WIDE, chromium
 
 _FOLDER: Final = Path(__file__).parent
 _RECORDER: Final = Path(sys.prefix) / "recorder" / "bin" / "termtosvg"
@@ -32,8 +32,10 @@ _SETTINGS: Final = {
     "RANDOM_DATA_MAX_ITEMS": "25",
     "RANDOM_DATA_SKEW": "0.7",
 }
-_WARM: Final = 150
-"""Seconds until the charts of the demo have something to show."""
+_WARM_UP_SECONDS: Final = 150
+"""Until the charts of the demo have enough data."""
+_READY: Final = "Ctrl-C stops"
+"""In the last line that the demo prints when it is ready."""
 _PAGES: Final = {
     "dashboard": "/",
     "index-contents": "/users",
@@ -45,12 +47,12 @@ _PAGES: Final = {
 
 
 def main() -> None:
-    """Make those that are named, or all of them."""
+    """Take the pictures that the command line names, or all of them."""
     proxies.exempt_local_hosts()
-    parts = {"architecture": _architecture, "pages": _pages, "recording": _recording}
-    for name in sys.argv[1:] or parts:
+    pictures = {"architecture": _architecture, "pages": _pages, "recording": _recording}
+    for name in sys.argv[1:] or pictures:
         Console().print(f"{name} …")
-        parts[name]()
+        pictures[name]()
 
 
 def _architecture() -> None:
@@ -67,7 +69,7 @@ def _architecture() -> None:
 
 def _pages() -> None:
     with chromium() as browser, _demo() as address:
-        time.sleep(_WARM)
+        time.sleep(_WARM_UP_SECONDS)
         for name, path in _PAGES.items():
             _shot(browser, address + path, name, WIDE)
         _shot(browser, address, "dashboard-narrow", NARROW, dark=True)
@@ -75,28 +77,35 @@ def _pages() -> None:
 
 @contextmanager
 def _demo() -> Iterator[str]:
-    """The address of a demo's page, in the middle of some activity."""
+    """Run a demo during the `with` block, with a burst and malformed records; yields the URL of its page."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "local_stack", "demo", "--no-view", "--free-ports", "--data", data]
-        told = {**os.environ, **_SETTINGS, "COLUMNS": "200"}
-        demo = subprocess.Popen(command, cwd=ROOT, env=told, stdout=subprocess.PIPE, text=True)
-        assert demo.stdout is not None
+        variables = {**os.environ, **_SETTINGS, "COLUMNS": "200"}
+        demo = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
         try:
-            said = ""
-            while "Ctrl-C stops" not in said:
-                line = demo.stdout.readline()
-                assert line, said
-                said += line
-            page, producer = (
-                re.search(pattern, said) for pattern in (r"look at (\S+)", r"data_producer +(http://\S+)/health")
-            )
-            assert page is not None
-            assert producer is not None
-            requests.post(f"{producer[1]}/control", json={"burst": 2_000, "malformed": 7}, timeout=5).raise_for_status()
-            yield page[1]
+            output = _read_until_ready(demo)
+            producer = _find(r"data_producer +(http://\S+)/health", output)
+            requests.post(f"{producer}/control", json={"burst": 2_000, "malformed": 7}, timeout=5).raise_for_status()
+            yield _find(r"running: open (\S+)", output)
         finally:
             demo.terminate()
             demo.communicate()
+
+
+def _read_until_ready(demo: "subprocess.Popen[str]") -> str:
+    assert demo.stdout is not None
+    output = ""
+    while _READY not in output:
+        line = demo.stdout.readline()
+        assert line, output
+        output += line
+    return output
+
+
+def _find(pattern: str, output: str) -> str:
+    found = re.search(pattern, output)
+    assert found is not None, output
+    return found[1]
 
 
 def _shot(browser: Browser, url: str, name: str, width: int, *, dark: bool = False) -> None:
@@ -110,11 +119,11 @@ def _shot(browser: Browser, url: str, name: str, width: int, *, dark: bool = Fal
 
 
 def _recording() -> None:
-    """A demo of twenty seconds as it looks in a terminal: a terminal is what it needs for that."""
-    services.make_class_archive(Console())
+    """Record a demo of twenty seconds in a terminal, which it needs to show the live view."""
+    services.make_cds_archive(Console())
     with tempfile.TemporaryDirectory() as data:
         demo = f"{sys.executable} -m local_stack demo --free-ports --data {data} --for 20"
-        # At most 1.5 s and at least 0.2 s of each picture.
+        # Each frame lasts from 0.2 s to 1.5 s.
         options = ["-c", demo, "-g", "100x30", "-M", "1500", "-m", "200"]
         os.environ |= {"TERM": "xterm-256color"}
         with contextlib.chdir(ROOT):

@@ -1,4 +1,4 @@
-"""Serves a diagram in Mermaid's language, for the browser to draw: ``python -m img.diagram FILE PORT``."""
+"""Serves a page with a Mermaid diagram: ``python -m img.diagram FILE PORT``."""
 
 import sys
 from pathlib import Path

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from build_tools.jars import JarError
 from local_stack import demo
+from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.places import PlaceError, resolved
+from local_stack.plan import Plan, StackError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from runtime import proxies
@@ -20,54 +21,68 @@ from runtime.logs import escape_controls
 
 
 def main() -> int:
-    """Run a command; status 1, with one line of reason, if it could not run to its end."""
-    parser = argparse.ArgumentParser(prog="local_stack", description="The pipeline on real servers, without Docker.")
-    parser.add_argument("command", choices=["demo", "stack"], help="everything, or Kafka and Elasticsearch alone")
-    parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop by itself after so long")
-    parser.add_argument("--no-view", action="store_true", help="no live view")
-    parser.add_argument("--data", default=str(ROOT / ".data"), help="where all data and logs are kept")
-    parser.add_argument("--kafka-port", type=int, default=9092)
-    parser.add_argument("--es-port", type=int, default=9200)
-    parser.add_argument(
-        "--free-ports", action="store_true", help="free ports for everything, beside another demo with other --data"
-    )
-    given = parser.parse_args()
-    kept = inherited(os.environ)
+    """Run a command; status 1, with the reason in one line, if it fails."""
+    args = _parse_args()
+    variables = inherited(os.environ)
     os.environ.clear()
-    os.environ.update(kept)
+    os.environ.update(variables)
     proxies.exempt_local_hosts()
     console = Console()
-    stop = threading.Event()
-
-    def interrupt(*_: object) -> None:
-        # An exception alone could be lost: raised within a library's callback, it may go no further.
-        stop.set()
-        raise KeyboardInterrupt
-
-    # A SIGTERM ends it like Ctrl-C, with everything stopped.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, interrupt)
     try:
-        plan = demo.Plan(
-            resolved(given.data), given.kafka_port, given.es_port, seconds=given.seconds, view=not given.no_view
-        )
-        if given.free_ports:
-            plan = plan.with_free_ports()
-        if given.command == "demo":
-            demo.run(plan, console, stop)
-        else:
-            demo.run_servers(plan, console, stop)
-    except (demo.StackError, PlaceError, PortTakenError, ServerError, JarError) as error:
-        console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(str(error))}"), soft_wrap=True)
-        return 1
+        _run(args, console, _stop_on_signal())
+    except (StackError, DataFolderError, PortTakenError, ServerError, JarError) as error:
+        return _fail(console, str(error))
     except OSError as error:
-        # Such as a disk that has become full, or a folder that somebody has removed.
-        reason = f"{error.filename or given.data}: {error.strerror or error}"
-        console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
-        return 1
+        # Such as a full disk, or a folder that was removed.
+        return _fail(console, f"{error.filename or args.data}: {error.strerror or error}")
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="local_stack", description="The pipeline on real servers, without Docker.")
+    parser.add_argument(
+        "command", choices=["demo", "stack"], help="the whole pipeline, or Kafka and Elasticsearch alone"
+    )
+    parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
+    parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
+    parser.add_argument("--data", default=str(ROOT / ".data"), help="the folder of all data and logs")
+    parser.add_argument("--kafka-port", type=int, default=9092)
+    parser.add_argument("--es-port", type=int, default=9200)
+    parser.add_argument(
+        "--free-ports", action="store_true", help="free ports for everything, to run beside a demo with other --data"
+    )
+    return parser.parse_args()
+
+
+def _stop_on_signal() -> threading.Event:
+    """Have SIGTERM and SIGINT (Ctrl-C) set an event and raise KeyboardInterrupt, so that everything is stopped."""
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        # The exception alone could be lost: raised in a library's callback, it may be swallowed there.
+        stop.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
+    return stop
+
+
+def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> None:
+    plan = Plan(resolve(args.data), args.kafka_port, args.es_port, seconds=args.seconds, view=not args.no_view)
+    if args.free_ports:
+        plan = plan.with_free_ports()
+    if args.command == "demo":
+        demo.run(plan, console, stop)
+    else:
+        demo.run_servers(plan, console, stop)
+
+
+def _fail(console: Console, reason: str) -> int:
+    console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the local stack downloads once and keeps: the server jars, below the user's cache folder."""
+"""The cache of server jars, below the user's cache folder: each is downloaded once."""
 
 import math
 import os
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 _LISTS = Path(__file__).parent / "jars"
 _JARS_PER_IVY = 20
-"""A Java takes a second of processor time to start, and a jar a second of waiting."""
+"""A Java costs a second of CPU time to start, and a jar a second of waiting."""
 
 
 def _cache_folder() -> Path:
-    # With neither HOME nor an entry for the user, "~" stays as it is, and `fill` refuses it.
+    # With neither HOME nor an entry for the user, "~" stays as it is, and `require_writable` rejects it.
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~"), ".cache"))  # noqa: PTH111
 
 
@@ -29,14 +29,14 @@ CACHE = _cache_folder() / "streaming-analytics-stack"
 
 @dataclass(frozen=True)
 class Download:
-    """One pinned list of jars and the folder of the cache that it fills."""
+    """A pinned list of jars and the folder of the cache that it fills."""
 
     title: str
     pins: Path
     folder: Path
 
     def missing(self) -> list[Jar]:
-        """The jars of the list that are not there yet."""
+        """The jars of the list that are not in the folder."""
         return [jar for jar in read_pins(self.pins) if not (self.folder / jar.file_name).exists()]
 
 
@@ -52,7 +52,7 @@ ALL = (SPARK, KAFKA, ELASTICSEARCH, ELASTICSEARCH_NETTY)
 
 
 def require_writable() -> None:
-    """Raise `JarError` with the remedy where the cache cannot be written."""
+    """Raise `JarError` with the remedy if the cache cannot be written."""
     remedy = "set XDG_CACHE_HOME to a folder that can be written"
     if not CACHE.is_absolute():
         raise JarError(f"no cache folder: {CACHE} is relative, or the user has no home (HOME): {remedy}")
@@ -70,7 +70,7 @@ def require_writable() -> None:
 def fetch_missing(
     downloads: Sequence[Download], java: Path, on_jar: Callable[[Jar], object], ivy: Path | None = None
 ) -> None:
-    """Download what is missing of all lists, side by side. Raises `JarError` with the jar and the remedy."""
+    """Download the missing jars of all lists in parallel. Raises `JarError` with the jar and the remedy."""
     command = [str(java), *truststore.java_options(CACHE)]
 
     def fetch_list(download: Download) -> None:
@@ -84,11 +84,11 @@ def fetch_missing(
 
 
 def fill(*downloads: Download, console: "Console") -> None:
-    """Download what is missing of the lists, with one progress bar in bytes.
+    """Download the missing jars of the lists, with one progress bar in bytes.
 
     Raises `build_tools.jars.JarError` with the jar or the folder, and the remedy.
     """
-    # Imported late: the set-up reads this module before there are any packages.
+    # Imported late: the set-up imports this module before any package is installed.
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     from local_stack.java import JAVA

@@ -1,4 +1,4 @@
-"""The Java 17 that the servers and Spark run on: the one that comes as a Python wheel, or the machine's own."""
+"""The Java 17 that runs the servers and Spark: from a Python wheel, or the machine's own."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Kafka and Elasticsearch as plain processes on localhost: real servers, no container, no root."""
+"""Kafka and Elasticsearch as processes on localhost: real servers, no container, no root."""
 
 import json
 import os
@@ -20,39 +20,39 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 _JAVA_EXIT_ON_SIGTERM = 143
 _START_TIMEOUT = 180
-"""Seconds, for a machine that is busy with other things as well."""
+"""Seconds; long enough for a busy machine."""
 
 
 class ServerError(Exception):
-    """A server cannot be started; the message says why and what to do."""
+    """A server cannot start; the message has the reason and the remedy."""
 
 
 class PortTakenError(Exception):
-    """A port that a server of the stack needs is in use, or is none."""
+    """A port that the stack needs is in use or invalid; the message has the remedy."""
 
 
 def free_port() -> int:
-    """A TCP port on localhost that nothing listens on at the moment."""
+    """Return a TCP port on localhost that nothing listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def require_free(port: int, owner: str, option: str | None = None) -> None:
-    """Raise `PortTakenError`, naming `owner` and who listens, if something listens on `port` of this machine.
+    """Raise `PortTakenError`, with `owner` and the listening process, if `port` of this machine is in use.
 
-    `option` is how one chooses another port. An address of IPv6 counts: "localhost" may lead a client to either.
+    `option` is the option that changes the port. IPv6 counts too: "localhost" may resolve to either address.
     """
     if not 1 <= port <= 65535:
         raise PortTakenError(
-            f"{owner} cannot have port {port}: ports are 1 to 65535{(option and f': set {option} to one') or ''}"
+            f"{owner} cannot use port {port}: ports are 1 to 65535{(option and f': set {option} to one') or ''}"
         )
     for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
         try:
             with socket.socket(family) as probe:
                 probe.settimeout(1)
                 taken = probe.connect_ex((host, port)) == 0
-        except OSError:  # There is no IPv6 here.
+        except OSError:  # No IPv6 on this machine.
             continue
         if taken:
             remedy = f"stop it, or choose another port with {option}" if option else "stop it and start again"
@@ -79,18 +79,18 @@ def kafka(
     properties: Mapping[str, str] | None = None,
     descriptors: Sequence[int] = (),
 ) -> TCPExecutor:
-    """A single-node KRaft broker that keeps its data in `data`; not started yet.
+    """Configure a single-node KRaft broker that keeps its data in `data`, without starting it.
 
-    `properties` go before those that it has otherwise; file `descriptors` stay open for as long as it lives.
+    `properties` take precedence over its default ones; it inherits the file `descriptors`. Raises `ServerError`.
     """
     folder = data / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "server.properties"
-    logs = _property(str(folder / "logs"))
-    usual = _filled("kafka-server.properties", port=port, controller_port=free_port(), logs=logs)
-    config.write_text("\n".join([usual, *(f"{name}={value}" for name, value in (properties or {}).items())]) + "\n")
+    logs = _escape_property(str(folder / "logs"))
+    defaults = _render("kafka-server.properties", port=port, controller_port=free_port(), logs=logs)
+    config.write_text("\n".join([defaults, *(f"{name}={value}" for name, value in (properties or {}).items())]) + "\n")
     log4j = folder / "log4j.properties"
-    log4j.write_text(_filled("kafka-log4j.properties"))
+    log4j.write_text(_render("kafka-log4j.properties"))
     java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration={log4j.absolute().as_uri()}", "-cp", f"{KAFKA.folder}/*"]
     if not (folder / "logs" / "meta.properties").exists():
         _format(folder / "logs", java, config)
@@ -111,38 +111,38 @@ def _format(logs: Path, java: list[str], config: Path) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(config)]
     done = subprocess.run(command, env=inherited(os.environ), capture_output=True, text=True, errors="replace")
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["it said nothing"]
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no output"]
         reason = next((line for line in lines if "rror" in line or "xception" in line), lines[-1])
         raise ServerError(
             f"Kafka could not format {logs}: {reason.strip()}: free its disk, or keep data elsewhere (--data)"
         )
 
 
-def _property(text: str) -> str:
-    """The text as a value of a file of Java properties, which Java reads as Latin-1."""
+def _escape_property(text: str) -> str:
+    """Escape a value of a Java properties file, which Java reads as Latin-1."""
     units = text.replace("\\", "\\\\").encode("utf-16-be")
     codes = [int.from_bytes(units[n : n + 2]) for n in range(0, len(units), 2)]
     return "".join(chr(code) if code < 0x7F else f"\\u{code:04x}" for code in codes)
 
 
 def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
-    """A single-node Elasticsearch that keeps its data in `data`; not started yet."""
+    """Configure a single-node Elasticsearch that keeps its data in `data`, without starting it."""
     folder = data / "elasticsearch"
     config, scratch = folder / "config", folder / "tmp"
     for path in (config, scratch, CACHE / "elasticsearch" / "plugins"):
         path.mkdir(parents=True, exist_ok=True)
     data_folder, logs = (json.dumps(str(folder / name), ensure_ascii=False) for name in ("data", "logs"))
-    settings = _filled("elasticsearch.yml", port=port, transport_port=free_port(), data=data_folder, logs=logs)
+    settings = _render("elasticsearch.yml", port=port, transport_port=free_port(), data=data_folder, logs=logs)
     (config / "elasticsearch.yml").write_text(settings, encoding="utf-8")
-    (config / "log4j2.properties").write_text(_filled("elasticsearch-log4j2.properties"))
+    (config / "log4j2.properties").write_text(_render("elasticsearch-log4j2.properties"))
     for name in ("plugin-descriptor.properties", "plugin-security.policy"):
-        (ELASTICSEARCH_NETTY.folder / name).write_text(_filled(f"elasticsearch-{name}"))
+        (ELASTICSEARCH_NETTY.folder / name).write_text(_render(f"elasticsearch-{name}"))
     java = [
         str(JAVA), f"-Xms{heap}", f"-Xmx{heap}", f"-Djava.io.tmpdir={scratch}", "-Djava.security.manager=allow",
         f"-Des.path.home={CACHE / 'elasticsearch'}", f"-Des.path.conf={config}", "-Des.distribution.flavor=default",
         "-Des.distribution.type=tar", "-Des.bundled_jdk=false", "-Dio.netty.noUnsafe=true", "-Dlog4j2.disable.jmx=true",
         "-Dlog4j.shutdownHookEnabled=false", "-Djava.locale.providers=SPI,COMPAT",
-        "--add-opens=java.base/java.io=ALL-UNNAMED", *_natives(), "-cp", f"{ELASTICSEARCH.folder}/*",
+        "--add-opens=java.base/java.io=ALL-UNNAMED", *_jna_options(), "-cp", f"{ELASTICSEARCH.folder}/*",
     ]  # fmt: skip
     return HTTPExecutor(
         [*java, "org.elasticsearch.bootstrap.Elasticsearch"],
@@ -158,19 +158,19 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
     )
 
 
-def _natives() -> list[str]:
-    # Elasticsearch learns through JNA that it runs as root, and then refuses. Another user could not
-    # read a clone in root's home, and this is a demo on localhost: as root it runs without JNA's native
-    # part, which it otherwise uses to lock memory and to filter system calls.
+def _jna_options() -> list[str]:
+    # Elasticsearch detects through JNA that it runs as root, and refuses to. Another user could not read a clone in
+    # root's home, and this is a demo on localhost: as root it runs without JNA's native library, which otherwise
+    # locks memory and filters system calls.
     return ["-Djna.nosys=true", "-Djna.nounpack=true"] if os.geteuid() == 0 else []
 
 
 def log_file(data: Path, name: str) -> IO[str]:
-    """The open log of a process, below `data`; a new start goes on at its end."""
+    """Open the log of a process below `data`, to append to it."""
     (data / "logs").mkdir(parents=True, exist_ok=True)
     return (data / "logs" / f"{name}.log").open("a")
 
 
-def _filled(template: str, **values: object) -> str:
+def _render(template: str, **values: object) -> str:
     text = (_TEMPLATES / template).read_text()
     return text.format_map({name: str(value) for name, value in values.items()}) if values else text

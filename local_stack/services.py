@@ -1,4 +1,4 @@
-"""The three services as processes on this machine, each ready when its /health says so."""
+"""The services as processes on this machine, each ready when its /health says so."""
 
 import os
 import signal
@@ -20,15 +20,15 @@ from local_stack.java import JAVA, JAVA_HOME
 from local_stack.servers import HOST, log_file
 
 ROOT = Path(__file__).parents[1]
-_CLASS_ARCHIVE = Path(sys.prefix) / "stream_processing.jsa"
-"""It is true of this environment's Java and jars alone."""
+_CDS_ARCHIVE = Path(sys.prefix) / "stream_processing.jsa"
+"""Valid for this environment's Java and jars only."""
 _START_TIMEOUT = 240
-"""Seconds, for a machine that is busy with other things as well."""
+"""Seconds; long enough for a busy machine."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service's package, and the setting that holds its port for /health and /metrics."""
+    """A service's package, its port for /health and /metrics, and the setting that changes the port."""
 
     package: str
     port_setting: str
@@ -45,43 +45,43 @@ PAGE = Service("live_page", "PAGE_PORT", 8090)
 
 
 def environment(data: Path) -> dict[str, str]:
-    """What every service needs to run here: the wheel's Java and Spark, whatever else this machine has."""
+    """The variables that every service needs here: this environment's Java and Spark, and folders below `data`."""
     return {
         "JAVA_HOME": str(JAVA_HOME),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "SPARK_JARS": str(SPARK.folder),
         "SPARK_LOCAL_IP": HOST,
-        # What a killed job leaves goes with all other data.
+        # Below `data`, so that the leftovers of a killed job are deleted with it.
         "SPARK_LOCAL_DIRS": str(data / "scratch"),
         "WAREHOUSE": str(data / "warehouse"),
         "CHECKPOINTS": str(data / "checkpoints"),
-        "CLASS_ARCHIVE": str(_CLASS_ARCHIVE),
+        "CLASS_ARCHIVE": str(_CDS_ARCHIVE),
     }
 
 
-def make_class_archive(console: Console) -> None:
-    """Make the archive of classes from which the stream job starts faster, unless there is one; half a minute."""
-    if _has_class_archive():
+def make_cds_archive(console: Console) -> None:
+    """Create the class-data archive with which the stream job starts faster, unless it exists; half a minute."""
+    if _has_cds_archive():
         return
     with console.status("preparing a faster start of the stream job (once)"), tempfile.TemporaryDirectory() as folder:
-        process = _archiving(Path(folder))
-        _, said = process.communicate()
+        process = _start_archiving(Path(folder))
+        _, errors = process.communicate()
         if process.returncode:
-            reason = (said.strip().splitlines() or ["it said nothing"])[-1]
+            reason = (errors.strip().splitlines() or ["no output"])[-1]
             console.print(
-                f"the stream job will start slower: its class archive could not be made ({reason})", markup=False
+                f"the stream job will start slower: its class archive could not be created ({reason})", markup=False
             )
 
 
 @contextmanager
-def class_archive_in_background(data: Path) -> Iterator[None]:
-    """While this is entered, make that archive at the lowest priority; given up where it is not done at the end."""
-    if _has_class_archive():
+def cds_archive_in_background(data: Path) -> Iterator[None]:
+    """Create the same archive at the lowest priority during the `with` block; its end cancels it."""
+    if _has_cds_archive():
         yield
         return
     scratch = data / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    process = _archiving(scratch, niceness=19)
+    process = _start_archiving(scratch, niceness=19)
     try:
         yield
     finally:
@@ -94,20 +94,20 @@ def class_archive_in_background(data: Path) -> Iterator[None]:
             process.communicate()
 
 
-def _has_class_archive() -> bool:
-    # Java takes it with the very jars only that it was made from.
-    made_from = (JAVA, Path(pyspark.__file__), SPARK.folder)
-    return _CLASS_ARCHIVE.exists() and _CLASS_ARCHIVE.stat().st_mtime > max(each.stat().st_mtime for each in made_from)
+def _has_cds_archive() -> bool:
+    # Java rejects the archive with other jars than it was created from.
+    sources = (JAVA, Path(pyspark.__file__), SPARK.folder)
+    return _CDS_ARCHIVE.exists() and _CDS_ARCHIVE.stat().st_mtime > max(each.stat().st_mtime for each in sources)
 
 
-def _archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]":
-    """The process that makes the archive, in a group of its own, with its temporary files in `scratch`."""
+def _start_archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]":
+    """Start the process that creates the archive, in a process group of its own, with temporary files in `scratch`."""
     settings = {**inherited(os.environ), **environment(scratch), "TMPDIR": str(scratch)}
     if not (JAVA_HOME / "lib" / "server" / "classes.jsa").exists():
-        # The wheel's Java comes without an archive of its own classes, which this one builds upon.
+        # The wheel's Java comes without the archive of its own classes that this one extends.
         subprocess.run([str(JAVA), "-Xshare:dump"], env=settings, check=False, capture_output=True)
     return subprocess.Popen(
-        ["nice", "-n", str(niceness), sys.executable, "-m", "build_tools.cds_archive", str(_CLASS_ARCHIVE)],
+        ["nice", "-n", str(niceness), sys.executable, "-m", "build_tools.cds_archive", str(_CDS_ARCHIVE)],
         cwd=ROOT,
         env=settings,
         stdin=subprocess.DEVNULL,
@@ -119,20 +119,20 @@ def _archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]":
 
 
 def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int | None = None) -> HTTPExecutor:
-    """The service, keeping its data and log below `data`; not started yet.
+    """Configure the service with data and log below `data`, without starting it.
 
-    `settings` go before the environment and `.env`.
+    `settings` take precedence over the environment and `.env`.
     """
-    at = service.port if port is None else port
+    actual_port = service.port if port is None else port
     return HTTPExecutor(
         [sys.executable, "-m", service.package],
-        url=f"http://{HOST}:{at}/health",
+        url=f"http://{HOST}:{actual_port}/health",
         method="GET",
         timeout=_START_TIMEOUT,
         request_timeout=2,
         cwd=str(ROOT),
         expected_returncode=0,
-        envvars={**environment(data), service.port_setting: str(at), **settings},
+        envvars={**environment(data), service.port_setting: str(actual_port), **settings},
         stdin=subprocess.DEVNULL,
         stdout=log_file(data, service.package),
         stderr=subprocess.STDOUT,
@@ -140,9 +140,9 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
 
 
 def run_to_end(service: Service, data: Path, settings: Mapping[str, str]) -> None:
-    """The service, which ends by itself; it may do so before anyone could have asked for its health.
+    """Run a service that ends by itself, without waiting for its /health.
 
-    Raises `subprocess.CalledProcessError` where its exit status is not 0.
+    Raises `subprocess.CalledProcessError` if its exit status is not 0.
     """
     with log_file(data, service.package) as log:
         subprocess.run(

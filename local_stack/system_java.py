@@ -1,4 +1,4 @@
-"""The machine's own Java 17, for platforms that have none as a Python package."""
+"""Finds the machine's own Java 17, for platforms without a Java wheel."""
 
 import os
 import platform
@@ -13,25 +13,25 @@ VERSION = 17
 
 
 class JavaError(Exception):
-    """No Java that everything here runs on; the message says what to install."""
+    """There is no suitable Java; the message names what to install."""
 
 
 def has_wheel() -> bool:
-    """Whether Java comes with the Python packages on this machine (see requirements.in)."""
+    """Whether Java comes as a wheel on this platform (see requirements.in)."""
     return sys.platform != "linux" or platform.machine() == "x86_64"
 
 
 def system_java() -> Path:
-    """The folder of the machine's own Java, from JAVA_HOME or PATH. Raises `JavaError` where there is none of 17."""
-    seen = []
+    """Return the home of the machine's Java 17, from JAVA_HOME or PATH. Raises `JavaError` if there is none."""
+    rejected = []
     for java in _candidates():
         home, version = _home_and_version(java)
         if home is not None and version == str(VERSION):
             return Path(home)
-        seen.append(f"{java} is {version or 'no Java'}")
-    found = "; ".join(dict.fromkeys(seen)) or "there is none"
+        rejected.append(f"{java} is {version or 'no Java'}")
+    found = "; ".join(dict.fromkeys(rejected)) or "no Java found"
     raise JavaError(
-        f"Java {VERSION} is needed, which no Python package has for {sys.platform} on {platform.machine()} ({found}): "
+        f"Java {VERSION} is needed, and {sys.platform} on {platform.machine()} has no wheel of it ({found}): "
         f"install it (apt-get install openjdk-{VERSION}-jre-headless), or set JAVA_HOME to it"
     )
 
@@ -41,7 +41,7 @@ def _candidates() -> Iterator[Path]:
         yield Path(home, "bin", "java")
     if java := shutil.which("java"):
         yield Path(java)
-    # Where Linux distributions keep several side by side.
+    # Linux distributions keep several versions here.
     yield from sorted(Path("/usr/lib/jvm").glob(f"*{VERSION}*/bin/java"))
 
 

@@ -1,4 +1,4 @@
-"""The live view in the terminal: events a second, rows and lag per stage, the latest alerts."""
+"""The live view in the terminal: rows, rate and lag per stage, and the latest alerts."""
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -14,27 +14,27 @@ _UNKNOWN = "–"
 
 
 class View:
-    """Renders snapshots; remembers the ones before for the rates."""
+    """Renders snapshots; keeps earlier ones to compute the rates."""
 
     def __init__(self, addresses: str) -> None:
         self._addresses = addresses
         self._board = Board()
 
     def render(self, snapshot: Snapshot, at: float) -> RenderableType:
-        """The screen for a snapshot taken `at` (seconds on any clock that only goes forward)."""
+        """Return the screen for a snapshot taken `at` (seconds of a monotonic clock)."""
         self._board.add(snapshot, at)
         return Panel(
-            Group(self._stages(snapshot), *_troubles(snapshot), Text(), _alerts(snapshot)),
+            Group(self._stages(snapshot), *_problems(snapshot), Text(), _alerts(snapshot)),
             title="streaming analytics",
             subtitle=f"{self._addresses}   Ctrl-C stops",
         )
 
     def _stages(self, now: Snapshot) -> Table:
         table = Table(expand=True, box=None, header_style="bold")
-        for name, justify in (("stage", "left"), ("rows", "right"), ("a second", "right"), ("lag", "right")):
+        for name, justify in (("stage", "left"), ("rows", "right"), ("per second", "right"), ("lag", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
         for n, stage in enumerate(self._board.stages()):
-            # Nothing is before the first.
+            # The first stage has no lag: no stage precedes it.
             table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.behind) if n else "")
         for index, count in now.documents.items():
             if index != ALERTS:
@@ -43,7 +43,7 @@ class View:
         return table
 
 
-def _troubles(snapshot: Snapshot) -> list[Text]:
+def _problems(snapshot: Snapshot) -> list[Text]:
     return [
         Text.assemble((f"{name}: ", "red"), escape_controls(state))
         for name, state in snapshot.health.items()
@@ -52,7 +52,7 @@ def _troubles(snapshot: Snapshot) -> list[Text]:
 
 
 def _alerts(snapshot: Snapshot) -> Table:
-    title = f"alerts: {_count(snapshot.firing)} firing, {_count(snapshot.documents.get(ALERTS))} in all"
+    title = f"alerts: {_count(snapshot.firing)} firing, {_count(snapshot.documents.get(ALERTS))} in total"
     table = Table(title=title, title_justify="left", title_style="bold", expand=True, box=None)
     for name in ("fired", "status", "rule", "row", "value"):
         table.add_column(name, no_wrap=True)
@@ -67,7 +67,7 @@ def _alerts(snapshot: Snapshot) -> Table:
 
 
 def _as_text(value: object) -> Text:
-    """What comes from records, as it is: no markup, and nothing that a terminal obeys."""
+    """Return text from records without markup and control characters."""
     return Text(escape_controls(str(value)))
 
 

@@ -1,31 +1,15 @@
 """A real Chromium, and what it complains about."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WIDE, NARROW = 1280, 390
+from img.browser import NARROW, WIDE, chromium
+
+__all__ = ["NARROW", "WIDE", "chromium", "page_of"]
 
 expect.set_options(timeout=30_000)
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The machine's browser; without one, this says how to get it."""
-    found = next(filter(None, map(shutil.which, _NAMES)), None)
-    assert found is not None, "the tests of the live page need Chromium; on Debian: apt-get install chromium"
-    # Its sandbox does not start for root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def fill_cache() -> None:
     """Have the jars that Spark and the local servers need, and a stream job that starts fast."""
     downloads = (cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY)
     cache.fill(*downloads, console=Console(stderr=True))
-    services.make_class_archive(Console(stderr=True))
+    services.make_cds_archive(Console(stderr=True))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`make demo` in folders with odd names, beside other set-ups of Java and Spark, and when something is killed."""
+"""`make demo` in a folder with special characters, beside other installations of Java and Spark, and after kill -9."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import pytest
 
 from local_stack.services import ROOT
 
-_OTHER_SET_UPS = {
+_OTHER_INSTALLATIONS = {
     "SPARK_HOME": "/opt/another/spark",
     "SPARK_CONF_DIR": "/opt/another/conf",
     "HADOOP_CONF_DIR": "/opt/another/hadoop",
@@ -58,14 +58,14 @@ def _demo(data: Path, *arguments: str, **environment: str) -> Iterator["subproce
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_demo_runs_in_an_odd_folder_beside_other_set_ups(tmp_path: Path) -> None:
+def test_the_demo_runs_in_a_folder_with_special_characters_beside_other_installations(tmp_path: Path) -> None:
     (tmp_path / "modules" / "pyspark").mkdir(parents=True)
     (tmp_path / "modules" / "pyspark" / "__init__.py").write_text("raise ImportError('another pyspark')\n")
     data = tmp_path / 'it\'s "odd" & é東 #1;[x]'
-    with _demo(data, "--for", "10", PYTHONPATH=str(tmp_path / "modules"), **_OTHER_SET_UPS) as demo:
-        said = demo.communicate(timeout=400)[0]
-    assert demo.returncode == 0, said
-    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in said.splitlines() if line.strip()}
+    with _demo(data, "--for", "10", PYTHONPATH=str(tmp_path / "modules"), **_OTHER_INSTALLATIONS) as demo:
+        output = demo.communicate(timeout=400)[0]
+    assert demo.returncode == 0, output
+    rows = {line.rsplit(maxsplit=1)[0].strip(): line.split()[-1] for line in output.splitlines() if line.strip()}
     assert rows["in the lake"] == rows["sent"] != "0"
     assert rows["index agg_interactions_user"] == "10"
     assert rows["dead letters"] == "0"
@@ -84,8 +84,9 @@ def test_the_demo_runs_in_an_odd_folder_beside_other_set_ups(tmp_path: Path) -> 
             "Java, in which Spark runs, has failed: it was killed by SIGKILL: kill -9",
         ),
     ],
+    ids=["Elasticsearch", "Spark"],
 )
-def test_what_was_killed_is_reported_so(tmp_path: Path, main: str, expected: str) -> None:
+def test_a_killed_process_is_reported_with_its_signal(tmp_path: Path, main: str, expected: str) -> None:
     with _demo(tmp_path) as demo:
         assert demo.stdout is not None
         for line in demo.stdout:
@@ -93,17 +94,17 @@ def test_what_was_killed_is_reported_so(tmp_path: Path, main: str, expected: str
                 break
         (killed,) = [p for p in psutil.Process(demo.pid).children(recursive=True) if _is(p, main)]
         killed.send_signal(signal.SIGKILL)
-        (said,) = demo.communicate(timeout=200)[0].strip().splitlines()[-1:]
+        (last_line,) = demo.communicate(timeout=200)[0].strip().splitlines()[-1:]
     assert demo.returncode == 1
-    assert expected in said
-    assert "JNA" not in said
-    assert "if it was memory" not in said
+    assert expected in last_line
+    assert "JNA" not in last_line
+    assert "if it was memory" not in last_line
 
 
 def _is(process: psutil.Process, main: str) -> bool:
     try:
         command = process.cmdline()
-    except psutil.NoSuchProcess:  # Spark starts processes that live for a moment only.
+    except psutil.NoSuchProcess:  # Spark starts short-lived processes.
         return False
-    # The archive of classes is made by another Spark.
+    # Another Spark creates the class-data archive.
     return main in command and "ArchiveClassesAtExit" not in " ".join(command)

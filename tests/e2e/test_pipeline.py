@@ -1,4 +1,4 @@
-"""The whole pipeline: what was sent is, in the end, in every table, topic and index, whatever was killed."""
+"""The whole pipeline: every interaction ends up in every table, topic and index, even if the stream job is killed."""
 
 from collections import Counter
 from contextlib import ExitStack
@@ -10,7 +10,7 @@ from tests.reference import reference_tables
 
 INTERACTIONS = 100_000
 MALFORMED = 500
-KINDS_OF_MALFORMED = (
+MALFORMED_VALUES = (
     b"not json",
     b"\xff\xfe\x00",
     b'{"user_id": "u", "item_id": "i", "interaction_type": "like"}',
@@ -23,7 +23,7 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
     with ExitStack() as stack:
         sink = pipeline.running(SINK)
         stack.enter_context(sink)
-        # Fifty batches: however fast or slow the machine is, the kill comes between the first and the last.
+        # Fifty batches: on any machine the kill comes between the first and the last.
         stream = pipeline.service(STREAM, MAX_OFFSETS_PER_BATCH=2_000)
         stack.callback(stream.kill)
         stream.start()
@@ -31,11 +31,11 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         _send_in_two_halves(pipeline)
         eventually(lambda: _assert_between(pipeline.lake_count(), 1, INTERACTIONS - 1))
         kill_9_python_only(stream)
-        was_in_the_lake = pipeline.lake_count()
+        in_the_lake_at_kill = pipeline.lake_count()
         stack.enter_context(pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=10_000))
 
-        assert was_in_the_lake < INTERACTIONS
-        sent = pipeline.interactions(but=KINDS_OF_MALFORMED)
+        assert in_the_lake_at_kill < INTERACTIONS
+        sent = pipeline.interactions(but=MALFORMED_VALUES)
         assert len(sent) == INTERACTIONS
         pipeline.assert_everywhere(sent)
         _assert_dead_letters(pipeline)
@@ -44,9 +44,9 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
 
 
 def _send_in_two_halves(pipeline: Pipeline) -> None:
-    """Real producers send the interactions; malformed records lie before, between and behind them."""
-    bad = list(islice(cycle(KINDS_OF_MALFORMED), MALFORMED))
-    pipeline.send(pipeline.topic, [(b"bad", value) for value in bad[:100]])
+    """Send the interactions with real producers, and malformed records before, between and after them."""
+    malformed = list(islice(cycle(MALFORMED_VALUES), MALFORMED))
+    pipeline.send(pipeline.topic, [(b"bad", value) for value in malformed[:100]])
     for half in (0, 1):
         pipeline.run_to_end(
             PRODUCER,
@@ -56,21 +56,21 @@ def _send_in_two_halves(pipeline: Pipeline) -> None:
             RANDOM_DATA_MAX_ITEMS=400,
             RANDOM_DATA_SKEW=1.2,
         )
-        pipeline.send(pipeline.topic, [(None, value) for value in bad[100 + half * 200 :][:200]])
+        pipeline.send(pipeline.topic, [(None, value) for value in malformed[100 + half * 200 :][:200]])
 
 
 def _assert_dead_letters(pipeline: Pipeline) -> None:
-    letters = pipeline.read(pipeline.settings.dead_letter_topic)
-    assert len(letters) == MALFORMED
-    origins = {(headers_of(m)["dead_letter.partition"], headers_of(m)["dead_letter.offset"]) for m in letters}
+    dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert len(dead_letters) == MALFORMED
+    origins = {(headers_of(m)["dead_letter.partition"], headers_of(m)["dead_letter.offset"]) for m in dead_letters}
     assert len(origins) == MALFORMED
-    assert Counter(m.value() for m in letters) == Counter(dict.fromkeys(KINDS_OF_MALFORMED, 100))
-    reasons = Counter(headers_of(m)["dead_letter.reason"] for m in letters)
-    assert len(reasons) == len(KINDS_OF_MALFORMED)
+    assert Counter(m.value() for m in dead_letters) == Counter(dict.fromkeys(MALFORMED_VALUES, 100))
+    reasons = Counter(headers_of(m)["dead_letter.reason"] for m in dead_letters)
+    assert len(reasons) == len(MALFORMED_VALUES)
 
 
 def _assert_alerts(pipeline: Pipeline, expected: dict[str, dict[str, dict[str, object]]]) -> None:
-    """The counts only grow: their rules fire once per row for good, and the average's ends where it must."""
+    """Counts only grow, so their rules fire once per row and stay firing; the rule of the average may be resolved."""
     alerts = pipeline.alerts()
     periods = Counter((alert["alert_text"], alert["id"]) for alert in alerts)
     firing = {(alert["alert_text"], alert["id"]) for alert in alerts if alert["status"] == "firing"}

@@ -6,26 +6,29 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from mirakuru import TCPExecutor
 from rich.console import Console
 
 from build_tools.jars import Jar, JarError, read_pins
 from build_tools.truststore import java_options
 from local_stack import cache, servers
-from local_stack.demo import Plan, StackError, _prepare
 from local_stack.java import JAVA_HOME
+from local_stack.managed_process import ManagedProcess
+from local_stack.plan import Plan, StackError
+from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
 from observer.snapshot import Snapshot
 
 
-@pytest.mark.parametrize("download", [cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY])
+@pytest.mark.parametrize("download", cache.ALL, ids=lambda download: download.title)
 def test_every_pinned_jar_has_a_checksum_and_a_file_of_its_own(download: cache.Download) -> None:
     pins = read_pins(download.pins)
     assert len({jar.file_name for jar in pins}) == len(pins) > 5
     assert all(len(jar.sha256) == 64 for jar in pins)
 
 
-def test_a_jar_that_is_not_its_artifacts_main_one_has_a_classifier(tmp_path: Path) -> None:
+def test_a_secondary_jar_of_an_artifact_has_a_classifier(tmp_path: Path) -> None:
     pins = tmp_path / "jars.txt"
     pins.write_text("org:name:1.0:all sha256:00\norg:name:1.0 sha256:11\n")
     assert [jar.file_name for jar in read_pins(pins)] == ["name-1.0-all.jar", "name-1.0.jar"]
@@ -47,7 +50,7 @@ def test_a_jar_with_another_checksum_is_not_intact(tmp_path: Path) -> None:
     assert jar.is_intact(tmp_path)
 
 
-def test_a_taken_port_is_told_by_number_and_by_who_needs_it() -> None:
+def test_a_port_in_use_is_reported_with_its_number_and_owner() -> None:
     with socket.socket() as listener:
         listener.bind((servers.HOST, 0))
         listener.listen()
@@ -57,13 +60,43 @@ def test_a_taken_port_is_told_by_number_and_by_who_needs_it() -> None:
     require_free(servers.free_port(), "Kafka")
 
 
-def test_too_little_memory_is_told_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local_stack.demo._MEMORY_NEEDED", 1 << 60)
+def test_too_little_memory_is_reported_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_stack.preflight._MEMORY_NEEDED", 1 << 60)
     with pytest.raises(StackError, match="free memory are needed"):
-        _prepare(Plan(tmp_path), [], Console(file=io.StringIO()))
+        prepare(Plan(tmp_path), [], Console(file=io.StringIO()))
 
 
-def test_the_demo_is_lively_unless_the_user_has_set_a_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _ended_process(data: Path, *, optional: bool) -> ManagedProcess:
+    servers.log_file(data, "it").close()
+    (data / "logs" / "it.log").write_text("INFO of an earlier start\n")
+    executor = TCPExecutor(["sh", "-c", "exit 3"], servers.HOST, servers.free_port())
+    process = ManagedProcess("it", executor, data, "here", optional=optional)
+    process.start()
+    assert executor.process is not None
+    executor.process.wait()
+    return process
+
+
+def test_a_process_that_has_ended_ends_the_stack(tmp_path: Path) -> None:
+    process = _ended_process(tmp_path, optional=False)
+    with pytest.raises(StackError, match=r"^it has ended with status 3: no output"):
+        process.require_running(Console(file=io.StringIO()))
+
+
+def test_an_optional_process_that_has_ended_is_reported_once_and_the_stack_goes_on(tmp_path: Path) -> None:
+    process = _ended_process(tmp_path, optional=True)
+    terminal = io.StringIO()
+    console = Console(file=terminal)
+    assert process.is_ready(console)
+    process.require_running(console)
+    assert terminal.getvalue().count("it has ended with status 3") == 1
+    assert process.memory() == 0
+    process.stop()
+
+
+def test_the_demo_sends_50_interactions_a_second_unless_the_user_sets_an_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PRODUCER_RATE", raising=False)
     assert Plan(tmp_path).service_settings["PRODUCER_RATE"] == "0.02"
@@ -107,7 +140,7 @@ def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
     assert "max_interactions > 12" in text
 
 
-def test_the_view_shows_what_is_wrong_and_nothing_of_what_is_well() -> None:
+def test_the_view_shows_unhealthy_services_only() -> None:
     health = {"Kafka": "ok", "elasticsearch_sink_alert": "rules: data_mapper.yml:3: no such \x1b[31mcolumn"}
     console = Console(width=110, file=io.StringIO(), record=True)
     console.print(View("here").render(Snapshot(health=health), at=0.0))
@@ -116,13 +149,13 @@ def test_the_view_shows_what_is_wrong_and_nothing_of_what_is_well() -> None:
     assert "Kafka:" not in text
 
 
-def test_the_view_shows_what_it_does_not_know_as_unknown() -> None:
+def test_the_view_shows_a_dash_for_an_unknown_number() -> None:
     console = Console(width=100, file=io.StringIO(), record=True)
     console.print(View("here").render(Snapshot(), at=0.0))
     assert "–" in console.export_text()
 
 
-def test_all_has_gone_through_only_when_every_stage_has_caught_up() -> None:
+def test_the_pipeline_is_drained_only_when_every_stage_has_caught_up() -> None:
     drained = Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0)
     assert drained.is_drained
     assert not Snapshot(sent=11, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0).is_drained
@@ -132,7 +165,7 @@ def test_all_has_gone_through_only_when_every_stage_has_caught_up() -> None:
     assert not Snapshot().is_drained
 
 
-def test_java_reads_the_trust_store_that_is_made_of_what_python_trusts(tmp_path: Path) -> None:
+def test_java_reads_the_truststore_of_the_authorities_that_python_trusts(tmp_path: Path) -> None:
     authorities = ssl.create_default_context().get_ca_certs(binary_form=True)
     assert authorities
     (store, kind) = java_options(tmp_path)

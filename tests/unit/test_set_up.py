@@ -1,4 +1,4 @@
-"""The set-up: which Python it takes, when it is due again, and what its progress bar says."""
+"""The set-up: the Python that it uses, when it runs again, and its progress bar."""
 
 import io
 import os
@@ -7,12 +7,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from local_stack import install, system_java
 from local_stack.install import SetUpError
+from local_stack.pip_runner import Pip
 from local_stack.progress import ByteProgress
 from local_stack.services import ROOT
 from local_stack.system_java import JavaError
@@ -24,7 +26,7 @@ def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         if not (path / name).exists():
             (path / name).symlink_to(str(shutil.which(name)))
     environment = {"PATH": str(path)}
-    # In a folder that was not set up, unless the test has done so.
+    # The folder has no virtual environment unless the test creates one.
     return subprocess.run(
         [str(path / "make"), "-n", "-f", str(ROOT / "Makefile"), *arguments],
         cwd=path,
@@ -35,7 +37,7 @@ def _make(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
-    """A Python that says it is of that version; or a shim that says nothing."""
+    """A Python that reports that version; or a shim that runs nothing."""
     code = f"import sys; sys.version_info = (3, {minor}); exec(sys.argv[1])"
     body = f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$2"'
     (path / name).write_text(f"#!/bin/bash\n{body if works else 'exit 127'}\n")
@@ -43,21 +45,22 @@ def _python(path: Path, name: str, minor: int, *, works: bool = True) -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "taken"),
+    ("installed", "used"),
     [
         ({"python3.13": 13}, "python3.13"),
         ({"python3.12": 12, "python3.13": 13}, "python3.12"),
         ({"python3.11": 11, "python3.12": 12, "python3": 12}, "python3.11"),
         ({"python3": 12}, "python3"),
     ],
+    ids=["only 3.13", "3.12 before 3.13", "3.11 before the default", "only the default"],
 )
-def test_make_takes_the_first_python_that_will_do(tmp_path: Path, there: dict[str, int], taken: str) -> None:
-    for name, minor in there.items():
+def test_make_uses_the_first_supported_python(tmp_path: Path, installed: dict[str, int], used: str) -> None:
+    for name, minor in installed.items():
         _python(tmp_path, name, minor)
-    assert f'"{taken}" -I local_stack/install.py demo' in _make(tmp_path, "installed-demo").stdout
+    assert f'"{used}" -I local_stack/install.py demo' in _make(tmp_path, "installed-demo").stdout
 
 
-def test_make_stays_with_the_python_that_the_clone_was_set_up_with(tmp_path: Path) -> None:
+def test_make_keeps_the_python_that_the_clone_was_set_up_with(tmp_path: Path) -> None:
     _python(tmp_path, "python3.11", 11)
     _python(tmp_path, "another python", 13)
     (tmp_path / ".venv").mkdir()
@@ -69,14 +72,14 @@ def test_make_stays_with_the_python_that_the_clone_was_set_up_with(tmp_path: Pat
     assert '"python3.11" -I' in _make(tmp_path, "installed-demo").stdout
 
 
-def test_make_passes_a_shim_by_that_runs_nothing(tmp_path: Path) -> None:
+def test_make_skips_a_shim_that_runs_nothing(tmp_path: Path) -> None:
     _python(tmp_path, "python3.11", 11, works=False)
     _python(tmp_path, "python3.12", 12)
     assert '"python3.12" -I' in _make(tmp_path, "installed-demo").stdout
 
 
-@pytest.mark.parametrize("minor", [None, 10, 14])
-def test_without_such_a_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
+@pytest.mark.parametrize("minor", [None, 10, 14], ids=["none", "too old", "too new"])
+def test_without_a_supported_python_make_names_all_three(tmp_path: Path, minor: int | None) -> None:
     if minor is not None:
         _python(tmp_path, "python3", minor)
     made = _make(tmp_path, "installed-demo")
@@ -84,32 +87,44 @@ def test_without_such_a_python_make_names_all_three(tmp_path: Path, minor: int |
     assert "Python 3.11, 3.12 or 3.13 is needed" in made.stderr
 
 
-def test_make_keeps_other_set_ups_out(tmp_path: Path) -> None:
+def test_make_unexports_the_variables_of_other_installations() -> None:
     makefile = (ROOT / "Makefile").read_text()
     unexported = set(" ".join(re.findall(r"^unexport (.*)$", makefile, re.M)).split())
     assert {"PYTHONPATH", "SPARK_HOME", "HADOOP_CONF_DIR", "JAVA_TOOL_OPTIONS", "CLASSPATH"} <= unexported
 
 
+def test_every_package_is_installed_type_checked_and_searched_for_examples() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    found = project["setuptools"]["packages"]["find"]
+    folders = [init.parent for where in found["where"] for init in (ROOT / where).glob("*/__init__.py")]
+    not_installed = {"tests", "benchmarks", "img"}
+    packages = {folder.name for folder in folders} - not_installed
+    assert {pattern.removesuffix("*") for pattern in found["include"]} == packages
+    assert set(project["mypy"]["packages"]) == packages | not_installed
+    testpaths = [ROOT / path for path in project["pytest"]["ini_options"]["testpaths"]]
+    assert {folder.name for folder in folders if {folder, folder.parent} & set(testpaths)} == packages | {"tests"}
+
+
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone that is set up for the tests."""
-    for name in (*install._REQUIREMENTS.values(), install._BOOTSTRAP):
+    for name in (*install._REQUIREMENTS.values(), install._BOOTSTRAP, install._PROJECT):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a==1\n")
-    _place(tmp_path, monkeypatch)
+    _relocate(tmp_path, monkeypatch)
     install._python().parent.mkdir(parents=True)
     install._python().touch()
-    install._write_stamp({**install._identity(), **install._wanted("tests")})
+    install._write_stamp({**install._identity(), **install._fingerprints("tests")})
     return tmp_path
 
 
-def _place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _relocate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "ROOT", folder)
     monkeypatch.setattr(install, "VENV", folder / ".venv")
     monkeypatch.setattr(install, "_STAMP", folder / ".venv" / "installed.json")
 
 
-def test_what_is_set_up_is_not_set_up_again(clone: Path) -> None:
+def test_an_up_to_date_clone_is_not_set_up_again(clone: Path) -> None:
     assert install._is_current("tests")
     assert not install._is_current("demo")
 
@@ -118,16 +133,18 @@ def test_what_is_set_up_is_not_set_up_again(clone: Path) -> None:
 def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     other = clone.with_name(f"{clone.name} {how}")
     (shutil.move if how == "moved" else shutil.copytree)(clone, other)
-    _place(other, monkeypatch)
+    _relocate(other, monkeypatch)
     assert not install._is_current("tests")
 
 
-@pytest.mark.parametrize("change", ["pins", "bootstrap", "python", "no python", "stamp"])
-def test_what_has_changed_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+@pytest.mark.parametrize("change", ["pins", "bootstrap", "project", "python", "no python", "stamp"])
+def test_a_changed_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
     if change == "pins":
         (clone / "tests" / "requirements.txt").write_text("a==2\n")
     elif change == "bootstrap":
         (clone / install._BOOTSTRAP).write_text("pip==2\n")
+    elif change == "project":
+        (clone / install._PROJECT).write_text('[project]\nversion = "2"\n')
     elif change == "python":
         monkeypatch.setattr(install, "_identity", lambda: {"folder": str(clone), "python": "3.99"})
     elif change == "no python":
@@ -137,14 +154,14 @@ def test_what_has_changed_is_set_up_again(clone: Path, monkeypatch: pytest.Monke
     assert not install._is_current("tests")
 
 
-@pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"])
-def test_a_path_that_java_cannot_take_is_refused(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+@pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"], ids=["colon", "newline"])
+def test_a_path_that_java_cannot_read_is_rejected(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setattr(install, "ROOT", Path(folder))
     with pytest.raises(SetUpError, match="which Java cannot take: move the clone"):
         install._require_usable()
 
 
-def test_another_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsupported_python_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "_VERSIONS", ((2, 7),))
     with pytest.raises(SetUpError, match="make PYTHON="):
         install._require_usable()
@@ -156,12 +173,12 @@ def test_the_bar_counts_the_bytes_that_pip_reports(tmp_path: Path) -> None:
         "Collecting a", "Progress 0 of 300", "Progress 200 of 300", "Progress 300 of 300",
         "  Using cached b-1.whl (1.5 kB)", "Progress 0 of 50", "Progress 50 of 50", "Successfully installed",
     ]  # fmt: skip
-    kept = list(install._Installation("demo", progress, [])._without_progress(iter(lines)))
+    kept = list(Pip(tmp_path / "python", tmp_path / "log", progress).count_bytes(iter(lines)))
     assert progress.done == 300 + 1500 + 50
     assert kept == [lines[0], lines[4], lines[-1]]
 
 
-def test_the_bar_says_how_much_time_is_left() -> None:
+def test_the_bar_shows_the_time_left() -> None:
     progress = ByteProgress(io.StringIO(), 400_000_000, visible=False)
     progress.add(100_000_000)
     assert "100 of 400 MB  1:30 left" in progress.line(30.0)
@@ -174,7 +191,7 @@ def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "get_terminal_size", lambda **_: os.terminal_size((40, 24)))
     out = io.StringIO()
     progress = ByteProgress(out, 100, visible=True)
-    progress.doing("something that takes long to say and longer to do")
+    progress.show_step("a step with a name that is longer than the line")
     progress.add(100)
     progress.complete()
     progress.close()
@@ -183,7 +200,7 @@ def test_the_bar_is_one_line_of_the_terminal(monkeypatch: pytest.MonkeyPatch) ->
     assert "\n" not in out.getvalue()
 
 
-def test_without_a_java_of_its_own_the_set_up_says_what_to_install(
+def test_without_java_17_the_set_up_names_the_package_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     java = tmp_path / "bin" / "java"
@@ -191,8 +208,8 @@ def test_without_a_java_of_its_own_the_set_up_says_what_to_install(
     java.write_text("#!/bin/sh\necho '    java.home = /opt/java' >&2; echo '    java.specification.version = 11' >&2\n")
     java.chmod(0o755)
     monkeypatch.setattr(system_java, "_candidates", lambda: iter([java, tmp_path / "none"]))
-    with pytest.raises(JavaError, match=r"Java 17 is needed.*java is 11.*apt-get install openjdk-17") as refused:
+    with pytest.raises(JavaError, match=r"Java 17 is needed.*java is 11.*apt-get install openjdk-17") as rejected:
         find_java()
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(rejected.value)
     java.write_text(java.read_text().replace("= 11", "= 17"))
     assert find_java() == Path("/opt/java")

@@ -1,4 +1,4 @@
-"""Why a process of the stack has ended: its signal or status, the first error of its log, and what to do."""
+"""The reason why a process of the stack has ended: its signal or status, its log's first error, and the remedy."""
 
 import re
 import signal
@@ -12,14 +12,14 @@ _ERROR: Final = re.compile(
     r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
 )
 _LEVEL: Final = re.compile(r"\b(ERROR|FATAL|CRITICAL|WARN|INFO|DEBUG|TRACE)(?:ING)?\b")
-_ECHOES: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:|ERROR\s+root: Exception while|ERROR\s+py4j[.\w]*:")
-"""Lines that say no more than that a server, which is looked for again, or Spark's Java does not answer."""
+_CONSEQUENCES: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:|ERROR\s+root: Exception while|ERROR\s+py4j[.\w]*:")
+"""Errors that follow from another one: a server that does not answer and is tried again, or Spark's Java is gone."""
 _FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
-_LONGEST: Final = 500
+_MAX_LENGTH: Final = 500
 _SIGNALS: Final = {
-    signal.SIGKILL: "kill -9, or the kernel for lack of memory, which `dmesg` tells: close something then",
-    signal.SIGTERM: "somebody ended it",
-    signal.SIGINT: "somebody ended it",
+    signal.SIGKILL: "kill -9, or the kernel for lack of memory, which `dmesg` shows: close something then",
+    signal.SIGTERM: "another program ended it",
+    signal.SIGINT: "another program ended it",
     signal.SIGSEGV: "a crash",
     signal.SIGABRT: "a crash",
     signal.SIGBUS: "a crash, or a disk that is full",
@@ -31,24 +31,24 @@ _REMEDIES: Final = {
     "Failed to acquire lock": "another stack runs on {data}: stop it, or choose another folder with --data",
     "failed to obtain node locks": "another stack runs on {data}: stop it, or choose another folder with --data",
 }
-"""What to do, by what a line of the log holds."""
+"""The remedy by a text that the log contains."""
 
 
 def describe(name: str, status: int | None, log: Path, begin: int, data: Path) -> str:
-    """One line: how `name` ended, the first error that its log has from byte `begin` on, and the remedy."""
+    """Return one line: how `name` ended, the first error in its log from byte `begin` on, and the remedy."""
     lines = _lines(log, begin)
     killed = status is not None and status < 0
-    said = _first_error(lines, otherwise_last=not killed)
+    error = _first_error(lines, otherwise_last=not killed)
     remedy = next(
         (text.format(data=data) for sign, text in _REMEDIES.items() if any(sign in line for line in lines)), ""
     )
-    parts = [f"{name} {_ending(status)}", escape_controls(said)[:_LONGEST], remedy]
+    parts = [f"{name} {_how_it_ended(status)}", escape_controls(error)[:_MAX_LENGTH], remedy]
     return f"{': '.join(part for part in parts if part)} (log: {log})"
 
 
-def _ending(status: int | None) -> str:
+def _how_it_ended(status: int | None) -> str:
     if status is None:
-        return "is not ready in time"
+        return "did not get ready in time"
     if status >= 0:
         return f"has ended with status {status}"
     try:
@@ -75,9 +75,9 @@ def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:
             below_warning = level[1] == "WARN"
         elif line.startswith(("Traceback", "Exception in thread")):
             below_warning = False
-        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _ECHOES.search(line):
+        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _CONSEQUENCES.search(line):
             return line
     if not otherwise_last:
         return ""
-    telling = [line.strip() for line in lines if not _FRAME.match(line)]
-    return telling[-1] if telling else "it said nothing"
+    messages = [line.strip() for line in lines if not _FRAME.match(line)]
+    return messages[-1] if messages else "no output"

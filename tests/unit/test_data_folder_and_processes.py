@@ -1,4 +1,4 @@
-"""What the local stack refuses before it starts, what its processes get, and how their end is reported."""
+"""The local stack's checks before it starts, its processes' environment, and the reported reasons of their exit."""
 
 import io
 import re
@@ -16,14 +16,15 @@ from stream_processing.session import NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 
 from build_tools.jars import JarError
-from local_stack import cache, endings, places, servers
-from local_stack.demo import Plan, StackError, _prepare
+from local_stack import cache, data_folder, exit_reason, servers
+from local_stack.data_folder import DataFolderError
 from local_stack.environment import inherited
-from local_stack.places import PlaceError
+from local_stack.plan import Plan, StackError
+from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.services import ROOT
 
-_OTHERS = (
+_FOREIGN = (
     "PYTHONPATH", "PYTHONHOME", "SPARK_HOME", "SPARK_CONF_DIR", "SPARK_DIST_CLASSPATH", "HADOOP_CONF_DIR",
     "HADOOP_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "PYSPARK_SUBMIT_ARGS", "JAVA_TOOL_OPTIONS",
     "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS", "CLASSPATH", "KAFKA_OPTS", "KAFKA_HEAP_OPTS", "KAFKA_LOG4J_OPTS",
@@ -31,65 +32,73 @@ _OTHERS = (
 )  # fmt: skip
 
 
-def test_every_setting_reaches_the_processes_and_no_other_set_up_does() -> None:
+def test_processes_inherit_every_setting_and_no_variable_of_another_installation() -> None:
     of_services = (ROOT / ".env.example").read_text().split("--- Docker Compose only")[0]
     settings = re.findall(r"^([A-Z_]+)=", of_services, re.M)
     needed = ("PATH", "HOME", "TMPDIR", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "AWS_PROFILE", "LC_ALL")
-    environment = dict.fromkeys([*settings, *needed, *_OTHERS], "x.UTF-8")
+    environment = dict.fromkeys([*settings, *needed, *_FOREIGN], "x.UTF-8")
     assert set(inherited(environment)) == {*settings, *needed}
     assert len(settings) > 40
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Java takes UTF-8 whatever the locale is")
-@pytest.mark.parametrize("locale", [{}, {"LANG": "C"}, {"LANG": "de_DE.UTF-8", "LC_ALL": "POSIX"}])
-def test_java_reads_paths_in_utf_8_whatever_the_locale_is(locale: dict[str, str]) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Java uses UTF-8 in any locale")
+@pytest.mark.parametrize(
+    "locale",
+    [{}, {"LANG": "C"}, {"LANG": "de_DE.UTF-8", "LC_ALL": "POSIX"}],
+    ids=["none", "C", "POSIX overrides UTF-8"],
+)
+def test_java_reads_paths_in_utf_8_in_any_locale(locale: dict[str, str]) -> None:
     assert inherited(locale)["LC_ALL"] == "C.UTF-8"
     assert "LC_ALL" not in inherited({"LANG": "de_DE.utf8"})
 
 
 @pytest.mark.parametrize(
-    "name", ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\\b", "a\x1b[31m", "a\nline"]
+    "name",
+    ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\\b", "a\x1b[31m", "a\nline"],
+    ids=["file", "below a file", "comma", "brace", "percent", "backslash", "escape", "newline"],
 )
-def test_a_data_folder_that_cannot_work_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
+def test_an_unusable_data_folder_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").write_text("")
     data = tmp_path / "a file" / "data" if name == "below a file" else tmp_path / name
-    with pytest.raises(PlaceError, match=r"^the data folder .*--data") as refused:
-        places.require_usable(data)
-    assert str(refused.value).isprintable()
+    with pytest.raises(DataFolderError, match=r"^the data folder .*--data") as rejected:
+        data_folder.require_usable(data)
+    assert str(rejected.value).isprintable()
 
 
-@pytest.mark.parametrize("name", ["", " ", "loop"])
-def test_a_data_folder_that_is_nowhere_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["", " ", "loop"], ids=["empty", "blank", "loop"])
+def test_a_data_folder_without_a_path_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(PlaceError, match=r"^the data folder .*--data"):
-        places.require_usable(places.resolved(str(tmp_path / name) if name == "loop" else name))
+    with pytest.raises(DataFolderError, match=r"^the data folder .*--data"):
+        data_folder.require_usable(data_folder.resolve(str(tmp_path / name) if name == "loop" else name))
 
 
-def test_a_data_folder_belongs_to_one_stack_until_the_last_process_of_it_has_ended(tmp_path: Path) -> None:
-    with places.claimed(tmp_path) as descriptor:
+def test_a_data_folder_is_locked_until_the_last_process_of_its_stack_has_exit_reason(tmp_path: Path) -> None:
+    with data_folder.locked(tmp_path) as descriptor:
         left_behind = subprocess.Popen(["sleep", "600"], pass_fds=(descriptor,))
     try:
         with (
-            pytest.raises(PlaceError, match=rf"{tmp_path} \(process {left_behind.pid}\): stop it, or .*--data"),
-            places.claimed(tmp_path),
+            pytest.raises(DataFolderError, match=rf"{tmp_path} \(process {left_behind.pid}\): stop it, or .*--data"),
+            data_folder.locked(tmp_path),
         ):
             pass
     finally:
         left_behind.kill()
         left_behind.wait()
-    with places.claimed(tmp_path):
+    with data_folder.locked(tmp_path):
         pass
 
 
-def test_a_data_folder_on_a_full_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_folder_on_a_full_disk_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
-    with pytest.raises(PlaceError, match=r"has 1 MB left, and 537 are needed: free some space"):
-        places.require_usable(tmp_path)
+    with pytest.raises(DataFolderError, match=r"has 1 MB free, and 537 are needed: free some space"):
+        data_folder.require_usable(tmp_path)
 
 
-@pytest.mark.parametrize("folder", ["/dev/null/.cache", "~/.cache", "/tmp/a:b"])
-def test_a_cache_folder_that_cannot_work_is_one_line(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+@pytest.mark.parametrize(
+    "folder", ["/dev/null/.cache", "~/.cache", "/tmp/a:b"], ids=["not a folder", "relative", "colon"]
+)
+def test_an_unusable_cache_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.setattr(cache, "CACHE", Path(folder, "stack"))
     with pytest.raises(JarError, match="set XDG_CACHE_HOME to a folder that can be written"):
         cache.require_writable()
@@ -101,12 +110,12 @@ def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
-def test_a_number_that_is_no_port_is_refused(port: int) -> None:
-    with pytest.raises(PortTakenError, match=f"Kafka cannot have port {port}: ports are 1 to 65535"):
+def test_an_invalid_port_is_rejected(port: int) -> None:
+    with pytest.raises(PortTakenError, match=f"Kafka cannot use port {port}: ports are 1 to 65535"):
         require_free(port, "Kafka")
 
 
-def test_a_listener_on_ipv6_alone_is_noticed() -> None:
+def test_a_listener_on_ipv6_alone_is_detected() -> None:
     with socket.socket(socket.AF_INET6) as listener:
         listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind(("::1", 0))
@@ -116,7 +125,7 @@ def test_a_listener_on_ipv6_alone_is_noticed() -> None:
             require_free(port, "Kafka", "--kafka-port")
 
 
-def test_ports_of_the_settings_are_those_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PAGE_PORT", raising=False)
     (tmp_path / ".env").write_text("PAGE_PORT=8123\n")
@@ -126,37 +135,37 @@ def test_ports_of_the_settings_are_those_of_the_demo(tmp_path: Path, monkeypatch
         Plan(tmp_path)
 
 
-def test_wrong_settings_of_all_services_are_said_before_anything_starts(
+def test_wrong_settings_of_all_services_are_reported_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("PRODUCER_RATE", "SINK_BATCH_SIZE", "STATE_STORE", "KAFKA_BROKER"):
         monkeypatch.delenv(name, raising=False)
-    # The demo has a broker of its own, whatever the user's is.
+    # The demo has its own broker, so the user's is not checked.
     (tmp_path / ".env").write_text(
         "PRODUCER_RATE=fast\nSINK_BATCH_SIZE=0\nSTATE_STORE=redis\nLOG_LEVEL=loud\nPRODUCER_RAET=1\nKAFKA_BROKER=' '\n"
     )
     terminal = io.StringIO()
-    with pytest.raises(StackError) as refused:
-        _prepare(Plan(tmp_path / "data"), [], Console(file=terminal))
-    reason = str(refused.value)
+    with pytest.raises(StackError) as rejected:
+        prepare(Plan(tmp_path / "data"), [], Console(file=terminal))
+    reason = str(rejected.value)
     for wrong in ("PRODUCER_RATE='fast'", "SINK_BATCH_SIZE='0'", "STATE_STORE='redis'", "LOG_LEVEL='loud'"):
         assert reason.count(wrong) == 1, reason
     assert "KAFKA_BROKER" not in reason
     assert "no setting PRODUCER_RAET: did you mean PRODUCER_RATE?" in terminal.getvalue()
 
 
-def _ended(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:
+def _exit_reason(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:
     log = tmp_path / "it.log"
     log.write_text(before + "".join(f"{line}\n" for line in lines))
-    line = endings.describe("It", status, log, len(before.encode()), Path("/data"))
+    line = exit_reason.describe("It", status, log, len(before.encode()), Path("/data"))
     assert line.isprintable()
     assert line.endswith(f"(log: {log})")
     return line
 
 
-def test_a_killed_process_is_reported_with_its_signal_and_not_with_a_warning_of_its_start(tmp_path: Path) -> None:
-    line = _ended(
+def test_a_killed_process_is_reported_with_its_signal_and_not_with_a_warning_of_its_start_up(tmp_path: Path) -> None:
+    line = _exit_reason(
         tmp_path, -signal.SIGKILL,
         "[2026-11-25T10:00:00,000][WARN ][o.e.b.Natives] unable to load JNA native support library, native methods ...",
         "java.lang.UnsatisfiedLinkError: Unable to load jna",
@@ -168,8 +177,8 @@ def test_a_killed_process_is_reported_with_its_signal_and_not_with_a_warning_of_
     assert "UnsatisfiedLinkError" not in line
 
 
-def test_the_first_error_of_this_start_is_the_reason(tmp_path: Path) -> None:
-    line = _ended(
+def test_the_reason_is_the_first_error_since_the_process_started(tmp_path: Path) -> None:
+    line = _exit_reason(
         tmp_path, 1, "2026-11-25T10:00:00.000Z INFO    sink: ready", "2026-11-25T10:00:01.000Z ERROR   sink: the cause",
         "2026-11-25T10:00:02.000Z ERROR   sink: a consequence",
         before="2026-11-24T10:00:00.000Z ERROR   sink: of yesterday\n",
@@ -188,25 +197,27 @@ def test_the_first_error_of_this_start_is_the_reason(tmp_path: Path) -> None:
         (["Error: Could not find or load main class kafka.Kafka"], "main class kafka.Kafka"),
         (["These settings are wrong:", "  PRODUCER_RATE='x': a number"], "PRODUCER_RATE='x': a number"),
         (["[x] ERROR \x1b]0;title\x07 [/red]"], r"ERROR \x1b]0;title\x07 [/red]"),
-        ([], "it said nothing"),
+        ([], "no output"),
     ],
+    ids=["traceback", "exception of Java", "error of the launcher", "settings", "control characters", "no output"],
 )
-def test_what_a_process_said_last_is_the_reason_in_whatever_form(
-    tmp_path: Path, lines: list[str], expected: str
-) -> None:
-    assert expected in _ended(tmp_path, 1, *lines)
+def test_the_reason_is_found_in_every_form_of_error(tmp_path: Path, lines: list[str], expected: str) -> None:
+    assert expected in _exit_reason(tmp_path, 1, *lines)
 
 
 @pytest.mark.parametrize(
-    ("said", "remedy"),
+    ("output", "remedy"),
     [
         ("[x] ERROR Error while writing (kafka)\njava.io.IOException: No space left on device", "free some space"),
         ("Terminating due to java.lang.OutOfMemoryError: Java heap space", "run out of heap"),
         ("[x] ERROR Failed to acquire lock on file .lock in /data", "another stack runs on /data"),
     ],
+    ids=["disk", "heap", "lock"],
 )
-def test_an_ending_that_is_known_has_its_remedy(tmp_path: Path, said: str, remedy: str) -> None:
-    assert remedy in _ended(tmp_path, 1, *said.splitlines(), "[y] FATAL Shutdown broker because all log dirs failed")
+def test_a_known_error_has_its_remedy(tmp_path: Path, output: str, remedy: str) -> None:
+    assert remedy in _exit_reason(
+        tmp_path, 1, *output.splitlines(), "[y] FATAL Shutdown broker because all log dirs failed"
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,13 +229,16 @@ def test_an_ending_that_is_known_has_its_remedy(tmp_path: Path, said: str, remed
         ("/Łódź", "/\\u0141\\u00f3d\\u017a"),
         ("/🎉", "/\\ud83c\\udf89"),
     ],
+    ids=["space", "quotes", "backslash", "letters", "surrogates"],
 )
 def test_a_path_is_written_as_java_reads_properties(path: str, written: str) -> None:
-    assert servers._property(path) == written
+    assert servers._escape_property(path) == written
 
 
-@pytest.mark.parametrize("text", ["plain", "with a space", 'quote"s', "back\\slash"])
-def test_an_option_of_java_stays_one_whatever_is_in_it(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["plain", "with a space", 'quote"s', "back\\slash"], ids=["plain", "space", "quote", "backslash"]
+)
+def test_an_option_of_java_stays_one_argument_with_any_text(text: str) -> None:
     # Spark's own rules: within double quotes a backslash escapes a double quote or a backslash.
     (option,) = re.findall(r'"((?:[^"\\]|\\.)*)"', double_quoted(f"-Dx={text}"))
     assert re.sub(r"\\(.)", r"\1", option) == f"-Dx={text}"

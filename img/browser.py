@@ -1,0 +1,27 @@
+"""The machine's own Chromium, driven by Playwright."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, sync_playwright
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDE, NARROW = 1280, 390
+"""Widths of a desktop's and a phone's window in pixels."""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser during the `with` block; without one, the error names the package to install."""
+    executable = next(filter(None, map(shutil.which, _NAMES)), None)
+    assert executable is not None, "Chromium is needed; on Debian: apt-get install chromium"
+    # Its sandbox does not start for root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -1,0 +1,111 @@
+"""A process that the stack starts, watches and stops."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import psutil
+from mirakuru import SimpleExecutor, TCPExecutor
+from mirakuru.exceptions import ProcessFinishedWithError
+from rich.console import Console
+from rich.text import Text
+
+from local_stack import exit_reason
+from local_stack.plan import StackError
+
+
+class ManagedProcess:
+    """One process with its log; an optional one may fail without ending the stack."""
+
+    def __init__(
+        self,
+        name: str,
+        executor: TCPExecutor,
+        data: Path,
+        address: str,
+        *,
+        log: str | None = None,
+        optional: bool = False,
+    ) -> None:
+        self.name = name
+        self._executor = executor
+        self._address = address
+        self._data = data
+        self._log = data / "logs" / f"{log or name}.log"
+        self._log_begin = self._log.stat().st_size
+        self._optional = optional
+        self._has_failed = False
+        self._started_at = 0.0
+
+    def start(self) -> None:
+        """Start the process, without waiting until it is ready."""
+        self._started_at = time.monotonic()
+        # TCPExecutor's own `start` also waits.
+        SimpleExecutor.start(self._executor)
+
+    def is_ready(self, console: Console) -> bool:
+        """Whether it answers or, if optional, has failed; prints which. Raises `StackError` if it cannot get ready."""
+        self.require_running(console)
+        if self._has_failed:
+            return True
+        if not self._executor.after_start_check():
+            if time.monotonic() - self._started_at > self._executor._timeout:
+                self._fail(None, console)
+            return self._has_failed
+        line = f"{self.name:<26} {self._address:<28} {time.monotonic() - self._started_at:5.1f} s"
+        # Errors from before it was ready, such as a server that did not answer yet, do not explain a later exit.
+        self._log_begin = self._log.stat().st_size
+        console.print(Text.assemble("  ", ("ready", "green"), f" {line}"), soft_wrap=True)
+        return True
+
+    def require_running(self, console: Console) -> None:
+        """Raise `StackError` if it has ended; if optional, print the reason once."""
+        if not self._has_failed and not self._executor.running():
+            process = self._executor.process
+            self._fail(process.poll() if process is not None else None, console)
+
+    def stop(self) -> None:
+        """Stop the process if it runs, and wait until it has ended."""
+        with contextlib.suppress(ProcessFinishedWithError):
+            self._executor.stop()
+
+    def memory(self) -> int:
+        """Resident bytes of the process and its children."""
+        if self._executor.process is None:
+            return 0
+        try:
+            process = psutil.Process(self._executor.process.pid)
+            return int(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
+        except psutil.Error:
+            return 0
+
+    def _fail(self, status: int | None, console: Console) -> None:
+        reason = exit_reason.describe(self.name, status, self._log, self._log_begin, self._data)
+        if not self._optional:
+            raise StackError(reason)
+        self._has_failed = True
+        console.print(Text.assemble(("without it:", "yellow"), f" {reason}"), soft_wrap=True)
+
+
+def require_running(processes: Iterable[ManagedProcess], console: Console) -> None:
+    """Raise `StackError` for the first of the processes that has ended."""
+    for process in processes:
+        process.require_running(console)
+
+
+def start_in_parallel(
+    processes: Sequence[ManagedProcess],
+    awaited: Sequence[ManagedProcess],
+    console: Console,
+    needed: Sequence[ManagedProcess] = (),
+) -> None:
+    """Start `processes` and wait until all `awaited` are ready, while `needed` run. Raises `StackError`."""
+    for process in processes:
+        process.start()
+    waiting = list(awaited)
+    while waiting:
+        # A server that has ended is the reason why others do not get ready, so it is reported first.
+        require_running([*needed, *processes], console)
+        waiting = [process for process in waiting if not process.is_ready(console)]
+        time.sleep(0.1)

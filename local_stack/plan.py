@@ -1,0 +1,95 @@
+"""The plan of one run: its data folder, its ports, and the settings that follow for the services."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from local_stack import servers, services
+from runtime import dotenv
+
+STARTED = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
+"""The services that the demo starts."""
+_DEMO_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
+"""Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
+_URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
+
+
+class StackError(Exception):
+    """The stack cannot run; the message has the reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data folder, ports and duration of a run. Raises `StackError` if a port of the settings is not a number."""
+
+    data: Path
+    kafka_port: int = 9092
+    es_port: int = 9200
+    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in STARTED})
+    """Ports of the page and of each service's /health and /metrics, by package."""
+    seconds: float | None = None
+    """How long to run; until it is stopped if None."""
+    view: bool = True
+    """Whether to show the live view in the terminal and open the page in a browser."""
+
+    def with_free_ports(self) -> "Plan":
+        """The same plan with ports that nothing listens on."""
+        ports = {package: servers.free_port() for package in self.service_ports}
+        return replace(self, kafka_port=servers.free_port(), es_port=servers.free_port(), service_ports=ports)
+
+    @property
+    def kafka_broker(self) -> str:
+        """Kafka's address, host:port."""
+        return f"{servers.HOST}:{self.kafka_port}"
+
+    @property
+    def es_host(self) -> str:
+        """Elasticsearch's URL."""
+        return f"http://{servers.HOST}:{self.es_port}"
+
+    @property
+    def service_urls(self) -> dict[str, str]:
+        """Each service's base URL of /health and /metrics, by package."""
+        return {s.package: f"http://{servers.HOST}:{self.service_ports[s.package]}" for s in services.ALL}
+
+    @property
+    def page_url(self) -> str:
+        """The live page's URL."""
+        return f"http://localhost:{self.service_ports[services.PAGE.package]}"
+
+    @property
+    def server_ports(self) -> list[tuple[int, str, str]]:
+        """Port, owner, and the option that changes the port, of each server."""
+        return [(self.kafka_port, "Kafka", "--kafka-port"), (self.es_port, "Elasticsearch", "--es-port")]
+
+    @property
+    def all_ports(self) -> list[tuple[int, str, str]]:
+        """The same of the servers and the services that the demo starts."""
+        return [*self.server_ports, *((self.service_ports[s.package], s.package, s.port_setting) for s in STARTED)]
+
+    @property
+    def service_settings(self) -> dict[str, str]:
+        """The settings of the services as variables. Raises `StackError` if `.env` cannot be read."""
+        settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host}
+        settings |= {name: value for name, value in _DEMO_DEFAULTS.items() if not _user_setting(name)}
+        return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
+
+
+def _user_setting(name: str) -> str:
+    """The value from the environment or else from `.env`; empty if neither sets it. Raises `StackError`."""
+    try:
+        return os.environ.get(name) or dotenv.read_nearest().values.get(name) or ""
+    except dotenv.DotenvError as error:
+        raise StackError(str(error)) from None
+
+
+def _port_of(service: services.Service) -> int:
+    value = _user_setting(service.port_setting)
+    if not value:
+        return service.port
+    try:
+        port = int(value)
+    except ValueError:
+        raise StackError(f"{service.port_setting}={value!r} is no port: set it to one from 1 to 65535") from None
+    return port or servers.free_port()
