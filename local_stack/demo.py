@@ -283,7 +283,7 @@ def _watch(plan: Plan, parts: list[_Part], observer: Observer, console: Console,
     with Live(console=console, auto_refresh=False, screen=False) as live:
 
         def show() -> None:
-            live.update(view.render(observer.look(), time.monotonic()), refresh=True)
+            live.update(view.render(observer.snapshot(), time.monotonic()), refresh=True)
 
         _until(plan.seconds, parts, stop, show)
 
@@ -320,7 +320,7 @@ def _drained(observer: Observer, parts: list[_Part]) -> Snapshot:
     while True:
         for part in parts:
             part.require_running()
-        snapshot = observer.look()
+        snapshot = observer.snapshot()
         if snapshot.is_drained or time.monotonic() > end:
             return snapshot
         time.sleep(0.5)

@@ -5,8 +5,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from observer.reading_history import Board
-from observer.snapshot import ALERTS, OK, Snapshot
+from observer.reading_history import ReadingHistory
+from observer.services import OK
+from observer.snapshot import ALERTS, Snapshot
 from runtime.logs import escape_controls
 
 _UNKNOWN = "–"
@@ -17,11 +18,11 @@ class View:
 
     def __init__(self, addresses: str) -> None:
         self._addresses = addresses
-        self._board = Board()
+        self._history = ReadingHistory()
 
     def render(self, snapshot: Snapshot, at: float) -> RenderableType:
         """The screen for a snapshot taken `at` (seconds on any clock that only goes forward)."""
-        self._board.add(snapshot, at)
+        self._history.add(snapshot, at)
         return Panel(
             Group(self._stages(snapshot), *_troubles(snapshot), Text(), _alerts(snapshot)),
             title="streaming analytics",
@@ -32,9 +33,9 @@ class View:
         table = Table(expand=True, box=None, header_style="bold")
         for name, justify in (("stage", "left"), ("rows", "right"), ("a second", "right"), ("lag", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for n, stage in enumerate(self._board.stages()):
+        for n, stage in enumerate(self._history.stages()):
             # Nothing is before the first.
-            table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.behind) if n else "")
+            table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.lag) if n else "")
         for index, count in now.documents.items():
             if index != ALERTS:
                 table.add_row(_as_text(f"index {index}"), _count(count), "", "")

@@ -6,7 +6,7 @@ import pytest
 
 from local_stack.services import ROOT
 
-_SOURCES = ("contract", "01-DataProducer", "02-StreamProcessing", "03-ElasticsearchSink-Alert", "live_page")
+_SOURCES = ("contract", "01-DataProducer", "02-StreamProcessing", "03-ElasticsearchSink-Alert", "live_page", "observer")
 
 
 def _modules_with_examples() -> list[str]:
