@@ -16,7 +16,7 @@ import psutil
 from data_producer.settings import ProducerSettings
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.settings import SinkSettings
-from mirakuru import SimpleExecutor, TCPExecutor
+from mirakuru import HTTPExecutor, SimpleExecutor, TCPExecutor
 from mirakuru.exceptions import ProcessFinishedWithError
 from rich.console import Console
 from rich.live import Live
@@ -160,13 +160,45 @@ class _Part:
             raise StackError(endings.describe(self.name, status, self._log, self._log_begins, self._data))
 
 
+class _LivePage(_Part):
+    """The live page: the pipeline runs without it, so its end is reported once and ends nothing else."""
+
+    def __init__(self, executor: TCPExecutor, data: Path, address: str, console: Console) -> None:
+        super().__init__(services.PAGE.package, executor, data, address)
+        self._console = console
+        self.has_ended = False
+
+    def is_ready(self, console: Console) -> bool:
+        """Whether the page answers or has ended: nothing waits for it then."""
+        try:
+            return super().is_ready(console) or self.has_ended
+        except StackError as error:
+            self._report(error)
+            self.stop()
+            return True
+
+    def require_running(self) -> None:
+        """Report the end of the page once; never raises."""
+        try:
+            super().require_running()
+        except StackError as error:
+            self._report(error)
+
+    def _report(self, reason: StackError) -> None:
+        if not self.has_ended:
+            self.has_ended = True
+            line = f" {escape_controls(str(reason))}; the pipeline goes on"
+            self._console.print(Text.assemble(("the live page has ended:", "yellow"), line), soft_wrap=True)
+
+
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; raises `StackError`."""
     owners = [(plan.service_ports[s.package], s.package, s.port_setting) for s in _STARTED]
     _prepare(plan, [*_server_ports(plan), *owners], console)
     with ExitStack() as stack:
         both = _servers(plan, stack.enter_context(places.claimed(plan.data)))
-        page, stream, sink, producer = (_service(service, plan) for service in _STARTED)
+        page = _LivePage(_executor(services.PAGE, plan), plan.data, plan.page_url, console)
+        stream, sink, producer = (_service(s, plan) for s in (services.STREAM, services.SINK, services.PRODUCER))
         parts = [*both, page, stream, sink, producer]
         for part in parts:
             stack.callback(part.stop)
@@ -178,7 +210,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         observer = Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
-            if plan.view and console.is_terminal and _has_screen():
+            if plan.view and console.is_terminal and _has_screen() and not page.has_ended:
                 webbrowser.open(plan.page_url)
             with services.class_archive_in_background(plan.data):
                 _watch(plan, parts, observer, console, stop)
@@ -253,10 +285,13 @@ def _servers(plan: Plan, claim: int) -> list[_Part]:
     ]
 
 
+def _executor(service: services.Service, plan: Plan) -> HTTPExecutor:
+    return services.run(service, plan.data, plan.service_settings, port=plan.service_ports[service.package])
+
+
 def _service(service: services.Service, plan: Plan) -> _Part:
-    executor = services.run(service, plan.data, plan.service_settings, port=plan.service_ports[service.package])
-    address = plan.page_url if service is services.PAGE else executor.url.geturl()
-    return _Part(service.package, executor, plan.data, address)
+    executor = _executor(service, plan)
+    return _Part(service.package, executor, plan.data, executor.url.geturl())
 
 
 def _start_side_by_side(
