@@ -54,7 +54,7 @@ class Documents:
         query: dict[str, Any] = {"match_all": {}}
         if search and (key := table_named(table).key):
             if len(search) <= _MAX_WILDCARD:
-                query = {"wildcard": {key: {"value": f"*{_escaped(search)}*", "case_insensitive": True}}}
+                query = {"wildcard": {key: {"value": f"*{_escape_wildcard(search)}*", "case_insensitive": True}}}
             else:
                 query = {"prefix": {key: {"value": search, "case_insensitive": True}}}
         return self._page(table, query, [{sort: "desc" if descending else "asc"}], first, size)
@@ -62,17 +62,17 @@ class Documents:
     def _distribution(self, table: str, field: str) -> list[tuple[float, float, int]]:
         """Return a histogram of a field over its whole range: (lower bound, upper bound, number of rows) per bucket."""
         with translate_errors(ELASTICSEARCH):
-            bounds: Any = {"least": {"min": {"field": field}}, "most": {"max": {"field": field}}}
+            bounds: Any = {"lowest": {"min": {"field": field}}, "highest": {"max": {"field": field}}}
             found = self._search(index=table, size=0, aggs=bounds)["aggregations"]
-            least, most = found["least"]["value"], found["most"]["value"]
-            if least is None:
+            lowest, highest = found["lowest"]["value"], found["highest"]["value"]
+            if lowest is None:
                 return []
-            width = (most - least) / _BUCKETS
+            width = (highest - lowest) / _BUCKETS
             column = table_named(table).column(field)
             if column is not None and column.type is ColumnType.LONG:
-                width = max(1.0, -(-(most - least + 1) // _BUCKETS))
+                width = max(1.0, -(-(highest - lowest + 1) // _BUCKETS))
             width = width or 1.0
-            bars: Any = {"bars": {"histogram": {"field": field, "interval": width, "offset": least % width}}}
+            bars: Any = {"bars": {"histogram": {"field": field, "interval": width, "offset": lowest % width}}}
             buckets = self._search(index=table, size=0, aggs=bars)["aggregations"]["bars"]["buckets"]
         return [(bucket["key"], bucket["key"] + width, bucket["doc_count"]) for bucket in buckets]
 
@@ -136,6 +136,6 @@ class Documents:
         return Hits([hit["_source"] for hit in hits["hits"]], hits["total"]["value"])
 
 
-def _escaped(text: str) -> str:
+def _escape_wildcard(text: str) -> str:
     """Escape the characters that are special in a wildcard query."""
     return "".join(f"\\{c}" if c in "*?\\" else c for c in text)
