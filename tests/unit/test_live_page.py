@@ -53,7 +53,7 @@ def test_a_path_that_was_typed_or_encoded_elsewhere_is_decoded() -> None:
 )
 def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -> None:
     bounds = axis_bounds(values, threshold)
-    # Where a bound is not given, the chart makes room for the bars and for 0.
+    # Without a bound, the axis spans 0 and the bars.
     lowest, highest = min(0, *values, 0), max(0, *values, 0)
     assert bounds.get("min", lowest) < threshold < bounds.get("max", highest)
     assert bounds.get("min", lowest) <= lowest
@@ -107,10 +107,10 @@ def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str,
         ("[", None, 400),
     ],
 )
-def test_only_the_pages_own_names_and_origins_get_in(host: str, origin: str | None, status: int) -> None:
-    asked = {"Host": host} | ({} if origin is None else {"Origin": origin})
-    assert _answer_of_guard("websocket", asked)[0] == status
-    answered, headers = _answer_of_guard("http", asked)
+def test_only_the_pages_own_names_and_origins_are_accepted(host: str, origin: str | None, status: int) -> None:
+    sent = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    assert _answer_of_guard("websocket", sent)[0] == status
+    answered, headers = _answer_of_guard("http", sent)
     assert answered == status
     assert headers["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -223,7 +223,7 @@ def test_an_answer_of_another_program_is_reported_as_such(body: str) -> None:
 
 @contextmanager
 def _answering(body: str) -> Iterator[str]:
-    """A server that answers this to everything."""
+    """A server that answers every request with `body`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
