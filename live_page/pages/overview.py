@@ -154,7 +154,7 @@ def _show_alerts() -> Update:
 def _is_indexed(reading: Reading, panel: Panel) -> bool:
     """Whether the reading has Elasticsearch's figures; marks the panel as current or unavailable."""
     if reading.snapshot.indexed is None:
-        panel.set_unavailable("Elasticsearch does not answer" if reading.at else "waiting for Elasticsearch")
+        panel.set_unavailable("Elasticsearch does not answer" if reading.at else "Waiting for Elasticsearch")
         return False
     panel.set_loaded()
     return True
