@@ -1,1 +1,1 @@
-"""The pipeline in the browser: what it does now, what it holds, and its controls."""
+"""The live page: the pipeline's state, data and controls in the browser."""

@@ -9,43 +9,42 @@ from functools import partial
 from nicegui import app, core, ui
 
 from live_page.guard import Guard
-from live_page.layout import build
+from live_page.layout import TITLE, build
 from live_page.settings import PageSettings
-from live_page.sources import elasticsearch, sources
-from observer.reading_history import Watch
+from live_page.sources import create_sources, elasticsearch_client
+from observer.reading_history import Poller
 from observer.snapshot import Observer
 from runtime import logs
 
 logger = logging.getLogger("live_page")
 
-_TITLE = "Streaming analytics"
 _ICON = "📈"
 
 
 def main() -> int:
-    """Serve until stopped."""
-    # Started by somebody's test, NiceGUI would take this for a test of itself.
+    """Serve the page until stopped."""
+    # With this variable set, NiceGUI runs in its own test mode.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     settings = PageSettings.load()
     logs.configure(settings.log_level)
-    asked = sources(settings)
-    observer = Observer(settings, elasticsearch(settings), settings.warehouse, settings.service_urls)
-    watch = Watch(observer, asked.board)
-    app.on_startup(watch.start)
-    app.on_shutdown(watch.stop)
+    sources = create_sources(settings)
+    observer = Observer(settings, elasticsearch_client(settings), settings.warehouse, settings.service_urls)
+    poller = Poller(observer, sources.history)
+    app.on_startup(poller.start)
+    app.on_shutdown(poller.stop)
     app.add_middleware(Guard, names=settings.page_names.split(","))
-    # NiceGUI lets any site open its socket: the guard has looked at the origin, and no other site is to read an answer.
+    # NiceGUI allows every origin by default; the guard has checked it already, and no other site may read a response.
     core.sio.eio.cors_allowed_origins = []
-    # The server stops by itself on these, and raises them again when it has stopped: that is then no failure.
+    # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     app.get("/health")(lambda: {"status": "ok"})
     logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
     ui.run(
-        partial(build, asked),
+        partial(build, sources),
         host=settings.page_host,
         port=settings.page_port,
-        title=_TITLE,
+        title=TITLE,
         favicon=_ICON,
         dark=None,
         language="en-US",

@@ -1,4 +1,4 @@
-// NiceGUI's chart, which can also be removed before it is drawn: a visitor may leave a page at once.
+// NiceGUI's chart, which can also be removed before it is drawn, such as when a visitor leaves a page at once.
 import echart from "nicegui-echart-component/echart.js";
 
 export default {

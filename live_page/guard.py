@@ -1,4 +1,4 @@
-"""Lets in only browsers that are at the page itself, and keeps the page out of others' frames."""
+"""Protects the page from other sites: checks host and origin, and forbids framing."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
-# NiceGUI compiles its components in the browser and starts them by scripts within the page: neither can be forbidden.
+# NiceGUI compiles its components in the browser and starts them with inline scripts, which needs both 'unsafe-...'.
 _POLICY: Final = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline';"
     " img-src 'self' data:; font-src 'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none';"
@@ -28,45 +28,47 @@ _HEADERS: Final = {
 
 
 class Guard:
-    """Answers requests and sockets for the page's own names, from the page's own origins.
+    """Accepts HTTP and WebSocket requests for the page's own names, from the page's own origins.
 
-    A site elsewhere can give this machine a name of its own, or open a socket to it from its own page; neither gets in.
+    This refuses other sites that point a name of theirs at this machine (DNS rebinding) or connect from their pages.
     """
 
     def __init__(self, app: "ASGIApp", names: Iterable[str]) -> None:
-        """`names`: those that the page has beside localhost; `*.example.com` stands for all below it, `*` for any."""
+        """Protect `app`; `names` are allowed besides localhost: `*.example.com` is any subdomain, `*` any name."""
         self._app = app
         self._names = [name.strip().lower().strip("[]") for name in names if name.strip()]
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Pass it on, or refuse it."""
+        """Pass a request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.is_known(host):
-            answer = PlainTextResponse("This page has another name; PAGE_NAMES adds names to it.\n", 400)
+            refusal = PlainTextResponse("Unknown host name: to allow it, add it to PAGE_NAMES.\n", 400)
         elif origin is not None and not self.is_own(origin, host):
-            answer = PlainTextResponse("This page answers no other site; PAGE_NAMES adds names to it.\n", 403)
+            refusal = PlainTextResponse(
+                "Requests from other sites are refused: to allow one, add it to PAGE_NAMES.\n", 403
+            )
         else:
             await self._app(scope, receive, _with_headers(send))
             return
-        await answer(scope, receive, _with_headers(send))
+        await refusal(scope, receive, _with_headers(send))
 
     def is_known(self, host: str) -> bool:
-        """Whether the page has this name; `host` may have a port."""
+        """Whether `host`, which may include a port, is one of the page's names."""
         name = _name(f"//{host}")
-        return name in _LOCAL or self._is_named(name)
+        return name in _LOCAL or self._is_allowed(name)
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin is this page, which was asked for at this host.
+        """Whether `origin` is the page itself, requested at `host`.
 
-        A proxy may have changed the host; its name is then one of the names that the page was given.
+        Behind a proxy that changes the host, the proxy's name has to be one of the page's names.
         """
-        return urlsplit(origin).netloc.lower() == host.lower() or self._is_named(_name(origin))
+        return urlsplit(origin).netloc.lower() == host.lower() or self._is_allowed(_name(origin))
 
-    def _is_named(self, name: str) -> bool:
+    def _is_allowed(self, name: str) -> bool:
         return name != "" and any(
             name == each or each == "*" or (each.startswith("*.") and name.endswith(each[1:])) for each in self._names
         )
@@ -80,11 +82,11 @@ def _name(url: str) -> str:
 
 
 def _with_headers(send: "Send") -> "Send":
-    async def sending(message: "Message") -> None:
+    async def send_with_headers(message: "Message") -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers[name] = value
         await send(message)
 
-    return sending
+    return send_with_headers

@@ -1,4 +1,4 @@
-"""What is around every page: names of the pages, light and dark, and which page is at which address."""
+"""Layout around every page: header, navigation, colour theme, and the routes of the pages."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -7,11 +7,12 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from contract.tables import AggregateTable
+from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
-from live_page.pages.links import KEYED, decoded, noun, plural, table_href
+from live_page.pages.links import KEYED, decode_id, noun, plural, table_href
 from live_page.sources import Sources
-from live_page.text import visible
 
+TITLE = "Streaming analytics"
 _STYLE = """
 <style>
 .nicegui-content { padding: 0; }
@@ -37,34 +38,18 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 }
 </style>
 """
-_TITLE = 80
-"""Characters of a tab's title."""
-_MODES = {"auto": None, "light": False, "dark": True}
+_MAX_TAB_TITLE = 80
+"""Characters."""
+_THEMES = {"auto": None, "light": False, "dark": True}
 _ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
 
 
 def build(sources: Sources) -> None:
-    """All of a browser's page."""
-    pages: dict[str, tuple[str, Callable[..., None]]] = {"/": ("Overview", partial(overview.show, sources))}
-    for table in KEYED:
-        pages[table_href(table)] = (plural(table).capitalize(), partial(rows.show, sources, table))
-    pages |= {
-        "/alerts": ("Alerts", partial(alerts.show, sources)),
-        "/topics": ("Topics", partial(topics.show, sources)),
-        "/lake": ("Lake", partial(lake.show, sources)),
-        "/controls": ("Controls", partial(controls.show, sources)),
-    }
+    """Build the whole page of one browser."""
+    pages = _pages(sources)
     ui.colors(primary="#1f6aa5", positive="#1b7a3d")
     ui.add_head_html(_STYLE)
-    dark = ui.dark_mode(None)
-    with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
-        ui.label("Streaming analytics").classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
-        with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
-            links = {path: ui.link(name, path) for path, (name, _) in pages.items()}
-        _mode_button(dark)
-    router = ui.context.client.sub_pages_router
-    router.on_path_changed(partial(_mark_current, links))
-    _mark_current(links, router.current_path)
+    _add_header({path: name for path, (name, _) in pages.items()})
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
         routes: dict[str, Callable[..., None]] = {
             path: partial(_page, name, show) for path, (name, show) in pages.items()
@@ -75,23 +60,48 @@ def build(sources: Sources) -> None:
     ui.skip_link(target=content)
 
 
+def _pages(sources: Sources) -> dict[str, tuple[str, Callable[[], None]]]:
+    """Return the name and the function of each page by its path."""
+    return {
+        "/": ("Overview", partial(overview.show, sources)),
+        **{table_href(table): (plural(table).capitalize(), partial(rows.show, sources, table)) for table in KEYED},
+        "/alerts": ("Alerts", partial(alerts.show, sources)),
+        "/topics": ("Topics", partial(topics.show, sources)),
+        "/lake": ("Lake", partial(lake.show, sources)),
+        "/controls": ("Controls", partial(controls.show, sources)),
+    }
+
+
+def _add_header(names: Mapping[str, str]) -> None:
+    """Add the header with links to the pages, given by path."""
+    dark = ui.dark_mode(None)
+    with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
+        ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
+        with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
+            links = {path: ui.link(name, path) for path, name in names.items()}
+        _add_theme_button(dark)
+    router = ui.context.client.sub_pages_router
+    router.on_path_changed(partial(_mark_current, links))
+    _mark_current(links, router.current_path)
+
+
 def _page(name: str, show: Callable[[], None]) -> None:
-    """A page with its heading, which is the title of the browser's tab as well."""
-    ui.page_title(f"{visible(name, _TITLE)} · Streaming analytics")
+    """Build a page below its heading, which is also the title of the browser's tab."""
+    ui.page_title(f"{format_text(name, _MAX_TAB_TITLE)} · {TITLE}")
     with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0"):
-        TextElement(tag="h1", text=visible(name)).classes("text-xl font-semibold min-w-0 [overflow-wrap:anywhere]")
+        TextElement(tag="h1", text=format_text(name)).classes("text-xl font-semibold min-w-0 [overflow-wrap:anywhere]")
         ui.label("All times are UTC").classes("text-sm opacity-75")
     show()
 
 
 def _row_page(sources: Sources, table: AggregateTable, row_id: str) -> None:
-    name = decoded(row_id)
+    name = decode_id(row_id)
     _page(f"{noun(table).capitalize()} {name}", partial(rows.show_one, sources, table, name))
 
 
-def _mark_current(links: Mapping[str, ui.link], at: str) -> None:
-    """Mark the link to the page at this path, or to the one above it."""
-    path = at.partition("?")[0]
+def _mark_current(links: Mapping[str, ui.link], current: str) -> None:
+    """Mark the link to the current page, or to the page above it."""
+    path = current.partition("?")[0]
     for target, link in links.items():
         if path == target or (target != "/" and path.startswith(f"{target}/")):
             link.props('aria-current="page"')
@@ -99,14 +109,15 @@ def _mark_current(links: Mapping[str, ui.link], at: str) -> None:
             link.props(remove="aria-current")
 
 
-def _mode_button(dark: ui.dark_mode) -> None:
-    modes = list(_MODES)
-    now = {"mode": modes[0]}
+def _add_theme_button(dark: ui.dark_mode) -> None:
+    themes = list(_THEMES)
+    current = {"theme": themes[0]}
 
-    def turn() -> None:
-        now["mode"] = modes[(modes.index(now["mode"]) + 1) % len(modes)]
-        dark.set_value(_MODES[now["mode"]])
-        button.set_icon(_ICONS[now["mode"]])
+    def switch() -> None:
+        theme = themes[(themes.index(current["theme"]) + 1) % len(themes)]
+        current["theme"] = theme
+        dark.set_value(_THEMES[theme])
+        button.set_icon(_ICONS[theme])
 
-    button = ui.button(icon=_ICONS["auto"], on_click=turn).props('flat round dense color="white"')
-    button.props('aria-label="light, dark, or as the system is"')
+    button = ui.button(icon=_ICONS["auto"], on_click=switch).props('flat round dense color="white"')
+    button.props('aria-label="Colour theme: system, light or dark"')

@@ -1,4 +1,4 @@
-"""The page's settings."""
+"""Settings of the live page."""
 
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import Field
@@ -7,23 +7,23 @@ from runtime.settings import NonEmptyStr, Port
 
 
 class PageSettings(SinkSettings):
-    """What the page needs to know beyond what the sink does: it asks the same servers, and shows the same rules."""
+    """Settings of the page, and those of the sink: it queries the same servers and shows the same rules."""
 
     page_host: NonEmptyStr = "127.0.0.1"
-    """The address that the page listens on."""
+    """Address to listen on."""
     page_port: Port = 8090
     page_names: str = ""
-    """Names, separated by commas, by which browsers may call the page, beside localhost."""
+    """Host names of the page besides localhost, separated by commas."""
     warehouse: NonEmptyStr = ".data/warehouse"
     producer_url: NonEmptyStr = "http://localhost:9101"
     stream_url: NonEmptyStr = "http://localhost:9102"
     sink_url: NonEmptyStr = "http://localhost:9103"
     sql_seconds: float = Field(default=5.0, gt=0, le=300)
-    """The longest that a query over the lake may take."""
+    """Timeout of a query over the lake."""
 
     @property
     def service_urls(self) -> dict[str, str]:
-        """Where each service has its /health and /metrics."""
+        """URLs below which each service has /health and /metrics, by package."""
         return {
             "data_producer": self.producer_url,
             "stream_processing": self.stream_url,

@@ -106,7 +106,7 @@ def _watch(
     with Live(console=console, auto_refresh=False, screen=False) as live:
 
         def show() -> None:
-            live.update(view.render(observer.look(), time.monotonic()), refresh=True)
+            live.update(view.render(observer.snapshot(), time.monotonic()), refresh=True)
 
         _run_until(plan.seconds, processes, console, stop, show)
 
@@ -142,7 +142,7 @@ def _drain(observer: Observer, processes: Sequence[ManagedProcess], console: Con
     end = time.monotonic() + _DRAIN_SECONDS
     while True:
         require_running(processes, console)
-        snapshot = observer.look()
+        snapshot = observer.snapshot()
         if snapshot.is_drained or time.monotonic() > end:
             return snapshot
         time.sleep(0.5)

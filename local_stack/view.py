@@ -6,8 +6,9 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.alerts import ALERTS
-from observer.reading_history import Board
-from observer.snapshot import OK, Snapshot
+from observer.reading_history import ReadingHistory
+from observer.services import OK
+from observer.snapshot import Snapshot
 from runtime.logs import escape_controls
 
 _UNKNOWN = "–"
@@ -18,11 +19,11 @@ class View:
 
     def __init__(self, addresses: str) -> None:
         self._addresses = addresses
-        self._board = Board()
+        self._history = ReadingHistory()
 
     def render(self, snapshot: Snapshot, at: float) -> RenderableType:
         """Return the screen for a snapshot taken `at` (seconds of a monotonic clock)."""
-        self._board.add(snapshot, at)
+        self._history.add(snapshot, at)
         return Panel(
             Group(self._stages(snapshot), *_problems(snapshot), Text(), _alerts(snapshot)),
             title="streaming analytics",
@@ -33,9 +34,9 @@ class View:
         table = Table(expand=True, box=None, header_style="bold")
         for name, justify in (("stage", "left"), ("rows", "right"), ("per second", "right"), ("lag", "right")):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for n, stage in enumerate(self._board.stages()):
+        for n, stage in enumerate(self._history.stages()):
             # The first stage has no lag: no stage precedes it.
-            table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.behind) if n else "")
+            table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.lag) if n else "")
         for index, count in now.documents.items():
             if index != ALERTS:
                 table.add_row(_as_text(f"index {index}"), _count(count), "", "")

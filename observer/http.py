@@ -1,14 +1,14 @@
-"""Asks the project's own services over HTTP."""
+"""HTTP requests to the project's own services."""
 
 from typing import Any
 
 import requests
 
 
-def ask(method: str, url: str, *, timeout: float, body: dict[str, Any] | None = None) -> requests.Response:
-    """The answer; raises `requests.RequestException`.
+def request(method: str, url: str, *, timeout: float, body: dict[str, Any] | None = None) -> requests.Response:
+    """Send a request, with `body` as JSON; raises `requests.RequestException`.
 
-    Never by a proxy and with no password of the environment: the services are on this machine or in its containers.
+    Ignores proxies and credentials of the environment: the services run on this machine or in its containers.
     """
     with requests.Session() as session:
         session.trust_env = False

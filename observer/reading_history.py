@@ -1,10 +1,11 @@
-"""What the pipeline did in the last minutes: looked at once a second, however many browsers are open."""
+"""History of the last minutes: snapshots with the rates and the latency derived from them."""
 
 import logging
 import threading
 import time
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,96 +13,92 @@ from observer.snapshot import Observer, Snapshot
 
 logger = logging.getLogger(__name__)
 
-_EVERY: Final = 1.0
-_KEPT: Final = 300.0
-"""Seconds of history."""
+_INTERVAL: Final = 1.0
+_RETENTION: Final = 300.0
 _RATE_WINDOW: Final = 5.0
-_STAGE_WINDOW: Final = 10.0
-"""The same of a stage, which moves in batches."""
+_STAGE_RATE_WINDOW: Final = 10.0
+"""Longer, because a stage advances in batches."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A snapshot, and what follows from it and the ones before."""
+    """A snapshot, and the figures that follow from it and the earlier ones."""
 
     at: float
     """Seconds since the epoch."""
     snapshot: Snapshot
     rate: float | None = None
-    """Interactions a second that Kafka gets."""
+    """Interactions per second arriving in Kafka."""
     latency: float | None = None
     """Seconds from an interaction's arrival in Kafka until the indices count it."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How far the interactions are on their way. None: not known."""
+    """Progress of one stage of the pipeline. None: unknown."""
 
     name: str
     rows: int | None
     rate: float | None
-    """Rows a second."""
-    behind: int | None
-    """Rows that the stage has yet to take."""
+    """Rows per second."""
+    lag: int | None
+    """Rows that the stage has not processed yet."""
 
 
-class Board:
-    """The readings of the last minutes."""
+class ReadingHistory:
+    """The readings of the last 5 minutes."""
 
     def __init__(self) -> None:
         self._readings: deque[Reading] = deque()
 
     @property
     def latest(self) -> Reading:
-        """The last one; one in which nothing is known before there is any."""
+        """The latest reading; before the first one, a reading at time 0 of which nothing is known."""
         return self._readings[-1] if self._readings else Reading(0, Snapshot())
 
     def readings(self) -> list[Reading]:
-        """All of them, the latest last."""
+        """Return all readings, the latest last."""
         return list(self._readings)
 
     def add(self, snapshot: Snapshot, at: float) -> None:
-        """Take down a snapshot of a moment (seconds on any clock that only goes forward)."""
-        before = self.readings()
-        rate = _rate(before, snapshot, at, "sent", _RATE_WINDOW)
-        self._readings.append(Reading(at, snapshot, rate, _latency(before, snapshot, at)))
-        while at - self._readings[0].at > _KEPT:
+        """Add a snapshot taken `at` (seconds of any clock that never goes back)."""
+        earlier = self.readings()
+        rate = _rate(earlier, snapshot, at, "sent", _RATE_WINDOW)
+        self._readings.append(Reading(at, snapshot, rate, _latency(earlier, snapshot, at)))
+        while at - self._readings[0].at > _RETENTION:
             self._readings.popleft()
 
     def stages(self) -> list[Stage]:
-        """From the topic of interactions to the changed rows."""
-        *before, last = self.readings() or [self.latest]
+        """Return the stages from the topic of interactions to the published rows."""
+        *earlier, last = self.readings() or [self.latest]
         now = last.snapshot
-        is_known = now.in_the_lake is not None and now.dead_letters is not None
-        arrived = (now.in_the_lake or 0) + (now.dead_letters or 0) if is_known else None
-        unread = _behind(now.sent, arrived) if now.unread is None else now.unread
-        behind = {
+        lags = {
             "sent": ("sent to Kafka", None),
-            "in_the_lake": ("in the lake", unread),
-            "aggregated": ("aggregated", _behind(now.in_the_lake, now.aggregated)),
+            "in_the_lake": ("in the lake", _lake_lag(now)),
+            "aggregated": ("aggregated", _difference(now.in_the_lake, now.aggregated)),
             "published": ("rows published", now.sink_lag),
         }
         return [
-            Stage(name, getattr(now, field), _rate(before, now, last.at, field, _STAGE_WINDOW), rows)
-            for field, (name, rows) in behind.items()
+            Stage(name, getattr(now, field), _rate(earlier, now, last.at, field, _STAGE_RATE_WINDOW), lag)
+            for field, (name, lag) in lags.items()
         ]
 
 
-class Watch:
-    """Looks once a second, in a thread of its own."""
+class Poller:
+    """Adds a snapshot to the history every second, in a thread of its own."""
 
-    def __init__(self, observer: Observer, board: Board) -> None:
+    def __init__(self, observer: Observer, history: ReadingHistory) -> None:
         self._observer = observer
-        self._board = board
+        self._history = history
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and let go of all connections."""
+        """Stop the thread, and close the observer's connections."""
         self._stop.set()
         self._thread.join()
         self._observer.close()
@@ -110,44 +107,62 @@ class Watch:
         while not self._stop.is_set():
             began = time.monotonic()
             try:
-                # Of the time before the look: what it finds was there at the latest when it ended.
+                # Before the snapshot, which may take seconds.
                 at = time.time()
-                self._board.add(self._observer.look(), at)
+                self._history.add(self._observer.snapshot(), at)
             except Exception:
-                logger.exception("this look failed, the next one follows")
-            self._stop.wait(max(0.1, _EVERY - (time.monotonic() - began)))
+                logger.exception("snapshot failed, retrying in %g s", _INTERVAL)
+            self._stop.wait(max(0.1, _INTERVAL - (time.monotonic() - began)))
 
 
-def _rate(before: list[Reading], now: Snapshot, at: float, field: str, window: float) -> float | None:
-    """How much a field of the snapshots has grown a second, since the window (seconds) began."""
-    known = (r for r in before if at - r.at <= window and getattr(r.snapshot, field) is not None)
-    first, reached = next(known, None), getattr(now, field)
-    if first is None or reached is None or at <= first.at:
+def _lake_lag(now: Snapshot) -> int | None:
+    if now.unread is not None:
+        return now.unread
+    if now.in_the_lake is None or now.dead_letters is None:
         return None
-    return float(max(0, reached - getattr(first.snapshot, field)) / (at - first.at))
+    return _difference(now.sent, now.in_the_lake + now.dead_letters)
 
 
-def _behind(ahead: int | None, behind: int | None) -> int | None:
+def _difference(ahead: int | None, behind: int | None) -> int | None:
     return None if ahead is None or behind is None else max(0, ahead - behind)
 
 
-def _latency(before: list[Reading], now: Snapshot, at: float) -> float | None:
-    """The time since Kafka got the last interaction that the indices count: the n-th valid one is the n-th there too.
+def _rate(earlier: Sequence[Reading], now: Snapshot, at: float, field: str, window: float) -> float | None:
+    """Compute by how much a snapshot field grew per second within the last `window` seconds."""
+    known = (r for r in earlier if at - r.at <= window and getattr(r.snapshot, field) is not None)
+    first, value = next(known, None), getattr(now, field)
+    if first is None or value is None or at <= first.at:
+        return None
+    return float(max(0, value - getattr(first.snapshot, field)) / (at - first.at))
 
-    None where the topic does not tell that, as after it was made anew; the last one where nothing new is counted.
+
+def _latency(earlier: Sequence[Reading], now: Snapshot, at: float) -> float | None:
+    """Compute the time since Kafka received the latest interaction that the indices count.
+
+    The n-th valid interaction of the topic is the n-th one counted. Returns None if the offsets do not allow this, such
+    as after the topic was recreated, and the previous latency if the indices count nothing new.
     """
-    known = [r for r in before if r.snapshot.sent is not None]
-    if now.indexed is None or now.sent is None or not known or not now.is_countable:
+    known = [r for r in earlier if r.snapshot.sent is not None]
+    if now.indexed is None or now.sent is None or now.dead_letters is None:
         return None
-    if now.dead_letters is None:
+    if not known or not now.offsets_match_records:
         return None
-    counted = now.indexed + now.dead_letters
     last = known[-1]
     if last.snapshot.indexed is not None and now.indexed == last.snapshot.indexed:
         return last.latency
-    sent = [(r.snapshot.sent or 0, r.at) for r in known] + [(now.sent, at)]
-    if not sent[0][0] < counted <= now.sent:
+    arrivals = [(r.snapshot.sent or 0, r.at) for r in known] + [(now.sent, at)]
+    arrived = _arrival_time(arrivals, now.indexed + now.dead_letters)
+    return None if arrived is None else at - arrived
+
+
+def _arrival_time(arrivals: Sequence[tuple[int, float]], n: int) -> float | None:
+    """Interpolate the time when a count reached `n`, from (count, time) in order; None if it is out of their range.
+
+    >>> _arrival_time([(0, 10.0), (100, 11.0)], 50)
+    10.5
+    """
+    if not arrivals[0][0] < n <= arrivals[-1][0]:
         return None
-    n = bisect_left(sent, (counted, 0.0))
-    (below, since), (above, until) = sent[n - 1], sent[n]
-    return at - (since + (until - since) * (counted - below) / (above - below))
+    above = bisect_left(arrivals, (n, 0.0))
+    (count, time_), (next_count, next_time) = arrivals[above - 1], arrivals[above]
+    return time_ + (next_time - time_) * (n - count) / (next_count - count)

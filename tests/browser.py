@@ -1,4 +1,4 @@
-"""A real Chromium, and what it complains about."""
+"""Real Chromium for the tests of the live page, with its errors collected."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ expect.set_options(timeout=30_000)
 def page_of(
     browser: Browser, address: str, *, width: int = WIDE, dark: bool = False, time_zone: str | None = None
 ) -> Iterator[Page]:
-    """A tab that begins at the address; in the end, that nothing was complained about is required."""
+    """Open a tab at the address; fails at the end if the browser reported errors, warnings or foreign requests."""
     context = browser.new_context(
         base_url=address,
         viewport={"width": width, "height": 900},
@@ -24,20 +24,22 @@ def page_of(
         timezone_id=time_zone,
     )
     page = context.new_page()
-    complaints: list[str] = []
+    problems: list[str] = []
 
-    def hear(message: ConsoleMessage) -> None:
+    def on_console(message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            complaints.append(f"{page.url}: {message.text}")
+            problems.append(f"{page.url}: {message.text}")
 
-    page.on("console", hear)
-    page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
-    # The page has all that it needs: whatever it asks others for is a failure.
-    page.on("request", lambda asked: None if asked.url.startswith((address, "data:")) else complaints.append(asked.url))
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
+    # The page works offline: requests to other hosts are failures.
+    page.on(
+        "request", lambda request: None if request.url.startswith((address, "data:")) else problems.append(request.url)
+    )
     page.set_default_timeout(30_000)
     try:
         page.goto("/")
         yield page
-        assert complaints == [], complaints
+        assert problems == [], problems
     finally:
         context.close()

@@ -1,6 +1,6 @@
-"""What makes the demonstration come alive, and the rules that watch it."""
+"""The controls page: what the producer sends, and the alert rules."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from elasticsearch_sink_alert.alerting import data_mapper
@@ -8,83 +8,99 @@ from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapper
 from elasticsearch_sink_alert.alerting.rules import Rule
 from nicegui import run, ui
 
-from live_page.components import Column, Panel, table
-from live_page.pages.alerts import COUNT_COLUMNS, counts
-from live_page.producer import RefusedError
+from live_page.components import Column, Panel, RecordTable, button, hint
+from live_page.formatting import UNKNOWN, format_compact, format_rate, format_text
+from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
 from live_page.sources import Sources
-from live_page.text import per_second, short, visible
-from live_page.unavailable import EmptyError, UnavailableError
+from live_page.sources.errors import EmptyError, UnavailableError
+from live_page.sources.producer import ProducerControls, RefusedError
 
 _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
-_MOST = 1_000_000
-_UNITS = {"burst": "interactions at once", "malformed": "malformed records"}
+_MAX_COUNT = 1_000_000
+_UNITS = {"burst": "interactions", "malformed": "malformed records"}
 _RULES = (
-    Column("rule", "rule", wraps=True),
-    Column("severity", "severity"),
+    Column("rule", "Rule", wraps=True),
+    Column("severity", "Severity"),
     *COUNT_COLUMNS,
-    Column("more", "more of it", is_minor=True, wraps=True),
+    Column("options", "Options", is_minor=True, wraps=True),
 )
+
+Change = Callable[..., Awaitable[None]]
 
 
 def show(sources: Sources) -> None:
-    """The producer's controls, and the rules."""
-    producer = sources.producer
-    with Panel("The data producer") as panel:
-        state = ui.label("–").classes("text-lg tabular-nums").props('data-flow role="status"')
+    """Build the page."""
+    _show_producer(sources.producer)
+    _show_rules(sources)
 
-        async def ask(**wishes: float | bool) -> None:
+
+def _show_producer(producer: ProducerControls) -> None:
+    with Panel("Data producer") as panel:
+        flow = ui.label(UNKNOWN).classes("text-lg tabular-nums").props('data-flow role="status"')
+
+        async def change(**changes: float | bool) -> None:
             try:
-                await run.io_bound(lambda: producer.ask(**wishes))
+                await run.io_bound(lambda: producer.change(**changes))
             except (RefusedError, EmptyError, UnavailableError) as reason:
-                ui.notify(visible(reason, 1_000), type="negative")
+                ui.notify(format_text(reason, 1_000), type="negative")
                 return
-            ui.notify(", ".join(_said(name, value) for name, value in wishes.items()), type="positive")
-            await panel.renew()
+            ui.notify(", ".join(_describe(name, value) for name, value in changes.items()), type="positive")
+            await panel.refresh()
 
-        def button(text: str, **wishes: float | bool) -> None:
-            ui.button(text, on_click=lambda: ask(**wishes)).props("no-caps unelevated")
-
-        with _group("interactions a second"):
-            for rate in _RATES:
-                button(f"{rate:,}", rate=1 / rate)
-        with _group("pause"):
-            button("Pause", paused=True)
-            button("Go on", paused=False)
-        with _group("a burst of interactions, at once"):
-            for burst in _BURSTS:
-                button(f"+ {burst:,}", burst=burst)
-        with _group("malformed records (they become dead letters)"):
-            for malformed in _MALFORMED:
-                button(f"+ {malformed} malformed", malformed=malformed)
-        with _group("how many there are to draw from"):
-            users, items = _number("users"), _number("items")
-
-            async def draw() -> None:
-                if users.validate() and items.validate():
-                    await ask(users=int(users.value), items=int(items.value))
-
-            ui.button("Set", on_click=draw).props("no-caps unelevated")
-
-    with Panel("Alert rules") as ruled:
-        rules = table(_RULES, "No rules: write some into data_mapper.yml", row_key="rule", height="min-h-36")
-        ui.label(f"They are in {_shown_path(sources)}; the sink reads the file again when you save it.").classes(
-            "text-sm opacity-75 break-all"
-        )
+        _add_buttons(change)
+        fields = _add_number_fields(change)
 
     filled: set[str] = set()
 
-    def show_flow(flow: Mapping[str, Any]) -> None:
-        rate = per_second(flow["rate"])
-        paused = "paused; otherwise " if flow["paused"] else ""
-        state.set_text(f"{paused}{rate}, of {flow['users']:,} users and {flow['items']:,} items")
-        for field, name in ((users, "users"), (items, "items")):
+    def show_flow(current: Mapping[str, Any]) -> None:
+        flow.set_text(_describe_flow(current))
+        for name, field in fields.items():
             if field.value is None and name not in filled:
-                field.set_value(flow[name])
+                field.set_value(current[name])
                 filled.add(name)
 
-    def read_rules() -> tuple[DataMapper, Mapping[str, Mapping[str, Any]] | None]:
+    panel.refresh_from(producer.flow, show_flow)
+
+
+def _add_buttons(change: Change) -> None:
+    def add(text: str, **changes: float | bool) -> None:
+        button(text, lambda: change(**changes))
+
+    with _group("Interactions per second"):
+        for rate in _RATES:
+            add(f"{rate:,}", rate=1 / rate)
+    with _group("Pause"):
+        add("Pause", paused=True)
+        add("Resume", paused=False)
+    with _group("Send a burst of interactions"):
+        for burst in _BURSTS:
+            add(f"+ {burst:,}", burst=burst)
+    with _group("Send malformed records (they become dead letters)"):
+        for malformed in _MALFORMED:
+            add(f"+ {malformed} malformed", malformed=malformed)
+
+
+def _add_number_fields(change: Change) -> dict[str, ui.number]:
+    with _group("Number of users and items"):
+        users, items = _number_field("users"), _number_field("items")
+
+        async def set_numbers() -> None:
+            if users.validate() and items.validate():
+                await change(users=int(users.value), items=int(items.value))
+
+        button("Set", set_numbers)
+    return {"users": users, "items": items}
+
+
+def _show_rules(sources: Sources) -> None:
+    path = "/".join(sources.settings.data_mapper.parts[-2:])
+    with Panel("Alert rules") as panel:
+        table = RecordTable(_RULES, "No rules: add some to data_mapper.yml", row_key="rule", height="min-h-36")
+        hint(f"Defined in {path}: the sink reloads the file when you save it.").classes("break-all")
+
+    def read() -> tuple[DataMapper, Mapping[str, Mapping[str, Any]] | None]:
         try:
             mapper = data_mapper.load(sources.settings.data_mapper)
         except DataMapperError as error:
@@ -98,54 +114,53 @@ def show(sources: Sources) -> None:
 
     def show_rules(found: tuple[DataMapper, Mapping[str, Mapping[str, Any]] | None]) -> None:
         mapper, alerts = found
-        rules.rows = [
+        table.rows = [
             _rule_row(rule, None if alerts is None else alerts.get(rule.name, {})) for rule in mapper.all_rules
         ]
 
-    panel.keep(producer.flow, show_flow)
-    ruled.keep(read_rules, show_rules)
+    panel.refresh_from(read, show_rules)
 
 
 def _group(text: str) -> ui.row:
-    ui.label(text).classes("text-sm opacity-75 mt-2")
+    hint(text).classes("mt-2")
     return ui.row().classes("items-center gap-2 w-full")
 
 
-def _number(name: str) -> ui.number:
-    """A field for a count. What is out of bounds is refused in words: nothing is cut to the bounds in silence."""
+def _number_field(name: str) -> ui.number:
+    """Create a field for a count, which rejects values out of bounds instead of clamping them."""
 
     def problem(value: float | None) -> str | None:
-        is_fit = value is not None and float(value).is_integer() and 1 <= value <= _MOST
-        return None if is_fit else f"a whole number from 1 to {_MOST:,}"
+        is_valid = value is not None and float(value).is_integer() and 1 <= value <= _MAX_COUNT
+        return None if is_valid else f"Enter a whole number from 1 to {_MAX_COUNT:,}"
 
-    field = ui.number(label=name, validation=problem).props("dense outlined").classes("w-44")
+    field = ui.number(label=name.capitalize(), validation=problem).props("dense outlined").classes("w-44")
     return field.without_auto_validation()
 
 
-def _said(name: str, value: float | bool) -> str:
-    """A change in the words and units of the page."""
+def _describe(name: str, value: float | bool) -> str:
     if name == "rate":
-        return per_second(value)
+        return format_rate(value)
     if name == "paused":
-        return "paused" if value else "it goes on"
-    return f"{'+ ' if name in ('burst', 'malformed') else ''}{short(value)} {_UNITS.get(name, name)}"
+        return "paused" if value else "resumed"
+    return f"{'+ ' if name in _UNITS else ''}{format_compact(value)} {_UNITS.get(name, name)}"
+
+
+def _describe_flow(flow: Mapping[str, Any]) -> str:
+    paused = "paused; resumes at " if flow["paused"] else ""
+    return f"{paused}{format_rate(flow['rate'])}, {flow['users']:,} users, {flow['items']:,} items"
 
 
 def _rule_row(rule: Rule, alerts: Mapping[str, Any] | None) -> dict[str, Any]:
-    more = {
+    options = {
         "resolve": rule.resolve,
-        "for": f"{short(rule.for_seconds)} s" if rule.for_seconds else None,
+        "for": f"{format_compact(rule.for_seconds)} s" if rule.for_seconds else None,
         "silence": ", ".join(rule.silence) or None,
     }
     return {
-        "rule": visible(
+        "rule": format_text(
             rule.name if rule.alert_text in rule.name else f"{rule.name} ({rule.table}: {rule.alert_text})"
         ),
         "severity": rule.severity,
-        **counts(alerts),
-        "more": "; ".join(f"{name}: {value}" for name, value in more.items() if value is not None),
+        **rule_counts(alerts),
+        "options": "; ".join(f"{name}: {value}" for name, value in options.items() if value is not None),
     }
-
-
-def _shown_path(sources: Sources) -> str:
-    return "/".join(sources.settings.data_mapper.parts[-2:])

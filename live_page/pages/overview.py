@@ -1,112 +1,169 @@
-"""Is it alive, how fast, how far behind, and what is wrong?"""
+"""The overview page: rate, latency, stages, health and the latest alerts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from nicegui import ui
 
 from contract.interaction import INTERACTION_TYPES
-from live_page.components import Column, Panel, bars, lines, show_bars, show_line, table
+from live_page.charts import bar_chart, line_chart, update_bars, update_line
+from live_page.components import Column, Panel, RecordTable, two_columns
+from live_page.formatting import UNKNOWN, format_count, format_decimal, format_text
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.sources import Sources
-from live_page.text import count, decimal, visible
-from observer.reading_history import Board, Reading
-from observer.snapshot import OK
+from observer.reading_history import Reading, ReadingHistory
+from observer.services import OK
 
 _STAGES = (
-    Column("stage", "stage"),
-    Column("rows", "rows", is_number=True),
-    Column("rate", "a second", is_number=True),
-    Column("lag", "behind", is_number=True),
+    Column("stage", "Stage"),
+    Column("rows", "Rows", is_number=True),
+    Column("rate", "Rows/s", is_number=True),
+    Column("lag", "Lag", is_number=True),
 )
+
+Update = Callable[[Reading], None]
+"""Shows the latest reading."""
 
 
 def show(sources: Sources) -> None:
-    """The overview."""
-    board = sources.board
-    renewals: list[Callable[[Reading], None]] = [_tiles()]
-    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full items-start"):
-        with Panel("Interactions a second (times are UTC)"):
-            rates = lines("interactions a second, in Kafka")
-        with Panel("Seconds from Kafka to the indices (times are UTC)"):
-            latencies = lines("seconds from an interaction's arrival in Kafka until the indices count it", " s")
-        with Panel("Interactions by type") as by_type:
-            totals = bars(INTERACTION_TYPES, "interactions by type")
-        with Panel("Stages") as staged:
-            stages = table(_STAGES, "nothing is known yet", row_key="stage", height="min-h-56")
-        with Panel("Services and servers"):
-            renewals.append(_health())
-        with Panel("Latest alerts") as alerted:
-            alerts = table(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
+    """Build the page."""
+    history = sources.history
+    updates = [_show_tiles()]
+    with two_columns("items-start"):
+        updates += [
+            _show_rate(history),
+            _show_latency(history),
+            _show_totals(),
+            _show_stages(history),
+            _show_health(),
+            _show_alerts(),
+        ]
 
-    def renew() -> None:
-        now, readings = board.latest, board.readings()
-        for renewal in renewals:
-            renewal(now)
-        show_line(rates, [(r.at, None if r.rate is None else round(r.rate, 1)) for r in readings])
-        show_line(latencies, [(r.at, None if r.latency is None else round(r.latency, 2)) for r in readings])
-        stages.rows = list(_stages(board))
-        staged.known()
-        if now.snapshot.indexed is None:
-            for panel in (by_type, alerted):
-                panel.unknown("Elasticsearch does not answer" if now.at else "Elasticsearch was not asked yet")
-            return
-        show_bars(totals, INTERACTION_TYPES, [now.snapshot.totals.get(kind, 0) for kind in INTERACTION_TYPES])
-        alerts.rows = [alert_row(alert) for alert in now.snapshot.alerts]
-        for panel in (by_type, alerted):
-            panel.known()
+    def refresh() -> None:
+        latest = history.latest
+        for update in updates:
+            update(latest)
 
-    renew()
-    ui.timer(1.0, renew)
+    refresh()
+    ui.timer(1.0, refresh)
 
 
-def _tiles() -> Callable[[Reading], None]:
+def _show_tiles() -> Update:
     values: dict[str, ui.label] = {}
-    shown: dict[str, Callable[[Reading], str]] = {
-        "interactions a second": lambda r: decimal(r.rate),
-        "interactions counted": lambda r: count(r.snapshot.indexed),
-        "a user's average": lambda r: decimal(r.snapshot.users_average, 2),
-        "alerts firing": lambda r: count(r.snapshot.firing),
-        "from Kafka to the indices": lambda r: decimal(r.latency, 1, " s"),
-        "dead letters": lambda r: count(r.snapshot.dead_letters),
+    tiles: dict[str, Callable[[Reading], str]] = {
+        "Interactions per second": lambda r: format_decimal(r.rate),
+        "Interactions counted": lambda r: format_count(r.snapshot.indexed),
+        "Average per user": lambda r: format_decimal(r.snapshot.users_average, 2),
+        "Alerts firing": lambda r: format_count(r.snapshot.firing),
+        "Latency": lambda r: format_decimal(r.latency, 1, " s"),
+        "Dead letters": lambda r: format_count(r.snapshot.dead_letters),
     }
     with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
-        for name in shown:
+        for name in tiles:
             with ui.card().classes("p-3 gap-0 min-w-0").props("flat bordered"):
-                values[name] = ui.label("–").classes("text-2xl font-semibold tabular-nums")
+                values[name] = ui.label(UNKNOWN).classes("text-2xl font-semibold tabular-nums")
                 values[name].props(f'data-tile="{name}"')
                 ui.label(name).classes("text-sm opacity-75")
 
-    def renew(reading: Reading) -> None:
-        for name, text in shown.items():
+    def update(reading: Reading) -> None:
+        for name, text in tiles.items():
             values[name].set_text(text(reading))
 
-    return renew
+    return update
 
 
-def _health() -> Callable[[Reading], None]:
-    """One line for each; told by sign and word, not by colour alone."""
-    box = ui.column().classes("w-full gap-1 min-h-36")
+def _show_rate(history: ReadingHistory) -> Update:
+    with Panel("Interactions per second (UTC)"):
+        chart = line_chart("interactions per second, in Kafka")
+    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.rate, 1))
+
+
+def _show_latency(history: ReadingHistory) -> Update:
+    with Panel("Latency from Kafka to Elasticsearch (UTC)"):
+        chart = line_chart("seconds from an interaction's arrival in Kafka until the indices count it", " s")
+    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.latency, 2))
+
+
+def _points(
+    readings: Sequence[Reading], value_of: Callable[[Reading], float | None], places: int
+) -> list[tuple[float, float | None]]:
+    values = [(reading.at, value_of(reading)) for reading in readings]
+    return [(at, None if value is None else round(value, places)) for at, value in values]
+
+
+def _show_totals() -> Update:
+    with Panel("Interactions by type") as panel:
+        chart = bar_chart(INTERACTION_TYPES, "interactions by type")
+
+    def update(reading: Reading) -> None:
+        if _is_indexed(reading, panel):
+            totals = reading.snapshot.totals
+            update_bars(chart, INTERACTION_TYPES, [totals.get(kind, 0) for kind in INTERACTION_TYPES])
+
+    return update
+
+
+def _show_stages(history: ReadingHistory) -> Update:
+    with Panel("Stages") as panel:
+        table = RecordTable(_STAGES, "No data yet", row_key="stage", height="min-h-56")
+
+    def update(reading: Reading) -> None:
+        table.rows = list(_stage_rows(history, reading))
+        panel.set_loaded()
+
+    return update
+
+
+def _show_health() -> Update:
+    """Show one line per service and server: by icon and text, not by colour alone."""
     lines: dict[str, tuple[ui.icon, ui.label]] = {}
+    with Panel("Health"):
+        box = ui.column().classes("w-full gap-1 min-h-36")
 
-    def renew(reading: Reading) -> None:
+    def update(reading: Reading) -> None:
         for name, state in reading.snapshot.health.items():
             if name not in lines:
-                with box, ui.row().classes("items-center gap-2 w-full no-wrap"):
-                    icon = ui.icon("help")
-                    ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
-                    lines[name] = icon, ui.label().classes("text-sm min-w-0 break-words").props(f'data-health="{name}"')
+                with box:
+                    lines[name] = _health_line(name)
             icon, label = lines[name]
             icon.set_name("check_circle" if state == OK else "error")
             icon.classes(replace="text-emerald-600" if state == OK else "text-red-600")
-            label.set_text(visible(state, 1_000))
+            label.set_text(format_text(state, 1_000))
 
-    return renew
+    return update
 
 
-def _stages(board: Board) -> Iterator[dict[str, Any]]:
-    for n, stage in enumerate(board.stages()):
-        lag = count(stage.behind) if n else ""  # Nothing is before the first.
-        yield {"stage": stage.name, "rows": count(stage.rows), "rate": decimal(stage.rate), "lag": lag}
-    for index, documents in board.latest.snapshot.documents.items():
-        yield {"stage": f"index {index}", "rows": count(documents), "rate": "", "lag": ""}
+def _health_line(name: str) -> tuple[ui.icon, ui.label]:
+    with ui.row().classes("items-center gap-2 w-full no-wrap"):
+        icon = ui.icon("help")
+        ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
+        return icon, ui.label().classes("text-sm min-w-0 break-words").props(f'data-health="{name}"')
+
+
+def _show_alerts() -> Update:
+    with Panel("Latest alerts") as panel:
+        table = RecordTable(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
+
+    def update(reading: Reading) -> None:
+        if _is_indexed(reading, panel):
+            table.rows = [alert_row(alert) for alert in reading.snapshot.alerts]
+
+    return update
+
+
+def _is_indexed(reading: Reading, panel: Panel) -> bool:
+    """Whether the reading has Elasticsearch's figures; marks the panel as current or unavailable."""
+    if reading.snapshot.indexed is None:
+        panel.set_unavailable("Elasticsearch does not answer" if reading.at else "Waiting for Elasticsearch")
+        return False
+    panel.set_loaded()
+    return True
+
+
+def _stage_rows(history: ReadingHistory, latest: Reading) -> Iterator[dict[str, Any]]:
+    for n, stage in enumerate(history.stages()):
+        # The first stage has none before it.
+        lag = format_count(stage.lag) if n else ""
+        yield {"stage": stage.name, "rows": format_count(stage.rows), "rate": format_decimal(stage.rate), "lag": lag}
+    for index, documents in latest.snapshot.documents.items():
+        yield {"stage": f"index {index}", "rows": format_count(documents), "rate": "", "lag": ""}

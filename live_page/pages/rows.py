@@ -1,4 +1,4 @@
-"""The rows of a table, users or items or whatever else is declared, and the page of one of them."""
+"""The page of a table's rows, such as users or items, and the page of one row."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,168 +6,202 @@ from typing import Any
 from nicegui import events, ui
 
 from contract.tables import AggregateTable, ColumnType, Measure
-from live_page.components import LINK, Column, Panel, RecordTable, bars, show_bars, table
-from live_page.documents import Page
-from live_page.lake import Answer
+from live_page.charts import bar_chart, update_bars
+from live_page.components import LINK, Column, Panel, RecordTable, two_columns
+from live_page.formatting import UNKNOWN, format_compact, format_count, format_decimal, format_text, format_time
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
 from live_page.sources import Sources
-from live_page.text import UNKNOWN, clock, count, decimal, short, visible
-from live_page.unavailable import EmptyError
+from live_page.sources.documents import Documents, Hits
+from live_page.sources.errors import EmptyError
+from live_page.sources.lake import LakeReader, QueryResult
 
-_ON_A_PAGE = 15
+_PAGE_SIZE = 15
 _TOP = 10
-_MINOR_FROM = 3
-_EMPTY = "None yet: they appear with the first interactions"
+_ALWAYS_SHOWN = 3
+"""First and last columns that narrow screens show too."""
+_EMPTY = "No rows yet: they appear with the first interactions"
 
 
 def show(sources: Sources, of: AggregateTable) -> None:
-    """All rows: search, sort, leaf through; the greatest, and how they are spread."""
-    key = of.key or of.name
+    """Build the page of a table's rows."""
+    documents = sources.documents
     numeric = [column.name for column in of.columns if column.type.is_number]
-    chosen = ui.select(numeric, value=_default_measure(numeric), label="by measure")
-    chosen.classes("w-full max-w-xs").props("dense outlined")
-    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
-        with Panel(f"The greatest {_TOP}") as greatest:
-            top = bars([], f"the {plural(of)} with the most", horizontal=True)
-        with Panel(f"How many {plural(of)} have how much") as spread:
-            distribution = bars([], f"{plural(of)} by measure")
-    with Panel(plural(of).capitalize()) as listed:
-        search = ui.input(label=f"search by {key}").classes("w-full max-w-xs")
+    measure = ui.select(numeric, value=_default_measure(numeric), label="Measure")
+    measure.classes("w-full max-w-xs").props("dense outlined")
+    with two_columns():
+        _show_top(documents, of, measure)
+        _show_distribution(documents, of, measure)
+    _show_rows(documents, of, measure)
+
+
+def _show_top(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
+    key = of.key or of.name
+    with Panel(f"Top {_TOP}") as panel:
+        chart = bar_chart([], f"top {plural(of)} by measure", horizontal=True)
+
+    def show_top(page: Hits) -> None:
+        update_bars(chart, [row[key] for row in page.rows], [row.get(measure.value) or 0 for row in page.rows])
+
+    panel.refresh_from(lambda: documents.rows(of.name, "", measure.value, True, 0, _TOP), show_top)
+    measure.on_value_change(panel.refresh)
+
+
+def _show_distribution(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
+    with Panel("Distribution") as panel:
+        chart = bar_chart([], f"number of {plural(of)} by value of the measure")
+
+    def show_distribution(buckets: list[tuple[float, float, int]]) -> None:
+        update_bars(chart, [format_compact(lower) for lower, _, _ in buckets], [count for _, _, count in buckets])
+
+    panel.refresh_from(lambda: documents.distribution(of.name, measure.value), show_distribution, interval=2.0)
+    measure.on_value_change(panel.refresh)
+
+
+def _show_rows(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
+    with Panel(plural(of).capitalize()) as panel:
+        search = ui.input(label=f"Search by {of.key}").classes("w-full max-w-xs")
         search.props('dense outlined clearable debounce="300" maxlength="512"')
-        rows = _browsed(of, chosen.value)
+        table = _paged_table(of, measure.value)
 
-    def read_rows() -> Page:
-        page = rows.pagination
-        first = (page["page"] - 1) * page["rowsPerPage"]
-        return sources.documents.rows(
-            of.name, search.value or "", page["sortBy"], page["descending"], first, page["rowsPerPage"]
-        )
+    def read() -> Hits:
+        page = table.pagination
+        size = page["rowsPerPage"]
+        first = (page["page"] - 1) * size
+        return documents.rows(of.name, search.value or "", page["sortBy"], page["descending"], first, size)
 
-    def show_rows(page: Page) -> None:
-        rows.rows = [_shown(of, row) for row in page.rows]
-        if rows.pagination["rowsNumber"] != page.total:
-            rows.pagination = {**rows.pagination, "rowsNumber": page.total}
+    def show_rows(page: Hits) -> None:
+        table.rows = [_table_row(of, row) for row in page.rows]
+        if table.pagination["rowsNumber"] != page.total:
+            table.pagination = {**table.pagination, "rowsNumber": page.total}
 
-    async def turn(event: events.GenericEventArguments) -> None:
-        rows.pagination = {**rows.pagination, **event.args["pagination"]}
-        await listed.renew()
+    async def go_to(**pagination: Any) -> None:
+        table.pagination = {**table.pagination, **pagination}
+        await panel.refresh()
 
-    async def look_for() -> None:
-        rows.pagination = {**rows.pagination, "page": 1}
-        await listed.renew()
+    async def on_request(event: events.GenericEventArguments) -> None:
+        await go_to(**event.args["pagination"])
 
-    async def sort_by_it() -> None:
-        # The table's own headings cannot be reached by the keyboard.
-        rows.pagination = {**rows.pagination, "sortBy": chosen.value, "descending": True, "page": 1}
-        await listed.renew()
+    async def on_search() -> None:
+        await go_to(page=1)
 
-    def show_top(page: Page) -> None:
-        show_bars(top, [row[key] for row in page.rows], [row.get(chosen.value) or 0 for row in page.rows])
+    async def on_measure() -> None:
+        # Sorts by keyboard too: the table's headers cannot be focused.
+        await go_to(sortBy=measure.value, descending=True, page=1)
 
-    def show_spread(found: list[tuple[float, float, int]]) -> None:
-        show_bars(distribution, [short(least) for least, _, _ in found], [n for _, _, n in found])
-
-    rows.on("request", turn)
-    search.on_value_change(look_for)
-    listed.keep(read_rows, show_rows)
-    greatest.keep(lambda: sources.documents.rows(of.name, "", chosen.value, True, 0, _TOP), show_top)
-    spread.keep(lambda: sources.documents.distribution(of.name, chosen.value), show_spread, every=2.0)
-    chosen.on_value_change(sort_by_it)
-    chosen.on_value_change(greatest.renew)
-    chosen.on_value_change(spread.renew)
+    table.on("request", on_request)
+    search.on_value_change(on_search)
+    measure.on_value_change(on_measure)
+    panel.refresh_from(read, show_rows)
 
 
 def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
-    """One row: its measures, its alerts, its latest interactions."""
-    ui.link(f"← all {plural(of)}", table_href(of)).classes(LINK)
+    """Build the page of one row."""
+    ui.link(f"← All {plural(of)}", table_href(of)).classes(LINK)
+    _show_measures(sources.documents, of, row_id)
+    _show_alerts(sources.documents, of, row_id)
+    _show_interactions(sources.lake, of, row_id)
+
+
+def _show_measures(documents: Documents, of: AggregateTable, row_id: str) -> None:
     counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not Measure.INTERACTIONS]
-    with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-2 gap-3 w-full"):
-        with Panel("Measures") as measured:
-            measures = table((Column("name", "measure"), Column("value", "value", is_number=True)), _EMPTY)
+    with two_columns():
+        with Panel("Measures") as panel:
+            table = RecordTable((Column("name", "Measure"), Column("value", "Value", is_number=True)), _EMPTY)
         with Panel("Counts"):
-            chart = bars(counts, f"counts of {visible(row_id)}")
-    with Panel("Alerts") as alerted:
-        alerts = table(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
-    with Panel("Latest interactions, from the lake") as latest:
-        columns = ("timestamp", "user_id", "item_id", "interaction_type")
-        interactions = table(
-            [Column(name, "timestamp (UTC)" if name == "timestamp" else name) for name in columns],
-            "None in the lake yet",
-            height="min-h-96",
-        )
+            chart = bar_chart(counts, f"counts of {format_text(row_id)}")
 
-    def show_row(row: Mapping[str, Any]) -> None:
-        measures.rows = [
-            {"key": c.name, "name": c.name, "value": _cell(c.type, row.get(c.name))} for c in of.columns if c.measure
-        ]
-        show_bars(chart, counts, [row.get(name, 0) for name in counts])
-
-    def read_row() -> Mapping[str, Any]:
-        row = sources.documents.row(of.name, row_id)
+    def read() -> Mapping[str, Any]:
+        row = documents.row(of.name, row_id)
         if row is None:
-            raise EmptyError(f"There is no {noun(of)} of that id")
+            raise EmptyError(f"No {noun(of)} has this id")
         return row
 
-    def read_latest() -> Answer:
-        return sources.lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
+    def show_row(row: Mapping[str, Any]) -> None:
+        table.rows = [
+            {"key": c.name, "name": c.name, "value": _format_cell(c.type, row.get(c.name))}
+            for c in of.columns
+            if c.measure
+        ]
+        update_bars(chart, counts, [row.get(name, 0) for name in counts])
 
-    def show_latest(answer: Answer) -> None:
-        found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
-        interactions.rows = [
-            {"key": n, **{name: visible(value) for name, value in row.items()}, "timestamp": clock(row["timestamp"])}
-            for n, row in enumerate(found)
+    panel.refresh_from(read, show_row)
+
+
+def _show_alerts(documents: Documents, of: AggregateTable, row_id: str) -> None:
+    with Panel("Alerts") as panel:
+        table = RecordTable(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
+
+    def show_alerts(page: Hits) -> None:
+        table.rows = [alert_row(alert) for alert in page.rows]
+
+    panel.refresh_from(lambda: documents.alerts(index=of.name, row_id=row_id, size=10), show_alerts)
+
+
+def _show_interactions(lake: LakeReader, of: AggregateTable, row_id: str) -> None:
+    names = ("timestamp", "user_id", "item_id", "interaction_type")
+    columns = [Column(name, "timestamp (UTC)" if name == "timestamp" else name) for name in names]
+    with Panel("Latest interactions in the lake") as panel:
+        table = RecordTable(columns, "No interactions in the lake yet", height="min-h-96")
+
+    def read() -> QueryResult:
+        return lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
+
+    def show_interactions(result: QueryResult) -> None:
+        rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+        table.rows = [
+            {
+                "key": n,
+                **{name: format_text(value) for name, value in row.items()},
+                "timestamp": format_time(row["timestamp"]),
+            }
+            for n, row in enumerate(rows)
         ]
 
-    measured.keep(read_row, show_row)
-    alerted.keep(
-        lambda: sources.documents.alerts(index=of.name, row_id=row_id, size=10),
-        lambda page: setattr(alerts, "rows", [alert_row(alert) for alert in page.rows]),
-    )
-    latest.keep(read_latest, show_latest, every=4.0)
+    panel.refresh_from(read, show_interactions, interval=4.0)
 
 
-def _browsed(of: AggregateTable, sort: str) -> RecordTable:
-    """A table whose sorting and leafing is Elasticsearch's; sorted by a column to begin with."""
+def _paged_table(of: AggregateTable, sort_by: str) -> RecordTable:
+    """Create a table that Elasticsearch sorts and pages."""
     columns = [
         Column(
             c.name,
-            c.name.replace("_", " ") + (" (UTC)" if c.type is ColumnType.DATE else ""),
+            c.name.replace("_", " ").capitalize() + (" (UTC)" if c.type is ColumnType.DATE else ""),
             is_number=c.type.is_number,
             is_sortable=True,
-            is_minor=_MINOR_FROM <= n < len(of.columns) - _MINOR_FROM,
+            is_minor=_ALWAYS_SHOWN <= n < len(of.columns) - _ALWAYS_SHOWN,
         )
         for n, c in enumerate(of.columns)
     ]
     assert of.key is not None
-    made = table(columns, _EMPTY, row_key="href", links=of.key, height="min-h-96")
-    made.props(remove="hide-pagination").props("binary-state-sort")
-    made.pagination = {
-        "sortBy": sort,
+    table = RecordTable(columns, _EMPTY, row_key="href", links=of.key, height="min-h-96")
+    table.props(remove="hide-pagination").props("binary-state-sort")
+    table.pagination = {
+        "sortBy": sort_by,
         "descending": True,
         "page": 1,
-        "rowsPerPage": _ON_A_PAGE,
+        "rowsPerPage": _PAGE_SIZE,
         "rowsNumber": 0,
     }
-    return made
+    return table
 
 
 def _default_measure(names: list[str]) -> str:
     return next((name for name in names if name.startswith(("total_interactions", "max_"))), names[0])
 
 
-def _shown(of: AggregateTable, row: Mapping[str, Any]) -> dict[str, Any]:
+def _table_row(of: AggregateTable, row: Mapping[str, Any]) -> dict[str, Any]:
     assert of.key is not None
-    return {c.name: _cell(c.type, row.get(c.name)) for c in of.columns} | {"href": row_href(of, row[of.key])}
+    return {c.name: _format_cell(c.type, row.get(c.name)) for c in of.columns} | {"href": row_href(of, row[of.key])}
 
 
-def _cell(kind: ColumnType, value: Any) -> str:
+def _format_cell(kind: ColumnType, value: Any) -> str:
     match kind:
         case ColumnType.LONG:
-            return count(value)
+            return format_count(value)
         case ColumnType.DOUBLE:
-            return decimal(value, 2)
+            return format_decimal(value, 2)
         case ColumnType.DATE:
-            return clock(value)
+            return format_time(value)
         case _:
-            return UNKNOWN if value is None else visible(value)
+            return UNKNOWN if value is None else format_text(value)

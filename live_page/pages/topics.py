@@ -1,146 +1,170 @@
-"""Topics, partitions, lag, and what is in them."""
+"""The topics page: topics, partitions, lag, records and dead letters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from nicegui import run, ui
 
 from contract import dead_letters
-from live_page.components import Column, Panel, choice, table
+from live_page.components import Column, Panel, RecordTable, button, hint, toggle
+from live_page.formatting import UNKNOWN, format_count, format_text, format_time
 from live_page.sources import Sources
-from live_page.text import UNKNOWN, clock, count, visible
-from live_page.topics import Record, TopicState, is_dead_letter
-from live_page.unavailable import UnavailableError
+from live_page.sources.errors import UnavailableError
+from live_page.sources.topics import SEARCHED_RECORDS, Record, Topics, TopicState, is_dead_letter
 
 _TOPICS = (
-    Column("topic", "topic", wraps=True),
-    Column("partitions", "partitions", is_number=True),
-    Column("records", "records", is_number=True),
-    Column("lag", "behind: the sink", is_number=True),
+    Column("topic", "Topic", wraps=True),
+    Column("partitions", "Partitions", is_number=True),
+    Column("records", "Records", is_number=True),
+    Column("lag", "Lag of the sink", is_number=True),
 )
 _PARTITIONS = (
-    Column("partition", "partition"),
-    Column("start", "first offset", is_number=True),
-    Column("end", "next offset", is_number=True),
-    Column("committed", "the sink's offset", is_number=True, is_minor=True),
-    Column("lag", "behind", is_number=True),
-    Column("leader", "leader", is_number=True, is_minor=True),
+    Column("partition", "Partition"),
+    Column("start", "Start offset", is_number=True),
+    Column("end", "End offset", is_number=True),
+    Column("committed", "Committed by the sink", is_number=True, is_minor=True),
+    Column("lag", "Lag", is_number=True),
+    Column("leader", "Leader", is_number=True, is_minor=True),
 )
 _RECORDS = (
-    Column("at", "at (UTC)"),
-    Column("place", "partition-offset", is_minor=True),
-    Column("record_key", "key"),
-    Column("value", "value", wraps=True),
+    Column("at", "Time (UTC)"),
+    Column("place", "Partition-offset", is_minor=True),
+    Column("record_key", "Key"),
+    Column("value", "Value", wraps=True),
 )
-_LETTERS = (
-    Column("at", "at (UTC)"),
-    Column("place", "partition-offset", is_minor=True),
-    Column("reason", "reason", wraps=True),
-    Column("origin", "came from", is_minor=True, wraps=True),
-    Column("value", "the record's value", wraps=True),
+_DEAD_LETTERS = (
+    Column("at", "Time (UTC)"),
+    Column("place", "Partition-offset", is_minor=True),
+    Column("reason", "Reason", wraps=True),
+    Column("origin", "Source", is_minor=True, wraps=True),
+    Column("value", "Value", wraps=True),
 )
-
-_LONGEST = 2_000
+_LATEST_DEAD_LETTERS = 30
+_MAX_LENGTH = 2_000
 """Characters of a key, value or reason that are shown."""
 
 
 def show(sources: Sources) -> None:
-    """The pipeline's topics."""
+    """Build the page."""
     topics = sources.topics
-    with Panel("Topics") as listed:
-        summary = table(_TOPICS, "Kafka has no topics yet", row_key="topic", height="min-h-36")
-    chosen = choice(topics.names)
-    with Panel("Partitions") as partitioned:
-        partitions = table(_PARTITIONS, "There is no such topic yet", row_key="partition", height="min-h-48")
-    with Panel("Latest records") as latest:
-        records = table(_RECORDS, "No records yet", height="min-h-96")
-    with Panel("Records of a key") as by_key:
+    _show_topics(topics)
+    topic = toggle(topics.names)
+    _show_partitions(topics, topic)
+    _show_latest(topics, topic)
+    _show_search(topics, topic)
+    _show_dead_letters(topics)
+
+
+def _show_topics(topics: Topics) -> None:
+    with Panel("Topics") as panel:
+        table = RecordTable(_TOPICS, "Kafka has no topics yet", row_key="topic", height="min-h-36")
+
+    def show_topics(states: list[TopicState]) -> None:
+        table.rows = [
+            {
+                "topic": each.name,
+                "partitions": format_count(len(each.partitions)),
+                "records": format_count(each.records),
+                "lag": format_count(each.lag),
+            }
+            for each in states
+            if each.exists
+        ]
+
+    panel.refresh_from(lambda: [topics.state(name) for name in topics.names], show_topics)
+
+
+def _show_partitions(topics: Topics, topic: ui.toggle) -> None:
+    with Panel("Partitions") as panel:
+        table = RecordTable(_PARTITIONS, "The topic does not exist yet", row_key="partition", height="min-h-48")
+
+    def show_partitions(state: TopicState) -> None:
+        table.rows = list(_partition_rows(state))
+
+    panel.refresh_from(lambda: topics.state(topic.value), show_partitions)
+    topic.on_value_change(panel.refresh)
+
+
+def _show_latest(topics: Topics, topic: ui.toggle) -> None:
+    with Panel("Latest records") as panel:
+        table = RecordTable(_RECORDS, "No records yet", height="min-h-96")
+
+    def show_records(records: list[Record]) -> None:
+        table.rows = [_record_row(record) for record in records]
+
+    panel.refresh_from(lambda: topics.latest(topic.value), show_records)
+    topic.on_value_change(panel.refresh)
+
+
+def _show_search(topics: Topics, topic: ui.toggle) -> None:
+    with Panel("Search by key") as panel:
         with ui.row().classes("items-center gap-3 w-full"):
-            wanted = (
-                ui.input(label="key, such as user_1")
-                .classes("grow max-w-md")
-                .props("dense outlined clearable maxlength=600")
-            )
-            find = ui.button("Search").props("no-caps unelevated")
-        ui.label("It looks through the topic's latest 50,000 records.").classes("text-sm opacity-75")
-        found = table(_RECORDS, "No record of that key is among them")
-        found.set_empty("Nothing was looked for yet")
-    with Panel("Dead letters, and why they are") as aside:
-        letters = table(_LETTERS, "None: every record so far was fit", height="min-h-48")
+            key = ui.input(label="Key, such as user_1").classes("grow max-w-md")
+            key.props("dense outlined clearable maxlength=600")
+            search = button("Search")
+        hint(f"Searches the latest {SEARCHED_RECORDS:,} records of the topic.")
+        table = RecordTable(_RECORDS, "No record has this key")
+        table.clear_rows("Enter a key to see its records")
+
+    async def run_search() -> None:
+        table.rows = []
+        panel.set_status("searching …")
+        try:
+            found = await run.io_bound(topics.find, topic.value, (key.value or "").strip())
+        except UnavailableError as reason:
+            table.rows = []
+            panel.set_unavailable(str(reason))
+            return
+        panel.set_loaded()
+        panel.set_status(f"{len(found or [])} found in {topic.value}")
+        table.rows = [_record_row(record) for record in found or []]
+
+    search.on_click(run_search)
+    key.on("keydown.enter", run_search)
+
+
+def _show_dead_letters(topics: Topics) -> None:
+    *_, topic = topics.names
+    with Panel("Dead letters") as panel:
+        table = RecordTable(_DEAD_LETTERS, "No dead letters: all records were valid", height="min-h-48")
         ui.markdown(
-            "`python -m elasticsearch_sink_alert dead-letters list | show | replay` shows all, and sends again."
+            "`python -m elasticsearch_sink_alert dead-letters list | show | replay` lists, shows and replays them."
         ).classes("text-sm opacity-75")
 
-    async def search() -> None:
-        found.rows = []
-        by_key.note("looking …")
-        try:
-            hits = await run.io_bound(topics.find, chosen.value, (wanted.value or "").strip())
-        except UnavailableError as reason:
-            found.rows = []
-            by_key.unknown(str(reason))
-            return
-        by_key.known()
-        by_key.note(f"{len(hits or [])} found in {chosen.value}")
-        found.rows = [_record(record) for record in hits or []]
+    def show_dead_letters(records: list[Record]) -> None:
+        table.rows = [_dead_letter_row(record) for record in records if is_dead_letter(record)]
 
-    def show_letters(read: list[Record]) -> None:
-        letters.rows = [_letter(record) for record in read if is_dead_letter(record)]
-
-    find.on_click(search)
-    wanted.on("keydown.enter", search)
-    listed.keep(lambda: list(_states(topics.state, topics.names)), lambda rows: setattr(summary, "rows", rows))
-    partitioned.keep(
-        lambda: topics.state(chosen.value), lambda state: setattr(partitions, "rows", list(_partitions(state)))
-    )
-    latest.keep(
-        lambda: topics.latest(chosen.value), lambda read: setattr(records, "rows", [_record(each) for each in read])
-    )
-    aside.keep(lambda: topics.latest(topics.names[2], 30), show_letters, every=2.0)
-    chosen.on_value_change(partitioned.renew)
-    chosen.on_value_change(latest.renew)
+    panel.refresh_from(lambda: topics.latest(topic, _LATEST_DEAD_LETTERS), show_dead_letters, interval=2.0)
 
 
-def _states(state: Callable[[str], TopicState], names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    for name in names:
-        topic = state(name)
-        if topic.is_there:
-            yield {
-                "topic": name,
-                "partitions": count(len(topic.partitions)),
-                "records": count(topic.records),
-                "lag": count(topic.lag),
-            }
-
-
-def _partitions(state: TopicState) -> Iterator[dict[str, Any]]:
+def _partition_rows(state: TopicState) -> Iterator[dict[str, Any]]:
     for each in state.partitions:
         yield {
             "partition": each.partition,
-            "start": count(each.start),
-            "end": count(each.end),
-            "committed": count(each.committed),
-            "lag": count(each.lag),
+            "start": format_count(each.start),
+            "end": format_count(each.end),
+            "committed": format_count(each.committed),
+            "lag": format_count(each.lag),
             "leader": each.leader,
         }
 
 
-def _record(record: Record) -> dict[str, Any]:
+def _record_row(record: Record) -> dict[str, Any]:
     return {
         "key": f"{record.partition}-{record.offset}",
-        "at": clock(record.at),
+        "at": format_time(record.at),
         "place": f"{record.partition}-{record.offset}",
-        "record_key": visible(record.key, _LONGEST) if record.key else UNKNOWN,
-        "value": visible(record.value, _LONGEST),
+        "record_key": format_text(record.key, _MAX_LENGTH) if record.key else UNKNOWN,
+        "value": format_text(record.value, _MAX_LENGTH),
     }
 
 
-def _letter(record: Record) -> dict[str, Any]:
+def _dead_letter_row(record: Record) -> dict[str, Any]:
     headers = record.headers
     topic, partition, offset = (
         headers.get(name, UNKNOWN) for name in (dead_letters.TOPIC, dead_letters.PARTITION, dead_letters.OFFSET)
     )
-    return _record(record) | {
-        "reason": visible(headers[dead_letters.REASON], _LONGEST),
-        "origin": visible(f"{topic} {partition}-{offset}", _LONGEST),
+    return _record_row(record) | {
+        "reason": format_text(headers[dead_letters.REASON], _MAX_LENGTH),
+        "origin": format_text(f"{topic} {partition}-{offset}", _MAX_LENGTH),
     }

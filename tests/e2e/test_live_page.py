@@ -23,13 +23,13 @@ from tests.browser import NARROW, WIDE, chromium, page_of
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
 PATHS = ("/", "/users", "/items", "/alerts", "/topics", "/lake", "/controls", "/users/user_1", "/items/item_1")
-PATIENCE = 60_000
+TIMEOUT = 60_000
 """Milliseconds."""
 
 
 @dataclass
 class Site:
-    """A pipeline whose producer sends at 50 a second, and its page."""
+    """A pipeline whose producer sends 50 interactions per second, and its page."""
 
     pipeline: Pipeline
     elasticsearch: SimpleExecutor
@@ -37,30 +37,30 @@ class Site:
     page: HTTPExecutor
     address: str
 
-    def ask(self, **wishes: Any) -> dict[str, Any]:
-        answer = requests.post(self.control, json=wishes, timeout=5)
+    def control(self, **changes: Any) -> dict[str, Any]:
+        answer = requests.post(self.control_url, json=changes, timeout=5)
         answer.raise_for_status()
         flow: dict[str, Any] = answer.json()
         return flow
 
     @property
-    def control(self) -> str:
+    def control_url(self) -> str:
         return self.producer.url.geturl().replace("/health", "/control")
 
     def sent(self) -> int:
         return len(self.pipeline.read(self.pipeline.topic))
 
-    def put_aside(self) -> int:
+    def dead_lettered(self) -> int:
         return len(self.pipeline.read(self.pipeline.settings.dead_letter_topic))
 
     def counted(self) -> int:
         return sum(user["total_interactions"] for user in self.pipeline.documents("agg_interactions_user").values())
 
-    def rest(self) -> None:
-        """Nothing is sent any more, and all that was has arrived."""
-        self.ask(paused=True)
+    def pause(self) -> None:
+        """Pause the producer, and wait until everything sent is counted."""
+        self.control(paused=True)
         time.sleep(1)
-        eventually(lambda: assert_equal(self.counted() + self.put_aside(), self.sent()))
+        eventually(lambda: assert_equal(self.counted() + self.dead_lettered(), self.sent()))
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
     port = servers.free_port()
     pipeline = Pipeline(kafka, f"http://{servers.HOST}:{port}", "live-page", data)
     with ExitStack() as stack:
-        # One of its own, for it is killed.
+        # Not the shared one: it is killed.
         elasticsearch = servers.elasticsearch(data, port)
         stack.callback(elasticsearch.kill)
         elasticsearch.start()
@@ -113,9 +113,9 @@ def _rows(panel: Locator) -> list[list[str]]:
     return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in panel.locator("tbody tr").all()]
 
 
-def _shows(look: Callable[[], object], expected: object) -> None:
-    """Every panel of a page is filled on its own: that one is says nothing of the next."""
-    eventually(lambda: assert_equal(look(), expected), PATIENCE / 1000)
+def _wait_for(read: Callable[[], object], expected: object) -> None:
+    """Wait until `read` returns what is expected: each panel of a page is filled independently."""
+    eventually(lambda: assert_equal(read(), expected), TIMEOUT / 1000)
 
 
 def _go(page: Page, name: str) -> None:
@@ -137,25 +137,25 @@ def _sum_of_bars(panel: Locator) -> float:
 
 def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser) -> None:
     eventually(lambda: assert_more_than(site.counted(), 1_500))
-    site.rest()
+    site.pause()
     documents = {table.name: site.pipeline.documents(table.name) for table in KEYED}
     users = documents["agg_interactions_user"]
     alerts = site.pipeline.alerts()
     firing = [alert for alert in alerts if alert["status"] == "firing"]
     assert firing
     with page_of(browser, site.address) as page:
-        expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}", timeout=TIMEOUT)
         average = site.pipeline.documents("avg_interactions")["avg_interactions"]["avg_interactions"]
-        expect(_tile(page, "a user's average")).to_have_text(f"{average:,.2f}")
-        expect(_tile(page, "alerts firing")).to_have_text(f"{len(firing)}")
-        expect(_tile(page, "interactions a second")).to_have_text("0.0", timeout=PATIENCE)
+        expect(_tile(page, "Average per user")).to_have_text(f"{average:,.2f}")
+        expect(_tile(page, "Alerts firing")).to_have_text(f"{len(firing)}")
+        expect(_tile(page, "Interactions per second")).to_have_text("0.0", timeout=TIMEOUT)
         of_types = [sum(user[f"total_{kind}"] for user in users.values()) for kind in INTERACTION_TYPES]
-        _shows(lambda: _bars(_panel(page, "Interactions by type")), of_types)
+        _wait_for(lambda: _bars(_panel(page, "Interactions by type")), of_types)
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok")
         stages = _panel(page, "Stages")
         passed = {"sent to Kafka": f"{site.sent():,}", "aggregated": f"{site.counted():,}"}
-        _shows(lambda: {row[0]: row[1] for row in _rows(stages) if row[0] in passed}, passed)
+        _wait_for(lambda: {row[0]: row[1] for row in _rows(stages) if row[0] in passed}, passed)
         expect(_panel(page, "Latest alerts").locator("tbody tr")).to_have_count(min(8, len(alerts)))
 
         for name, table, measure in (
@@ -168,15 +168,15 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
             for id_, document in documents[table].items():
                 assert f"{document[measure]:,}" in shown[id_]
             greatest = sorted((document[measure] for document in documents[table].values()), reverse=True)
-            most, spread = _panel(page, "The greatest 10"), _panel(page, f"How many {name.lower()} have how much")
-            _shows(partial(_bars, most), greatest)
-            _shows(partial(_sum_of_bars, spread), 10)
+            top, distribution = _panel(page, "Top 10"), _panel(page, "Distribution")
+            _wait_for(partial(_bars, top), greatest)
+            _wait_for(partial(_sum_of_bars, distribution), 10)
 
         _go(page, "Alerts")
         expect(page.get_by_text(f"{len(alerts)} alerts", exact=False)).to_be_visible()
         fired, fires = (Counter(alert["rule"] for alert in some) for some in (alerts, firing))
-        by_rule = _panel(page, "By rule")
-        _shows(
+        by_rule = _panel(page, "Alerts by rule")
+        _wait_for(
             lambda: {row[0]: row[1:3] for row in _rows(by_rule)},
             {rule: [str(fires[rule]), str(fired[rule])] for rule in fired},
         )
@@ -189,30 +189,30 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
         topics = _panel(page, "Topics")
         interactions, aggregated = site.pipeline.topic, site.pipeline.settings.aggregated_topic
         sent = f"{site.sent():,}"
-        _shows(lambda: {row[0]: row[1:3] for row in _rows(topics)}.get(interactions), ["4", sent])
-        _shows(lambda: {row[0]: row[3] for row in _rows(topics)}.get(aggregated), "0")
+        _wait_for(lambda: {row[0]: row[1:3] for row in _rows(topics)}.get(interactions), ["4", sent])
+        _wait_for(lambda: {row[0]: row[3] for row in _rows(topics)}.get(aggregated), "0")
 
         _go(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
         lake, kept = _panel(page, "Delta tables"), f"{site.pipeline.lake_count():,}"
-        _shows(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), kept)
+        _wait_for(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), kept)
 
 
-def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser: Browser) -> None:
-    site.rest()
+def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browser: Browser) -> None:
+    site.pause()
     users = site.pipeline.documents("agg_interactions_user")
     with page_of(browser, site.address) as page:
         _go(page, "Users")
         panel = _panel(page, "Users")
         by_purchases = sorted(users, key=lambda id_: users[id_]["total_purchase"])
-        panel.get_by_role("columnheader", name="total purchase").click()
+        panel.get_by_role("columnheader", name="Total purchase").click()
         eventually(lambda: assert_equal({_rows(panel)[0][4]}, {f"{users[by_purchases[0]]['total_purchase']:,}"}), 30)
-        page.get_by_role("combobox", name="by measure").press("Enter")
+        page.get_by_role("combobox", name="Measure").press("Enter")
         page.get_by_role("option", name="total_like", exact=True).click()
         most = max(user["total_like"] for user in users.values())
         eventually(lambda: assert_equal({_rows(panel)[0][2]}, {f"{most:,}"}), 30)
-        greatest = _panel(page, "The greatest 10")
-        _shows(lambda: _bars(greatest)[0], most)
+        top = _panel(page, "Top 10")
+        _wait_for(lambda: _bars(top)[0], most)
         panel.get_by_role("textbox").fill("R_3")
         expect(panel.locator("tbody tr")).to_have_count(1)
         panel.get_by_role("link", name="user_3").click()
@@ -222,30 +222,30 @@ def test_a_table_is_searched_and_sorted_and_leads_to_one_row(site: Site, browser
         expect(measures.locator("tbody tr")).to_have_count(7)
         shown = dict(_rows(measures))
         assert shown["total_interactions"] == f"{users['user_3']['total_interactions']:,}"
-        interactions = _panel(page, "Latest interactions, from the lake")
+        interactions = _panel(page, "Latest interactions in the lake")
         expect(interactions.locator("tbody tr")).to_have_count(15)
         assert {row[1] for row in _rows(interactions)} == {"user_3"}
         page.go_back()
         expect(_panel(page, "Users").locator("tbody tr")).to_have_count(10)
-        page.goto("/users/nobody")
-        expect(_panel(page, "Measures")).to_contain_text("There is no user of that id")
+        page.goto("/users/unknown")
+        expect(_panel(page, "Measures")).to_contain_text("No user has this id")
 
 
-def test_the_page_follows_what_happens_and_the_controls_do_what_they_say(site: Site, browser: Browser) -> None:
-    site.rest()
-    before, aside = site.counted(), site.put_aside()
+def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site, browser: Browser) -> None:
+    site.pause()
+    counted, dead_lettered = site.counted(), site.dead_lettered()
     with page_of(browser, site.address) as page, page_of(browser, site.address) as controls:
-        expect(_tile(page, "interactions counted")).to_have_text(f"{before:,}", timeout=PATIENCE)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted:,}", timeout=TIMEOUT)
         _go(controls, "Controls")
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
         controls.get_by_role("button", name="+ 1,000", exact=True).click()
-        # The other tab is left alone: it follows by itself.
-        expect(_tile(page, "interactions counted")).to_have_text(f"{before + 1_000:,}", timeout=PATIENCE)
+        # The other tab updates itself.
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted + 1_000:,}", timeout=TIMEOUT)
         controls.get_by_role("button", name="+ 10 malformed").click()
-        expect(_tile(page, "dead letters")).to_have_text(f"{aside + 10}", timeout=PATIENCE)
+        expect(_tile(page, "Dead letters")).to_have_text(f"{dead_lettered + 10}", timeout=TIMEOUT)
         _go(page, "Topics")
-        letters = _panel(page, "Dead letters, and why they are")
-        expect(letters.locator("tbody tr")).to_have_count(aside + 10, timeout=PATIENCE)
+        letters = _panel(page, "Dead letters")
+        expect(letters.locator("tbody tr")).to_have_count(dead_lettered + 10, timeout=TIMEOUT)
         assert any("stare" in " ".join(row) for row in _rows(letters))
         assert all(row[2] for row in _rows(letters))
 
@@ -253,104 +253,104 @@ def test_the_page_follows_what_happens_and_the_controls_do_what_they_say(site: S
         controls.get_by_role("button", name="Set", exact=True).click()
         expect(controls.locator("[data-flow]")).to_contain_text("25 users")
         controls.get_by_role("button", name="200", exact=True).click()
-        controls.get_by_role("button", name="Go on").click()
-        expect(controls.locator("[data-flow]")).to_have_text("200 interactions a second, of 25 users and 10 items")
-        assert requests.get(site.control, timeout=5).json() == {
+        controls.get_by_role("button", name="Resume").click()
+        expect(controls.locator("[data-flow]")).to_have_text("200 interactions per second, 25 users, 10 items")
+        assert requests.get(site.control_url, timeout=5).json() == {
             "rate": 0.005,
             "users": 25,
             "items": 10,
             "paused": False,
         }
         _go(page, "Users")
-        expect(_panel(page, "Users")).to_contain_text("1-15 of 25", timeout=PATIENCE)
+        expect(_panel(page, "Users")).to_contain_text("1-15 of 25", timeout=TIMEOUT)
         _go(page, "Overview")
-        eventually(lambda: assert_more_than(float(_tile(page, "interactions a second").inner_text()), 150), 30)
-        eventually(lambda: assert_more_than(30, float(_tile(page, "from Kafka to the indices").inner_text()[:-2])), 60)
+        eventually(lambda: assert_more_than(float(_tile(page, "Interactions per second").inner_text()), 150), 30)
+        eventually(lambda: assert_more_than(30, float(_tile(page, "Latency").inner_text()[:-2])), 60)
         rules = _panel(controls, "Alert rules").locator("tbody tr")
         expect(rules).to_have_count(3)
         controls.get_by_role("button", name="Pause", exact=True).click()
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
 
         _go(page, "Topics")
-        page.get_by_role("textbox", name=re.compile("key, such as")).fill("user_7")
+        page.get_by_role("textbox", name=re.compile("Key, such as")).fill("user_7")
         page.get_by_role("button", name="Search").click()
-        found = _panel(page, "Records of a key").locator("tbody tr")
+        found = _panel(page, "Search by key").locator("tbody tr")
         expect(found).to_have_count(50)
-        assert {row[2] for row in _rows(_panel(page, "Records of a key"))} == {"user_7"}
+        assert {row[2] for row in _rows(_panel(page, "Search by key"))} == {"user_7"}
 
 
-def test_the_sql_box_answers_and_refuses_writes_and_runaways(site: Site, browser: Browser) -> None:
-    site.rest()
+def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, browser: Browser) -> None:
+    site.pause()
     with page_of(browser, site.address) as page:
         _go(page, "Lake")
-        asked = _panel(page, "Ask the tables")
-        box, said = asked.get_by_role("textbox"), asked.get_by_role("status").last
+        query = _panel(page, "SQL query")
+        box, status = query.get_by_role("textbox"), query.get_by_role("status").last
 
-        def ask(sql: str) -> None:
+        def run(sql: str) -> None:
             box.fill(sql)
-            asked.get_by_role("button", name="Run").click()
+            query.get_by_role("button", name="Run").click()
 
-        ask("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
-        expect(said).to_contain_text("1 row,")
+        run("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
+        expect(status).to_contain_text("1 row,")
         answer = [f"{site.pipeline.lake_count()}", f"{len(site.pipeline.documents('agg_interactions_user'))}"]
-        _shows(lambda: [[cell.replace(",", "") for cell in row] for row in _rows(asked)], [answer])
-        ask("SELECT * FROM range(1000)")
-        expect(said).to_contain_text("500 rows, cut at 500 rows")
+        _wait_for(lambda: [[cell.replace(",", "") for cell in row] for row in _rows(query)], [answer])
+        run("SELECT * FROM range(1000)")
+        expect(status).to_contain_text("500 rows, truncated at 500 rows")
         files = {path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts}
         target = site.pipeline.data / "warehouse" / "stolen.parquet"
-        for sql, why in {
-            "DELETE FROM interactions": "Only SELECT is allowed here, and this is DELETE",
-            "DROP VIEW interactions": "Only SELECT is allowed here, and this is DROP",
-            f"COPY interactions TO '{target}'": "Only SELECT is allowed here, and this is COPY",
+        for sql, reason in {
+            "DELETE FROM interactions": "Only SELECT is allowed, not DELETE",
+            "DROP VIEW interactions": "Only SELECT is allowed, not DROP",
+            f"COPY interactions TO '{target}'": "Only SELECT is allowed, not COPY",
             "SELECT 1; SELECT 2": "Expected one SELECT, not 2 statements",
-            "SET threads=8": "Only SELECT is allowed here, and this is SET",
+            "SET threads=8": "Only SELECT is allowed, not SET",
             "SELECT * FROM read_text('/etc/passwd')": "Permission Error",
             "SELECT * FROM nowhere": "nowhere does not exist",
             "SELECT FROM WHERE": "syntax error",
             "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range": "longer than 2 seconds",
             "SELECT list(range) FROM range(1000000000)": "more than 256 MB of memory",
         }.items():
-            ask(sql)
-            expect(said).not_to_have_text("running …")
-            expect(said).to_contain_text(why)
-            expect(said).not_to_contain_text(re.compile(r"^[\d,]+ rows?,"))
-            expect(asked.locator("tbody tr")).to_have_count(0)
+            run(sql)
+            expect(status).not_to_have_text("running …")
+            expect(status).to_contain_text(reason)
+            expect(status).not_to_contain_text(re.compile(r"^[\d,]+ rows?,"))
+            expect(query.locator("tbody tr")).to_have_count(0)
         assert not target.exists()
         assert files == {
             path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts
         }
-        ask("SELECT 42 AS answer")
-        expect(said).to_contain_text("1 row,")
+        run("SELECT 42 AS answer")
+        expect(status).to_contain_text("1 row,")
 
 
-def test_a_killed_elasticsearch_shows_as_such_and_the_rest_goes_on(site: Site, browser: Browser) -> None:
-    site.ask(paused=False, rate=0.02)
+def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
         state = page.locator('[data-health="Elasticsearch"]')
-        expect(state).to_have_text("ok", timeout=PATIENCE)
+        expect(state).to_have_text("ok", timeout=TIMEOUT)
         kill_9(site.elasticsearch)
-        expect(state).to_have_text("does not answer", timeout=PATIENCE)
+        expect(state).to_have_text("does not answer", timeout=TIMEOUT)
         expect(page.locator('[data-health="Kafka"]')).to_have_text("ok")
-        expect(_tile(page, "interactions counted")).to_have_text("–")
+        expect(_tile(page, "Interactions counted")).to_have_text("–")
         sent = _panel(page, "Stages").locator("tbody tr").first.locator("td").nth(1)
         before = _number(sent.inner_text())
         eventually(lambda: assert_more_than(_number(sent.inner_text()), before), 30)
         for name in ("Users", "Alerts"):
             _go(page, name)
-            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible(timeout=PATIENCE)
+            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible(timeout=TIMEOUT)
         _go(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
         site.elasticsearch.start()
         _go(page, "Users")
-        expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=PATIENCE)
+        expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=TIMEOUT)
         _go(page, "Overview")
-        expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=PATIENCE)
-        site.rest()
-        expect(_tile(page, "interactions counted")).to_have_text(f"{site.counted():,}", timeout=PATIENCE)
+        expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=TIMEOUT)
+        site.pause()
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}", timeout=TIMEOUT)
 
 
-def test_a_page_is_left_before_its_charts_are_drawn(site: Site, browser: Browser) -> None:
+def test_a_page_can_be_left_before_its_charts_are_drawn(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
         expect(page.locator(".nicegui-echart svg").last).to_be_visible()
         # As on a slow machine: NiceGUI draws a chart in a timer of 0 ms.
@@ -362,14 +362,16 @@ def test_a_page_is_left_before_its_charts_are_drawn(site: Site, browser: Browser
         charts = page.locator(".nicegui-echart")
         expect(charts).to_have_count(2)
         _go(page, "Lake")
-        expect(_panel(page, "Delta tables").locator("tbody tr").first).to_be_visible(timeout=PATIENCE)
+        expect(_panel(page, "Delta tables").locator("tbody tr").first).to_be_visible(timeout=TIMEOUT)
         expect(page.locator(".nicegui-echart")).to_have_count(0)
         _go(page, "Overview")
         expect(page.locator(".nicegui-echart svg").last).to_be_visible()
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
-def test_every_page_fits_and_is_used_by_keyboard_in_light_and_dark(site: Site, browser: Browser, width: int) -> None:
+def test_every_page_fits_its_width_and_works_by_keyboard_in_light_and_dark(
+    site: Site, browser: Browser, width: int
+) -> None:
     for dark in (False, True):
         with page_of(browser, site.address, width=width, dark=dark) as page:
             for path in PATHS:
@@ -387,12 +389,14 @@ def test_every_page_fits_and_is_used_by_keyboard_in_light_and_dark(site: Site, b
             expect(page).to_have_url(re.compile("/users$"))
 
 
-def test_a_page_of_another_name_is_refused(site: Site) -> None:
+def test_an_unknown_host_name_is_refused(site: Site) -> None:
     assert requests.get(site.address, headers={"Host": "evil.example.com"}, timeout=5).status_code == 400
     assert requests.get(site.address, timeout=5).ok
 
 
-def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser: Browser, tmp_path: Path) -> None:
+def test_without_servers_and_services_the_page_shows_reasons_and_remedies(
+    pipeline: Pipeline, browser: Browser, tmp_path: Path
+) -> None:
     nowhere = f"http://{servers.HOST}:{servers.free_port()}"
     urls = dict.fromkeys(("PRODUCER_URL", "STREAM_URL", "SINK_URL"), nowhere)
     with (
@@ -400,16 +404,16 @@ def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser
         page_of(browser, served.url.geturl().removesuffix("/health")) as page,
     ):
         for name in ("Elasticsearch", "data_producer", "stream_processing"):
-            expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=PATIENCE)
-        # What nobody knows is neither zero nor nothing.
-        for tile in ("alerts firing", "interactions counted"):
+            expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=TIMEOUT)
+        # Unknown is shown neither as zero nor as empty.
+        for tile in ("Alerts firing", "Interactions counted"):
             expect(_tile(page, tile)).to_have_text("–")
         assert _bars(_panel(page, "Interactions by type")) == []
         latest = _panel(page, "Latest alerts")
-        expect(latest).to_contain_text("Not known yet: Elasticsearch does not answer")
+        expect(latest).to_contain_text("Not available: Elasticsearch does not answer")
         expect(latest).not_to_contain_text("No alerts")
         _go(page, "Lake")
-        expect(page.get_by_text("the stream job makes").first).to_be_visible()
+        expect(page.get_by_text("the stream job creates").first).to_be_visible()
         _go(page, "Controls")
         expect(page.get_by_text("The producer does not answer")).to_be_visible()
         rules = _panel(page, "Alert rules")
@@ -419,8 +423,8 @@ def test_where_nothing_runs_the_page_says_what_to_do(pipeline: Pipeline, browser
             _go(page, name)
             expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible()
             shown = _panel(page, name)
-            expect(shown).to_contain_text("Not known yet")
-            expect(shown).not_to_contain_text(re.compile("None yet|No alerts"))
+            expect(shown).to_contain_text("Not available")
+            expect(shown).not_to_contain_text(re.compile("No rows yet|No alerts"))
         _go(page, "Topics")
-        expect(page.get_by_text("There is no such topic yet")).to_be_visible()
+        expect(page.get_by_text("The topic does not exist yet")).to_be_visible()
     assert "Traceback" not in pipeline.log(PAGE)

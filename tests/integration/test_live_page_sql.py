@@ -1,4 +1,4 @@
-"""Queries over a lake, each in its process."""
+"""SQL queries over a lake, each in its own process."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +9,12 @@ import pytest
 from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
 
-from live_page import sql_worker
-from live_page.lake import Answer, LakeReader, QueryError
+from live_page.sources import sql_worker
+from live_page.sources.lake import LakeReader, QueryError, QueryResult
 from tests.pipeline import assert_more_than, eventually
 
 SECONDS = 60.0
-"""For queries that are not to be stopped, however slow the machine is."""
+"""Timeout of queries that should finish, even on a slow machine."""
 ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range"
 
 
@@ -37,12 +37,12 @@ def lake(warehouse: Path) -> LakeReader:
     return LakeReader(str(warehouse), SECONDS)
 
 
-def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeReader) -> None:
-    answer = lake.query("SELECT count(*) AS n, 12345678901234567890 AS large, 1 AS n, NULL FROM interactions")
-    assert answer.columns == ["n", "large", "n", "NULL"]
-    assert answer.rows == [["100000", "12345678901234567890", "1", None]]
-    assert answer.numeric[:3] == [True, True, True]
-    assert answer.cut == []
+def test_a_query_returns_exact_numbers_and_the_columns_names(lake: LakeReader) -> None:
+    result = lake.query("SELECT count(*) AS n, 12345678901234567890 AS large, 1 AS n, NULL FROM interactions")
+    assert result.columns == ["n", "large", "n", "NULL"]
+    assert result.rows == [["100000", "12345678901234567890", "1", None]]
+    assert result.numeric[:3] == [True, True, True]
+    assert result.truncations == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeRead
         "/* ) */ SELECT * FROM range(2)",
     ],
 )
-def test_any_form_of_select_is_answered(lake: LakeReader, sql: str) -> None:
+def test_any_form_of_select_is_allowed(lake: LakeReader, sql: str) -> None:
     assert len(lake.query(sql).rows) == 2
 
 
@@ -65,21 +65,21 @@ def test_an_order_is_kept(lake: LakeReader) -> None:
     assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
 
 
-def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeReader) -> None:
-    def size(answer: Answer) -> int:
-        return sum(len(cell or "") for row in answer.rows for cell in row)
+def test_a_result_that_is_too_large_is_truncated_and_says_so(lake: LakeReader) -> None:
+    def size(result: QueryResult) -> int:
+        return sum(len(cell or "") for row in result.rows for cell in row)
 
-    for sql, cut in {
-        "SELECT repeat('x', 1000000) FROM range(400)": "cells cut at 1,000 characters (…)",
-        "SELECT user_id, list(timestamp) FROM interactions GROUP BY ALL": "cells cut at 1,000 characters (…)",
-        "SELECT * FROM interactions": "cut at 500 rows",
-        f"SELECT {', '.join(map(str, range(300)))}": "the first 50 of 300 columns",
-        f"SELECT {', '.join(['repeat(range::VARCHAR, 200)'] * 20)} FROM range(300)": "cut at 400,000 characters",
+    for sql, truncation in {
+        "SELECT repeat('x', 1000000) FROM range(400)": "cells truncated at 1,000 characters (…)",
+        "SELECT user_id, list(timestamp) FROM interactions GROUP BY ALL": "cells truncated at 1,000 characters (…)",
+        "SELECT * FROM interactions": "truncated at 500 rows",
+        f"SELECT {', '.join(map(str, range(300)))}": "first 50 of 300 columns",
+        f"SELECT {', '.join(['repeat(range::VARCHAR, 200)'] * 20)} FROM range(300)": "truncated at 400,000 characters",
     }.items():
-        answer = lake.query(sql)
-        assert cut in answer.cut, sql
-        assert size(answer) < 500_000
-        assert len(answer.rows) <= 500
+        result = lake.query(sql)
+        assert truncation in result.truncations, sql
+        assert size(result) < 500_000
+        assert len(result.rows) <= 500
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,20 @@ def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeRead
         "SELECT repeat('x', 2000000000)",
     ],
 )
-def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReader, sql: str) -> None:
-    most = _Memory()
-    with pytest.raises(QueryError) as refused, most:
+def test_a_query_that_needs_too_much_memory_fails_in_one_line_and_stays_within_the_limit(
+    lake: LakeReader, sql: str
+) -> None:
+    memory = _PeakMemory()
+    with pytest.raises(QueryError) as refused, memory:
         lake.query(sql)
     assert "256 MB of memory" in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert most.bytes < (sql_worker.PROCESS_MEMORY + 100) << 20
+    assert memory.bytes < (sql_worker.MAX_PROCESS_MEMORY + 100) << 20
 
 
-def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
+def test_a_query_that_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
     for sql in (ENDLESS, f"EXPLAIN ANALYZE {ENDLESS}"):
-        with pytest.raises(QueryError, match="longer than 0\\.5 seconds, and was stopped"):
+        with pytest.raises(QueryError, match="longer than 0\\.5 seconds and was stopped"):
             LakeReader(str(warehouse), 0.5).query(sql)
     assert _workers() == []
 
@@ -110,26 +112,26 @@ def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -
 def test_a_query_is_cancelled(lake: LakeReader) -> None:
     cancelled = threading.Event()
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        query = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
         eventually(lambda: assert_more_than(len(_workers()), 0))
         cancelled.set()
         with pytest.raises(QueryError, match="was cancelled"):
-            asked.result()
+            query.result()
     assert _workers() == []
 
 
-def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(lake: LakeReader) -> None:
+def test_a_query_whose_process_is_killed_fails_in_one_line_and_the_next_one_works(lake: LakeReader) -> None:
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(lake.query, ENDLESS)
+        query = pool.submit(lake.query, ENDLESS)
         eventually(lambda: assert_more_than(len(_workers()), 0))
         _workers()[0].kill()
         with pytest.raises(QueryError, match="ended early \\(SIGKILL\\)"):
-            asked.result()
+            query.result()
     assert lake.query("SELECT 1").rows == [["1"]]
 
 
 @pytest.mark.parametrize(
-    ("sql", "why"),
+    ("sql", "reason"),
     [
         ("SELECT * FROM read_text('/etc/passwd')", "Permission Error"),
         ("SELECT * FROM read_csv('/proc/self/environ')", "Permission Error"),
@@ -138,9 +140,9 @@ def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(la
         ("SELECT * FROM read_text('http://127.0.0.1:9200')", "Error"),
         ("SELECT getenv('HOME')", "getenv does not exist"),
         ("SELECT * FROM connection", "connection does not exist"),
-        ("COPY interactions TO '/tmp/stolen.csv'", "Only SELECT is allowed here, and this is COPY"),
-        ("ATTACH '/tmp/stolen.db'", "Only SELECT is allowed here, and this is ATTACH"),
-        ("INSTALL httpfs", "Only SELECT is allowed here"),
+        ("COPY interactions TO '/tmp/stolen.csv'", "Only SELECT is allowed, not COPY"),
+        ("ATTACH '/tmp/stolen.db'", "Only SELECT is allowed, not ATTACH"),
+        ("INSTALL httpfs", "Only SELECT is allowed"),
         ("SELECT 1) AS a; DROP VIEW interactions; SELECT (1", "Parser Error"),
         ("SELECT 1; SELECT 2", "Expected one SELECT, not 2 statements"),
         ("", "Expected one SELECT, not 0 statements"),
@@ -148,26 +150,26 @@ def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(la
         ("x" * 10_001, "longer than 10,000 characters"),
     ],
 )
-def test_nothing_but_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, why: str) -> None:
+def test_only_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, reason: str) -> None:
     with pytest.raises(QueryError) as refused:
         lake.query(sql)
-    assert why in str(refused.value)
+    assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_process_of_a_query_knows_nothing_of_the_environment(
+def test_the_process_of_a_query_does_not_inherit_the_environment(
     lake: LakeReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ES_PASSWORD", "secret")
     with ThreadPoolExecutor() as pool:
         cancelled = threading.Event()
-        asked = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        query = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
         eventually(lambda: assert_more_than(len(_workers()), 0))
-        seen = _workers()[0].environ()
+        environment = _workers()[0].environ()
         cancelled.set()
         with pytest.raises(QueryError):
-            asked.result()
-    assert "ES_PASSWORD" not in seen
+            query.result()
+    assert "ES_PASSWORD" not in environment
 
 
 def _workers() -> list[psutil.Process]:
@@ -185,8 +187,8 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-class _Memory:
-    """The most memory that a query's process had."""
+class _PeakMemory:
+    """The peak memory of a query's process."""
 
     def __init__(self) -> None:
         self.bytes = 0

@@ -1,4 +1,4 @@
-"""What the live page decides without a browser or a server."""
+"""The live page without a browser: addresses, charts, access, and the services that it asks."""
 
 import asyncio
 import json
@@ -15,13 +15,11 @@ import pytest
 from data_producer.controls import Controls, Flow, application
 from starlette.types import Receive, Scope, Send
 
-from live_page.components import axis_bounds
+from live_page.charts import axis_bounds
 from live_page.guard import Guard
-from live_page.pages.links import decoded, encoded
-from live_page.producer import ProducerControls
-from live_page.text import cell, clock, count, drawable, per_second, short, visible
-from observer.reading_history import Board
-from observer.snapshot import Snapshot, _ask
+from live_page.pages.links import decode_id, encode_id
+from live_page.sources.producer import ProducerControls
+from observer.services import read_service
 from runtime.health import Health, serve
 
 HOSTILE_IDS = (
@@ -30,61 +28,20 @@ HOSTILE_IDS = (
 )  # fmt: skip
 
 
-# --- Text and numbers ------------------------------------------------------------------------------
-
-
-def test_nothing_is_hidden_in_text() -> None:
-    assert visible("\x1b]0;title\x07") == "\\x1b]0;title\\x07"
-    assert visible("ann\u202egnp.exe\u200b\u2066\ufeff") == "ann\\u202egnp.exe\\u200b\\u2066\\ufeff"
-    assert visible("half \ud83d, tag \U000e0041, NUL \0, DEL \x7f, NEL \x85") == (
-        "half \\ud83d, tag \\U000e0041, NUL \\x00, DEL \\x7f, NEL \\x85"
-    )
-    assert visible("<b>é 漢字 😀</b>\tand\nlines") == "<b>é 漢字 😀</b>\tand\nlines"
-    assert visible("x" * 3_000, 2_000) == "x" * 2_000 + "… (3,000 characters)"
-    json.dumps(visible("\ud83d")).encode()
-
-
-def test_numbers_are_exact_and_without_powers_of_ten() -> None:
-    assert count(12345678901234567890) == "12,345,678,901,234,567,890"
-    assert cell(12345678901234567891) == "12,345,678,901,234,567,891"
-    assert drawable(2**53 + 1) == "9007199254740993"
-    assert drawable(2**53) == 2**53
-    assert [short(n) for n in (1_000, 1e6, 0.005, 1e-5, 12.34, 0)] == [
-        "1,000",
-        "1,000,000",
-        "0.005",
-        "0.00001",
-        "12.3",
-        "0",
-    ]
-    assert cell(None) == "–"
-    assert cell(True) == "true"
-
-
-@pytest.mark.parametrize("rate", [1, 10, 50, 200, 1_000, 5_000])
-def test_a_rate_is_told_in_interactions_a_second(rate: int) -> None:
-    assert per_second(1 / rate) == f"{rate:,} interaction{'' if rate == 1 else 's'} a second"
-
-
-def test_a_time_that_is_none_is_shown_as_it_is() -> None:
-    assert clock("<b>soon</b>") == "<b>soon</b>"
-    assert clock("2025-01-09T07:22:52+01:00") == "2025-01-09 06:22:52"
-
-
 # --- Addresses -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("id_", HOSTILE_IDS)
-def test_an_id_comes_back_from_its_address_however_often_that_is_quoted(id_: str) -> None:
-    segment = encoded(id_)
+def test_an_id_survives_its_path_however_often_that_is_percent_encoded(id_: str) -> None:
+    segment = encode_id(id_)
     assert "/" not in segment
     assert "." not in segment
-    assert decoded(segment) == decoded(unquote(segment)) == decoded(quote(segment)) == id_
+    assert decode_id(segment) == decode_id(unquote(segment)) == decode_id(quote(segment)) == id_
 
 
-def test_an_address_that_somebody_wrote_is_understood() -> None:
-    assert decoded("user_1") == "user_1"
-    assert decoded("ann%20lee") == decoded("ann lee") == "ann lee"
+def test_a_path_that_was_typed_or_encoded_elsewhere_is_decoded() -> None:
+    assert decode_id("user_1") == "user_1"
+    assert decode_id("ann%20lee") == decode_id("ann lee") == "ann lee"
 
 
 # --- Charts ----------------------------------------------------------------------------------------
@@ -96,18 +53,18 @@ def test_an_address_that_somebody_wrote_is_understood() -> None:
 )
 def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -> None:
     bounds = axis_bounds(values, threshold)
-    # Where a bound is not given, the chart makes room for the bars and for 0.
+    # Without a bound, the axis spans 0 and the bars.
     lowest, highest = min(0, *values, 0), max(0, *values, 0)
     assert bounds.get("min", lowest) < threshold < bounds.get("max", highest)
     assert bounds.get("min", lowest) <= lowest
     assert bounds.get("max", highest) >= highest
 
 
-# --- Who gets in -----------------------------------------------------------------------------------
+# --- Access ----------------------------------------------------------------------------------------
 
 
 def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
-    """Status and headers with which the guard of an application that answers 200 answers."""
+    """The guard's status and headers, for an application that answers 200."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -132,11 +89,11 @@ def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str,
         ("localhost:8090", "http://localhost:8090", 200),
         ("127.0.0.1:8090", "http://127.0.0.1:8090", 200),
         ("[::1]:8090", "http://[::1]:8090", 200),
-        ("localhost:9000", "http://localhost:9000", 200),  # Another port leads here.
+        ("localhost:9000", "http://localhost:9000", 200),  # Another port that is forwarded to this one.
         ("page.example.com", "https://page.example.com", 200),
-        ("localhost:8090", "https://page.example.com", 200),  # A proxy that asks for localhost.
+        ("localhost:8090", "https://page.example.com", 200),  # Behind a proxy that sends requests to localhost.
         ("pi.lan:8090", "http://pi.lan:8090", 200),
-        ("localhost:8090", "http://localhost:3000", 403),  # Somebody else's page on this machine.
+        ("localhost:8090", "http://localhost:3000", 403),  # Another program's page on this machine.
         ("localhost:8090", "http://evil.example.com", 403),
         ("localhost:8090", "http://localhost.evil.example.com:8090", 403),
         ("localhost:8090", "http://evil.example.com#localhost:8090", 403),
@@ -150,10 +107,10 @@ def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str,
         ("[", None, 400),
     ],
 )
-def test_only_the_pages_own_names_and_origins_get_in(host: str, origin: str | None, status: int) -> None:
-    asked = {"Host": host} | ({} if origin is None else {"Origin": origin})
-    assert _answer_of_guard("websocket", asked)[0] == status
-    answered, headers = _answer_of_guard("http", asked)
+def test_only_the_pages_own_names_and_origins_are_accepted(host: str, origin: str | None, status: int) -> None:
+    sent = {"Host": host} | ({} if origin is None else {"Origin": origin})
+    assert _answer_of_guard("websocket", sent)[0] == status
+    answered, headers = _answer_of_guard("http", sent)
     assert answered == status
     assert headers["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -214,7 +171,7 @@ def test_a_service_answers_its_own_names(service: str, path: str, host: str, sta
         ("nonsense", "expected a JSON object of rate, users"),
     ],
 )
-def test_a_wish_out_of_bounds_is_refused_with_the_bounds(service: str, body: str, named: str) -> None:
+def test_a_change_out_of_bounds_is_refused_with_the_bounds(service: str, body: str, named: str) -> None:
     before = _request(f"{service}/control")
     code, answer = _request(f"{service}/control", {"Content-Type": "application/json"}, body)
     assert code == 400
@@ -222,7 +179,7 @@ def test_a_wish_out_of_bounds_is_refused_with_the_bounds(service: str, body: str
     assert _request(f"{service}/control") == before
 
 
-def test_no_page_in_a_browser_changes_what_is_sent(service: str) -> None:
+def test_requests_from_browsers_cannot_change_what_is_sent(service: str) -> None:
     for origin in ("http://evil.example.com", "null", "http://localhost:3000"):
         headers = {"Content-Type": "application/json", "Origin": origin}
         assert _request(f"{service}/control", headers, '{"paused": true}')[0] == 403
@@ -237,36 +194,36 @@ def _request(url: str, headers: dict[str, str] | None = None, body: str | None =
         return error.code, error.read().decode()
 
 
-# --- What is asked, and what is known --------------------------------------------------------------
+# --- Services -------------------------------------------------------------------------------------
 
 
-def test_services_are_asked_without_a_proxy(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_are_read_without_a_proxy(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    assert _ask(service)[0] == "ok"
+    assert read_service(service)[0] == "ok"
     assert ProducerControls(service).flow()["users"] == 10
 
 
-def test_a_service_that_refuses_its_name_is_shown_with_the_remedy(service: str) -> None:
+def test_a_service_that_refuses_its_host_name_is_shown_with_the_remedy(service: str) -> None:
     code, body = _request(f"{service}/health", {"Host": "producer.example.com"})
     assert code == 403
     with _answering(body) as url:
-        assert "use its IP address" in _ask(url)[0]
+        assert "call it by its IP address" in read_service(url)[0]
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', '{"parts": 1}', "{}", "not JSON", ""])
-def test_what_is_no_service_does_not_end_a_snapshot(body: str) -> None:
+def test_an_answer_of_another_program_is_reported_as_such(body: str) -> None:
     with _answering(body) as url:
-        state, metrics = _ask(url)
-    assert state in ("something else answers at its address", "does not answer")
+        state, metrics = read_service(url)
+    assert state in ("another program answers at its address", "does not answer")
     assert metrics == {}
 
 
 @contextmanager
 def _answering(body: str) -> Iterator[str]:
-    """A server that answers this to everything."""
+    """A server that answers every request with `body`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -281,29 +238,3 @@ def _answering(body: str) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def test_aborted_records_do_not_keep_a_pipeline_from_being_drained() -> None:
-    done = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0}
-    # 8 committed, 5 aborted, 2 markers.
-    assert Snapshot(sent=15, unread=0, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=3, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=None, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=0, **(done | {"aggregated": 7})).is_drained  # type: ignore[arg-type]
-    # A dead letter of the sink is none of the topic's records.
-    assert Snapshot(sent=8, unread=0, **(done | {"dead_letters": 1})).is_drained  # type: ignore[arg-type]
-
-
-def test_how_far_the_lake_is_behind_is_what_the_job_has_not_read() -> None:
-    board = Board()
-    board.add(Snapshot(sent=15, unread=3, in_the_lake=6, dead_letters=0, indexed=6), at=1.0)
-    board.add(Snapshot(sent=18, unread=0, in_the_lake=9, dead_letters=0, indexed=9), at=2.0)
-    assert board.stages()[1].behind == 0
-    # The n-th offset is not the n-th interaction: nothing says how old the newest one is.
-    assert board.latest.latency is None
-
-
-def test_what_is_not_known_is_not_taken_for_nothing() -> None:
-    board = Board()
-    board.add(Snapshot(sent=15, in_the_lake=6, indexed=6), at=1.0)
-    assert board.stages()[1].behind is None

@@ -1,4 +1,4 @@
-"""What cannot be asked now, told in a way that fits into a line of the page."""
+"""Errors of the sources, each one line that a page can show."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,22 +9,22 @@ from elasticsearch.exceptions import ElasticsearchException, NotFoundError
 
 
 class UnavailableError(Exception):
-    """A server or service does not answer; the message says which."""
+    """A server or service does not answer; the message names it."""
 
 
 class EmptyError(Exception):
-    """There is nothing to show yet; the message says what to do about it."""
+    """Nothing to show yet; the message gives the reason and the remedy."""
 
 
 @contextmanager
-def told(server: str) -> Iterator[None]:
-    """Raise what the clients of Elasticsearch, Kafka and Delta raise as one of the above."""
+def translate_errors(server: str) -> Iterator[None]:
+    """Raise errors of the Elasticsearch, Kafka and Delta clients as `UnavailableError` or `EmptyError`."""
     try:
         yield
     except NotFoundError:
-        raise EmptyError("There is no index yet: the sink makes it when it starts") from None
+        raise EmptyError("The index does not exist yet: the sink creates it when it starts") from None
     except TableNotFoundError:
-        raise EmptyError("There is no such table yet: the stream job makes it with its first batch") from None
+        raise EmptyError("The table does not exist yet: the stream job creates it with its first batch") from None
     except ElasticsearchException as error:
         reason = type(error).__name__ if not isinstance(error.args[0], int) else f"{error.args[0]} {error.args[1]}"
         raise UnavailableError(f"{server} does not answer ({reason})") from None

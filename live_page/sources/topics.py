@@ -1,4 +1,4 @@
-"""What Kafka holds: topics, partitions, groups, and records, read beside the pipeline by a consumer of its own."""
+"""Topics, partitions, committed offsets and records, read from Kafka by a consumer of the page's own."""
 
 import time
 from collections.abc import Iterable
@@ -19,15 +19,15 @@ from confluent_kafka.admin import AdminClient
 
 from contract import dead_letters
 from live_page.settings import PageSettings
-from live_page.unavailable import told
-from observer.snapshot import spans
+from live_page.sources.errors import translate_errors
+from observer.offsets import watermark_offsets
 from runtime.kafka_client import PARTITION_EOF
 
 KAFKA: Final = "Kafka"
 _TIMEOUT: Final = 3.0
-_FRESH: Final = 0.9
-_SEARCHED: Final = 50_000
-"""Records of a topic, the latest, among which a key is looked for."""
+_CACHE_SECONDS: Final = 0.9
+SEARCHED_RECORDS: Final = 50_000
+"""Number of a topic's latest records that a search by key reads."""
 
 
 @dataclass(frozen=True)
@@ -37,40 +37,40 @@ class Partition:
     partition: int
     start: int
     end: int
-    """The offset that the next record gets."""
+    """The offset of the next record."""
     leader: int
     committed: int | None
-    """Where the sink's group is, if it reads this topic."""
+    """Committed by the sink's group, if it reads this topic."""
 
     @property
     def lag(self) -> int | None:
-        """Records that the group has not done."""
+        """Records that the group has not committed."""
         return None if self.committed is None else max(0, self.end - self.committed)
 
 
 @dataclass(frozen=True)
 class TopicState:
-    """A topic as it is now."""
+    """Current state of a topic."""
 
     name: str
     partitions: tuple[Partition, ...]
-    is_there: bool
+    exists: bool
 
     @property
     def records(self) -> int:
-        """Offsets that are kept: records, those that were compacted or aborted, and markers of transactions."""
+        """Offsets in the topic, including compacted and aborted records and markers of transactions."""
         return sum(each.end - each.start for each in self.partitions)
 
     @property
     def lag(self) -> int | None:
-        """Of the sink's group over all partitions."""
+        """Lag of the sink's group over all partitions."""
         lags = [each.lag for each in self.partitions if each.lag is not None]
         return sum(lags) if lags else None
 
 
 @dataclass(frozen=True)
 class Record:
-    """A committed record, decoded as far as it can be; its text may have anything in it."""
+    """A committed record, decoded; bytes that are not UTF-8 are escaped, control characters are not."""
 
     at: datetime
     partition: int
@@ -81,68 +81,69 @@ class Record:
 
 
 class Topics:
-    """Asks the broker. Every method raises `UnavailableError`."""
+    """Reads from the broker; every method raises `UnavailableError`."""
 
     def __init__(self, settings: PageSettings) -> None:
         self._settings = settings
         self._admin = AdminClient({**settings.kafka_client, "log_level": 0})
-        self.state = ttl_cache(20, _FRESH)(self._state)
-        self.latest = ttl_cache(50, _FRESH)(self._latest)
+        self.state = ttl_cache(20, _CACHE_SECONDS)(self._state)
+        self.latest = ttl_cache(50, _CACHE_SECONDS)(self._latest)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The pipeline's topics."""
+        """Names of the pipeline's topics."""
         return self._settings.kafka_topic, self._settings.aggregated_topic, self._settings.dead_letter_topic
 
     def _state(self, topic: str) -> TopicState:
-        """The topic as it is now."""
-        with told(KAFKA):
+        """Read the current state of a topic."""
+        with translate_errors(KAFKA):
             metadata = self._admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
             committed = self._committed(topic, metadata.partitions)
             with closing(self._consumer()) as consumer:
-                found = spans(consumer, topic, _TIMEOUT)
+                offsets = watermark_offsets(consumer, topic, _TIMEOUT)
         partitions = (
             Partition(n, start, end, metadata.partitions[n].leader, committed.get(n))
-            for n, (start, end) in sorted(found.items())
+            for n, (start, end) in sorted(offsets.items())
         )
         return TopicState(topic, tuple(partitions), metadata.error is None)
 
     def _committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         group = self._settings.kafka_group_id
-        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in partitions])
-        if topic != self._settings.aggregated_topic or not wanted.topic_partitions:
+        requested = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in partitions])
+        if topic != self._settings.aggregated_topic or not requested.topic_partitions:
             return {}
-        answer = self._admin.list_consumer_group_offsets([wanted], request_timeout=_TIMEOUT)[group].result()
+        answer = self._admin.list_consumer_group_offsets([requested], request_timeout=_TIMEOUT)[group].result()
         return {each.partition: each.offset for each in answer.topic_partitions or [] if each.offset >= 0}
 
     def _latest(self, topic: str, size: int = 20) -> list[Record]:
-        """The latest records, the last one first."""
-        with told(KAFKA):
+        """Return the latest records, the last one first."""
+        with translate_errors(KAFKA):
             messages = self._read(topic, size)
         return [_record(message) for message in messages[:size]]
 
     def find(self, topic: str, key: str, size: int = 50) -> list[Record]:
-        """The records of a key among the latest 50,000, the last one first."""
-        with told(KAFKA):
-            found = [message for message in self._read(topic, _SEARCHED) if _text(message.key()) == key]
+        """Return the records with a key among the topic's latest 50,000, the last one first."""
+        with translate_errors(KAFKA):
+            found = [message for message in self._read(topic, SEARCHED_RECORDS) if _decode(message.key()) == key]
         return [_record(message) for message in found[:size]]
 
-    def _read(self, topic: str, most: int) -> list[Message]:
-        """The latest committed records of all partitions, the last one first, `most` or somewhat more.
+    def _read(self, topic: str, limit: int) -> list[Message]:
+        """Return the latest committed records of all partitions, the last one first: `limit` or somewhat more.
 
-        What takes longer than some seconds is left out.
+        Returns fewer if the topic has fewer or reading takes longer than 3 s.
         """
-        until = time.monotonic() + _TIMEOUT
+        deadline = time.monotonic() + _TIMEOUT
         messages: list[Message] = []
         with closing(self._consumer()) as consumer:
-            spans_ = {n: (start, end) for n, (start, end) in spans(consumer, topic, _TIMEOUT).items() if start < end}
-            # Further back where transactions and compaction have left gaps.
-            window = max(most // len(spans_), min(most, 50)) if spans_ else 0
+            offsets = watermark_offsets(consumer, topic, _TIMEOUT)
+            filled = {n: (start, end) for n, (start, end) in offsets.items() if start < end}
+            # Grows until it holds enough records: transactions and compaction leave gaps in the offsets.
+            window = max(limit // len(filled), min(limit, 50)) if filled else 0
             while window:
-                starts = {n: max(start, end - window) for n, (start, end) in spans_.items()}
-                messages = _consumed(consumer, topic, starts, until)
-                is_all = all(start == spans_[n][0] for n, start in starts.items())
-                if len(messages) >= most or is_all or window > _SEARCHED or time.monotonic() > until:
+                starts = {n: max(start, end - window) for n, (start, end) in filled.items()}
+                messages = _consume(consumer, topic, starts, deadline)
+                is_all = all(start == filled[n][0] for n, start in starts.items())
+                if len(messages) >= limit or is_all or window > SEARCHED_RECORDS or time.monotonic() > deadline:
                     break
                 window *= 10
         return sorted(messages, key=lambda message: (message.timestamp()[1], message.offset() or 0), reverse=True)
@@ -154,7 +155,7 @@ class Topics:
                 "group.id": "live-page",
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
-                # Where the last offsets are no records, nothing else tells that all have been read.
+                # If the last offsets are not records, this alone signals the end of the partition.
                 "enable.partition.eof": True,
                 "log_level": 0,
                 "auto.offset.reset": "earliest",
@@ -163,12 +164,12 @@ class Topics:
         )
 
 
-def _consumed(consumer: Consumer, topic: str, starts: dict[int, int], until: float) -> list[Message]:
-    """The records from these offsets on, up to the partitions' ends or a moment of the monotonic clock."""
+def _consume(consumer: Consumer, topic: str, starts: dict[int, int], deadline: float) -> list[Message]:
+    """Read from these offsets to the partitions' ends, or until `deadline` (monotonic clock)."""
     consumer.assign([TopicPartition(topic, n, start) for n, start in starts.items()])
     messages: list[Message] = []
     ended: set[int | None] = set()
-    while len(ended) < len(starts) and time.monotonic() < until:
+    while len(ended) < len(starts) and time.monotonic() < deadline:
         for message in consumer.consume(5_000, timeout=0.2):
             error = message.error()
             if error is None:
@@ -181,7 +182,7 @@ def _consumed(consumer: Consumer, topic: str, starts: dict[int, int], until: flo
 
 
 def is_dead_letter(record: Record) -> bool:
-    """Whether it has the headers of a letter, and not those of a letter's being sent again."""
+    """Whether a record has the headers of a dead letter, rather than those of a replayed one."""
     return dead_letters.REASON in record.headers
 
 
@@ -192,16 +193,16 @@ def _record(message: Message) -> Record:
         at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
         partition=message.partition() or 0,
         offset=message.offset() or 0,
-        key=_text(message.key()),
-        value=_value(message.value()),
-        headers={name: _text(value) for name, value in headers},
+        key=_decode(message.key()),
+        value=_decode_value(message.value()),
+        headers={name: _decode(value) for name, value in headers},
     )
 
 
-def _value(data: object) -> str:
-    # As it is in the topic: parsed and written again, a number could come out as another one.
-    return "(deleted)" if data is None else _text(data)
+def _decode_value(data: object) -> str:
+    # Not parsed: formatting JSON again could change a number.
+    return "(deleted)" if data is None else _decode(data)
 
 
-def _text(data: object) -> str:
+def _decode(data: object) -> str:
     return data.decode(errors="backslashreplace") if isinstance(data, bytes) else "" if data is None else str(data)

@@ -1,0 +1,111 @@
+"""Formats numbers, times and text from records for display."""
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+UNKNOWN: Final = "–"
+_MAX_SAFE_INTEGER: Final = 2**53
+"""JavaScript represents integers exactly up to this."""
+# Control characters but newline and tab, direction marks, zero-width characters, line separators, lone surrogates,
+# noncharacters, tags.
+_INVISIBLE: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\ud800-\udfff\U000e0000-\U000e0fff]"
+)
+
+
+def format_text(text: object, max_length: int | None = None) -> str:
+    r"""Escape control, direction and other invisible characters; truncate at `max_length`.
+
+    >>> format_text("\x1b]0;title\x07")
+    '\\x1b]0;title\\x07'
+    >>> format_text("a" * 10, max_length=4)
+    'aaaa… (10 characters)'
+    """
+    whole = str(text)
+    shown = _INVISIBLE.sub(_escape, whole if max_length is None else whole[:max_length])
+    return shown if max_length is None or len(whole) <= max_length else f"{shown}… ({len(whole):,} characters)"
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def format_count(number: float | None) -> str:
+    """Format a whole number of any size exactly, with thousands separators."""
+    if number is None:
+        return UNKNOWN
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.0f}"
+
+
+def format_decimal(number: float | None, places: int = 1, unit: str = "") -> str:
+    """Format a number with a fixed number of decimal places."""
+    return UNKNOWN if number is None else f"{number:,.{places}f}{unit}"
+
+
+def format_compact(number: float) -> str:
+    """Format a number with 3 significant digits, or more if it is 100 or above; never in scientific notation.
+
+    >>> [format_compact(n) for n in (1000, 200.0, 0.005, 12.345, 1234567.8, 0.00001)]
+    ['1,000', '200', '0.005', '12.3', '1,234,568', '0.00001']
+    """
+    if isinstance(number, int) or abs(number) >= 100:
+        return format_count(number)
+    return f"{Decimal(f'{number:.3g}').normalize():,f}"
+
+
+def format_value(value: Any) -> str:
+    """Format a value of a document for a table cell."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return format_count(value)
+    return f"{value:,}" if isinstance(value, float) else UNKNOWN if value is None else format_text(value)
+
+
+def chart_value(number: float) -> float | str:
+    """Convert a number for a chart: to text if JavaScript could not represent it exactly; charts draw both."""
+    return f"{number}" if isinstance(number, int) and abs(number) > _MAX_SAFE_INTEGER else number
+
+
+def format_rate(interval: float) -> str:
+    """Format an interval in seconds between interactions (0: no limit) as a rate.
+
+    >>> format_rate(0.005), format_rate(0), format_rate(1)
+    ('200 interactions per second', 'as fast as possible', '1 interaction per second')
+    """
+    if not interval:
+        return "as fast as possible"
+    rate = format_compact(1 / interval)
+    return f"{rate} interaction{'' if rate == '1' else 's'} per second"
+
+
+def format_bytes(number: float) -> str:
+    """Format a number of bytes in B, kB, MB or GB."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"
+
+
+def format_time(at: datetime | str | None) -> str:
+    """Format a point in time (text: ISO 8601) as its time of day in UTC, with the date unless that is today."""
+    if not at:
+        return UNKNOWN
+    try:
+        time = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
+    except ValueError:
+        return format_text(at, 40)
+    return time.strftime("%H:%M:%S" if time.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M:%S")
+
+
+def format_duration(since: object, until: object) -> str:
+    """Format the time between two points in time (ISO 8601); an empty `until` means now."""
+    end = datetime.fromisoformat(str(until)) if until else datetime.now(UTC)
+    seconds = max(0, int((end - datetime.fromisoformat(str(since))).total_seconds()))
+    minutes, hours = seconds // 60, seconds // 3600
+    return f"{seconds} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{hours} h"

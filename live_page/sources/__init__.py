@@ -1,0 +1,43 @@
+"""Sources of the pages: Elasticsearch, Kafka, the Delta tables, the producer, and the history of snapshots."""
+
+from dataclasses import dataclass
+
+from elasticsearch import Elasticsearch
+
+from live_page.settings import PageSettings
+from live_page.sources.documents import Documents
+from live_page.sources.lake import LakeReader
+from live_page.sources.producer import ProducerControls
+from live_page.sources.topics import Topics
+from observer.reading_history import ReadingHistory
+
+_TIMEOUT = 4.0
+
+
+@dataclass(frozen=True)
+class Sources:
+    """One instance of each source, shared by all browsers."""
+
+    settings: PageSettings
+    history: ReadingHistory
+    documents: Documents
+    topics: Topics
+    lake: LakeReader
+    producer: ProducerControls
+
+
+def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
+    """Create a client with a short timeout and no retries: the page asks again anyway."""
+    return Elasticsearch(settings.es_hosts, timeout=_TIMEOUT, max_retries=0, **settings.es_client)
+
+
+def create_sources(settings: PageSettings) -> Sources:
+    """Create the sources without connecting to anything."""
+    return Sources(
+        settings=settings,
+        history=ReadingHistory(),
+        documents=Documents(elasticsearch_client(settings)),
+        topics=Topics(settings),
+        lake=LakeReader(settings.warehouse, settings.sql_seconds),
+        producer=ProducerControls(settings.producer_url),
+    )

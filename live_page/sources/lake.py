@@ -1,0 +1,192 @@
+"""The Delta tables: history read by delta-rs, rows queried by DuckDB in a separate process."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote
+
+from cachetools.func import ttl_cache
+from deltalake import DeltaTable
+
+from contract.tables import AGGREGATE_TABLES, INTERACTIONS
+from live_page.sources import sql_worker
+from live_page.sources.errors import EmptyError, UnavailableError, translate_errors
+
+DELTA: Final = "The lake"
+TABLES: Final = (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES))
+_MAX_QUERY_LENGTH: Final = 10_000
+_CANCEL_CHECK_INTERVAL: Final = 0.05
+"""Seconds."""
+
+
+class QueryError(Exception):
+    """A query is invalid, not allowed or takes too long; the message gives the reason."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A commit to a table."""
+
+    version: int
+    at: datetime
+    operation: str
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class TableState:
+    """Current state of a Delta table."""
+
+    name: str
+    rows: int
+    files: int
+    bytes: int
+    version: int
+    history: tuple[Version, ...]
+    """The latest first."""
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """First rows of a query's result."""
+
+    columns: list[str]
+    numeric: list[bool]
+    """Whether each column holds numbers."""
+    rows: list[list[str | None]]
+    """Cells as DuckDB formats them, so that integers of any size are exact."""
+    truncations: list[str]
+    """Descriptions of the parts left out."""
+    seconds: float
+
+
+class LakeReader:
+    """Reads the warehouse: history and rows if it is a folder, otherwise history alone."""
+
+    def __init__(self, warehouse: str, seconds: float) -> None:
+        """Create a reader whose queries may take `seconds`."""
+        self._warehouse = warehouse.removeprefix("file://").rstrip("/")
+        self._seconds = seconds
+        # One query at a time leaves the other cores to the pipeline.
+        self._lock = threading.Lock()
+        self.state = ttl_cache(20, 2)(self._state)
+        self.sample = ttl_cache(50, 4)(self._sample)
+
+    def _state(self, name: str) -> TableState:
+        """Read the current state of a table; raises `EmptyError`, `UnavailableError`."""
+        with translate_errors(DELTA):
+            table = DeltaTable(self._path(name))
+            actions = table.get_add_actions(flatten=True)
+            sizes = actions["size_bytes"].to_pylist()
+            history = table.history(15)
+            return TableState(
+                name, int(table.count()), len(sizes), sum(sizes), table.version(), tuple(map(_version, history))
+            )
+
+    def _sample(self, name: str, condition: str = "", *parameters: str, order: str = "", size: int = 10) -> QueryResult:
+        """Read some rows of a table; raises `EmptyError`, `UnavailableError`."""
+        where = f" WHERE {condition}" if condition else ""
+        by = f" ORDER BY {order} DESC" if order else ""
+        try:
+            return self.query(f"SELECT * FROM {name}{where}{by} LIMIT {size}", *parameters)
+        except QueryError as error:
+            raise UnavailableError(str(error)) from None
+
+    def query(self, sql: str, *parameters: str, cancelled: threading.Event | None = None) -> QueryResult:
+        """Run one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`.
+
+        Runs in a separate process, which is killed on timeout or when `cancelled` is set.
+        """
+        if "://" in self._warehouse:
+            raise QueryError("Queries need a warehouse that is a local folder; this one is not.")
+        if len(sql) > _MAX_QUERY_LENGTH:
+            raise QueryError(f"The query is longer than {_MAX_QUERY_LENGTH:,} characters.")
+        began = time.monotonic()
+        if not self._lock.acquire(timeout=self._seconds):
+            raise QueryError("Another query is running: try again in a moment.")
+        try:
+            folder = str(Path(self._warehouse).resolve())
+            request = {"sql": sql, "parameters": parameters, "files": self._files(), "folder": folder}
+            answer = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
+        finally:
+            self._lock.release()
+        if "error" in answer:
+            raise QueryError(answer["error"])
+        return QueryResult(**answer, seconds=time.monotonic() - began)
+
+    def _run_worker(self, request: str, cancelled: threading.Event | None) -> dict[str, Any]:
+        """Return the worker's answer; raises `QueryError` if it was killed."""
+        # Without the environment, which may hold passwords; one arena, or each thread reserves memory.
+        command = [sys.executable, "-I", str(Path(sql_worker.__file__))]
+        with subprocess.Popen(
+            command,
+            text=True,
+            cwd="/",
+            env={"MALLOC_ARENA_MAX": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as worker:
+            try:
+                output = self._communicate(worker, request, cancelled)
+            finally:
+                worker.kill()
+        if worker.returncode == -signal.SIGALRM:
+            raise self._timeout_error()
+        try:
+            answer: dict[str, Any] = json.loads(output)
+        except ValueError:
+            status = worker.returncode
+            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            limit = sql_worker.MAX_PROCESS_MEMORY
+            raise QueryError(
+                f"The query's process ended early ({how}), probably because it needed more than {limit} MB of memory:"
+                " select less."
+            ) from None
+        return answer
+
+    def _communicate(self, worker: "subprocess.Popen[str]", request: str, cancelled: threading.Event | None) -> str:
+        """Send the request and return the worker's output; raises `QueryError` on timeout or cancellation."""
+        deadline, unsent = time.monotonic() + self._seconds, request
+        while True:
+            try:
+                return worker.communicate(unsent or None, timeout=_CANCEL_CHECK_INTERVAL)[0]
+            except subprocess.TimeoutExpired:
+                unsent = ""
+            if cancelled is not None and cancelled.is_set():
+                raise QueryError("The query was cancelled.")
+            if time.monotonic() > deadline:
+                raise self._timeout_error()
+
+    def _timeout_error(self) -> QueryError:
+        return QueryError(f"The query took longer than {self._seconds:g} seconds and was stopped.")
+
+    def _files(self) -> dict[str, list[str]]:
+        """List the files of each table's current version; raises `EmptyError`, `UnavailableError`."""
+        files = {}
+        for name in TABLES:
+            with suppress(EmptyError), translate_errors(DELTA):
+                uris = DeltaTable(self._path(name)).file_uris()
+                if uris:
+                    files[name] = [str(Path(unquote(uri.removeprefix("file://"))).resolve()) for uri in uris]
+        if not files:
+            raise EmptyError("No tables yet: the stream job creates them with its first batch.")
+        return files
+
+    def _path(self, name: str) -> str:
+        return f"{self._warehouse}/{name}"
+
+
+def _version(commit: dict[str, Any]) -> Version:
+    metrics = commit.get("operationMetrics") or {}
+    rows = metrics.get("numOutputRows", metrics.get("num_added_rows"))
+    at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+    return Version(commit["version"], at, commit.get("operation", ""), None if rows is None else int(rows))

@@ -1,0 +1,50 @@
+"""Client of the producer's controls."""
+
+from typing import Any, Final
+
+import requests
+
+from live_page.sources.errors import EmptyError, UnavailableError
+from observer import http
+
+_TIMEOUT: Final = 3.0
+_OFF: Final = "The producer's controls are off: set PRODUCER_CONTROLS=true in .env and restart the producer."
+
+
+class RefusedError(Exception):
+    """The producer refused a change; the message gives the reason."""
+
+
+class ProducerControls:
+    """Client of the producer's `/control`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url.rstrip('/')}/control"
+
+    def flow(self) -> dict[str, Any]:
+        """Return the current rate (seconds between interactions), users, items and paused.
+
+        Raises `UnavailableError`, or `EmptyError` if the controls are off.
+        """
+        return self._request("GET", None)
+
+    def change(self, **changes: float | bool) -> dict[str, Any]:
+        """Change how the producer sends and return the result as `flow` does; raises `RefusedError` as well."""
+        return self._request("POST", changes)
+
+    def _request(self, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        try:
+            response = http.request(method, self._url, timeout=_TIMEOUT, body=body)
+        except requests.RequestException as error:
+            raise UnavailableError(f"The producer does not answer ({type(error).__name__})") from None
+        if response.headers.get("Content-Type") != "application/json":
+            raise EmptyError(_OFF)
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise UnavailableError(f"The server at {self._url} is not the producer")
+        if not response.ok:
+            raise RefusedError(str(answer.get("error", f"HTTP status {response.status_code}")))
+        return answer

@@ -1,0 +1,36 @@
+"""Health and metrics of a service, read over HTTP."""
+
+from typing import Final
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from observer import http
+
+OK: Final = "ok"
+_TIMEOUT: Final = 2.0
+
+
+def read_service(url: str) -> tuple[str, dict[str, float]]:
+    """Return the health of a service, `OK` or the reason, and its metrics by name.
+
+    The metrics are those without labels and those of the stream job's query `ingest`.
+    """
+    try:
+        answer = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
+        if "error" in answer:
+            return str(answer["error"]), {}
+        parts = answer["parts"]
+        health = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK) or OK
+    except requests.RequestException:
+        return "does not answer", {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "another program answers at its address", {}
+    try:
+        text = http.request("GET", f"{url}/metrics", timeout=_TIMEOUT).text
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (requests.RequestException, ValueError):
+        return "its metrics cannot be read", {}
+    metrics = {sample.name: sample.value for sample in samples if not sample.labels}
+    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": "ingest"}}
+    return health, metrics
