@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from contract import dead_letters
 from live_page.settings import PageSettings
 from live_page.unavailable import told
-from observer.snapshot import spans
+from runtime.topic_reader import offset_ranges
 
 KAFKA: Final = "Kafka"
 _TIMEOUT: Final = 3.0
@@ -100,7 +100,7 @@ class Topics:
             metadata = self._admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
             committed = self._committed(topic, metadata.partitions)
             with closing(self._consumer()) as consumer:
-                found = spans(consumer, topic, _TIMEOUT)
+                found = offset_ranges(consumer, topic, _TIMEOUT)
         partitions = (
             Partition(n, start, end, metadata.partitions[n].leader, committed.get(n))
             for n, (start, end) in sorted(found.items())
@@ -135,7 +135,8 @@ class Topics:
         until = time.monotonic() + _TIMEOUT
         messages: list[Message] = []
         with closing(self._consumer()) as consumer:
-            spans_ = {n: (start, end) for n, (start, end) in spans(consumer, topic, _TIMEOUT).items() if start < end}
+            ranges = offset_ranges(consumer, topic, _TIMEOUT)
+            spans_ = {n: (start, end) for n, (start, end) in ranges.items() if start < end}
             # Further back where transactions and compaction have left gaps.
             window = max(most // len(spans_), min(most, 50)) if spans_ else 0
             while window:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import requests
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
@@ -19,6 +19,7 @@ from contract.interaction import INTERACTION_TYPES
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
 from observer.http import ask
 from runtime.settings import Settings
+from runtime.topic_reader import offset_ranges
 
 ALERTS: Final = "alerts"
 OK: Final = "ok"
@@ -153,7 +154,7 @@ class Observer:
 
     def _ends(self, topic: str) -> dict[int, int]:
         """The next offset of each partition; none where there is no topic yet."""
-        return {partition: end for partition, (_, end) in spans(self._consumer, topic, _TIMEOUT).items()}
+        return {partition: end for partition, (_, end) in offset_ranges(self._consumer, topic, _TIMEOUT).items()}
 
     def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
         """Offsets before `ends` that the stream job has not finished, by what its last append says of itself."""
@@ -202,23 +203,6 @@ class Observer:
             "firing": alerts.get("aggregations", {}).get("firing", {}).get("doc_count", 0),
             "alerts": tuple(hit["_source"] for hit in alerts["hits"]["hits"]),
         }
-
-
-def spans(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
-    """The first offset of each partition and the one that its next record gets; raises KafkaException.
-
-    Nothing where there is no such topic. A partition that does not answer is not taken for an empty one.
-    """
-    found = consumer.list_topics(topic, timeout=timeout).topics[topic]
-    if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-        raise KafkaException(found.error)
-    offsets = {}
-    for partition in found.partitions:
-        span = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
-        if span is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        offsets[partition] = span
-    return offsets
 
 
 def _ask(url: str) -> tuple[str, dict[str, float]]:

@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract import dead_letters
 from elasticsearch_sink_alert.kafka.dead_letter_writer import SERVICE
 from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
 from runtime.logs import escape_controls
 from runtime.settings import Settings
+from runtime.topic_reader import read_to_end
 
 _TIMEOUT = 10.0
 """Seconds."""
@@ -151,30 +152,8 @@ def _is_outdated(letter: Letter, latest: Mapping[bytes, tuple[int, int, int]]) -
 
 def _records(settings: Settings, topic: str) -> Iterator[Message]:
     """All records that a topic has now; raises KafkaException."""
-    group = {"group.id": "dead-letters", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer({**settings.kafka_client, **_QUIET, **group})
-    try:
-        partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-        left: dict[int, int] = {}
-        for partition in partitions:
-            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT)
-            left |= {partition: end} if start < end else {}
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
-        while left:
-            for message in consumer.consume(10_000, timeout=1.0):
-                error, partition = message.error(), int(message.partition() or 0)
-                if error is None:
-                    yield message
-                    # Where somebody writes all the time, there may be no end of the partition to be met.
-                    if int(message.offset() or 0) >= left.get(partition, 0) - 1:
-                        left.pop(partition, None)
-                # Aborted records are never delivered: the last one that is may be before the end.
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    left.pop(partition, None)
-                else:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
+    client = {**settings.kafka_client, **_QUIET}
+    return read_to_end(client, topic, group_id="dead-letters", timeout=_TIMEOUT)
 
 
 def _producer(settings: Settings) -> Producer:
