@@ -36,7 +36,18 @@ STARTED = ["kafka", "elasticsearch", *OURS, PAGE]
 CLUSTER = ["spark-master", "spark-worker"]
 RULES = "03-ElasticsearchSink-Alert/data_mapper.yml"
 
-_CLONED = ("docker-compose.yml", "compose.*.yml", ".dockerignore", "contract", "runtime", "observer", "build_tools", "dashboards", "live_page", "0*")
+_CLONED = (
+    "docker-compose.yml",
+    "compose.*.yml",
+    ".dockerignore",
+    "contract",
+    "runtime",
+    "observer",
+    "build_tools",
+    "dashboards",
+    "live_page",
+    "0*",
+)
 _LABEL = "com.docker.compose.project"
 
 needs_an_engine = pytest.mark.skipif(

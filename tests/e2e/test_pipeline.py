@@ -35,7 +35,7 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         stack.enter_context(pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=10_000))
 
         assert was_in_the_lake < INTERACTIONS
-        sent = pipeline.interactions(but=KINDS_OF_MALFORMED)
+        sent = pipeline.interactions(ignore=KINDS_OF_MALFORMED)
         assert len(sent) == INTERACTIONS
         pipeline.assert_everywhere(sent)
         _assert_dead_letters(pipeline)

@@ -20,7 +20,7 @@ from mirakuru import HTTPExecutor
 from local_stack.services import ROOT, SINK
 from runtime import topics
 from tests.pipeline import (
-    A_TIME,
+    TIMESTAMP,
     Pipeline,
     assert_equal,
     assert_more_than,
@@ -44,14 +44,14 @@ def _assert_alerts(pipeline: Pipeline, **expected: int) -> None:
 
 def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
-        overall = {"avg_interactions": 12.5, "last_interaction": A_TIME}
+        overall = {"avg_interactions": 12.5, "last_interaction": TIMESTAMP}
         pipeline.publish(*[item_record(n, n) for n in range(10)], row_record("avg_interactions", None, overall))
         pipeline.publish(
             item_record(3, 11), row_record("avg_interactions", None, overall | {"avg_interactions": 12.75})
         )
         eventually(lambda: _assert_items(pipeline, {f"item_{n}": n for n in range(10)} | {"item_3": 11}))
         assert pipeline.documents("avg_interactions") == {
-            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": A_TIME}
+            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": TIMESTAMP}
         }
         mapping = pipeline.elasticsearch.indices.get_mapping(index="agg_interactions_user")
         properties = mapping["agg_interactions_user"]["mappings"]["properties"]

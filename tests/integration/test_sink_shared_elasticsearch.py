@@ -16,7 +16,7 @@ from mirakuru import HTTPExecutor
 
 from local_stack.servers import HOST
 from local_stack.services import SINK
-from tests.fault_proxy import Fault, faulty_proxy
+from tests.fault_proxy import Fault, fault_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, item_record
 
 ITEMS = "agg_interactions_item"
@@ -204,12 +204,12 @@ def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline:
 
 
 def test_an_answer_that_is_none_of_elasticsearch_is_waited_for(pipeline: Pipeline) -> None:
-    others: tuple[Fault, ...] = ("page", "text", "json")
-    with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
+    others: tuple[Fault, ...] = ("HTML page", "text", "JSON")
+    with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
-            proxy.fault, proxy.met = fault, 0
+            proxy.fault, proxy.faulted_requests = fault, 0
             pipeline.publish(item_record(1, most), item_record(most, 20))
-            eventually(lambda: assert_more_than(proxy.met, 2))
+            eventually(lambda: assert_more_than(proxy.faulted_requests, 2))
             eventually(lambda: assert_equal(_problem(sink) in ("ok", ""), False))
             assert "\n" not in _problem(sink)
             proxy.fault = "none"

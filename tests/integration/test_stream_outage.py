@@ -9,7 +9,7 @@ from local_stack.services import STREAM, Service
 from tests.pipeline import Pipeline, assert_equal, eventually
 from tests.reference import reference_tables
 
-IMPATIENT = Service("tests.impatient", STREAM.port_setting, STREAM.port)
+SHORT_TIMEOUTS_JOB = Service("tests.short_timeouts_job", STREAM.port_setting, STREAM.port)
 
 
 def test_the_job_outlives_any_outage_of_kafka_and_loses_and_doubles_nothing(cache: None, tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_the_job_outlives_any_outage_of_kafka_and_loses_and_doubles_nothing(cach
         Interaction(f"user_{n % 31}", f"item_{n % 23}", INTERACTION_TYPES[n % 4], 1_700_000_000 + n)
         for n in range(2_000)
     ]
-    with servers.kafka(tmp_path / "broker", port) as broker, here.running(IMPATIENT) as job:
+    with servers.kafka(tmp_path / "broker", port) as broker, here.running(SHORT_TIMEOUTS_JOB) as job:
         assert broker.process is not None
         assert job.process is not None
         process = job.process.pid
@@ -27,7 +27,7 @@ def test_the_job_outlives_any_outage_of_kafka_and_loses_and_doubles_nothing(cach
         eventually(lambda: assert_equal(here.topic_tables(), reference_tables(sent[:1_000])))
         here.send_interactions(sent[1_000:])
         broker.process.send_signal(signal.SIGSTOP)
-        eventually(lambda: assert_contains(here.log(IMPATIENT), "starting over"))
+        eventually(lambda: assert_contains(here.log(SHORT_TIMEOUTS_JOB), "starting over"))
         broker.process.send_signal(signal.SIGCONT)
         here.assert_in_the_lake(sent)
         here.assert_published(sent)

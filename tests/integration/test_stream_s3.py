@@ -76,7 +76,7 @@ def test_lake_and_checkpoints_may_be_in_an_object_store_and_survive_a_kill(pipel
         **KEYS,
     }
     lake = Lake(there["WAREHOUSE"], {"AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, **KEYS})
-    here = replace(pipeline, elsewhere=lake)
+    here = replace(pipeline, remote_lake=lake)
     first, second = _interactions(2_000)[:1_000], _interactions(2_000)[1_000:]
     stream = here.service(STREAM, UPKEEP_INTERVAL=5, **there)
     try:
