@@ -14,6 +14,7 @@ from elasticsearch_sink_alert.indexing.index_templates import mappings
 from local_stack.java import JAVA_HOME
 from runtime import proxies
 from tests import servers
+from tests.case_ids import case_id
 from tests.pipeline import Pipeline
 
 # The containers are removed by the fixtures that start them.
@@ -35,6 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed of random kills: {config.option.seed}"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name the cases of parametrised tests; see `case_id`."""
+    return case_id(val, argname)
 
 
 @pytest.fixture
