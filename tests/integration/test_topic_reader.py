@@ -17,7 +17,8 @@ PARTITIONS = 2
 def topic(kafka: str) -> str:
     name = f"reader-{uuid4().hex[:8]}"
     topic = NewTopic(name, num_partitions=PARTITIONS, replication_factor=1)
-    AdminClient({"bootstrap.servers": kafka}).create_topics([topic])[name].result()
+    admin = AdminClient({"bootstrap.servers": kafka})
+    admin.create_topics([topic])[name].result()
     return name
 
 
