@@ -93,20 +93,20 @@ class Pipeline:
 
     def send(self, topic: str, records: Sequence[tuple[bytes | None, bytes | None]]) -> None:
         """Send keys and values, and wait until the broker has acknowledged them."""
-        errors: list[KafkaError] = []
+        refused: list[KafkaError] = []
         producer = Producer(
             {
                 "bootstrap.servers": self.kafka,
                 "message.max.bytes": 20 << 20,
                 "partitioner": "murmur2_random",
-                "on_delivery": lambda error, _: errors.append(error) if error else None,
+                "on_delivery": lambda error, _: refused.append(error) if error else None,
             }
         )
         for key, value in records:
             producer.produce(topic, key=key, value=value)
             producer.poll(0)
         assert producer.flush(30) == 0
-        assert errors == []
+        assert refused == []
 
     def set_max_message_bytes(self, topic: str, size: int) -> None:
         """Set the largest record batch that the topic accepts, in bytes."""

@@ -22,7 +22,7 @@ MAPPER = f"""
 """
 
 
-def test_a_declared_table_is_in_lake_topic_and_index_and_rules_may_name_its_columns(pipeline: Pipeline) -> None:
+def test_a_declared_table_reaches_lake_topic_and_index_and_rules_can_use_its_columns(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "data_mapper.yml"
     mapper.write_text(MAPPER)
     sent = [

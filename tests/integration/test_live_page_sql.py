@@ -56,16 +56,16 @@ def test_sql_is_answered_with_exact_numbers_and_the_columns_names(lake: LakeRead
         "/* ) */ SELECT * FROM range(2)",
     ],
 )
-def test_any_form_of_select_is_answered(lake: LakeReader, sql: str) -> None:
+def test_every_form_of_select_is_accepted(lake: LakeReader, sql: str) -> None:
     assert len(lake.query(sql).rows) == 2
 
 
-def test_an_order_is_kept(lake: LakeReader) -> None:
+def test_the_order_of_a_query_is_kept(lake: LakeReader) -> None:
     rows = lake.query("SELECT range FROM range(10000) ORDER BY range DESC").rows
     assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
 
 
-def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeReader) -> None:
+def test_a_long_result_is_truncated_with_a_notice(lake: LakeReader) -> None:
     def size(answer: Answer) -> int:
         return sum(len(cell or "") for row in answer.rows for cell in row)
 
@@ -91,7 +91,7 @@ def test_what_is_longer_than_the_page_can_show_is_cut_and_says_so(lake: LakeRead
         "SELECT repeat('x', 2000000000)",
     ],
 )
-def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReader, sql: str) -> None:
+def test_a_query_over_its_memory_limit_is_one_error_line_and_never_gets_the_memory(lake: LakeReader, sql: str) -> None:
     most = _Memory()
     with pytest.raises(QueryError) as refused, most:
         lake.query(sql)
@@ -100,7 +100,7 @@ def test_what_needs_too_much_memory_is_one_line_and_never_has_it(lake: LakeReade
     assert most.bytes < (sql_worker.PROCESS_MEMORY + 100) << 20
 
 
-def test_what_takes_too_long_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
+def test_a_query_over_its_time_limit_is_stopped_and_leaves_no_process(warehouse: Path) -> None:
     for sql in (ENDLESS, f"EXPLAIN ANALYZE {ENDLESS}"):
         with pytest.raises(QueryError, match="longer than 0\\.5 seconds, and was stopped"):
             LakeReader(str(warehouse), 0.5).query(sql)
@@ -118,7 +118,7 @@ def test_a_query_is_cancelled(lake: LakeReader) -> None:
     assert _workers() == []
 
 
-def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(lake: LakeReader) -> None:
+def test_a_killed_query_process_is_one_error_line_and_the_next_query_works(lake: LakeReader) -> None:
     with ThreadPoolExecutor() as pool:
         asked = pool.submit(lake.query, ENDLESS)
         eventually(lambda: assert_more_than(len(_workers()), 0))
@@ -148,16 +148,14 @@ def test_a_query_whose_process_is_killed_is_one_line_and_the_next_is_answered(la
         ("x" * 10_001, "longer than 10,000 characters"),
     ],
 )
-def test_nothing_but_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, why: str) -> None:
+def test_queries_can_read_only_the_lake_and_write_nothing(lake: LakeReader, sql: str, why: str) -> None:
     with pytest.raises(QueryError) as refused:
         lake.query(sql)
     assert why in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_the_process_of_a_query_knows_nothing_of_the_environment(
-    lake: LakeReader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_query_process_does_not_see_the_environment(lake: LakeReader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ES_PASSWORD", "secret")
     with ThreadPoolExecutor() as pool:
         cancelled = threading.Event()

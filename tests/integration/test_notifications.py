@@ -68,7 +68,7 @@ class _Mailbox:
         return "250 OK"
 
 
-def test_a_webhook_and_a_mailbox_are_told_once_of_each_firing_and_each_resolution(pipeline: Pipeline) -> None:
+def test_a_webhook_and_a_mailbox_get_one_message_per_firing_and_per_resolution(pipeline: Pipeline) -> None:
     mailbox, port = _Mailbox(), free_port()
     mail_server = Controller(mailbox, hostname=HOST, port=port)
     mail_server.start()
@@ -107,7 +107,7 @@ def test_a_webhook_and_a_mailbox_are_told_once_of_each_firing_and_each_resolutio
     assert "To: people@example.com" in mailbox.mails[0]
 
 
-def test_an_address_that_nobody_knows_stops_the_sink_without_telling_its_secrets(pipeline: Pipeline) -> None:
+def test_an_unknown_notification_url_stops_the_sink_without_logging_its_secrets(pipeline: Pipeline) -> None:
     sink = pipeline.service(SINK, ALERT_NOTIFY="pigeon://user:secret@loft")
     with pytest.raises(Exception, match="exited with a non-zero code: 2"):
         sink.start()

@@ -31,7 +31,7 @@ def test_the_producer_sends_exactly_as_many_as_asked_keyed_by_user(pipeline: Pip
     assert "sent 50000 interactions" in pipeline.log(PRODUCER)
 
 
-def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
+def test_a_stopped_producer_has_sent_what_it_reports(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_RATE="0.002"):
         eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), 100))
     sent = len(pipeline.read(pipeline.topic))
@@ -39,7 +39,7 @@ def test_a_stopped_producer_has_sent_what_it_says(pipeline: Pipeline) -> None:
     assert "0 not acknowledged" in pipeline.log(PRODUCER)
 
 
-def test_nothing_accepted_is_lost_or_doubled_while_the_broker_is_away(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_no_accepted_record_is_lost_or_doubled_while_the_broker_is_down(pipeline: Pipeline, tmp_path: Path) -> None:
     port = servers.free_port()
     broker = servers.kafka(tmp_path / "broker", port)
     here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "away", tmp_path)
@@ -83,7 +83,7 @@ def _assert_count(pipeline: Pipeline, count: int) -> None:
     assert len(pipeline.read(pipeline.topic)) == count
 
 
-def test_what_it_sends_is_changed_while_it_runs(pipeline: Pipeline) -> None:
+def test_control_requests_change_what_the_running_producer_sends(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_CONTROLS="true", PRODUCER_RATE="0.01") as producer:
         url = producer.url.geturl().replace("/health", "/control")
         assert requests.get(url, timeout=5).json() == {"rate": 0.01, "users": 10, "items": 10, "paused": False}

@@ -67,7 +67,7 @@ def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline
         }
 
 
-def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline: Pipeline) -> None:
+def test_alerts_fire_once_resolve_and_fire_again_also_across_a_kill(pipeline: Pipeline) -> None:
     sink = pipeline.service(SINK)
     try:
         sink.start()
@@ -92,7 +92,7 @@ def test_alerts_fire_once_are_resolved_and_fire_anew_also_across_a_kill(pipeline
     assert resolved["fired_at"] < resolved["resolved_at"]
 
 
-def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeline) -> None:
+def test_removing_a_rule_resolves_its_alerts(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
         pipeline.publish(item_record(1, 13))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
@@ -102,7 +102,7 @@ def test_a_rule_that_is_no_longer_there_has_its_alerts_resolved(pipeline: Pipeli
         eventually(lambda: _assert_alerts(pipeline, resolved=1))
 
 
-def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
+def test_changed_rules_are_checked_and_reloaded_while_the_sink_runs(
     pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
 ) -> None:
     mapper = pipeline.data / "mapper.yml"
@@ -129,7 +129,7 @@ def test_rules_are_read_again_while_the_sink_runs_and_checked_before(
     assert check(SinkSettings(es_host=pipeline.es_url), pipeline.data / "nowhere.yml") == 2
 
 
-def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_true_for_a_moment(
+def test_a_rule_with_a_duration_fires_after_it_also_across_a_kill_and_not_if_true_for_a_moment(
     pipeline: Pipeline,
 ) -> None:
     mapper = _rule_over_items(pipeline, '{field: max_interactions, operator: ">", threshold: 12, for: 20}')
@@ -155,7 +155,7 @@ def test_a_rule_with_a_wait_fires_later_also_across_a_kill_and_not_if_it_was_tru
     assert (alert["id"], waited) == ("item_1", 20_000)
 
 
-def test_a_rule_over_the_change_within_a_window_knows_what_was_before_also_across_a_kill(pipeline: Pipeline) -> None:
+def test_a_rule_over_the_change_within_a_window_keeps_earlier_values_across_a_kill(pipeline: Pipeline) -> None:
     mapper = _rule_over_items(
         pipeline, '{field: max_interactions, operator: ">", threshold: 5, within: 30, name: spike}'
     )
@@ -274,7 +274,7 @@ def _assert_committed(pipeline: Pipeline) -> None:
         consumer.close()
 
 
-def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipeline: Pipeline) -> None:
+def test_rows_that_cannot_be_indexed_become_dead_letters_and_the_rest_is_indexed(pipeline: Pipeline) -> None:
     conflict = row_record("agg_interactions_item", "item_1", {"item_id": "item_1", "max_interactions": "many"})
     unknown_field = row_record("agg_interactions_item", "item_2", {"item_id": "item_2", "colour": "red"})
     with pipeline.running(SINK):
@@ -291,7 +291,7 @@ def test_what_cannot_be_indexed_becomes_a_dead_letter_and_the_rest_goes_on(pipel
     assert {headers_of(m)["dead_letter.topic"] for m in letters.values()} == {pipeline.settings.aggregated_topic}
 
 
-def test_dead_letters_are_listed_shown_and_sent_again_once_their_reason_is_mended(
+def test_dead_letters_are_listed_shown_and_sent_again_once_their_cause_is_fixed(
     pipeline: Pipeline,
 ) -> None:
     def command(*words: str) -> tuple[int, str]:
@@ -344,7 +344,7 @@ def _assert_colours(pipeline: Pipeline, expected: dict[str, str | None]) -> None
     assert {id_: source.get("colour") for id_, source in found.items()} == expected
 
 
-def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
+def test_a_tombstone_deletes_the_document(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
         pipeline.publish(item_record(1, 5), item_record(2, 5))
         eventually(lambda: _assert_items(pipeline, {"item_1": 5, "item_2": 5}))
@@ -352,7 +352,7 @@ def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
         eventually(lambda: _assert_items(pipeline, {"item_2": 5}))
 
 
-def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothing(pipeline: Pipeline) -> None:
+def test_two_sinks_of_one_group_share_the_partitions_and_killing_one_loses_nothing(pipeline: Pipeline) -> None:
     second = pipeline.service(SINK)
     try:
         with pipeline.running(SINK):
@@ -367,7 +367,7 @@ def test_two_sinks_of_one_group_share_the_work_and_the_death_of_one_loses_nothin
         second.kill()
 
 
-def test_sinks_that_join_leave_and_die_under_load_lose_double_and_reorder_nothing(pipeline: Pipeline) -> None:
+def test_sinks_that_join_leave_and_are_killed_under_load_lose_double_and_reorder_nothing(pipeline: Pipeline) -> None:
     items, waves = 300, 40
     stop, published = threading.Event(), [0]
 
@@ -410,7 +410,7 @@ def test_a_wrong_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipelin
     assert f"{mapper}:4: table agg_interactions_item: rule [max, >, 1]: unknown field 'max'" in pipeline.log(SINK)
 
 
-def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: Pipeline) -> None:
+def test_the_aggregated_topic_is_compacted_and_uses_the_brokers_append_time(pipeline: Pipeline) -> None:
     topic = topics.aggregated_topic(pipeline.settings)
     assert topic.config == {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     with pipeline.running(SINK):

@@ -49,7 +49,7 @@ def _running(folder: Path, port: int) -> Iterator[None]:
 
 
 @pytest.mark.timeout(600)
-def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
+def test_an_elasticsearch_that_returns_empty_gets_all_documents_again(
     pipeline: Pipeline, cache: None, tmp_path: Path
 ) -> None:
     port, folder = servers.free_port(), tmp_path / "emptied"
@@ -87,7 +87,7 @@ def test_an_elasticsearch_that_comes_back_empty_gets_everything_again(
         sink.kill()
 
 
-def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeline) -> None:
+def test_the_sink_waits_while_a_full_disk_makes_an_index_read_only(pipeline: Pipeline) -> None:
     block = "index.blocks.read_only_allow_delete"
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 1))
@@ -104,7 +104,7 @@ def test_an_index_that_a_full_disk_made_read_only_is_waited_for(pipeline: Pipeli
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipeline) -> None:
+def test_rows_of_five_megabytes_are_indexed_or_dead_lettered_whole(pipeline: Pipeline) -> None:
     topic = topics.aggregated_topic(pipeline.settings)
     large_enough = replace(topic, config={**topic.config, "max.message.bytes": str(10 << 20)})
     topics.ensure(pipeline.settings.kafka_client, threading.Event(), large_enough)
@@ -131,7 +131,7 @@ def test_rows_of_five_megabytes_are_indexed_or_put_aside_whole(pipeline: Pipelin
         ("slow", "ConnectionTimeout"),
     ],
 )
-def test_a_failing_elasticsearch_is_waited_for_and_nothing_is_lost_or_doubled(
+def test_the_sink_waits_for_a_failing_elasticsearch_and_loses_and_doubles_nothing(
     pipeline: Pipeline, fault: Fault, said: str
 ) -> None:
     with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:

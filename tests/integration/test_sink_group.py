@@ -112,7 +112,7 @@ def _committed(settings: SinkSettings) -> int:
         consumer.close()
 
 
-def test_a_broker_that_hangs_during_assignment_commit_and_leaving_neither_ends_nor_blocks_the_sink(
+def test_a_broker_that_hangs_during_assignment_commit_or_leaving_neither_ends_nor_blocks_the_sink(
     broker: _Broker,
 ) -> None:
     settings = _settings(broker.address)
@@ -149,7 +149,7 @@ def test_a_broker_that_hangs_during_assignment_commit_and_leaving_neither_ends_n
         assert broker.hangs
 
 
-def test_a_sink_that_is_stopped_while_the_broker_hangs_ends_by_itself(broker: _Broker, pipeline: Pipeline) -> None:
+def test_a_sink_that_is_stopped_while_the_broker_hangs_exits(broker: _Broker, pipeline: Pipeline) -> None:
     beside = Pipeline(broker.address, pipeline.es_url, pipeline.topic, pipeline.data / "sink")
     with beside.running(SINK) as sink:
         beside.publish(item_record(1, 1))
@@ -161,7 +161,7 @@ def test_a_sink_that_is_stopped_while_the_broker_hangs_ends_by_itself(broker: _B
         assert broker.hangs
 
 
-def test_a_commit_on_leaving_reaches_the_broker_and_the_next_member_goes_on_there(broker: _Broker) -> None:
+def test_the_next_group_member_continues_at_the_offsets_committed_on_leaving(broker: _Broker) -> None:
     settings = _settings(broker.address)
     for first, expected in ((1, 0), (4, 3)):
         with _member(broker) as (member, _):
@@ -174,7 +174,7 @@ def test_a_commit_on_leaving_reaches_the_broker_and_the_next_member_goes_on_ther
     assert _committed(settings) == 6
 
 
-def test_aborted_records_are_not_taken_and_count_as_no_lag(kafka: str) -> None:
+def test_aborted_records_are_neither_polled_nor_counted_as_lag(kafka: str) -> None:
     settings = _settings(kafka).model_copy(update={"kafka_topic": "transactions", "kafka_group_id": "transactions"})
     topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))
     member = Membership(settings, Health(KAFKA), threading.Event())

@@ -132,7 +132,7 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_rows_that_are_indexed_again_repeat_no_alert_of_the_past(pipeline: Pipeline) -> None:
+def test_reindexed_rows_do_not_repeat_past_alerts(pipeline: Pipeline) -> None:
     indices = pipeline.elasticsearch.indices
     history = [20, 5, 30, 31, 4, 2, 40, 41]
     with pipeline.running(SINK, SINK_BATCH_SIZE=1):
@@ -153,7 +153,7 @@ def test_rows_that_are_indexed_again_repeat_no_alert_of_the_past(pipeline: Pipel
         eventually(lambda: assert_equal(_firing(pipeline), ["item_2"]))
 
 
-def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline: Pipeline) -> None:
+def test_the_sink_waits_while_an_index_is_closed_or_blocked(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text(
         MAPPER_HEAD + '    - [max_interactions, ">", 12]\n'
@@ -203,7 +203,7 @@ def test_a_closed_index_is_waited_for_like_whatever_else_is_in_the_way(pipeline:
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
-def test_an_answer_that_is_none_of_elasticsearch_is_waited_for(pipeline: Pipeline) -> None:
+def test_the_sink_waits_while_something_else_answers_for_elasticsearch(pipeline: Pipeline) -> None:
     others: tuple[Fault, ...] = ("HTML page", "text", "JSON")
     with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
@@ -232,7 +232,7 @@ FOREIGN: dict[str, Any] = {
 """What someone has in mind for all of their indices, and not for these."""
 
 
-def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline) -> None:
+def test_other_index_templates_do_not_change_the_indices_of_the_sink(pipeline: Pipeline) -> None:
     everything = ["a*"]
     for index, _ in mappings():
         pipeline.elasticsearch.indices.delete_index_template(name=index, ignore=[404])
@@ -273,14 +273,14 @@ def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline)
         ({"_source": {"enabled": False}}, "does not keep the rows"),
     ],
 )
-def test_an_index_that_does_not_fit_ends_the_start_with_one_line(
+def test_an_incompatible_index_ends_the_start_with_one_line(
     pipeline: Pipeline, mapping: dict[str, Any], said: str
 ) -> None:
     pipeline.elasticsearch.indices.create(index=ITEMS, body={"mappings": mapping})
     assert said in _ending(pipeline)
 
 
-def test_an_index_that_does_not_fit_is_waited_for_where_it_comes_later(pipeline: Pipeline) -> None:
+def test_the_sink_waits_while_an_index_is_incompatible(pipeline: Pipeline) -> None:
     indices = pipeline.elasticsearch.indices
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 20))
@@ -349,7 +349,7 @@ def test_a_server_that_is_not_elasticsearch_ends_the_start_with_one_line(
 
 
 @pytest.mark.parametrize("url", ["http://localhost:port", "http://"])
-def test_a_url_that_no_client_takes_ends_the_start_with_one_line(pipeline: Pipeline, url: str) -> None:
+def test_an_invalid_url_ends_the_start_with_one_line(pipeline: Pipeline, url: str) -> None:
     assert "no client can be made for it" in _ending(pipeline, ES_HOST=url)
     assert check(SinkSettings(es_host=url), SinkSettings().data_mapper) == 1
 
@@ -367,7 +367,7 @@ def _ending(pipeline: Pipeline, **settings: object) -> str:
     return log.splitlines()[-1]
 
 
-def test_rules_that_the_data_mapper_takes_are_ones_that_elasticsearch_takes(
+def test_elasticsearch_accepts_every_rule_that_the_data_mapper_accepts(
     pipeline: Pipeline, capfd: pytest.CaptureFixture[str]
 ) -> None:
     client = pipeline.elasticsearch
@@ -409,7 +409,7 @@ def test_rules_that_the_data_mapper_takes_are_ones_that_elasticsearch_takes(
     assert capfd.readouterr().out.count("index agg_interactions_user is missing or closed") == len(written)
 
 
-def test_a_fractional_threshold_fires_and_a_ruined_mapper_leaves_the_last_rules_in_force(pipeline: Pipeline) -> None:
+def test_a_fractional_threshold_fires_and_an_invalid_data_mapper_keeps_the_last_rules(pipeline: Pipeline) -> None:
     mapper = pipeline.data / "mapper.yml"
     mapper.write_text(MAPPER_HEAD + '    - [max_interactions, ">", 12.5]\n    - [min_interactions, "<", 0.5e0]\n')
     with pipeline.running(SINK, DATA_MAPPER=mapper) as sink:

@@ -13,7 +13,7 @@ from tests.pipeline import Pipeline, assert_equal, eventually, headers_of, item_
 _ITEMS = 40
 
 
-def test_a_topic_of_rows_may_be_given_partitions_and_be_read_again_from_the_beginning(pipeline: Pipeline) -> None:
+def test_the_aggregated_topic_can_get_partitions_and_be_read_again_from_the_beginning(pipeline: Pipeline) -> None:
     settings = pipeline.settings
     topic = settings.aggregated_topic
     topics.ensure(settings.kafka_client, threading.Event(), topics.aggregated_topic(settings))

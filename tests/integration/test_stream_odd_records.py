@@ -147,7 +147,7 @@ def _letters(pipeline: Pipeline, service: str) -> list[tuple[bytes | None, bytes
     return found
 
 
-def test_whatever_is_sent_is_an_interaction_or_a_dead_letter_and_the_job_goes_on(pipeline: Pipeline) -> None:
+def test_every_record_becomes_an_interaction_or_a_dead_letter_and_the_job_continues(pipeline: Pipeline) -> None:
     texts = _texts()
     interactions = [found for value in texts + _FITTING if (found := _read(value)) is not None]
     assert len(_PIECES) ** 2 > len(interactions) > len(_PIECES) ** 2 / 4

@@ -12,7 +12,7 @@ from tests.reference import reference_tables
 SHORT_TIMEOUTS_JOB = Service("tests.short_timeouts_job", STREAM.port_setting, STREAM.port)
 
 
-def test_the_job_outlives_any_outage_of_kafka_and_loses_and_doubles_nothing(cache: None, tmp_path: Path) -> None:
+def test_the_job_survives_a_long_kafka_outage_and_loses_and_doubles_nothing(cache: None, tmp_path: Path) -> None:
     port = servers.free_port()
     here = Pipeline(f"{servers.HOST}:{port}", "", "outage", tmp_path)
     sent = [

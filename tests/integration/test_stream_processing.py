@@ -124,7 +124,7 @@ MISFITS = [
 ]
 
 
-def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
+def test_a_valid_record_becomes_an_interaction(spark: SparkSession) -> None:
     values = spark.createDataFrame([(bytearray(value),) for value in FITTING], "value binary")
     parsed = parse(values).collect()
     assert [row.is_valid for row in parsed] == [True] * len(FITTING)
@@ -136,7 +136,7 @@ def test_a_record_that_fits_becomes_an_interaction(spark: SparkSession) -> None:
         assert row.timestamp.replace(tzinfo=UTC) == datetime.fromtimestamp(written["timestamp"], UTC)
 
 
-def test_a_record_that_does_not_fit_gets_the_reason(spark: SparkSession) -> None:
+def test_an_invalid_record_gets_the_reason(spark: SparkSession) -> None:
     rows = [(None if value is None else bytearray(value),) for value, _ in MISFITS]
     records = spark.createDataFrame(rows, "value binary")
     malformed = parse(records).where("NOT is_valid").select("record.*")
@@ -164,7 +164,7 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
     ]
 
 
-def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_letter(pipeline: Pipeline) -> None:
+def test_the_job_continues_where_it_stopped_and_invalid_records_become_dead_letters(pipeline: Pipeline) -> None:
     first, second = _interactions(900), _interactions(700, first=900)
     with pipeline.running(STREAM):
         pipeline.send_interactions(first)
@@ -188,7 +188,7 @@ def test_the_job_goes_on_where_it_stopped_and_what_does_not_fit_becomes_a_dead_l
     assert "going on from the offsets in the table's history" in pipeline.log(STREAM)
 
 
-def test_a_lake_that_nobody_knows_the_offsets_of_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
+def test_a_lake_with_unknown_offsets_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
     lake = Lake(str(pipeline.data / "warehouse"))
     lake.create_missing_tables()
     row = {"user_id": ["u"], "item_id": ["i"], "interaction_type": ["view"]}
@@ -217,7 +217,7 @@ def _assert_dead_letters(pipeline: Pipeline, times: int) -> None:
         assert headers_of(letter)["dead_letter.service"] == "stream-processing"
 
 
-def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
+def test_the_job_starts_from_its_class_data_archive(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM) as job:
         assert job.process is not None
         processes = psutil.Process(job.process.pid).children(recursive=True)
@@ -225,7 +225,7 @@ def test_the_job_starts_from_its_archive_of_classes(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
-def test_a_java_that_is_killed_ends_the_job_and_the_log_says_so(pipeline: Pipeline) -> None:
+def test_a_killed_java_ends_the_job_and_is_reported_in_the_log(pipeline: Pipeline) -> None:
     job = pipeline.service(STREAM)
     try:
         job.start()
@@ -241,7 +241,7 @@ def test_a_java_that_is_killed_ends_the_job_and_the_log_says_so(pipeline: Pipeli
     assert "Traceback" not in pipeline.log(STREAM).split("was killed by SIGKILL")[-1]
 
 
-def test_state_outside_of_the_heap_is_as_exact_across_a_kill(pipeline: Pipeline) -> None:
+def test_state_in_rocksdb_is_exact_across_a_kill(pipeline: Pipeline) -> None:
     sent = _interactions(600)
     job = pipeline.service(STREAM, STATE_STORE="rocksdb", MAX_OFFSETS_PER_BATCH=100)
     try:
@@ -278,9 +278,7 @@ def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_on
     assert all(len(found) == 1 for found in partitions.values())
 
 
-def test_a_second_job_waits_until_the_first_one_has_let_go_of_the_checkpoints(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_a_second_job_waits_until_the_first_one_releases_the_checkpoints(spark: SparkSession, tmp_path: Path) -> None:
     checkpoints = str(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
     with (tmp_path / "checkpoints" / ".lock").open("w") as held, ThreadPoolExecutor() as pool:

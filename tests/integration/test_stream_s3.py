@@ -68,7 +68,7 @@ def _interactions(count: int) -> list[Interaction]:
     ]
 
 
-def test_lake_and_checkpoints_may_be_in_an_object_store_and_survive_a_kill(pipeline: Pipeline, endpoint: str) -> None:
+def test_lake_and_checkpoints_in_an_object_store_survive_a_kill(pipeline: Pipeline, endpoint: str) -> None:
     there = {
         "WAREHOUSE": f"s3a://{BUCKET}/warehouse",
         "CHECKPOINTS": f"s3a://{BUCKET}/checkpoints",

@@ -57,7 +57,7 @@ def _assert_gone(admin: AdminClient, topic: str) -> None:
     assert topic not in admin.list_topics(timeout=10).topics
 
 
-def test_partitions_that_are_added_while_it_runs_are_read_from_their_beginning(pipeline: Pipeline) -> None:
+def test_partitions_added_while_the_job_runs_are_read_from_their_beginning(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(200))
         eventually(lambda: pipeline.assert_published(_interactions(200)))
@@ -70,7 +70,7 @@ def test_partitions_that_are_added_while_it_runs_are_read_from_their_beginning(p
 
 
 @pytest.mark.parametrize(("again", "forgotten"), [(100, False), (900, False), (900, True)])
-def test_a_topic_that_is_deleted_and_made_anew_stops_the_job_until_the_gap_is_accepted(
+def test_a_recreated_topic_stops_the_job_until_the_gap_is_accepted(
     pipeline: Pipeline, again: int, forgotten: bool
 ) -> None:
     with pipeline.running(STREAM):
@@ -95,7 +95,7 @@ def test_a_topic_that_is_deleted_and_made_anew_stops_the_job_until_the_gap_is_ac
     assert pipeline.lake_count() == 300 + again
 
 
-def test_records_that_retention_has_removed_unread_stop_the_job_until_the_gap_is_accepted(pipeline: Pipeline) -> None:
+def test_unread_records_removed_by_retention_stop_the_job_until_the_gap_is_accepted(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(90))
         eventually(lambda: pipeline.assert_published(_interactions(90)))
@@ -131,7 +131,7 @@ def _remove_records(pipeline: Pipeline) -> None:
         result.result()
 
 
-def test_a_rebuild_computes_every_table_anew_and_loses_nothing_that_arrives_meanwhile(pipeline: Pipeline) -> None:
+def test_a_rebuild_recomputes_every_table_and_loses_no_record_that_arrives_meanwhile(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(500))
         eventually(lambda: pipeline.assert_published(_interactions(500)))
@@ -149,7 +149,7 @@ def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> 
     assert pipeline.lake_tables() == reference_tables(interactions)
 
 
-def test_tables_that_are_declared_otherwise_stop_the_job_until_they_are_rebuilt(pipeline: Pipeline) -> None:
+def test_changed_table_declarations_stop_the_job_until_a_rebuild(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(50))
         eventually(lambda: pipeline.assert_published(_interactions(50)))

@@ -48,7 +48,7 @@ def _ends(pipeline: Pipeline) -> list[int]:
         consumer.close()
 
 
-def test_what_a_transaction_has_not_committed_does_not_count(pipeline: Pipeline) -> None:
+def test_uncommitted_records_do_not_count(pipeline: Pipeline) -> None:
     before, committed, late, behind = (_interactions(40, first) for first in (0, 40, 80, 120))
     with pipeline.running(STREAM):
         # A batch of nothing but aborted records, which ends with them.

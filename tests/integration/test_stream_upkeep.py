@@ -16,7 +16,7 @@ def _interactions(rounds: int) -> list[Interaction]:
     return [Interaction(f"user_{n % 7}", f"item_{n % 5}", INTERACTION_TYPES[n % 4], 1_700_000_000 + n) for n in numbers]
 
 
-def test_small_files_are_put_together_and_old_logs_removed_while_the_stream_goes_on(pipeline: Pipeline) -> None:
+def test_small_files_are_compacted_and_old_logs_removed_while_the_job_runs(pipeline: Pipeline) -> None:
     table = pipeline.data / "warehouse" / "interactions"
     with pipeline.running(STREAM, UPKEEP_INTERVAL=3, LAKE_HISTORY="0.1"):
         with pipeline.running(PRODUCER, PRODUCER_RATE="0.1"):
@@ -51,7 +51,7 @@ def _versions(table: Path) -> int:
     return DeltaTable(table).version()
 
 
-def test_a_time_range_skips_the_files_that_lie_outside_of_it(pipeline: Pipeline) -> None:
+def test_a_time_range_skips_the_files_outside_of_it(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         for n in range(3):
             more = _interactions(n + 1)[n * PER_ROUND :]

@@ -25,7 +25,7 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.usefixtures("cache")
-def test_interactions_reach_the_lake_over_tls_and_a_stranger_s_certificate_is_refused(tmp_path: Path) -> None:
+def test_interactions_reach_the_lake_over_tls_and_an_untrusted_certificate_is_rejected(tmp_path: Path) -> None:
     store, pem = _certificate(tmp_path)
     port = servers.free_port()
     tls = {
