@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import orjson
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from contract.keys import encode_key
+from runtime.topic_reader import read_to_end
 
 _USERS = encode_key("agg_interactions_user", "").encode()
 
@@ -49,24 +49,8 @@ class Published:
 
 def records(broker: str, topic: str) -> Iterator[tuple[bytes, bytes, int]]:
     """Key, value and time (epoch ms) of all records that the topic has now, in order per partition."""
-    consumer = Consumer({"bootstrap.servers": broker, "group.id": "benchmarks", "enable.auto.commit": False})
-    try:
-        ends = {}
-        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            if end > start:
-                ends[partition] = end
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in ends])
-        while ends:
-            for message in consumer.consume(10_000, timeout=1.0):
-                if (error := message.error()) is not None:
-                    raise KafkaException(error)
-                yield message.key() or b"", message.value() or b"", message.timestamp()[1]
-            for place in consumer.position([TopicPartition(topic, partition) for partition in ends]):
-                if place.offset >= ends[place.partition]:
-                    del ends[place.partition]
-    finally:
-        consumer.close()
+    for message in read_to_end({"bootstrap.servers": broker}, topic, group_id="benchmarks"):
+        yield message.key() or b"", message.value() or b"", message.timestamp()[1]
 
 
 def read_published(broker: str, topic: str) -> Published:

@@ -1,4 +1,4 @@
-"""Servers once per process that runs tests, and a pipeline with its own topics, tables and indices per test."""
+"""Starts the servers once per test process, and gives each test a pipeline with its own topics, tables and indices."""
 
 import fcntl
 import os
@@ -14,6 +14,7 @@ from elasticsearch_sink_alert.indexing.index_templates import mappings
 from local_stack.java import JAVA_HOME
 from runtime import proxies
 from tests import servers
+from tests.case_ids import case_id
 from tests.pipeline import Pipeline
 
 # The containers are removed by the fixtures that start them.
@@ -23,18 +24,23 @@ proxies.exempt_local_hosts()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=8, help="how often something is killed at a random moment")
-    parser.addoption("--seed", type=int, default=None, help="which random moments; pytest tells which it took")
+    parser.addoption("--kills", type=int, default=8, help="number of kills in the test of random kills")
+    parser.addoption("--seed", type=int, default=None, help="seed of the random kills; reported in the header")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Here, and not where it is used: the processes that run the tests get the options of the one that starts them.
+    # Set before pytest-xdist starts its workers, which inherit the options: all of them use the same seed.
     if config.option.seed is None:
         config.option.seed = random.randrange(1_000_000)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"seed of random kills: {config.option.seed}"
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name the cases of parametrised tests; see `case_id`."""
+    return case_id(val, argname)
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def seed(pytestconfig: pytest.Config) -> int:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    # One process of those that run the tests side by side fills it, and the others wait.
+    # The first of the parallel test processes fills the cache, the others wait for it.
     with (tmp_path_factory.getbasetemp().parent / "cache.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         servers.fill_cache()

@@ -1,4 +1,4 @@
-"""An HTTP proxy that lets a server fail in the ways that networks and overloaded servers do."""
+"""Runs an HTTP proxy that makes a server fail the way networks and overloaded servers do."""
 
 import threading
 import time
@@ -11,68 +11,72 @@ import urllib3
 
 from local_stack.servers import HOST
 
-Fault = Literal["none", "429", "503", "reset", "cut", "slow", "page", "text", "json"]
-"""`cut`: the server does the work, but its answer is lost. The last three: something else answers."""
+Fault = Literal["none", "429", "503", "reset", "lost response", "slow", "HTML page", "text", "JSON"]
+"""`lost response`: the server executes the request, but the connection is closed before its response. The last three:
+a response that is not Elasticsearch's."""
 
-_OTHERS = {
-    "page": (404, "text/html", b"<html>\n<body>There is no such page.</body>\n</html>\n"),
+_FOREIGN_RESPONSES = {
+    "HTML page": (404, "text/html", b"<html>\n<body>There is no such page.</body>\n</html>\n"),
     "text": (200, "text/plain", b"Welcome!\n"),
-    "json": (200, "application/json", b'{"message": "Welcome!"}'),
+    "JSON": (200, "application/json", b'{"message": "Welcome!"}'),
 }
 
 
-class FaultyProxy(ThreadingHTTPServer):
-    """Passes requests on to `upstream`, but for what `fault` says at the time."""
+class FaultProxy(ThreadingHTTPServer):
+    """Forwards requests to `upstream`, and injects the current `fault`."""
 
     daemon_threads = True
     fault: Fault = "none"
-    slow_seconds = 40.0
+    delay_seconds = 40.0
+    """Delay of a response with the fault `slow`."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__((HOST, 0), _Handler)
         self.upstream = upstream
         self.pool = urllib3.PoolManager()
-        self.met = 0
-        """Requests that met a fault."""
+        self.faulted_requests = 0
+        """Number of requests that arrived while a fault was set."""
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL that the proxy listens at."""
         return f"http://{HOST}:{self.server_port}"
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: FaultyProxy
+    server: FaultProxy
 
-    def _any(self) -> None:
+    def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.server.fault
         if fault != "none":
-            self.server.met += 1
+            self.server.faulted_requests += 1
         if fault == "reset":
-            self._hang_up()
-            return
-        if fault in ("429", "503"):
-            self._answer(int(fault), {"Content-Type": "application/json"}, b'{"error": "as the test wants it"}')
-            return
-        if fault in _OTHERS:
-            status, kind, answered = _OTHERS[fault]
-            self._answer(status, {"Content-Type": kind}, answered)
-            return
+            self._close_connection()
+        elif fault in ("429", "503"):
+            self._respond(int(fault), {"Content-Type": "application/json"}, b'{"error": "injected by the test"}')
+        elif fault in _FOREIGN_RESPONSES:
+            status, content_type, content = _FOREIGN_RESPONSES[fault]
+            self._respond(status, {"Content-Type": content_type}, content)
+        else:
+            self._forward(body, fault)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _handle  # noqa: N815 - names that the base class requires
+
+    def _forward(self, body: bytes, fault: Fault) -> None:
         if fault == "slow":
-            time.sleep(self.server.slow_seconds)
+            time.sleep(self.server.delay_seconds)
         headers = {"Content-Type": self.headers.get("Content-Type", "application/json")}
-        answer = self.server.pool.request(self.command, self.server.upstream + self.path, body=body, headers=headers)
-        if fault == "cut":
-            self._hang_up()
+        response = self.server.pool.request(self.command, self.server.upstream + self.path, body=body, headers=headers)
+        if fault == "lost response":
+            self._close_connection()
             return
-        kept = {name: answer.headers[name] for name in ("Content-Type", "X-Elastic-Product") if name in answer.headers}
-        self._answer(answer.status, kept, answer.data)
+        forwarded = ("Content-Type", "X-Elastic-Product")
+        headers = {name: response.headers[name] for name in forwarded if name in response.headers}
+        self._respond(response.status, headers, response.data)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _any  # noqa: N815 - the base class looks for these
-
-    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _respond(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
@@ -80,18 +84,18 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _hang_up(self) -> None:
+    def _close_connection(self) -> None:
         self.close_connection = True
         self.connection.close()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
-def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
-    """A proxy before `upstream`, listening."""
-    with FaultyProxy(upstream) as proxy:
+def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
+    """Run a proxy in front of `upstream`."""
+    with FaultProxy(upstream) as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         yield proxy
         proxy.shutdown()

@@ -1,4 +1,4 @@
-"""The servers that the tests run against: containers where an engine answers, the local stack otherwise."""
+"""Starts the servers for the tests: containers where a container engine answers, the local stack otherwise."""
 
 import os
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ KAFKA_IMAGE = "apache/kafka:3.9.1"
 ELASTICSEARCH_IMAGE = "elasticsearch:7.17.29"
 
 
-def engine_answers() -> bool:
-    """Whether containers can be had; TEST_SERVERS=local says no."""
+def has_container_engine() -> bool:
+    """Whether a container engine answers; False with TEST_SERVERS=local."""
     if os.environ.get("TEST_SERVERS") == "local":
         return False
     try:
@@ -35,7 +35,7 @@ def engine_answers() -> bool:
 
 
 def fill_cache() -> None:
-    """Have the jars that Spark and the local servers need, and a stream job that starts fast."""
+    """Download the jars of Spark and the local servers, and build the class archive of the stream job."""
     downloads = (cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY)
     cache.fill(*downloads, console=Console(stderr=True))
     services.make_cds_archive(Console(stderr=True))
@@ -43,14 +43,14 @@ def fill_cache() -> None:
 
 @contextmanager
 def kafka(data: Path) -> Iterator[str]:
-    """A broker's address."""
+    """Run a Kafka broker; yields its address."""
     port = servers.free_port()
     address = f"{servers.HOST}:{port}"
-    if not engine_answers():
+    if not has_container_engine():
         with servers.kafka(data, port):
             yield address
         return
-    # The same port within: the broker reaches itself at its advertised address, when it verifies transactions.
+    # The same port inside the container: to verify transactions the broker connects to its own advertised address.
     container = DockerContainer(KAFKA_IMAGE).with_bind_ports(port, port)
     for name, value in {
         "KAFKA_NODE_ID": "1",
@@ -75,10 +75,10 @@ def kafka(data: Path) -> Iterator[str]:
 
 @contextmanager
 def elasticsearch(data: Path) -> Iterator[str]:
-    """An Elasticsearch's URL."""
+    """Run an Elasticsearch node; yields its URL."""
     port = servers.free_port()
     url = f"http://{servers.HOST}:{port}"
-    if not engine_answers():
+    if not has_container_engine():
         with servers.elasticsearch(data, port):
             yield url
         return
@@ -94,21 +94,21 @@ def elasticsearch(data: Path) -> Iterator[str]:
         yield url
 
 
-class _NotUpError(Exception):
+class _NotReadyError(Exception):
     pass
 
 
-@retry(retry=retry_if_exception_type(_NotUpError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
+@retry(retry=retry_if_exception_type(_NotReadyError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
 def _wait_for_kafka(address: str) -> None:
     try:
         AdminClient({"bootstrap.servers": address, "log_level": 0}).list_topics(timeout=3)
     except KafkaException as error:
-        raise _NotUpError(f"Kafka at {address}") from error
+        raise _NotReadyError(f"no answer from Kafka at {address}") from error
 
 
-@retry(retry=retry_if_exception_type(_NotUpError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
+@retry(retry=retry_if_exception_type(_NotReadyError), wait=wait_fixed(0.3), stop=stop_after_delay(120), reraise=True)
 def _wait_for_elasticsearch(url: str) -> None:
     try:
         Elasticsearch([url], max_retries=0).cluster.health(wait_for_status="yellow")
     except ElasticsearchException as error:
-        raise _NotUpError(f"Elasticsearch at {url}") from error
+        raise _NotReadyError(f"no answer from Elasticsearch at {url}") from error

@@ -1,6 +1,6 @@
-"""`docker compose up` from a clone that was made under umask 077: the services that have an image here, from outside.
+"""Tests `docker compose up` from a clone made under umask 077, as a user sees it.
 
-Kibana and Kafka UI are not started: their images cannot be had on every machine that runs the tests.
+Kibana and Kafka UI are not started: their images are not available on every machine that runs the tests.
 """
 
 import json
@@ -28,19 +28,30 @@ from local_stack.services import ROOT
 from tests.browser import chromium, page_of
 from tests.pipeline import Pipeline, assert_more_than, eventually
 from tests.reference import reference_tables
-from tests.servers import engine_answers
+from tests.servers import has_container_engine
 
-OURS = ["data-producer", "stream-processing", "elasticsearch-sink-alert"]
+SERVICES = ["data-producer", "stream-processing", "elasticsearch-sink-alert"]
 PAGE = "live-page"
-STARTED = ["kafka", "elasticsearch", *OURS, PAGE]
+STARTED = ["kafka", "elasticsearch", *SERVICES, PAGE]
 CLUSTER = ["spark-master", "spark-worker"]
 RULES = "03-ElasticsearchSink-Alert/data_mapper.yml"
 
-_CLONED = ("docker-compose.yml", "compose.*.yml", ".dockerignore", "contract", "dashboards", "live_page", "0*")
+_CLONED_PATHS = (
+    "docker-compose.yml",
+    "compose.*.yml",
+    ".dockerignore",
+    "contract",
+    "runtime",
+    "observer",
+    "build_tools",
+    "dashboards",
+    "live_page",
+    "0*",
+)
 _LABEL = "com.docker.compose.project"
 
-needs_an_engine = pytest.mark.skipif(
-    not engine_answers(), reason="no container engine answers here, and Compose is nothing without one"
+needs_container_engine = pytest.mark.skipif(
+    not has_container_engine(), reason="Docker Compose needs a container engine, and none answers"
 )
 
 
@@ -56,53 +67,53 @@ class Stack:
     scratch: Path
 
     def run(self, *arguments: str) -> str:
-        """The output of a `docker compose` command over this project."""
+        """Run a `docker compose` command on this project and return its output."""
         return _output([*self.compose.compose_command_property, *arguments], self.clone)
 
     def state(self) -> dict[str, tuple[str, str]]:
-        """State and health of each service."""
+        """Return the state and health of each service."""
         lines = self.run("ps", "--all", "--format", "json").splitlines()
-        found = [json.loads(line) for line in lines]
-        return {container["Service"]: (container["State"], container["Health"]) for container in found}
+        containers = map(json.loads, lines)
+        return {container["Service"]: (container["State"], container["Health"]) for container in containers}
 
     def containers(self, *services: str) -> list[str]:
-        """Ids, of all services where none is named."""
+        """Return the container ids of these services, or of all services."""
         return sorted(self.run("ps", "--quiet", "--no-trunc", *services).split())
 
     def inspect(self, *services: str) -> list[dict[str, Any]]:
-        """What the engine knows about the containers."""
-        found: list[dict[str, Any]] = json.loads(_output(["docker", "inspect", *self.containers(*services)]))
-        return found
+        """Return the output of `docker inspect` for these services, or for all services."""
+        containers: list[dict[str, Any]] = json.loads(_output(["docker", "inspect", *self.containers(*services)]))
+        return containers
 
-    def lake(self) -> Pipeline:
-        """The pipeline with a copy of the warehouse as it is now."""
+    def with_lake_copy(self) -> Pipeline:
+        """Return the pipeline over a copy of the current warehouse."""
         target = self.scratch / f"copy-{time.monotonic_ns()}"
         target.mkdir()
         self.run("cp", "stream-processing:/data/warehouse", str(target))
         return Pipeline(self.pipeline.kafka, self.pipeline.es_url, self.pipeline.topic, target)
 
     def kill_9(self, service: str) -> None:
-        """End a service's first process from outside, as the kernel would when memory runs out."""
+        """Kill the main process of a service from outside the container, as the OOM killer does."""
         os.kill(self.inspect(service)[0]["State"]["Pid"], signal.SIGKILL)
 
-    def require_nothing_left(self, *kinds: str) -> None:
-        """Raise AssertionError if the project has any containers, networks or volumes."""
+    def assert_removed(self, *kinds: str) -> None:
+        """Assert that the project has no object of these kinds: container, network, volume."""
         for kind in kinds:
             command = ["docker", kind, "ls", "--quiet", "--filter", f"label={_LABEL}={self.project}"]
             assert _output([*command, "--all"] if kind == "container" else command) == "", kind
 
 
 def _output(command: Sequence[str], cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
-    return done.stdout
+    completed = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert completed.returncode == 0, f"{' '.join(command)}: {completed.stderr}"
+    return completed.stdout
 
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is here, for its owner alone, and the images that are built from it."""
+    """Copy the repository with permissions for its owner only, and build the images from the copy."""
     target = tmp_path_factory.mktemp("clone")
-    for source in (path for pattern in _CLONED for path in ROOT.glob(pattern)):
+    for source in (path for pattern in _CLONED_PATHS for path in ROOT.glob(pattern)):
         if source.is_dir():
             shutil.copytree(source, target / source.name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -114,7 +125,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _running(project: str, clone: Path, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
+def _compose_up(project: str, clone: Path, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
     kafka_port, es_port, page_port, spark_port = (servers.free_port() for _ in range(4))
     environment = {
         "COMPOSE_PROJECT_NAME": project,
@@ -135,25 +146,25 @@ def _running(project: str, clone: Path, scratch: Path, *overlays: str, **setting
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
             stack = Stack(compose, project, clone, pipeline, f"http://localhost:{page_port}", scratch)
             yield stack
-        stack.require_nothing_left("container", "network", "volume")
+        stack.assert_removed("container", "network", "volume")
 
 
 @pytest.fixture(scope="module")
 def stack(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with _running("streaming-analytics-test", clone, tmp_path_factory.mktemp("compose")) as running:
-        yield running
+    with _compose_up("streaming-analytics-test", clone, tmp_path_factory.mktemp("compose")) as stack:
+        yield stack
 
 
-@needs_an_engine
+@needs_container_engine
 @pytest.mark.timeout(1800)
-def test_everything_is_healthy_at_the_first_try(stack: Stack) -> None:
+def test_all_services_are_healthy_after_the_first_up(stack: Stack) -> None:
     assert stack.state() == dict.fromkeys(STARTED, ("running", "healthy"))
 
 
-@needs_an_engine
+@needs_container_engine
 @pytest.mark.parametrize("service", STARTED)
 def test_no_server_runs_as_root(stack: Stack, service: str) -> None:
-    # An image may have an init process of root's, and `docker exec` may be root where the server is not.
+    # An image may start its init process as root, and `docker exec` may run as root where the server does not.
     (container,) = stack.containers(service)
     _, *processes = _output(["docker", "top", container, "-eo", "pid,uid,comm"]).splitlines()
     users = {line.split()[2]: int(line.split()[1]) for line in processes if line.split()[2] != "tini"}
@@ -161,7 +172,7 @@ def test_no_server_runs_as_root(stack: Stack, service: str) -> None:
     assert min(users.values()) > 0, users
 
 
-@needs_an_engine
+@needs_container_engine
 def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
     images = ["docker", "images", "--all", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}=streaming-analytics"]
     containers, built = stack.containers(), set(_output(images).split())
@@ -172,14 +183,14 @@ def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
     assert set(_output(images).split()) == built
 
 
-@needs_an_engine
-def test_every_volume_has_a_name_of_the_project(stack: Stack) -> None:
+@needs_container_engine
+def test_volumes_are_named_after_the_project(stack: Stack) -> None:
     mounts = [mount for container in stack.inspect() for mount in container["Mounts"] if mount["Type"] == "volume"]
     assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{n}" for n in ("kafka", "elasticsearch", "lake")}
 
 
-@needs_an_engine
-def test_documents_and_alerts_appear(stack: Stack) -> None:
+@needs_container_engine
+def test_documents_and_alerts_reach_elasticsearch(stack: Stack) -> None:
     def documents_and_alerts() -> None:
         assert len(stack.pipeline.documents("agg_interactions_user")) == 10
         assert len(stack.pipeline.documents("agg_interactions_item")) == 10
@@ -189,9 +200,9 @@ def test_documents_and_alerts_appear(stack: Stack) -> None:
     eventually(documents_and_alerts)
 
 
-@needs_an_engine
-def test_the_live_page_shows_the_same(stack: Stack) -> None:
-    eventually(lambda: assert_more_than(stack.lake().lake_count(), 100))
+@needs_container_engine
+def test_the_live_page_shows_services_rows_and_lake(stack: Stack) -> None:
+    eventually(lambda: assert_more_than(stack.with_lake_copy().lake_count(), 100))
     with chromium() as browser, page_of(browser, stack.page) as page:
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok", timeout=60_000)
@@ -204,9 +215,9 @@ def test_the_live_page_shows_the_same(stack: Stack) -> None:
         expect(page.get_by_text("set PRODUCER_CONTROLS=true in .env")).to_be_visible()
 
 
-@needs_an_engine
+@needs_container_engine
 @pytest.mark.parametrize("service", ["stream-processing", "elasticsearch-sink-alert"])
-def test_a_killed_service_comes_back_and_the_counts_stay_right(stack: Stack, service: str) -> None:
+def test_a_killed_service_restarts_and_the_counts_stay_exact(stack: Stack, service: str) -> None:
     stack.kill_9(service)
     eventually(lambda: _assert_healthy(stack, service))
     stack.run("stop", "data-producer")
@@ -215,15 +226,15 @@ def test_a_killed_service_comes_back_and_the_counts_stay_right(stack: Stack, ser
     stack.run("start", "data-producer")
 
 
-@needs_an_engine
-def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_data(stack: Stack) -> None:
+@needs_container_engine
+def test_services_stop_cleanly_within_ten_seconds_and_continue_with_their_data(stack: Stack) -> None:
     before = len(stack.pipeline.read("avroic"))
-    for service in OURS:
-        began = time.monotonic()
+    for service in SERVICES:
+        started = time.monotonic()
         stack.run("stop", "--timeout", "30", service)
-        assert time.monotonic() - began < 12
-    codes = {line["Service"]: line["ExitCode"] for line in map(json.loads, _exited(stack))}
-    assert codes == dict.fromkeys(OURS, 0)
+        assert time.monotonic() - started < 12
+    exit_codes = {line["Service"]: line["ExitCode"] for line in map(json.loads, _exited(stack))}
+    assert exit_codes == dict.fromkeys(SERVICES, 0)
     stack.run("down")
     stack.run("up", "--detach", "--wait", *STARTED)
     stack.run("stop", "data-producer")
@@ -233,16 +244,16 @@ def test_stopped_services_end_cleanly_within_ten_seconds_and_go_on_with_their_da
     stack.run("start", "data-producer")
 
 
-@needs_an_engine
-def test_the_commands_of_the_sink_are_commands_of_compose(stack: Stack) -> None:
-    checked = stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "check")
-    assert "is valid: " in checked
-    assert "max_interactions > 12 [warning]: true of 10 rows" in checked
+@needs_container_engine
+def test_the_commands_of_the_sink_run_under_compose(stack: Stack) -> None:
+    output = stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "check")
+    assert "is valid: " in output
+    assert "max_interactions > 12 [warning]: true of 10 rows" in output
     assert "no dead letters" in stack.run("run", "--rm", "-T", "elasticsearch-sink-alert", "dead-letters", "list")
 
 
-@needs_an_engine
-def test_rules_that_the_container_may_not_read_are_the_images_and_readable_ones_are_followed(stack: Stack) -> None:
+@needs_container_engine
+def test_unreadable_rules_fall_back_to_those_of_the_image_and_readable_ones_are_reloaded(stack: Stack) -> None:
     sink, rules = "elasticsearch-sink-alert", stack.clone / RULES
     assert "`chmod -R go+rX 03-ElasticsearchSink-Alert`" in stack.run("logs", sink)
     for path in (rules, rules.parent):
@@ -253,8 +264,8 @@ def test_rules_that_the_container_may_not_read_are_the_images_and_readable_ones_
     def is_firing(name: str) -> None:
         assert name in {alert["rule"] for alert in stack.pipeline.alerts() if alert["status"] == "firing"}
 
-    # Most editors write a new file and give it the old one's name.
-    for name in ("some", "some more"):
+    # Most editors write a new file and rename it to the old name.
+    for name in ("first edit", "second edit"):
         edited = rules.with_suffix(".new")
         rule = f"{{field: total_interactions, operator: '>', threshold: 1, name: {name}}}"
         edited.write_text(f"agg_interactions_user:\n  id: user_id\n  alerts:\n    - {rule}\n")
@@ -263,74 +274,73 @@ def test_rules_that_the_container_may_not_read_are_the_images_and_readable_ones_
         eventually(lambda name=name: is_firing(name))  # type: ignore[misc]
 
 
-@needs_an_engine
-def test_on_the_spark_cluster_a_lost_worker_loses_nothing_and_down_leaves_nothing_running(stack: Stack) -> None:
+@needs_container_engine
+def test_losing_a_spark_worker_loses_no_data_and_down_stops_the_cluster(stack: Stack) -> None:
     settings = stack.clone / ".env"
     settings.write_text("DEPLOY_MODE=cluster\nCOMPOSE_PROFILES=${DEPLOY_MODE}\n")
     stack.run("up", "--detach", "--wait", "--scale", "spark-worker=2", *STARTED)
     assert set(CLUSTER) <= set(stack.state())
     before = len(stack.pipeline.alerts())
-    lake = stack.lake().lake_count()
-    eventually(lambda: assert_more_than(stack.lake().lake_count(), lake))
+    lake = stack.with_lake_copy().lake_count()
+    eventually(lambda: assert_more_than(stack.with_lake_copy().lake_count(), lake))
     stack.kill_9("spark-worker")
     stack.run("stop", "data-producer")
     sent = _sent(stack)
     eventually(lambda: _assert_tables(stack, sent))
     assert len(stack.pipeline.alerts()) >= before
     stack.run("down")
-    stack.require_nothing_left("container", "network")
+    stack.assert_removed("container", "network")
     settings.unlink()
 
 
-@needs_an_engine
-def test_a_lake_whose_kafka_is_new_names_the_command_of_compose_that_lets_it_go_on(stack: Stack) -> None:
+@needs_container_engine
+def test_with_a_recreated_kafka_the_stream_job_names_the_compose_command_that_lets_it_continue(stack: Stack) -> None:
     stack.run("down")
     _output(["docker", "volume", "rm", f"{stack.project}_kafka"])
     stack.run("up", "--detach", *STARTED)
     command: list[str] = []
 
-    def has_named_a_command() -> None:
+    def log_names_the_command() -> None:
         command[:] = re.findall(r"`docker compose (run --rm [^`]+)`", stack.run("logs", "stream-processing"))[:1]
         assert command
 
-    eventually(has_named_a_command)
+    eventually(log_names_the_command)
     stack.run(*command[0].split())
     eventually(lambda: _assert_healthy(stack, "stream-processing"))
-    known = stack.lake().lake_count()
-    eventually(lambda: assert_more_than(stack.lake().lake_count(), known))
+    before = stack.with_lake_copy().lake_count()
+    eventually(lambda: assert_more_than(stack.with_lake_copy().lake_count(), before))
     stack.run("stop", "data-producer")
-    eventually(lambda: _assert_tables_of_the_lake(stack))
+    eventually(lambda: _assert_tables_follow_from_lake(stack))
     _assert_healthy(stack, "stream-processing")
 
 
-@needs_an_engine
+@needs_container_engine
 @pytest.mark.timeout(900)
-def test_with_the_secure_overlay_only_who_has_the_password_reaches_kafka_and_no_proxy_is_in_the_way(
-    clone: Path, tmp_path: Path
-) -> None:
-    """Kafka's part of the overlay; a stand-in for Elasticsearch's image may have no security to switch on.
+def test_the_secure_overlay_requires_kafkas_password_and_bypasses_http_proxies(clone: Path, tmp_path: Path) -> None:
+    """Covers Kafka only: the Elasticsearch image of the tests may lack the security features.
 
-    Docker gives each container the proxies of its user, and nothing listens at this one.
+    Docker passes the user's proxy settings to every container; nothing listens at this proxy's address.
     """
     passwords = {"KAFKA_PASSWORD": "kafka-$ecret #1", "ELASTIC_PASSWORD": "elastic-$ecret#1"}
     (clone / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in passwords.items()))
     addresses = dict.fromkeys(("httpProxy", "httpsProxy", "allProxy"), "http://127.0.0.1:9")
     (tmp_path / "config.json").write_text(json.dumps({"proxies": {"default": addresses}}))
     overlay, proxies = "compose.secure.yml", {"DOCKER_CONFIG": str(tmp_path)}
-    with _running("streaming-analytics-secure", clone, tmp_path, overlay, **proxies) as secure:
-        assert all("http_proxy=http://127.0.0.1:9" in found["Config"]["Env"] for found in secure.inspect())
+    with _compose_up("streaming-analytics-secure", clone, tmp_path, overlay, **proxies) as secure:
+        assert all("http_proxy=http://127.0.0.1:9" in container["Config"]["Env"] for container in secure.inspect())
         eventually(lambda: _assert_ten_users(secure))
-        known: dict[str, str | int | float] = {
+        credentials: dict[str, str | int | float] = {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": "PLAIN",
             "sasl.username": "pipeline",
         }
         broker: dict[str, str | int | float] = {"bootstrap.servers": secure.pipeline.kafka, "log_level": 0}
-        right = passwords["KAFKA_PASSWORD"]
-        assert "avroic" in AdminClient({**broker, **known, "sasl.password": right}).list_topics(timeout=20).topics
-        for other in (dict[str, str | int | float](), {**known, "sasl.password": "guessed"}):
+        password = passwords["KAFKA_PASSWORD"]
+        admin = AdminClient({**broker, **credentials, "sasl.password": password})
+        assert "avroic" in admin.list_topics(timeout=20).topics
+        for wrong in (dict[str, str | int | float](), {**credentials, "sasl.password": "guessed"}):
             with pytest.raises(KafkaException):
-                AdminClient({**broker, **other}).list_topics(timeout=3)
+                AdminClient({**broker, **wrong}).list_topics(timeout=3)
     (clone / ".env").unlink()
 
 
@@ -352,13 +362,13 @@ def _assert_healthy(stack: Stack, service: str) -> None:
 
 
 def _sent(stack: Stack) -> list[Interaction]:
-    """What the topic holds once nobody sends any more."""
+    """Read all interactions of the topic; the producer has to be stopped."""
     return [Interaction(**json.loads(message.value() or b"")) for message in stack.pipeline.read("avroic")]
 
 
-def _assert_tables_of_the_lake(stack: Stack) -> None:
-    """Kafka may hold less than the lake does, but every row that the lake's interactions add up to."""
-    lake = stack.lake()
+def _assert_tables_follow_from_lake(stack: Stack) -> None:
+    """Assert the tables against the interactions of the lake: a recreated Kafka no longer holds all of them."""
+    lake = stack.with_lake_copy()
     rows = lake.lake_rows("SELECT * FROM interactions")
     expected = reference_tables(
         [Interaction(**{**row, "timestamp": int(row["timestamp"].timestamp())}) for row in rows]
@@ -372,6 +382,6 @@ def _assert_tables(stack: Stack, sent: list[Interaction]) -> None:
     expected = reference_tables(sent)
     assert stack.pipeline.topic_tables() == expected
     assert stack.pipeline.index_tables() == expected
-    lake = stack.lake()
+    lake = stack.with_lake_copy()
     assert lake.lake_count() == len(sent)
     assert lake.lake_tables() == expected

@@ -1,4 +1,4 @@
-"""What `docker compose config` makes of the files: no container runs."""
+"""Tests the Compose files as `docker compose config` resolves them; no container runs."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from live_page.settings import PageSettings
 from local_stack.services import ROOT
 from runtime import dotenv
 from runtime.settings import Settings
-from tests.servers import engine_answers
+from tests.servers import has_container_engine
 
-pytestmark = pytest.mark.skipif(not engine_answers(), reason="no container engine answers here")
+pytestmark = pytest.mark.skipif(not has_container_engine(), reason="no container engine answers")
 
 BASE, CLUSTER, SECURE = ("docker-compose.yml",), ("compose.cluster.yml",), ("compose.secure.yml",)
 PASSWORDS = {"KAFKA_PASSWORD": "kafka-secret", "ELASTIC_PASSWORD": "elastic-secret"}
@@ -31,57 +31,61 @@ FIXED = {
     # Addresses and ports in the network of the containers.
     "KAFKA_BROKER", "ES_HOST", "METRICS_HOST", "PRODUCER_METRICS_PORT", "STREAM_METRICS_PORT", "SINK_METRICS_PORT",
     "PAGE_HOST", "PAGE_PORT", "PRODUCER_URL", "STREAM_URL", "SINK_URL",
-    # Who asks for a password, and whose, is a choice of files; the overlay gives the rest.
+    # The secure overlay decides which servers require a password, and sets these.
     "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_CA_FILE",
     "ES_USERNAME", "ES_PASSWORD", "ES_CA_FILE",
-    # Files of the images, or that are mounted.
+    # Files of the images or mounted ones.
     "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER",
 }  # fmt: skip
-"""Settings that Compose decides itself."""
-OF_THE_SINK_ALONE = {name.upper() for name in SinkSettings.model_fields if name.startswith(("alert", "sink", "kibana"))}
-"""The page reads the sink's settings, but has no use for these; its Elasticsearch user is a fixed one."""
+"""Settings that the Compose files set themselves."""
+SINK_ONLY = {name.upper() for name in SinkSettings.model_fields if name.startswith(("alert", "sink", "kibana"))}
+"""Settings of the sink that the page inherits but does not use; its Elasticsearch user is fixed."""
 
 
 def config(*overlays: str, env_file: Path | None = None, environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """The services, as Compose would start them."""
+    """Return the services as Compose would start them."""
     files = [argument for file in (*BASE, *overlays) for argument in ("-f", str(ROOT / file))]
     command = ["docker", "compose", "--env-file", str(env_file or os.devnull), *files, "config", "--format", "json"]
     names = {*PASSWORDS, *dotenv.known_names()}
-    others = {name: value for name, value in os.environ.items() if name not in names}
-    done = subprocess.run(
-        command, cwd=ROOT, env={**others, **(environment or {})}, capture_output=True, text=True, check=False
+    inherited = {name: value for name, value in os.environ.items() if name not in names}
+    completed = subprocess.run(
+        command, cwd=ROOT, env={**inherited, **(environment or {})}, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
-    services: dict[str, Any] = json.loads(done.stdout)["services"]
+    assert completed.returncode == 0, completed.stderr
+    services: dict[str, Any] = json.loads(completed.stdout)["services"]
     return services
 
 
-def limits(services: dict[str, Any]) -> int:
+def memory_limit(services: dict[str, Any]) -> int:
     return sum(int(service["mem_limit"]) for service in services.values())
 
 
-@pytest.mark.parametrize("overlays", [(), CLUSTER, SECURE, (*CLUSTER, *SECURE)])
+@pytest.mark.parametrize(
+    "overlays",
+    [(), CLUSTER, SECURE, (*CLUSTER, *SECURE)],
+    ids=["no overlay", "cluster", "secure", "cluster and secure"],
+)
 def test_every_overlay_is_valid(overlays: tuple[str, ...]) -> None:
     for name, service in config(*overlays, environment=PASSWORDS).items():
-        assert "healthcheck" in service or name in SERVICES, name  # Ours have theirs in the image.
+        assert "healthcheck" in service or name in SERVICES, name  # The services' images declare theirs.
         assert int(service["mem_limit"]) > 0
         assert service["logging"]["options"]["max-size"]
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", []))
         assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
 
 
-def test_everything_fits_into_eight_gigabytes_with_room_and_the_cluster_comes_only_if_asked_for() -> None:
+def test_memory_limits_fit_into_eight_gigabytes_and_the_cluster_is_opt_in() -> None:
     services = config()
-    assert limits(services) < 7 * 2**30
+    assert memory_limit(services) < 7 * 2**30
     assert {"kibana", "kafka-ui", "live-page"} < set(services)
     assert not {"spark-master", "spark-worker"} & set(services)
 
 
-@pytest.mark.parametrize("how", ["mode in a copy of the example", "profile", "overlay"])
-def test_the_cluster_is_there_for_those_who_ask_for_it(how: str, tmp_path: Path) -> None:
-    if how == "overlay":
+@pytest.mark.parametrize("option", [".env", "profile", "overlay"])
+def test_the_cluster_is_enabled_by_each_option(option: str, tmp_path: Path) -> None:
+    if option == "overlay":
         services = config(*CLUSTER)
-    elif how == "profile":
+    elif option == "profile":
         services = config(environment={"DEPLOY_MODE": "cluster", "COMPOSE_PROFILES": "cluster"})
     else:
         file = tmp_path / ".env"
@@ -91,14 +95,14 @@ def test_the_cluster_is_there_for_those_who_ask_for_it(how: str, tmp_path: Path)
     assert services["stream-processing"]["environment"]["DEPLOY_MODE"] == "cluster"
 
 
-def test_each_image_is_built_by_one_service() -> None:
+def test_each_image_is_built_by_exactly_one_service() -> None:
     services = config(*CLUSTER).values()
     built = [service["image"] for service in services if "build" in service]
     assert sorted(built) == sorted(set(built))
     assert {service["image"] for service in services if service["image"].startswith("streaming-")} == set(built)
 
 
-def test_a_copy_of_the_example_changes_nothing() -> None:
+def test_a_copy_of_the_example_env_file_changes_nothing() -> None:
     assert config(env_file=ROOT / ".env.example") == config()
 
 
@@ -106,13 +110,13 @@ def test_a_copy_of_the_example_changes_nothing() -> None:
 def test_every_setting_reaches_the_service_that_reads_it(service: str) -> None:
     names = {name.upper() for name in SERVICES[service].model_fields}
     if service == "live-page":
-        names -= OF_THE_SINK_ALONE | {"ES_API_KEY"}
-    given = {name: f"the {name}" for name in names} | {"PAGE_PORT": "20000"}
-    reached = config(*SECURE, environment={**PASSWORDS, **given})[service]["environment"]
-    assert {name for name in names if reached.get(name) != given[name]} == names & FIXED
+        names -= SINK_ONLY | {"ES_API_KEY"}
+    values = {name: f"the {name}" for name in names} | {"PAGE_PORT": "20000"}
+    received = config(*SECURE, environment={**PASSWORDS, **values})[service]["environment"]
+    assert {name for name in names if received.get(name) != values[name]} == names & FIXED
 
 
-def test_ports_on_this_machine_are_settings_and_kafka_says_its_own_to_its_clients() -> None:
+def test_published_ports_are_settings_and_kafka_advertises_its_own() -> None:
     names = {
         "kafka": "KAFKA_PORT", "kafka-ui": "KAFKA_UI_PORT", "elasticsearch": "ES_PORT", "kibana": "KIBANA_PORT",
         "live-page": "PAGE_PORT", "spark-master": "SPARK_UI_PORT",
@@ -127,16 +131,16 @@ def test_ports_on_this_machine_are_settings_and_kafka_says_its_own_to_its_client
 
 
 @pytest.mark.parametrize("value", ["pa${x}ss", "$", "$$HOME", "a #b", "#", ' "quoted" ', "50%", "{{x}}", "a=b", "ü"])
-def test_a_value_between_single_quotes_is_the_same_with_and_without_compose(value: str, tmp_path: Path) -> None:
+def test_a_single_quoted_value_is_the_same_with_and_without_compose(value: str, tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(f"KAFKA_PASSWORD='{value}'\nELASTIC_PASSWORD=x\nAWS_SECRET_ACCESS_KEY='{value}'\n")
     environment = config(*SECURE, env_file=file)["stream-processing"]["environment"]
-    # What config prints can be read by Compose again, so a $ is doubled.
+    # `docker compose config` prints a $ as $$, so that Compose can read its output.
     assert environment["AWS_SECRET_ACCESS_KEY"].replace("$$", "$") == value
     assert environment["KAFKA_PASSWORD"].replace("$$", "$") == value
     assert dotenv.read(file, ()).values["KAFKA_PASSWORD"] == value
 
 
-def test_the_secure_overlay_asks_for_passwords_that_are_not_set() -> None:
+def test_the_secure_overlay_requires_its_passwords() -> None:
     with pytest.raises(AssertionError, match=r"set it in \.env"):
         config(*SECURE)

@@ -60,7 +60,7 @@ def test_any_form_of_select_is_allowed(lake: LakeReader, sql: str) -> None:
     assert len(lake.query(sql).rows) == 2
 
 
-def test_an_order_is_kept(lake: LakeReader) -> None:
+def test_the_order_of_a_query_is_kept(lake: LakeReader) -> None:
     rows = lake.query("SELECT range FROM range(10000) ORDER BY range DESC").rows
     assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
 

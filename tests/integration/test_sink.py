@@ -21,7 +21,7 @@ from contract.topics import aggregated_topic
 from local_stack.services import ROOT, SINK
 from runtime import topic_admin
 from tests.pipeline import (
-    A_TIME,
+    TIMESTAMP,
     Pipeline,
     assert_equal,
     assert_more_than,
@@ -45,14 +45,14 @@ def _assert_alerts(pipeline: Pipeline, **expected: int) -> None:
 
 def test_rows_are_indexed_by_their_key_with_explicit_mappings(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
-        overall = {"avg_interactions": 12.5, "last_interaction": A_TIME}
+        overall = {"avg_interactions": 12.5, "last_interaction": TIMESTAMP}
         pipeline.publish(*[item_record(n, n) for n in range(10)], row_record("avg_interactions", None, overall))
         pipeline.publish(
             item_record(3, 11), row_record("avg_interactions", None, overall | {"avg_interactions": 12.75})
         )
         eventually(lambda: _assert_items(pipeline, {f"item_{n}": n for n in range(10)} | {"item_3": 11}))
         assert pipeline.documents("avg_interactions") == {
-            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": A_TIME}
+            "avg_interactions": {"avg_interactions": 12.75, "last_interaction": TIMESTAMP}
         }
         mapping = pipeline.elasticsearch.indices.get_mapping(index="agg_interactions_user")
         properties = mapping["agg_interactions_user"]["mappings"]["properties"]
@@ -345,7 +345,7 @@ def _assert_colours(pipeline: Pipeline, expected: dict[str, str | None]) -> None
     assert {id_: source.get("colour") for id_, source in found.items()} == expected
 
 
-def test_a_deleted_row_loses_its_document(pipeline: Pipeline) -> None:
+def test_a_tombstone_deletes_the_document(pipeline: Pipeline) -> None:
     with pipeline.running(SINK):
         pipeline.publish(item_record(1, 5), item_record(2, 5))
         eventually(lambda: _assert_items(pipeline, {"item_1": 5, "item_2": 5}))

@@ -15,7 +15,7 @@ from contract.topics import aggregated_topic
 from local_stack import servers
 from local_stack.services import SINK
 from runtime import topic_admin
-from tests.fault_proxy import Fault, faulty_proxy
+from tests.fault_proxy import Fault
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
 
 ITEMS = "agg_interactions_item"
@@ -128,21 +128,21 @@ def test_rows_of_five_megabytes_are_indexed_or_dead_lettered_whole(pipeline: Pip
         ("429", "TransportError(429"),
         ("503", "TransportError(503"),
         ("reset", "Connection aborted"),
-        ("cut", "Connection aborted"),
+        ("lost response", "Connection aborted"),
         ("slow", "ConnectionTimeout"),
     ],
 )
 def test_the_sink_waits_for_a_failing_elasticsearch_and_nothing_is_lost_or_duplicated(
     pipeline: Pipeline, fault: Fault, problem: str
 ) -> None:
-    with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
+    with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         pipeline.publish(*[item_record(n, 13) for n in range(50)])
         eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(50)}))
         proxy.fault = fault
         pipeline.publish(*[item_record(n, 5 if n < 25 else 20) for n in range(50)], item_record(50, 1))
         eventually(lambda: _assert_problem(sink, problem))
         pipeline.publish(item_record(50, 2))
-        eventually(lambda: assert_more_than(proxy.met, 2))
+        eventually(lambda: assert_more_than(proxy.faulted_requests, 2))
         proxy.fault = "none"
         expected = {f"item_{n}": 5 if n < 25 else 20 for n in range(50)} | {"item_50": 2}
         eventually(lambda: assert_equal(_found(pipeline), expected))

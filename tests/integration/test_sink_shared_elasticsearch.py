@@ -16,7 +16,7 @@ from mirakuru import HTTPExecutor
 
 from local_stack.servers import HOST
 from local_stack.services import SINK
-from tests.fault_proxy import Fault, faulty_proxy
+from tests.fault_proxy import Fault
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, item_record
 
 ITEMS = "agg_interactions_item"
@@ -207,9 +207,9 @@ def test_a_response_that_is_not_from_elasticsearch_is_retried(pipeline: Pipeline
     others: tuple[Fault, ...] = ("page", "text", "json")
     with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
-            proxy.fault, proxy.met = fault, 0
+            proxy.fault, proxy.faulted_requests = fault, 0
             pipeline.publish(item_record(1, most), item_record(most, 20))
-            eventually(lambda: assert_more_than(proxy.met, 2))
+            eventually(lambda: assert_more_than(proxy.faulted_requests, 2))
             eventually(lambda: assert_equal(_problem(sink) in ("ok", ""), False))
             assert "\n" not in _problem(sink)
             proxy.fault = "none"
@@ -232,7 +232,7 @@ FOREIGN: dict[str, Any] = {
 """Defaults that others set for all of their indices."""
 
 
-def test_the_templates_of_others_do_not_change_these_indices(pipeline: Pipeline) -> None:
+def test_other_index_templates_do_not_change_the_indices_of_the_sink(pipeline: Pipeline) -> None:
     everything = ["a*"]
     for index, _ in mappings():
         pipeline.elasticsearch.indices.delete_index_template(name=index, ignore=[404])

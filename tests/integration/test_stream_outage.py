@@ -9,7 +9,7 @@ from local_stack.services import STREAM, Service
 from tests.pipeline import Pipeline, assert_equal, eventually
 from tests.reference import reference_tables
 
-IMPATIENT = Service("tests.impatient", STREAM.port_setting, STREAM.port)
+SHORT_TIMEOUTS_JOB = Service("tests.short_timeouts_job", STREAM.port_setting, STREAM.port)
 
 
 def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_records(
@@ -21,7 +21,7 @@ def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_re
         Interaction(f"user_{n % 31}", f"item_{n % 23}", INTERACTION_TYPES[n % 4], 1_700_000_000 + n)
         for n in range(2_000)
     ]
-    with servers.kafka(tmp_path / "broker", port) as broker, here.running(IMPATIENT) as job:
+    with servers.kafka(tmp_path / "broker", port) as broker, here.running(SHORT_TIMEOUTS_JOB) as job:
         assert broker.process is not None
         assert job.process is not None
         process = job.process.pid

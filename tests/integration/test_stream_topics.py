@@ -57,7 +57,7 @@ def _assert_deleted(admin: AdminClient, topic: str) -> None:
     assert topic not in admin.list_topics(timeout=10).topics
 
 
-def test_partitions_that_are_added_while_it_runs_are_read_from_their_beginning(pipeline: Pipeline) -> None:
+def test_partitions_added_while_the_job_runs_are_read_from_their_beginning(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(200))
         eventually(lambda: pipeline.assert_published(_interactions(200)))

@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract import dead_letters
 from elasticsearch_sink_alert.kafka.dead_letter_writer import SERVICE
 from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
-from runtime.kafka_client import MESSAGE_TIMED_OUT, PARTITION_EOF, producer_config
+from runtime.kafka_client import MESSAGE_TIMED_OUT, producer_config
 from runtime.logs import escape_controls
 from runtime.settings import Settings
+from runtime.topic_reader import read_to_end
 
 _TIMEOUT = 10.0
 """Seconds."""
@@ -175,30 +176,8 @@ def _latest_records(settings: Settings, keys: Collection[bytes]) -> dict[bytes, 
 
 def _records(settings: Settings, topic: str) -> Iterator[Message]:
     """Yield all records that a topic has now; raises KafkaException."""
-    group = {"group.id": "dead-letters", "enable.auto.commit": False, "enable.partition.eof": True}
-    consumer = Consumer({**settings.kafka_client, **_NO_CLIENT_LOG, **group})
-    try:
-        partitions = consumer.list_topics(topic, timeout=_TIMEOUT).topics[topic].partitions
-        left: dict[int, int] = {}
-        for partition in partitions:
-            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_TIMEOUT)
-            left |= {partition: end} if start < end else {}
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
-        while left:
-            for message in consumer.consume(10_000, timeout=1.0):
-                error, partition = message.error(), int(message.partition() or 0)
-                if error is None:
-                    yield message
-                    # If records are written all the time, the end of the partition may never be reached.
-                    if int(message.offset() or 0) >= left.get(partition, 0) - 1:
-                        left.pop(partition, None)
-                # Aborted records are never delivered: the last delivered one may be before the end.
-                elif error.code() == PARTITION_EOF:
-                    left.pop(partition, None)
-                else:
-                    raise KafkaException(error)
-    finally:
-        consumer.close()
+    client = {**settings.kafka_client, **_NO_CLIENT_LOG}
+    return read_to_end(client, topic, group_id="dead-letters", timeout=_TIMEOUT)
 
 
 def _producer(settings: Settings) -> Producer:

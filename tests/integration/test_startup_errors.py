@@ -1,4 +1,4 @@
-"""What a service cannot have is one line that names the setting and the remedy, and no traceback."""
+"""A service that cannot start logs one line with the setting and the remedy, and no traceback."""
 
 import socket
 from subprocess import CalledProcessError
@@ -10,10 +10,11 @@ from local_stack.services import PRODUCER, SINK, Service
 from tests.pipeline import Pipeline, eventually
 
 
-def _last_line(pipeline: Pipeline, service: Service, status: int, **settings: object) -> str:
-    with pytest.raises(CalledProcessError) as ended:
+def _only_error(pipeline: Pipeline, service: Service, status: int, **settings: object) -> str:
+    """Run the service until it exits with `status`, and return the one error line of its log."""
+    with pytest.raises(CalledProcessError) as raised:
         pipeline.run_to_end(service, **settings)
-    assert ended.value.returncode == status
+    assert raised.value.returncode == status
     log = pipeline.log(service)
     assert "Traceback" not in log
     errors = [line for line in log.splitlines() if " ERROR " in line]
@@ -22,48 +23,46 @@ def _last_line(pipeline: Pipeline, service: Service, status: int, **settings: ob
 
 
 @pytest.mark.parametrize("service", [PRODUCER, SINK])
-def test_more_replicas_than_brokers_are_one_line(pipeline: Pipeline, service: Service) -> None:
-    line = _last_line(pipeline, service, 1, KAFKA_TOPIC_REPLICATION_FACTOR=3)
+def test_more_replicas_than_brokers_is_one_error_line(pipeline: Pipeline, service: Service) -> None:
+    line = _only_error(pipeline, service, 1, KAFKA_TOPIC_REPLICATION_FACTOR=3)
     assert f"topic {pipeline.topic}" in line
     assert "KAFKA_TOPIC_REPLICATION_FACTOR is 3: set it to at most the number of brokers" in line
 
 
-def test_a_number_of_partitions_or_replicas_that_no_kafka_takes_is_one_line(pipeline: Pipeline) -> None:
-    line = _last_line(pipeline, PRODUCER, 1, KAFKA_TOPIC_REPLICATION_FACTOR=99_999)
+def test_a_replication_factor_out_of_kafkas_range_is_one_error_line(pipeline: Pipeline) -> None:
+    line = _only_error(pipeline, PRODUCER, 1, KAFKA_TOPIC_REPLICATION_FACTOR=99_999)
     assert "KAFKA_TOPIC_REPLICATION_FACTOR" in line
 
 
-def test_a_client_that_cannot_be_made_is_one_line(pipeline: Pipeline) -> None:
+def test_a_kafka_client_that_cannot_be_created_is_one_error_line(pipeline: Pipeline) -> None:
     file = pipeline.data / "no-such.pem"
-    line = _last_line(pipeline, PRODUCER, 1, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_CA_FILE=str(file))
+    line = _only_error(pipeline, PRODUCER, 1, KAFKA_SECURITY_PROTOCOL="SSL", KAFKA_CA_FILE=str(file))
     assert f"KAFKA_CA_FILE={file}" in line
     assert "certificate" in line
 
 
-def test_a_port_that_is_taken_is_one_line_with_its_setting(pipeline: Pipeline) -> None:
+def test_a_port_in_use_is_one_error_line_with_its_setting(pipeline: Pipeline) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        line = _last_line(pipeline, PRODUCER, 2, PRODUCER_METRICS_PORT=port)
+        line = _only_error(pipeline, PRODUCER, 2, PRODUCER_METRICS_PORT=port)
         assert f"PRODUCER_METRICS_PORT={port} is in use at 127.0.0.1" in line
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1", "a..b"])
-def test_an_address_that_this_machine_does_not_have_is_one_line(pipeline: Pipeline, host: str) -> None:
-    line = _last_line(pipeline, PRODUCER, 2, METRICS_HOST=host)
+def test_an_address_of_another_machine_is_one_error_line(pipeline: Pipeline, host: str) -> None:
+    line = _only_error(pipeline, PRODUCER, 2, METRICS_HOST=host)
     assert f"METRICS_HOST={host} is not an address of this machine" in line
 
 
 @pytest.mark.parametrize("service", [PRODUCER, SINK])
-def test_a_service_that_is_stopped_while_it_waits_for_kafka_ends_as_it_should(
-    pipeline: Pipeline, service: Service
-) -> None:
+def test_a_service_that_is_stopped_while_waiting_for_kafka_exits_cleanly(pipeline: Pipeline, service: Service) -> None:
     executor = pipeline.service(service, KAFKA_BROKER="127.0.0.1:1")
     try:
-        # It is not ready, and will not be.
+        # Start without waiting for /health: the service never becomes ready.
         SimpleExecutor.start(executor)
-        eventually(lambda: _assert_waits(pipeline, service))
+        eventually(lambda: _assert_waiting(pipeline, service))
         assert executor.process is not None
         executor.process.terminate()
         assert executor.process.wait(60) == 0
@@ -72,5 +71,5 @@ def test_a_service_that_is_stopped_while_it_waits_for_kafka_ends_as_it_should(
     assert "Traceback" not in pipeline.log(service)
 
 
-def _assert_waits(pipeline: Pipeline, service: Service) -> None:
+def _assert_waiting(pipeline: Pipeline, service: Service) -> None:
     assert "no answer from Kafka at 127.0.0.1:1" in pipeline.log(service)

@@ -1,4 +1,4 @@
-"""A stream job whose Kafka clients give up within seconds instead of minutes: ``python -m tests.impatient``."""
+"""Runs the stream job with Kafka clients that time out within seconds: ``python -m tests.short_timeouts_job``."""
 
 import sys
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from stream_processing import __main__ as job
 from stream_processing import kafka_io
 
-_SHORT: Final = {
+_TIMEOUTS: Final = {
     "kafka.default.api.timeout.ms": "3000",
     "kafka.request.timeout.ms": "2000",
     "kafkaConsumer.pollTimeoutMs": "3000",
@@ -14,6 +14,6 @@ _SHORT: Final = {
 }
 
 if __name__ == "__main__":
-    usual = kafka_io.connection_options
-    kafka_io.connection_options = lambda settings: usual(settings) | _SHORT
+    connection_options = kafka_io.connection_options
+    kafka_io.connection_options = lambda settings: connection_options(settings) | _TIMEOUTS
     sys.exit(job.main())

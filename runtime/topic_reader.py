@@ -1,0 +1,85 @@
+"""Reads the committed records that a topic has now, from its first to its last."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+_BATCH: Final = 10_000
+_POLL_SECONDS: Final = 1.0
+
+
+def read_to_end(
+    kafka_client: Mapping[str, str | int], topic: str, *, group_id: str, timeout: float = 30.0
+) -> Iterator[Message]:
+    """Yield all committed records from the start of `topic` to its end offsets at the time of the call.
+
+    Records of a partition come in order of their offsets, those of different partitions interleaved; nothing where the
+    topic does not exist. No offsets are committed. `group_id` matters only to the broker's access rules.
+
+    Raises KafkaException on an error of the client, and where the broker sends nothing for `timeout` seconds.
+    """
+    consumer = Consumer(
+        {
+            **kafka_client,
+            "group.id": group_id,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            # The last offsets may be of aborted records or transaction markers, which are never delivered.
+            "enable.partition.eof": True,
+        }
+    )
+    with closing(consumer):
+        ranges = offset_ranges(consumer, topic, timeout)
+        positions = {partition: start for partition, (start, end) in ranges.items() if start < end}
+        consumer.assign([TopicPartition(topic, partition, start) for partition, start in positions.items()])
+        deadline = time.monotonic() + timeout
+        while positions:
+            messages = consumer.consume(_BATCH, timeout=_POLL_SECONDS)
+            for message in messages:
+                error, partition, offset = message.error(), int(message.partition() or 0), int(message.offset() or 0)
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(error)
+                if partition not in positions:
+                    continue
+                end = ranges[partition][1]
+                if error is None and offset < end:
+                    yield message
+                positions[partition] = offset + 1
+                # A topic that is written all the time may never report the end of a partition.
+                if error is not None or offset >= end - 1:
+                    del positions[partition]
+                    consumer.pause([TopicPartition(topic, partition)])
+            if messages:
+                deadline = time.monotonic() + timeout
+            elif positions and time.monotonic() > deadline:
+                raise KafkaException(_timed_out(topic, timeout, positions, ranges))
+
+
+def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
+    """The first offset of each partition and the one that its next record gets; raises KafkaException.
+
+    Empty where the topic does not exist. A partition that does not answer is not taken for an empty one.
+    """
+    metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
+    if metadata.error is not None and metadata.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+        raise KafkaException(metadata.error)
+    ranges = {}
+    for partition in metadata.partitions:
+        offsets = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
+        if offsets is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        ranges[partition] = offsets
+    return ranges
+
+
+def _timed_out(
+    topic: str, timeout: float, positions: Mapping[int, int], ranges: Mapping[int, tuple[int, int]]
+) -> KafkaError:
+    missing = ", ".join(f"partition {n}: {offset} of {ranges[n][1]}" for n, offset in sorted(positions.items()))
+    return KafkaError(
+        KafkaError._TIMED_OUT, f"reading topic {topic}: nothing arrived for {timeout:.0f} s, next offsets: {missing}"
+    )
