@@ -16,9 +16,9 @@ from elasticsearch.exceptions import ElasticsearchException
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
 from contract.interaction import INTERACTION_TYPES
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
-from observer.offsets import watermark_offsets
 from observer.services import OK, read_service
 from runtime.settings import Settings
+from runtime.topic_reader import offset_ranges
 
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
@@ -155,7 +155,7 @@ class Observer:
             return {}
 
     def _end_offsets(self, topic: str) -> dict[int, int]:
-        return {partition: end for partition, (_, end) in watermark_offsets(self._consumer, topic, _TIMEOUT).items()}
+        return {partition: end for partition, (_, end) in offset_ranges(self._consumer, topic, _TIMEOUT).items()}
 
     def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
         """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""

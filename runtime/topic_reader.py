@@ -7,6 +7,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from runtime.kafka_client import PARTITION_EOF, TIMED_OUT
+
 _BATCH: Final = 10_000
 _POLL_SECONDS: Final = 1.0
 
@@ -41,7 +43,7 @@ def read_to_end(
             messages = consumer.consume(_BATCH, timeout=_POLL_SECONDS)
             for message in messages:
                 error, partition, offset = message.error(), int(message.partition() or 0), int(message.offset() or 0)
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                if error is not None and error.code() != PARTITION_EOF:
                     raise KafkaException(error)
                 if partition not in positions:
                     continue
@@ -60,9 +62,9 @@ def read_to_end(
 
 
 def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
-    """The first offset of each partition and the one that its next record gets; raises KafkaException.
+    """Return the start and end offset of each partition; empty if the topic does not exist.
 
-    Empty where the topic does not exist. A partition that does not answer is not taken for an empty one.
+    Raises KafkaException, also if a single partition does not answer: it is not counted as an empty one.
     """
     metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
     if metadata.error is not None and metadata.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -71,7 +73,7 @@ def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, t
     for partition in metadata.partitions:
         offsets = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout)
         if offsets is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            raise KafkaException(KafkaError(TIMED_OUT))
         ranges[partition] = offsets
     return ranges
 
@@ -80,6 +82,4 @@ def _timed_out(
     topic: str, timeout: float, positions: Mapping[int, int], ranges: Mapping[int, tuple[int, int]]
 ) -> KafkaError:
     missing = ", ".join(f"partition {n}: {offset} of {ranges[n][1]}" for n, offset in sorted(positions.items()))
-    return KafkaError(
-        KafkaError._TIMED_OUT, f"reading topic {topic}: nothing arrived for {timeout:.0f} s, next offsets: {missing}"
-    )
+    return KafkaError(TIMED_OUT, f"reading topic {topic}: nothing arrived for {timeout:.0f} s, next offsets: {missing}")

@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 from contract import dead_letters
 from live_page.settings import PageSettings
 from live_page.sources.errors import translate_errors
-from observer.offsets import watermark_offsets
 from runtime.kafka_client import PARTITION_EOF
+from runtime.topic_reader import offset_ranges
 
 KAFKA: Final = "Kafka"
 _TIMEOUT: Final = 3.0
@@ -100,7 +100,7 @@ class Topics:
             metadata = self._admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
             committed = self._committed(topic, metadata.partitions)
             with closing(self._consumer()) as consumer:
-                offsets = watermark_offsets(consumer, topic, _TIMEOUT)
+                offsets = offset_ranges(consumer, topic, _TIMEOUT)
         partitions = (
             Partition(n, start, end, metadata.partitions[n].leader, committed.get(n))
             for n, (start, end) in sorted(offsets.items())
@@ -135,7 +135,7 @@ class Topics:
         deadline = time.monotonic() + _TIMEOUT
         messages: list[Message] = []
         with closing(self._consumer()) as consumer:
-            offsets = watermark_offsets(consumer, topic, _TIMEOUT)
+            offsets = offset_ranges(consumer, topic, _TIMEOUT)
             filled = {n: (start, end) for n, (start, end) in offsets.items() if start < end}
             # Grows until it holds enough records: transactions and compaction leave gaps in the offsets.
             window = max(limit // len(filled), min(limit, 50)) if filled else 0
