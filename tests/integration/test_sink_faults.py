@@ -15,7 +15,7 @@ from contract.topics import aggregated_topic
 from local_stack import servers
 from local_stack.services import SINK
 from runtime import topic_admin
-from tests.fault_proxy import Fault
+from tests.fault_proxy import Fault, fault_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
 
 ITEMS = "agg_interactions_item"

@@ -16,7 +16,7 @@ from mirakuru import HTTPExecutor
 
 from local_stack.servers import HOST
 from local_stack.services import SINK
-from tests.fault_proxy import Fault
+from tests.fault_proxy import Fault, fault_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, item_record
 
 ITEMS = "agg_interactions_item"
@@ -205,7 +205,7 @@ def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pi
 
 def test_a_response_that_is_not_from_elasticsearch_is_retried(pipeline: Pipeline) -> None:
     others: tuple[Fault, ...] = ("page", "text", "json")
-    with faulty_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
+    with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
             proxy.fault, proxy.faulted_requests = fault, 0
             pipeline.publish(item_record(1, most), item_record(most, 20))

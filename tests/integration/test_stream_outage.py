@@ -29,7 +29,7 @@ def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_re
         eventually(lambda: assert_equal(here.topic_tables(), reference_tables(sent[:1_000])))
         here.send_interactions(sent[1_000:])
         broker.process.send_signal(signal.SIGSTOP)
-        eventually(lambda: assert_contains(here.log(IMPATIENT), "restarting"))
+        eventually(lambda: assert_contains(here.log(SHORT_TIMEOUTS_JOB), "restarting"))
         broker.process.send_signal(signal.SIGCONT)
         here.assert_in_the_lake(sent)
         here.assert_published(sent)
