@@ -35,9 +35,11 @@ class AlertStore:
         self._retrier.call("loading the alerts", self._load)
 
     def _load(self) -> None:
-        # Records that are in the topic by now may be read again, and then their alerts may exist already.
-        self._replayed_until = int(time.time() * 1000) + _MAX_CLOCK_DIFFERENCE
         self.firing = {a.key: a for a in self._read(alerts.INDEX, {"term": {"status": "firing"}})}
+        # Records that are in the topic by now may be read again, and then their alerts may exist already, if any do.
+        found = self._client.count(index=alerts.INDEX)
+        has_alerts = found["count"] > 0 or found["_shards"]["failed"] > 0
+        self._replayed_until = int(time.time() * 1000) + _MAX_CLOCK_DIFFERENCE if has_alerts else 0
         waiting = list(self._read(alerts.WAITING_INDEX, {"match_all": {}}))
         # A kill may have come after the firing alert was written, and before the waiting one was deleted.
         ids = [alert.alert_id for alert in waiting]
