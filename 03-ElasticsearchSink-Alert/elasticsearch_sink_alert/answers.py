@@ -4,7 +4,6 @@ Only what is about a document may become a dead letter. Everything else is waite
 again, as no row would be written by it.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Final
@@ -56,8 +55,6 @@ _REMEDIES: Final = (
 what to do about them. (The start, for the rest of a reason may quote a document.) A document that would give an index
 too many fields is not among them: it is refused."""
 
-_OBJECT: Final = re.compile(r"<\S+ object at 0x[0-9a-f]+>(: |, )?")
-
 
 def meaning(status: object, kind: str, reason: str) -> Meaning:
     """What an error of this HTTP status, type and reason is about."""
@@ -91,9 +88,9 @@ def describe_answer(status: object, error: Mapping[str, Any]) -> str:
 def describe(error: BaseException) -> str:
     """What the client raises, in one line, with what to do about it where that is known."""
     remedy = _remedy(*_kind_and_reason(error)) if isinstance(error, TransportError) else ""
-    # The client's own text of a failed connection has everything twice, and an object's address.
+    # The client's own text of a failed connection has everything twice.
     text = f"{type(error).__name__}: {error.error}" if isinstance(error, ConnectionError) else f"{error}"
-    return _one_line(_OBJECT.sub("", text) + (f": {remedy}" if remedy else ""))
+    return _one_line(text + (f": {remedy}" if remedy else ""))
 
 
 def require_no_errors(documents: Iterable[Mapping[str, Any]]) -> None:
