@@ -38,9 +38,11 @@ class AlertStore:
 
     def load(self) -> None:
         """Read them; raises what the client does."""
-        # What is in the topic by now may come once more, and then its alerts may be there already.
-        self._replayed_until = int(time.time() * 1000) + _CLOCKS_DIFFER
         self.firing = {a.period: a for a in self._read(alerts.INDEX, {"term": {"status": "firing"}})}
+        # Records that are in the topic now may come once more, and their alerts may exist already, if any do.
+        found = self._client.count(index=alerts.INDEX)
+        has_alerts = found["count"] > 0 or found["_shards"]["failed"] > 0
+        self._replayed_until = int(time.time() * 1000) + _CLOCKS_DIFFER if has_alerts else 0
         waiting = list(self._read(alerts.WAITING_INDEX, {"match_all": {}}))
         # A kill may have come between an alert's firing and its end as a waiting one.
         ids = [alert.alert_id for alert in waiting]
