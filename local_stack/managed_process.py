@@ -85,7 +85,7 @@ class ManagedProcess:
         if not self._optional:
             raise StackError(reason)
         self._has_failed = True
-        console.print(Text.assemble(("without it:", "yellow"), f" {reason}"), soft_wrap=True)
+        console.print(Text.assemble(("the pipeline goes on without it:", "yellow"), f" {reason}"), soft_wrap=True)
 
 
 def require_running(processes: Iterable[ManagedProcess], console: Console) -> None:

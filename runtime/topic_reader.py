@@ -23,18 +23,7 @@ def read_to_end(
 
     Raises KafkaException on an error of the client, and where the broker sends nothing for `timeout` seconds.
     """
-    consumer = Consumer(
-        {
-            **kafka_client,
-            "group.id": group_id,
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-            # The last offsets may be of aborted records or transaction markers, which are never delivered.
-            "enable.partition.eof": True,
-        }
-    )
-    with closing(consumer):
+    with closing(_consumer(kafka_client, group_id)) as consumer:
         ranges = offset_ranges(consumer, topic, timeout)
         positions = {partition: start for partition, (start, end) in ranges.items() if start < end}
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in positions.items()])
@@ -62,9 +51,9 @@ def read_to_end(
 
 
 def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, tuple[int, int]]:
-    """Return the start and end offset of each partition; empty if the topic does not exist.
+    """Return the first offset of each partition and the offset of its next record; empty if the topic does not exist.
 
-    Raises KafkaException, also if a single partition does not answer: it is not counted as an empty one.
+    Raises KafkaException, also where a partition does not answer within `timeout` seconds.
     """
     metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
     if metadata.error is not None and metadata.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -76,6 +65,20 @@ def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, t
             raise KafkaException(KafkaError(TIMED_OUT))
         ranges[partition] = offsets
     return ranges
+
+
+def _consumer(kafka_client: Mapping[str, str | int], group_id: str) -> Consumer:
+    return Consumer(
+        {
+            **kafka_client,
+            "group.id": group_id,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            # The last offsets may be of aborted records or transaction markers, which are never delivered.
+            "enable.partition.eof": True,
+        }
+    )
 
 
 def _timed_out(

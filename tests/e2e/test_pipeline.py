@@ -35,7 +35,7 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         stack.enter_context(pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=10_000))
 
         assert in_the_lake_at_kill < INTERACTIONS
-        sent = pipeline.interactions(but=MALFORMED_VALUES)
+        sent = pipeline.interactions(ignore=MALFORMED_VALUES)
         assert len(sent) == INTERACTIONS
         pipeline.assert_everywhere(sent)
         _assert_dead_letters(pipeline)

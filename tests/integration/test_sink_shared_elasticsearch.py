@@ -204,7 +204,7 @@ def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pi
 
 
 def test_a_response_that_is_not_from_elasticsearch_is_retried(pipeline: Pipeline) -> None:
-    others: tuple[Fault, ...] = ("page", "text", "json")
+    others: tuple[Fault, ...] = ("HTML page", "text", "JSON")
     with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
         for most, fault in enumerate(others, start=13):
             proxy.fault, proxy.faulted_requests = fault, 0

@@ -76,7 +76,7 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
         **KEYS,
     }
     lake = Lake(s3["WAREHOUSE"], {"AWS_ALLOW_HTTP": "true", "AWS_ENDPOINT_URL": endpoint, **KEYS})
-    on_s3 = replace(pipeline, elsewhere=lake)
+    on_s3 = replace(pipeline, remote_lake=lake)
     first, second = _interactions(2_000)[:1_000], _interactions(2_000)[1_000:]
     stream = on_s3.service(STREAM, UPKEEP_INTERVAL=5, **s3)
     try:

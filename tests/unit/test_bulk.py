@@ -1,6 +1,6 @@
 """Outcomes of bulk requests, and the bisection of a request that is refused as a whole."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -82,7 +82,9 @@ def test_documents_are_written_through_the_alias() -> None:
 
 def test_only_documents_without_an_outcome_are_sent_again() -> None:
     rejected = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "queue full"}}
-    items = iter([[WRITTEN, rejected, {"status": 409, "error": {"type": "v"}}], [WRITTEN]])
+    items: Iterator[list[dict[str, Any]]] = iter(
+        [[WRITTEN, rejected, {"status": 409, "error": {"type": "v"}}], [WRITTEN]]
+    )
     server = Server(lambda _: next(items))
     checks: list[str] = []
     outcomes = _write(server, "a", "b", "c", checks=checks)

@@ -29,7 +29,7 @@ class AlertKey(NamedTuple):
     """Identifies what can be firing only once at a time: a rule and a row."""
 
     rule: str
-    index: str
+    table: str
     id: str
 
 

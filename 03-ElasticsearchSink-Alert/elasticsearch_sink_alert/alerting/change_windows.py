@@ -96,7 +96,7 @@ class ChangeWindows:
 
     def deltas_at(self, at: int, rules: Mapping[AlertKey, Rule]) -> Deltas:
         """Return the changes until `at` (milliseconds since the epoch) of rows that are idle."""
-        row_keys = {key: RowKey(key.index, key.id) for key in rules}
+        row_keys = {key: RowKey(key.table, key.id) for key in rules}
         self._load(list(row_keys.values()))
         return {
             key: {rule.field: delta(self._cached[row_keys[key]].get(rule.name, []), at, _milliseconds(rule))}
