@@ -27,18 +27,18 @@ class ColumnType(Enum):
 
 
 class Measure(Enum):
-    """An aggregate over the interactions of one key."""
+    """An aggregate over the interactions of one key. Existing checkpoints have the texts of the tables' measures."""
 
     CLICKS = "number of clicks"
     LIKES = "number of likes"
     VIEWS = "number of views"
     PURCHASES = "number of purchases"
     INTERACTIONS = "number of interactions"
-    MEAN_PER_TYPE = "interactions per interaction type seen, rounded half up to 2 places"
-    LEAST_PER_TYPE = "minimum of the counts per interaction type, over the types seen"
-    MOST_PER_TYPE = "maximum of the counts per interaction type, over the types seen"
-    MEAN_PER_USER = "interactions per distinct user, rounded half up to 2 places"
-    LAST = "latest timestamp"
+    MEAN_PER_TYPE = "interactions over the number of interaction types seen, half up to 2 places"
+    LEAST_PER_TYPE = "the least of the counts per interaction type, over the types seen"
+    MOST_PER_TYPE = "the greatest of the counts per interaction type, over the types seen"
+    MEAN_PER_USER = "interactions over the number of distinct users, half up to 2 places"
+    LAST = "the latest timestamp"
 
     @property
     def column_type(self) -> ColumnType:

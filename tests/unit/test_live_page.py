@@ -210,7 +210,7 @@ def test_a_service_that_refuses_its_host_name_is_shown_with_the_remedy(service: 
     code, body = _request(f"{service}/health", {"Host": "producer.example.com"})
     assert code == 403
     with _answering(body) as url:
-        assert "call it by its IP address" in read_service(url)[0]
+        assert "use its IP address" in read_service(url)[0]
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', '{"parts": 1}', "{}", "not JSON", ""])
