@@ -47,7 +47,8 @@ def test_the_heap_has_the_size_of_the_settings(spark: SparkSession) -> None:
 def test_a_file_is_read_from_the_file_system_of_its_location(spark: SparkSession, tmp_path: Path) -> None:
     file = tmp_path / "a file"
     file.write_text("é\n😀")
-    for location in (str(file), file.as_uri()):
+    # Hadoop takes URIs as text, without percent-encoding.
+    for location in (str(file), f"file://{file}"):
         file_system, path = spark_internals.hadoop_file(spark, location)
         stream = file_system.open(path)
         assert spark_internals.read_utf8(spark, stream) == "é\n😀"
