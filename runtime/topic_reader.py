@@ -6,8 +6,10 @@ from contextlib import closing
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from runtime.kafka_client import PARTITION_EOF, TIMED_OUT
+from runtime.kafka_errors import is_transient
 
 _BATCH: Final = 10_000
 _POLL_SECONDS: Final = 1.0
@@ -24,7 +26,8 @@ def read_to_end(
     Raises KafkaException on an error of the client, and where the broker sends nothing for `timeout` seconds.
     """
     with closing(_consumer(kafka_client, group_id)) as consumer:
-        ranges = offset_ranges(consumer, topic, timeout)
+        # The leader of a partition may not be known yet, as in a topic that was just created.
+        ranges = _while_transient(timeout)(offset_ranges, consumer, topic, timeout)
         positions = {partition: start for partition, (start, end) in ranges.items() if start < end}
         consumer.assign([TopicPartition(topic, partition, start) for partition, start in positions.items()])
         deadline = time.monotonic() + timeout
@@ -65,6 +68,15 @@ def offset_ranges(consumer: Consumer, topic: str, timeout: float) -> dict[int, t
             raise KafkaException(KafkaError(TIMED_OUT))
         ranges[partition] = offsets
     return ranges
+
+
+def _while_transient(timeout: float) -> Retrying:
+    return Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and is_transient(error.args[0])),
+        wait=wait_fixed(0.2),
+        stop=stop_after_delay(timeout),
+        reraise=True,
+    )
 
 
 def _consumer(kafka_client: Mapping[str, str | int], group_id: str) -> Consumer:

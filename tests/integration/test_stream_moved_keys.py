@@ -51,7 +51,7 @@ def test_partitions_can_be_added_to_the_aggregated_topic_which_can_be_read_again
         pipeline.publish((b"nothing-2", b"z" * 200_000))
         eventually(lambda: _assert_cut(pipeline, b"nothing-2", 200_000))
         output = pipeline.command(SINK, "dead-letters", "replay", "--reason", "nothing-2")
-        assert "is left out, the original has a key of 9 bytes and a value of 200000" in output
+        assert "is skipped, the original has a key of 9 bytes and a value of 200000" in output
     assert f"records of topic {topic} are not valid rows and in no table" in pipeline.log(STREAM)
 
 
