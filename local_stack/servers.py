@@ -1,7 +1,9 @@
 """Kafka and Elasticsearch as processes on localhost: real servers, no container, no root."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,8 @@ HOST = "127.0.0.1"
 _TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 _JAVA_EXIT_ON_SIGTERM = 143
+_FIRST_FREE_PORT = 10_000
+_OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _START_TIMEOUT = 180
 """Seconds; long enough for a busy machine."""
 
@@ -32,10 +36,26 @@ class PortTakenError(Exception):
 
 
 def free_port() -> int:
-    """Return a TCP port on localhost that nothing listens on now."""
+    """Return a TCP port on localhost that nothing listens on now.
+
+    Below the range of outgoing connections where possible: one of those could take the port before a server does.
+    """
+    for port in _random_ports(100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
+
+
+def _random_ports(count: int) -> list[int]:
+    try:
+        end = int(_OUTGOING_PORTS.read_text().split()[0])
+    except (OSError, ValueError):
+        end = 49_152  # IANA's first dynamic port, which macOS uses.
+    candidates = range(_FIRST_FREE_PORT, end)
+    return random.SystemRandom().sample(candidates, count) if len(candidates) >= 10 * count else []
 
 
 def require_free(port: int, owner: str, option: str | None = None) -> None:

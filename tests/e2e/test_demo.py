@@ -32,8 +32,10 @@ def _summary(output: str) -> dict[str, int]:
 
 def _read_until(demo: "subprocess.Popen[str]", text: str) -> None:
     assert demo.stdout is not None
+    output = ""
     while text not in (line := demo.stdout.readline()):
-        assert line, f"the demo has ended before it printed {text!r}"
+        output += line
+        assert line, f"the demo has ended before it printed {text!r}:\n{output}"
 
 
 def _kill(demo: "subprocess.Popen[str]", package: str) -> None:

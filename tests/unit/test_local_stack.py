@@ -3,6 +3,7 @@ import io
 import socket
 import ssl
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,20 @@ def test_a_port_in_use_is_reported_with_its_number_and_owner() -> None:
         with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there"):
             require_free(port, "Kafka")
     require_free(servers.free_port(), "Kafka")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the range of outgoing ports is read from Linux")
+def test_a_free_port_is_none_that_an_outgoing_connection_could_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [servers.free_port() for _ in range(50)]
+    assert all(10_000 <= port < first_outgoing for port in ports)
+    with socket.socket() as listener:
+        listener.bind((servers.HOST, ports[0]))
+        listener.listen()
+        monkeypatch.setattr(servers, "_random_ports", lambda _: [ports[0], ports[1]])
+        assert servers.free_port() == ports[1]
+        monkeypatch.setattr(servers, "_random_ports", lambda _: [])
+        assert servers.free_port() >= 1024
 
 
 def test_too_little_memory_is_reported_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
