@@ -22,6 +22,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _CLUSTER_ID = "5L6g3nShT-eMCtK--X86sw"
 _JAVA_EXIT_ON_SIGTERM = 143
 _FIRST_FREE_PORT = 10_000
+_SHARES = 64
+_returned_ports: set[int] = set()
 _OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _START_TIMEOUT = 180
 """Seconds; long enough for a busy machine."""
@@ -40,22 +42,26 @@ def free_port() -> int:
 
     Below the range of outgoing connections where possible: one of those could take the port before a server does.
     """
-    for port in _random_ports(100):
+    for port in _random_ports():
+        if port in _returned_ports:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
+            _returned_ports.add(port)
             return port
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
-def _random_ports(count: int) -> list[int]:
+def _random_ports() -> list[int]:
     try:
         end = int(_OUTGOING_PORTS.read_text().split()[0])
     except (OSError, ValueError):
         end = 49_152  # IANA's first dynamic port, which macOS uses.
-    candidates = range(_FIRST_FREE_PORT, end)
-    return random.SystemRandom().sample(candidates, count) if len(candidates) >= 10 * count else []
+    # Processes that look for ports at the same time find different ones.
+    candidates = range(_FIRST_FREE_PORT, end)[os.getpid() % _SHARES :: _SHARES]
+    return random.SystemRandom().sample(candidates, len(candidates))
 
 
 def require_free(port: int, owner: str, option: str | None = None) -> None:

@@ -89,9 +89,11 @@ def test_the_demo_runs_in_a_folder_with_special_characters_beside_other_installa
 def test_a_killed_process_is_reported_with_its_signal(tmp_path: Path, main: str, expected: str) -> None:
     with _demo(tmp_path) as demo:
         assert demo.stdout is not None
-        for line in demo.stdout:
-            if "Ctrl-C stops" in line:
-                break
+        output = ""
+        while "Ctrl-C stops" not in output:
+            line = demo.stdout.readline()
+            assert line, output
+            output += line
         (killed,) = [p for p in psutil.Process(demo.pid).children(recursive=True) if _is(p, main)]
         killed.send_signal(signal.SIGKILL)
         (last_line,) = demo.communicate(timeout=200)[0].strip().splitlines()[-1:]

@@ -66,12 +66,14 @@ def test_a_free_port_is_none_that_an_outgoing_connection_could_take(monkeypatch:
     first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = [servers.free_port() for _ in range(50)]
     assert all(10_000 <= port < first_outgoing for port in ports)
+    assert len(set(ports)) == 50
     with socket.socket() as listener:
         listener.bind((servers.HOST, ports[0]))
         listener.listen()
-        monkeypatch.setattr(servers, "_random_ports", lambda _: [ports[0], ports[1]])
+        monkeypatch.setattr(servers, "_returned_ports", set())
+        monkeypatch.setattr(servers, "_random_ports", lambda: [ports[0], ports[1]])
         assert servers.free_port() == ports[1]
-        monkeypatch.setattr(servers, "_random_ports", lambda _: [])
+        monkeypatch.setattr(servers, "_random_ports", list)
         assert servers.free_port() >= 1024
 
 
