@@ -46,7 +46,7 @@ OVERALL: Final = DataView("overall", "avg_interactions")
 ALERTS: Final = DataView("alerts", alerts.ALERTS)
 USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user*", "last_interaction")
 # Without the indices in which the sink keeps the state of its rules.
-ALERTS_OVER_TIME: Final = DataView("alerts-over-time", "alerts*,-alerts_*", "fired_at")
+ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
 
 DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
 
@@ -116,9 +116,13 @@ _FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
 
 DASHBOARD: Final = (
     *(PlacedPanel(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
-    PlacedPanel(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query="status:firing"), 0, 14, 12, 13),
-    PlacedPanel(BarChart("alerts-by-text", "Alerts by rule", ALERTS, by="alert_text", split="status"), 12, 14, 18, 13),
-    PlacedPanel(BarChart("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by="fired_at"), 30, 14, 18, 13),
+    PlacedPanel(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=_FIRING), 0, 14, 12, 13),
+    PlacedPanel(
+        BarChart("alerts-by-text", "Alerts by rule", ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS), 12, 14, 18, 13,
+    ),
+    PlacedPanel(
+        BarChart("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by=alerts.FIRED_AT), 30, 14, 18, 13,
+    ),
     PlacedPanel(BarChart("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
     PlacedPanel(BarChart("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
     PlacedPanel(

@@ -3,10 +3,12 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 from pyspark.sql import SparkSession
 
+from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, ingest, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.lake import AppendInfo, Lake
@@ -90,9 +92,6 @@ def _gaps(
     """Compare the recorded `offsets` with each partition of the topic."""
     positions = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
     consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"})
-    try:
-        for partition in sorted(kafka_io.partitions_of(settings, topic)):
-            earliest, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+    with closing(consumer):
+        for partition, (earliest, end) in sorted(offset_ranges(consumer, topic, timeout=30).items()):
             yield PartitionGap(partition, positions.get(partition, earliest), earliest, end, recreated)
-    finally:
-        consumer.close()
