@@ -1,15 +1,38 @@
 """Real Chromium for the tests of the live page, with its errors collected."""
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
-from img.browser import NARROW, WIDE, chromium
+from img import browser as installed
+from img.browser import NARROW, WIDE
+from tests import without_netlink
 
 __all__ = ["NARROW", "WIDE", "chromium", "page_of"]
 
 expect.set_options(timeout=30_000)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser during the `with` block, deaf to changes of the machine's networks by other tests."""
+    if sys.platform != "linux":
+        with installed.chromium() as browser:
+            yield browser
+        return
+    with TemporaryDirectory() as folder:
+        # Playwright starts one file and has no place for arguments before its own.
+        launcher = Path(folder, "chromium")
+        command = shlex.join([sys.executable, without_netlink.__file__, installed.installed_chromium()])
+        launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        launcher.chmod(0o755)
+        with installed.chromium(str(launcher)) as browser:
+            yield browser
 
 
 @contextmanager
