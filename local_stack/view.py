@@ -5,7 +5,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from contract.alerts import ALERTS
+from contract.alerts import ALERTS, FIRING
 from observer.reading_history import ReadingHistory
 from observer.services import OK
 from observer.snapshot import Snapshot
@@ -58,7 +58,7 @@ def _alerts(snapshot: Snapshot) -> Table:
     for name in ("fired", "status", "rule", "row", "value"):
         table.add_column(name, no_wrap=True)
     for alert in snapshot.alerts:
-        style = "red" if alert["status"] == "firing" else "green"
+        style = "red" if alert["status"] == FIRING else "green"
         fired = _as_text(str(alert["fired_at"])[11:19])
         status = Text(alert["status"], style=style)
         table.add_row(fired, status, *(_as_text(alert[name]) for name in ("alert_text", "id", "value")))

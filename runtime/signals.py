@@ -4,6 +4,10 @@ import signal
 import threading
 
 
+class StoppedError(Exception):
+    """The service was stopped while it waited for a server."""
+
+
 def stop_on_signal() -> threading.Event:
     """Return an event that SIGTERM and SIGINT set from now on; call it in the main thread."""
     stop = threading.Event()

@@ -12,6 +12,7 @@ from tenacity import Retrying, before_sleep_log, retry_if_exception_type, wait_r
 from contract.topics import Topic
 from runtime.kafka_client import INVALID_ARGUMENT, ConfigResource, NewTopic, ResourceType
 from runtime.kafka_errors import is_transient
+from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +25,6 @@ _DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 _MIN_CLIENT_LIMIT, _MAX_CLIENT_LIMIT = 1_000, 1_000_000_000
 """The range of the client's message.max.bytes."""
 _AUTHORIZATION_FAILED: Final = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
-
-
-class StoppedError(Exception):
-    """The service was stopped while it waited for the broker."""
 
 
 class TopicError(Exception):

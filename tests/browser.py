@@ -20,7 +20,7 @@ expect.set_options(timeout=30_000)
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run the browser during the `with` block, deaf to changes of the machine's networks by other tests."""
+    """Run the browser during the `with` block, which ignores network changes by other tests."""
     if sys.platform != "linux":
         with installed.chromium() as browser:
             yield browser

@@ -13,7 +13,7 @@ from data_producer.publisher import KAFKA, Publisher, PublishError
 from data_producer.sender import Sender
 from data_producer.settings import ProducerSettings
 from runtime import health, logs, topic_admin
-from runtime.signals import stop_on_signal
+from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("data_producer")
 
@@ -35,7 +35,7 @@ def main() -> int:
     except topic_admin.TopicError as error:
         logger.error("%s", error)
         return 1
-    except topic_admin.StoppedError:
+    except StoppedError:
         return 0
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)

@@ -9,7 +9,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from runtime import logs, topic_admin
-from runtime.signals import stop_on_signal
+from runtime.signals import StoppedError, stop_on_signal
 from stream_processing import aggregate, commands, ingest, job
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
@@ -49,7 +49,7 @@ def main() -> int:
     except _EXPECTED_ERRORS as error:
         logger.error("%s", error)
         return 1
-    except topic_admin.StoppedError:
+    except StoppedError:
         return 0
     except job.KafkaUnavailableError as error:
         logger.error("Kafka was unavailable for too long, restarting: %s", error)

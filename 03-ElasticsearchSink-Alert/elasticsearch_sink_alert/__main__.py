@@ -22,11 +22,11 @@ from elasticsearch_sink_alert.indexing.cluster import Cluster, MappingError, Not
 from elasticsearch_sink_alert.indexing.retrier import ELASTICSEARCH, Retrier
 from elasticsearch_sink_alert.indexing.row_index import RowIndex
 from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter, UndeliverableError
-from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, GroupConsumer, StoppedError
+from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, GroupConsumer
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import Sink
 from runtime import health, logs, topic_admin
-from runtime.signals import stop_on_signal
+from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("elasticsearch_sink_alert")
 
@@ -96,7 +96,7 @@ def run(settings: SinkSettings) -> int:
             "ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to the URL of one", settings.es_host, error
         )
         return 1
-    except (StoppedError, topic_admin.StoppedError):
+    except StoppedError:
         pass
     logger.info("stopped")
     return 0

@@ -21,8 +21,9 @@ from elasticsearch_sink_alert.indexing.bulk import BulkRequest, Outcome
 from elasticsearch_sink_alert.indexing.errors import ReindexRequiredError
 from elasticsearch_sink_alert.indexing.row_index import RowIndex, row_requests, split_by_outcome
 from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter
-from elasticsearch_sink_alert.kafka.group_consumer import GroupConsumer, StoppedError
+from elasticsearch_sink_alert.kafka.group_consumer import GroupConsumer
 from elasticsearch_sink_alert.kafka.rows import Rejected, Row, latest_rows
+from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from nicegui import ui
 
+from contract.alerts import FIRING, RESOLVED
 from contract.tables import AGGREGATE_TABLES
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import Column, Panel, RecordTable, toggle, two_columns
@@ -92,7 +93,7 @@ def _show_list(documents: Documents) -> ui.select:
     """Show the latest alerts, filtered by status and rule; return the selection of the rule."""
     with Panel("Alerts") as panel:
         with ui.row().classes("items-center gap-3 w-full"):
-            status = toggle([_ALL, "firing", "resolved"])
+            status = toggle([_ALL, FIRING, RESOLVED])
             rule = ui.select([_ALL], value=_ALL, label="Rule").classes("min-w-56 max-w-full").props("dense outlined")
             total = ui.label().classes("text-sm opacity-75 tabular-nums")
         table = RecordTable(ALERT_COLUMNS, _EMPTY, links="id", height="min-h-96")

@@ -6,9 +6,9 @@ import pytest
 from elasticsearch.exceptions import ConnectionError, NotFoundError, RequestError, TransportError
 from elasticsearch_sink_alert.indexing.errors import ReindexRequiredError, UnavailableError
 from elasticsearch_sink_alert.indexing.retrier import ELASTICSEARCH, Retrier
-from elasticsearch_sink_alert.kafka.group_consumer import StoppedError
 
 from runtime.health import Health
+from runtime.signals import StoppedError
 
 REFUSED = RequestError(400, "mapper_parsing_exception", {"error": {"type": "mapper_parsing_exception", "reason": "x"}})
 MISSING = NotFoundError(

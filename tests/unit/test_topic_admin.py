@@ -8,6 +8,7 @@ import pytest
 from contract.topics import interactions_topic
 from runtime import topic_admin
 from runtime.settings import Settings
+from runtime.signals import StoppedError
 
 NO_BROKER: dict[str, str | int] = {"bootstrap.servers": "127.0.0.1:1", "log_level": 0}
 
@@ -21,7 +22,7 @@ def test_waiting_for_the_broker_ends_when_the_service_is_stopped() -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     started = time.monotonic()
-    with pytest.raises(topic_admin.StoppedError):
+    with pytest.raises(StoppedError):
         topic_admin.create_missing_topics(NO_BROKER, stop, interactions_topic(Settings()))
     assert time.monotonic() - started < 30
 
@@ -29,7 +30,7 @@ def test_waiting_for_the_broker_ends_when_the_service_is_stopped() -> None:
 def test_waiting_for_a_topics_limit_ends_when_the_service_is_stopped() -> None:
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    with pytest.raises(topic_admin.StoppedError):
+    with pytest.raises(StoppedError):
         topic_admin.wait_for_max_message_bytes(NO_BROKER, "topic", topic_admin.interruptible_sleep(stop))
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from contract.alerts import ALERTS
+from contract.alerts import ALERTS, FIRING, RESOLVED
 from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
 from elasticsearch_sink_alert.kafka.rows import Row
 
@@ -60,7 +60,7 @@ class Alert:
     """While the status is `waiting`: when it will fire."""
     partition: int | None = None
     """The partition of the row: the sink that it is assigned to handles the alert."""
-    status: Status = "firing"
+    status: Status = FIRING
     resolved_at: str | None = None
 
     @property
@@ -114,7 +114,7 @@ def _evaluate(
     fields: Mapping[str, Any] | None = row.fields if rule.within is None else deltas.get(key)
     if wait is not None and wait.fired_at <= _time(row):
         # The rule was true until this row, for long enough.
-        alert = replace(wait, status="firing")
+        alert = replace(wait, status=FIRING)
     holds = rule.matches if alert is None else rule.still_holds
     true = fields is not None and holds(fields) and not rule.is_silent_about(row.key.id)
     if alert is not None:
@@ -146,7 +146,7 @@ def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | Non
     To be called only if no record of the partitions is left to process.
     """
     ripe = [alert for alert in waiting if alert.fired_at <= format_time(now) and alert.partition in partitions]
-    return [replace(alert, status="firing") for alert in ripe]
+    return [replace(alert, status=FIRING) for alert in ripe]
 
 
 def cancelled(waiting: Alert, version: int) -> Alert:
@@ -156,7 +156,7 @@ def cancelled(waiting: Alert, version: int) -> Alert:
 
 def resolved(alert: Alert, version: int, at: str) -> Alert:
     """Return the alert as resolved."""
-    return replace(alert, status="resolved", resolved_at=at, version=version)
+    return replace(alert, status=RESOLVED, resolved_at=at, version=version)
 
 
 def _new_alert(rule: Rule, row: Row, value: Any) -> Alert:
@@ -177,7 +177,7 @@ def _new_alert(rule: Rule, row: Row, value: Any) -> Alert:
         row=row.fields,
         fired_at=_time(row, rule.for_seconds),
         partition=row.record.partition,
-        status="waiting" if rule.for_seconds else "firing",
+        status="waiting" if rule.for_seconds else FIRING,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 from elasticsearch import Elasticsearch, helpers
 
+from contract.alerts import FIRING, RESOLVED
 from elasticsearch_sink_alert.alerting import alerts
 from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey
 from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Outcome, Result
@@ -35,7 +36,7 @@ class AlertStore:
         self._retrier.call("loading the alerts", self._load)
 
     def _load(self) -> None:
-        self.firing = {a.key: a for a in self._read(alerts.INDEX, {"term": {"status": "firing"}})}
+        self.firing = {a.key: a for a in self._read(alerts.INDEX, {"term": {"status": FIRING}})}
         # Records that are in the topic by now may be read again, and then their alerts may exist already, if any do.
         found = self._client.count(index=alerts.INDEX)
         has_alerts = found["count"] > 0 or found["_shards"]["failed"] > 0
@@ -77,14 +78,14 @@ class AlertStore:
     def save(self, changed: Sequence[Alert]) -> list[tuple[Alert, Outcome]]:
         """Write changed alerts, and only then update those in memory. Returns each with its outcome."""
         outcomes = self._writer.write([_document(alert) for alert in changed])
-        fired = [alert for alert in changed if alert.key in self.waiting and alert.status in ("firing", "resolved")]
+        fired = [alert for alert in changed if alert.key in self.waiting and alert.status in (FIRING, RESOLVED)]
         self._writer.write([_document(alerts.cancelled(alert, alert.version)) for alert in fired])
         for alert, outcome in zip(changed, outcomes, strict=True):
             self.firing.pop(alert.key, None)
             self.waiting.pop(alert.key, None)
             if outcome.result is Result.SUPERSEDED:
                 continue  # It was resolved before.
-            if alert.status == "firing":
+            if alert.status == FIRING:
                 self.firing[alert.key] = alert
             elif alert.status == "waiting":
                 self.waiting[alert.key] = alert

@@ -8,6 +8,7 @@ from typing import Any, Final
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
+from contract.alerts import FIRING
 from contract.tables import ColumnType, table_named
 from elasticsearch_sink_alert.alerting import alerts, data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
@@ -43,7 +44,7 @@ def check(settings: SinkSettings, file: Path) -> int:
 
 
 def _report(client: Elasticsearch, rule: Rule) -> str:
-    firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": "firing"}}]}
+    firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": FIRING}}]}
     now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
     head, tail = f"{rule.name} [{rule.severity}]", f"{now} alerts firing"
     if rule.within:

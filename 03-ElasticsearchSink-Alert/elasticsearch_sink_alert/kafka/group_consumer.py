@@ -15,6 +15,7 @@ from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF
+from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,6 @@ _LOOKUP_SECONDS: Final = 1.0
 """Timeout of a lookup of committed offsets, which blocks the loop and is repeated."""
 _CLOSE_SECONDS: Final = 5.0
 """Timeout for leaving the group: with the rest of the shutdown, less than the 10 s that a container has to stop."""
-
-
-class StoppedError(Exception):
-    """The service is being stopped while it waits."""
 
 
 class GroupConsumer:

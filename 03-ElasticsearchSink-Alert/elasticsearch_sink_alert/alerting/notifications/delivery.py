@@ -20,6 +20,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from contract.alerts import FIRING, RESOLVED
 from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.alerting.alerts import Alert
 from elasticsearch_sink_alert.alerting.notifications.notifier import Message, Notifier, NotSentError, RefusedError
@@ -55,7 +56,7 @@ class Notifications:
         if not self._queues:
             return
         for alert in changed:
-            if alert.status in ("firing", "resolved") and self._limiter.allow(alert):
+            if alert.status in (FIRING, RESOLVED) and self._limiter.allow(alert):
                 self._put(self._texts.of_alert(alert))
         for summary in self._limiter.summaries():
             self._put(self._texts.of_summary(summary))
