@@ -14,8 +14,8 @@ from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from stream_processing.aggregates import LAST, USERS, count_column, row_columns
 from stream_processing.lake import Lake
+from stream_processing.measures import LAST, USERS, count_column, row_columns
 from stream_processing.parsing import parse, with_reason
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings

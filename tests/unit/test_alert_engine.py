@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.change_windows import Samples, delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import ReloadingRules
 from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch_sink_alert.alerting import data_mapper
-from elasticsearch_sink_alert.alerting.alerts import alert_from, evaluate
+from elasticsearch_sink_alert.alerting.alert_lifecycle import alert_from, evaluate
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.cli.check import query

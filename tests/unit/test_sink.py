@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from elasticsearch_sink_alert.alerting import alerts, data_mapper
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, alert_from, evaluate
+from elasticsearch_sink_alert.alerting import alert_lifecycle, data_mapper
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, alert_from, evaluate
 from elasticsearch_sink_alert.alerting.change_windows import delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
@@ -62,7 +62,7 @@ class AlertsInMemory:
 
     def wait_until(self, seconds: float, partitions: Sequence[int] = (0,)) -> list[str]:
         now = datetime.fromtimestamp(seconds, UTC)
-        return self._save(alerts.due(self.by_status["waiting"].values(), now, partitions))
+        return self._save(alert_lifecycle.due(self.by_status["waiting"].values(), now, partitions))
 
     def _save(self, changed: Sequence[Alert]) -> list[str]:
         for alert in changed:
@@ -134,8 +134,8 @@ def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_cha
     assert fired == [[], [], ["firing"], []]
     firing = state.by_status["firing"]
     assert (firing[key].value, firing[key].alert_text) == (6, "max_interactions > 5 within 60 s")
-    assert alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
-    (alert,) = alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
+    assert alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
+    (alert,) = alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
     assert (alert.status, alert.resolved_at, alert.version) == ("resolved", "later", firing[key].version)
 
 

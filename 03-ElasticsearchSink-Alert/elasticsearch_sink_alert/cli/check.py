@@ -10,7 +10,7 @@ from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import FIRING
 from contract.tables import ColumnType, table_named
-from elasticsearch_sink_alert.alerting import alerts, data_mapper
+from elasticsearch_sink_alert.alerting import alert_lifecycle, data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
 from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
 from elasticsearch_sink_alert.indexing.cluster import NotElasticsearchError, connect
@@ -45,7 +45,7 @@ def check(settings: SinkSettings, file: Path) -> int:
 
 def _report(client: Elasticsearch, rule: Rule) -> str:
     firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": FIRING}}]}
-    now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
+    now = client.count(index=alert_lifecycle.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
     head, tail = f"{rule.name} [{rule.severity}]", f"{now} alerts firing"
     if rule.within:
         return f"{head}: about a change, which rows do not show; {tail}"
