@@ -283,13 +283,13 @@ def test_a_second_job_waits_until_the_first_one_has_released_the_checkpoints(
 ) -> None:
     checkpoints = str(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
-    with (tmp_path / "checkpoints" / ".lock").open("w") as held, ThreadPoolExecutor() as pool:
-        fcntl.lockf(held, fcntl.LOCK_EX)
+    with (tmp_path / "checkpoints" / ".lock").open("w") as lock_file, ThreadPoolExecutor() as pool:
+        fcntl.lockf(lock_file, fcntl.LOCK_EX)
         # One after the other: simultaneous attempts in one JVM are an error.
         with pytest.raises(AnotherInstanceError, match="another stream job holds"):
             claim(spark, checkpoints, timeout=0.5)
         claimed = pool.submit(claim, spark, checkpoints, timeout=60)
         with pytest.raises(TimeoutError):
             claimed.result(timeout=1)
-        fcntl.lockf(held, fcntl.LOCK_UN)
+        fcntl.lockf(lock_file, fcntl.LOCK_UN)
         assert claimed.result(timeout=10) is not None
