@@ -30,10 +30,10 @@ def main() -> None:
 
 
 def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rates = [one for one in results if one["unit"] == _RATE and "users" not in one["name"]][::-1]
+    rates = [result for result in results if result["unit"] == _RATE and "users" not in result["name"]][::-1]
     axes = figure.subplots()
-    colours = [_BLUE if "Pathway" not in one["name"] else _ORANGE for one in rates]
-    bars = axes.barh([one["name"] for one in rates], [one["value"] / 1e6 for one in rates], color=colours)
+    colours = [_BLUE if "Pathway" not in result["name"] else _ORANGE for result in rates]
+    bars = axes.barh([result["name"] for result in rates], [result["value"] / 1e6 for result in rates], color=colours)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
     axes.set_xlabel("million interactions a second, warm")
@@ -44,10 +44,10 @@ def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str,
 def _latency(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     series: dict[str, dict[str, float]] = {}
     used = []
-    for one in results:
-        if match := re.fullmatch(r"(send → .*), p(\d+)", one["name"]):
-            used.append(one)
-            series.setdefault(match[1], {})[match[2]] = one["value"]
+    for result in results:
+        if match := re.fullmatch(r"(send → .*), p(\d+)", result["name"]):
+            used.append(result)
+            series.setdefault(match[1], {})[match[2]] = result["value"]
     axes = figure.subplots()
     for n, percentiles in enumerate(reversed(series.values())):
         axes.plot([percentiles["50"], percentiles["99"]], [n, n], color=_GREY, zorder=0)
@@ -66,10 +66,10 @@ def _latency(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, An
 def _history(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     series: dict[str, list[tuple[float, float]]] = {}
     used = []
-    for one in results:
-        if match := re.fullmatch(r"batch of (\w+), ([\d,]+) in the lake", one["name"]):
-            used.append(one)
-            series.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, one["value"]))
+    for result in results:
+        if match := re.fullmatch(r"batch of (\w+), ([\d,]+) in the lake", result["name"]):
+            used.append(result)
+            series.setdefault(match[1], []).append((int(match[2].replace(",", "")) / 1e6, result["value"]))
     axes = figure.subplots()
     for (query, points), colour, marker in zip(series.items(), (_BLUE, _ORANGE), "os", strict=False):
         axes.plot(*zip(*sorted(points), strict=True), marker=marker, color=colour, label=f"batch of {query}")

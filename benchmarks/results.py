@@ -48,6 +48,6 @@ def save(results: Sequence[Result], file: Path) -> None:
     """Write the results as JSON with machine and time; they replace older ones of the same name."""
     file.parent.mkdir(parents=True, exist_ok=True)
     origin = {"machine": machine(), "taken_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    known = {one["name"]: one for one in json.loads(file.read_text())["results"]} if file.exists() else {}
+    known = {result["name"]: result for result in json.loads(file.read_text())["results"]} if file.exists() else {}
     known |= {result.name: asdict(result) | origin for result in results}
     file.write_text(json.dumps({"results": list(known.values())}, indent=2, ensure_ascii=False) + "\n")

@@ -39,8 +39,10 @@ def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Resul
         "ingest": "ingest alone",
     }.items():
         command = [sys.executable, "-m", "benchmarks.engine", stage]
-        done = subprocess.run(command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True)
-        measured = json.loads(done.stdout.splitlines()[-1])
+        completed = subprocess.run(
+            command, env=stack.environment("backlog"), check=True, stdout=subprocess.PIPE, text=True
+        )
+        measured = json.loads(completed.stdout.splitlines()[-1])
         yield Result(name, measured["rate"], "interactions/s", measured["warm"])
     with stack.service(services.STREAM, "whole") as job:
         rate = drain_backlog(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)

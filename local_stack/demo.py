@@ -19,7 +19,7 @@ from contract.alerts import ALERTS
 from contract.tables import AGGREGATE_TABLES
 from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
-from local_stack.plan import STARTED, Plan
+from local_stack.plan import DEMO_SERVICES, Plan
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
@@ -32,14 +32,16 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted. Raises `StackError`."""
     prepare(plan, plan.all_ports, console)
     with ExitStack() as stack:
-        both = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
-        page, stream, sink, producer = (_service(service, plan) for service in STARTED)
-        processes = [*both, page, stream, sink, producer]
+        server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
+        service_processes = {service: _service(service, plan) for service in DEMO_SERVICES}
+        stream, sink = service_processes[services.STREAM], service_processes[services.SINK]
+        producer, page = service_processes[services.PRODUCER], service_processes[services.PAGE]
+        processes = [*server_processes, *service_processes.values()]
         for process in processes:
             stack.callback(process.stop)
         # Spark takes the longest and waits for Kafka by itself; the servers that the others need are ready in seconds.
-        start_in_parallel([*both, stream], both, console)
-        start_in_parallel([sink, producer, page], [stream, sink, producer, page], console, both)
+        start_in_parallel([*server_processes, stream], server_processes, console)
+        start_in_parallel([sink, producer, page], [stream, sink, producer, page], console, server_processes)
         observer = _observer(plan)
         stack.callback(observer.close)
         with contextlib.suppress(KeyboardInterrupt):
@@ -50,20 +52,21 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         memory = {process.name: process.memory() for process in processes}
         console.print("stopping: the records in flight are processed first")
         producer.stop()
-        _print_summary(_drain(observer, processes[:-1], console), observer, memory, console)
+        running = [process for process in processes if process is not producer]
+        _print_summary(_drain(observer, running, console), observer, memory, console)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted. Raises `StackError`."""
     prepare(plan, plan.server_ports, console)
     with ExitStack() as stack:
-        both = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
-        for process in both:
+        server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
+        for process in server_processes:
             stack.callback(process.stop)
-        start_in_parallel(both, both, console)
+        start_in_parallel(server_processes, server_processes, console)
         console.print("Ctrl-C stops")
         with contextlib.suppress(KeyboardInterrupt):
-            _run_until(plan.seconds, both, console, stop, lambda: None)
+            _run_until(plan.seconds, server_processes, console, stop, lambda: None)
 
 
 def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:

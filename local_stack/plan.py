@@ -8,7 +8,7 @@ from pathlib import Path
 from local_stack import servers, services
 from runtime import dotenv
 
-STARTED = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
+DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 """The services that the demo starts."""
 _DEMO_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
@@ -26,7 +26,7 @@ class Plan:
     data: Path
     kafka_port: int = 9092
     es_port: int = 9200
-    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in STARTED})
+    service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in DEMO_SERVICES})
     """Ports of the page and of each service's /health and /metrics, by package."""
     seconds: float | None = None
     """How long to run; until it is stopped if None."""
@@ -66,7 +66,10 @@ class Plan:
     @property
     def all_ports(self) -> list[tuple[int, str, str]]:
         """The same of the servers and the services that the demo starts."""
-        return [*self.server_ports, *((self.service_ports[s.package], s.package, s.port_setting) for s in STARTED)]
+        return [
+            *self.server_ports,
+            *((self.service_ports[s.package], s.package, s.port_setting) for s in DEMO_SERVICES),
+        ]
 
     @property
     def service_settings(self) -> dict[str, str]:

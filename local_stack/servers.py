@@ -135,9 +135,9 @@ def kafka(
 
 def _format(logs: Path, java: list[str], config: Path) -> None:
     command = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", str(config)]
-    done = subprocess.run(command, env=inherited(os.environ), capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no output"]
+    completed = subprocess.run(command, env=inherited(os.environ), capture_output=True, text=True, errors="replace")
+    if completed.returncode:
+        lines = [line for line in (completed.stdout + completed.stderr).splitlines() if line.strip()] or ["no output"]
         reason = next((line for line in lines if "rror" in line or "xception" in line), lines[-1])
         raise ServerError(
             f"Kafka could not format {logs}: {reason.strip()}: free its disk, or keep data elsewhere (--data)"

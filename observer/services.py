@@ -17,10 +17,10 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
     The metrics are those without labels and those of the stream job's query `ingest`.
     """
     try:
-        answer = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
-        if "error" in answer:
-            return str(answer["error"]), {}
-        parts = answer["parts"]
+        response = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
+        if "error" in response:
+            return str(response["error"]), {}
+        parts = response["parts"]
         health = "; ".join(f"{part}: {state}" for part, state in parts.items() if state != OK) or OK
     except requests.RequestException:
         return "does not answer", {}

@@ -107,8 +107,8 @@ class Observer:
         """Take a snapshot now."""
         pending = {name: self._pool.submit(read_service, url) for name, url in self._services.items()}
         pending_topics, pending_indices = self._pool.submit(self._read_topics), self._pool.submit(self._read_indices)
-        answers = {name: future.result() for name, future in pending.items()}
-        metrics = {name: value for _, of_service in answers.values() for name, value in of_service.items()}
+        service_states = {name: future.result() for name, future in pending.items()}
+        metrics = {name: value for _, of_service in service_states.values() for name, value in of_service.items()}
         in_the_lake = self._interactions_in_the_lake(metrics)
         topics, indices = pending_topics.result(), pending_indices.result()
         ends: dict[int, int] = topics.pop("ends", {})
@@ -120,7 +120,7 @@ class Observer:
             health={
                 "Kafka": OK if topics else "does not answer",
                 "Elasticsearch": OK if indices else "does not answer",
-                **{name: health for name, (health, _) in answers.items()},
+                **{name: health for name, (health, _) in service_states.items()},
             },
             **topics,
             **indices,
@@ -191,8 +191,8 @@ class Observer:
         column_of = {measure: name for name, measure in _USERS.measures.items()}
         measures = {"all": Measure.INTERACTIONS} | {kind: _MEASURE_OF_TYPE[kind] for kind in INTERACTION_TYPES}
         sums = {name: {"sum": {"field": column_of[measure]}} for name, measure in measures.items()}
-        answer = self._search(_USERS.name, size=0, aggs=sums)
-        totals = {name: _whole(each["value"]) or 0 for name, each in answer.get("aggregations", {}).items()}
+        response = self._search(_USERS.name, size=0, aggs=sums)
+        totals = {name: _whole(each["value"]) or 0 for name, each in response.get("aggregations", {}).items()}
         average = self._search(_OVERALL.name, size=1)["hits"]["hits"]
         return {
             "indexed": totals.pop("all", 0),
@@ -203,17 +203,17 @@ class Observer:
     def _read_alerts(self) -> dict[str, Any]:
         latest_first = [{FIRED_AT: {"order": "desc", "unmapped_type": "date"}}]
         firing = {"firing": {"filter": {"term": {STATUS: FIRING}}}}
-        answer = self._search(ALERTS, size=_LATEST_ALERTS, sort=latest_first, aggs=firing)
+        response = self._search(ALERTS, size=_LATEST_ALERTS, sort=latest_first, aggs=firing)
         return {
-            "firing": answer.get("aggregations", {}).get("firing", {}).get("doc_count", 0),
-            "alerts": tuple(hit["_source"] for hit in answer["hits"]["hits"]),
+            "firing": response.get("aggregations", {}).get("firing", {}).get("doc_count", 0),
+            "alerts": tuple(hit["_source"] for hit in response["hits"]["hits"]),
         }
 
     def _search(self, index: str, **query: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._elasticsearch.search(
+        response: dict[str, Any] = self._elasticsearch.search(
             index=index, ignore_unavailable=True, allow_partial_search_results=False, **query
         )
-        return answer
+        return response
 
 
 def _whole(value: float | None) -> int | None:

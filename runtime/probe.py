@@ -21,12 +21,12 @@ def main() -> int:
     try:
         connection = HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT)
         connection.request("GET", url.path)
-        answer = connection.getresponse()
-        print(answer.read().decode(errors="replace"))
+        response = connection.getresponse()
+        print(response.read().decode(errors="replace"))
     except (OSError, HTTPException) as error:
         print(f"{url.geturl()}: {error or type(error).__name__}")
         return 1
-    return 0 if answer.status == 200 else 1
+    return 0 if response.status == 200 else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """`python without_netlink.py PROGRAM ARGUMENT...` becomes the program, which learns nothing about the machine's networks.
 
-Chromium cancels every request under way as soon as a network interface changes (ERR_NETWORK_CHANGED), as interfaces
+Chromium cancels every request in flight as soon as a network interface changes (ERR_NETWORK_CHANGED), as interfaces
 do whenever a container of another test starts or stops. A netlink socket tells it so, and it continues without
 one if the system offers none. It has no option for that, so a filter of system calls refuses the socket.
 """

@@ -16,9 +16,9 @@ from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from runtime import commands
 from stream_processing import metrics, spark_internals, state_memory
-from stream_processing.aggregates import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
+from stream_processing.measures import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.session import set_polling_interval
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text

@@ -16,7 +16,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from runtime import commands
 from stream_processing import kafka_io, metrics
 from stream_processing.checkpoint import Checkpoint
-from stream_processing.dead_letters import ORIGIN, malformed_records, send_dead_letters, without_sent
+from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake
 from stream_processing.parsing import parse

@@ -105,9 +105,9 @@ class Sink:
         batch.outcomes = self._row_index.start(batch.requests)
         self._in_flight.append(batch)
 
-    def _drain_to(self, most: int) -> None:
+    def _drain_to(self, max_in_flight: int) -> None:
         """Finish batches, in their order, until at most this number is in flight."""
-        while len(self._in_flight) > most:
+        while len(self._in_flight) > max_in_flight:
             self._finish(self._in_flight.popleft())
 
     def _finish(self, batch: _Batch) -> None:

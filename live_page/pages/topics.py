@@ -28,13 +28,13 @@ _PARTITIONS = (
 )
 _RECORDS = (
     Column("at", "Time (UTC)"),
-    Column("place", "Partition-offset", is_minor=True),
+    Column("position", "Partition-offset", is_minor=True),
     Column("record_key", "Key"),
     Column("value", "Value", wraps=True),
 )
 _DEAD_LETTERS = (
     Column("at", "Time (UTC)"),
-    Column("place", "Partition-offset", is_minor=True),
+    Column("position", "Partition-offset", is_minor=True),
     Column("reason", "Reason", wraps=True),
     Column("origin", "Source", is_minor=True, wraps=True),
     Column("value", "Value", wraps=True),
@@ -153,7 +153,7 @@ def _record_row(record: Record) -> dict[str, Any]:
     return {
         "key": f"{record.partition}-{record.offset}",
         "at": format_time(record.at),
-        "place": f"{record.partition}-{record.offset}",
+        "position": f"{record.partition}-{record.offset}",
         "record_key": format_text(record.key, _MAX_LENGTH) if record.key else UNKNOWN,
         "value": format_text(record.value, _MAX_LENGTH),
     }

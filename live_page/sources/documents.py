@@ -125,8 +125,8 @@ class Documents:
 
     def _search(self, **query: Any) -> dict[str, Any]:
         """Search all shards; fails rather than return the hits of some of them."""
-        answer: dict[str, Any] = self._client.search(allow_partial_search_results=False, **query)
-        return answer
+        response: dict[str, Any] = self._client.search(allow_partial_search_results=False, **query)
+        return response
 
     def _page(self, index: str, query: dict[str, Any], sort: list[dict[str, str]], first: int, size: int) -> Hits:
         first = min(first, _MAX_RESULT_WINDOW - size)

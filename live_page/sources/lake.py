@@ -115,12 +115,12 @@ class LakeReader:
         try:
             folder = str(Path(self._warehouse).resolve())
             request = {"sql": sql, "parameters": parameters, "files": self._files(), "folder": folder}
-            answer = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
+            result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
         finally:
             self._lock.release()
-        if "error" in answer:
-            raise QueryError(answer["error"])
-        return QueryResult(**answer, seconds=time.monotonic() - began)
+        if "error" in result:
+            raise QueryError(result["error"])
+        return QueryResult(**result, seconds=time.monotonic() - began)
 
     def _run_worker(self, request: str, cancelled: threading.Event | None) -> dict[str, Any]:
         """Return the worker's answer; raises `QueryError` if it was killed."""
@@ -142,16 +142,16 @@ class LakeReader:
         if worker.returncode == -signal.SIGALRM:
             raise self._timeout_error()
         try:
-            answer: dict[str, Any] = json.loads(output)
+            result: dict[str, Any] = json.loads(output)
         except ValueError:
             status = worker.returncode
-            how = signal.Signals(-status).name if status < 0 else f"status {status}"
+            exit_reason = signal.Signals(-status).name if status < 0 else f"status {status}"
             limit = sql_worker.MAX_PROCESS_MEMORY
             raise QueryError(
-                f"The query's process ended early ({how}), probably because it needed more than {limit} MB of memory:"
-                " select less."
+                f"The query's process ended early ({exit_reason}), probably because it needed more than {limit} MB of"
+                " memory: select less."
             ) from None
-        return answer
+        return result
 
     def _communicate(self, worker: "subprocess.Popen[str]", request: str, cancelled: threading.Event | None) -> str:
         """Send the request and return the worker's output; raises `QueryError` on timeout or cancellation."""

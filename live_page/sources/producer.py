@@ -40,11 +40,11 @@ class ProducerControls:
         if response.headers.get("Content-Type") != "application/json":
             raise EmptyError(_OFF)
         try:
-            answer = response.json()
+            response_body = response.json()
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
+            response_body = None
+        if not isinstance(response_body, dict):
             raise UnavailableError(f"The server at {self._url} is not the producer")
         if not response.ok:
-            raise RefusedError(str(answer.get("error", f"HTTP status {response.status_code}")))
-        return answer
+            raise RefusedError(str(response_body.get("error", f"HTTP status {response.status_code}")))
+        return response_body

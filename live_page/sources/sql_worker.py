@@ -37,17 +37,17 @@ def main() -> None:
     request = json.load(sys.stdin)
     _limit_process(request["seconds"])
     try:
-        answer = run_query(request["sql"], request["parameters"], request["files"], request["folder"])
+        result = run_query(request["sql"], request["parameters"], request["files"], request["folder"])
     except duckdb.OutOfMemoryException:
-        answer = _out_of_memory()
+        result = _out_of_memory()
     except duckdb.Error as error:
         # Without the line and column, which are those of the wrapped query.
-        answer = {"error": " ".join(str(error).partition("\n\nLINE ")[0].split())[:MAX_CELL]}
+        result = {"error": " ".join(str(error).partition("\n\nLINE ")[0].split())[:MAX_CELL]}
     except MemoryError:
-        answer = _out_of_memory()
+        result = _out_of_memory()
     except ValueError as error:
-        answer = {"error": str(error)}
-    sys.stdout.write(json.dumps(answer))
+        result = {"error": str(error)}
+    sys.stdout.write(json.dumps(result))
     sys.stdout.flush()
     # Skips DuckDB's clean-up: the process ends anyway.
     os._exit(0)

@@ -112,8 +112,8 @@ class Topics:
         requested = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, n) for n in partitions])
         if topic != self._settings.aggregated_topic or not requested.topic_partitions:
             return {}
-        answer = self._admin.list_consumer_group_offsets([requested], request_timeout=_TIMEOUT)[group].result()
-        return {each.partition: each.offset for each in answer.topic_partitions or [] if each.offset >= 0}
+        response = self._admin.list_consumer_group_offsets([requested], request_timeout=_TIMEOUT)[group].result()
+        return {each.partition: each.offset for each in response.topic_partitions or [] if each.offset >= 0}
 
     def _latest(self, topic: str, size: int = 20) -> list[Record]:
         """Return the latest records, the last one first."""

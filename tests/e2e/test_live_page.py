@@ -38,9 +38,9 @@ class Site:
     address: str
 
     def control(self, **changes: Any) -> dict[str, Any]:
-        answer = requests.post(self.control_url, json=changes, timeout=5)
-        answer.raise_for_status()
-        flow: dict[str, Any] = answer.json()
+        response = requests.post(self.control_url, json=changes, timeout=5)
+        response.raise_for_status()
+        flow: dict[str, Any] = response.json()
         return flow
 
     @property
@@ -154,8 +154,8 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok")
         stages = _panel(page, "Stages")
-        passed = {"sent to Kafka": f"{site.sent():,}", "aggregated": f"{site.counted():,}"}
-        _wait_for(lambda: {row[0]: row[1] for row in _rows(stages) if row[0] in passed}, passed)
+        expected_rows = {"sent to Kafka": f"{site.sent():,}", "aggregated": f"{site.counted():,}"}
+        _wait_for(lambda: {row[0]: row[1] for row in _rows(stages) if row[0] in expected_rows}, expected_rows)
         expect(_panel(page, "Latest alerts").locator("tbody tr")).to_have_count(min(8, len(alerts)))
 
         for name, table, measure in (
@@ -174,11 +174,11 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
 
         _go(page, "Alerts")
         expect(page.get_by_text(f"{len(alerts)} alerts", exact=False)).to_be_visible()
-        fired, fires = (Counter(alert["rule"] for alert in some) for some in (alerts, firing))
+        all_by_rule, firing_by_rule = (Counter(alert["rule"] for alert in group) for group in (alerts, firing))
         by_rule = _panel(page, "Alerts by rule")
         _wait_for(
             lambda: {row[0]: row[1:3] for row in _rows(by_rule)},
-            {rule: [str(fires[rule]), str(fired[rule])] for rule in fired},
+            {rule: [str(firing_by_rule[rule]), str(all_by_rule[rule])] for rule in all_by_rule},
         )
         page.get_by_role("button", name="firing", exact=True).click()
         expect(page.get_by_text(f"{len(firing)} alerts", exact=False)).to_be_visible()
@@ -194,8 +194,8 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
 
         _go(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
-        lake, kept = _panel(page, "Delta tables"), f"{site.pipeline.lake_count():,}"
-        _wait_for(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), kept)
+        lake, row_count = _panel(page, "Delta tables"), f"{site.pipeline.lake_count():,}"
+        _wait_for(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), row_count)
 
 
 def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browser: Browser) -> None:
@@ -209,10 +209,10 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
         eventually(lambda: assert_equal({_rows(panel)[0][4]}, {f"{users[by_purchases[0]]['total_purchase']:,}"}), 30)
         page.get_by_role("combobox", name="Measure").press("Enter")
         page.get_by_role("option", name="total_like", exact=True).click()
-        most = max(user["total_like"] for user in users.values())
-        eventually(lambda: assert_equal({_rows(panel)[0][2]}, {f"{most:,}"}), 30)
+        highest = max(user["total_like"] for user in users.values())
+        eventually(lambda: assert_equal({_rows(panel)[0][2]}, {f"{highest:,}"}), 30)
         top = _panel(page, "Top 10")
-        _wait_for(lambda: _bars(top)[0], most)
+        _wait_for(lambda: _bars(top)[0], highest)
         panel.get_by_role("textbox").fill("R_3")
         expect(panel.locator("tbody tr")).to_have_count(1)
         panel.get_by_role("link", name="user_3").click()
@@ -244,10 +244,10 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
         controls.get_by_role("button", name="+ 10 malformed").click()
         expect(_tile(page, "Dead letters")).to_have_text(f"{dead_lettered + 10}", timeout=TIMEOUT)
         _go(page, "Topics")
-        letters = _panel(page, "Dead letters")
-        expect(letters.locator("tbody tr")).to_have_count(dead_lettered + 10, timeout=TIMEOUT)
-        assert any("stare" in " ".join(row) for row in _rows(letters))
-        assert all(row[2] for row in _rows(letters))
+        dead_letters = _panel(page, "Dead letters")
+        expect(dead_letters.locator("tbody tr")).to_have_count(dead_lettered + 10, timeout=TIMEOUT)
+        assert any("stare" in " ".join(row) for row in _rows(dead_letters))
+        assert all(row[2] for row in _rows(dead_letters))
 
         controls.get_by_role("spinbutton", name="users").fill("25")
         controls.get_by_role("button", name="Set", exact=True).click()
@@ -292,8 +292,8 @@ def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, br
 
         run("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
         expect(status).to_contain_text("1 row,")
-        answer = [f"{site.pipeline.lake_count()}", f"{len(site.pipeline.documents('agg_interactions_user'))}"]
-        _wait_for(lambda: [[cell.replace(",", "") for cell in row] for row in _rows(query)], [answer])
+        expected = [f"{site.pipeline.lake_count()}", f"{len(site.pipeline.documents('agg_interactions_user'))}"]
+        _wait_for(lambda: [[cell.replace(",", "") for cell in row] for row in _rows(query)], [expected])
         run("SELECT * FROM range(1000)")
         expect(status).to_contain_text("500 rows, truncated at 500 rows")
         files = {path for path in site.pipeline.data.joinpath("warehouse").rglob("*") if "_delta_log" not in path.parts}

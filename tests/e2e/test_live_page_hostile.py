@@ -111,14 +111,14 @@ def _fill_kafka(pipeline: Pipeline) -> None:
     pipeline.send(pipeline.topic, [(b"\xff\xfe\x00", b"\x00\xff\x1b[31m")])
     _transact(pipeline, 3, is_committed=True)
     _transact(pipeline, 2_000, is_committed=False)
-    letters = Producer({"bootstrap.servers": pipeline.kafka})
+    producer = Producer({"bootstrap.servers": pipeline.kafka})
     for id_ in IDS:
-        place = [(TOPIC, id_.encode()), (PARTITION, b"0"), (OFFSET, b"1"), (SERVICE, b"test")]
+        origin_headers = [(TOPIC, id_.encode()), (PARTITION, b"0"), (OFFSET, b"1"), (SERVICE, b"test")]
         reason = (REASON, f"interaction_type: {id_} is none".encode())
-        letters.produce(pipeline.settings.dead_letter_topic, value=id_.encode(), headers=[*place, reason])
+        producer.produce(pipeline.settings.dead_letter_topic, value=id_.encode(), headers=[*origin_headers, reason])
     # A dead letter as another program might write it.
-    letters.produce(pipeline.settings.dead_letter_topic, value=b"odd", headers=[(REASON, b"\xff only a reason")])
-    assert letters.flush(60) == 0
+    producer.produce(pipeline.settings.dead_letter_topic, value=b"odd", headers=[(REASON, b"\xff only a reason")])
+    assert producer.flush(60) == 0
 
 
 def _create_topics(pipeline: Pipeline) -> None:
@@ -227,11 +227,11 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
         _assert_nothing_ran(page)
 
         _go(page, "Topics")
-        letters = _panel(page, "Dead letters")
-        expect(letters.locator("tbody tr")).to_have_count(len(IDS) + 1)
-        values = set(_column(letters, 5))
+        dead_letters = _panel(page, "Dead letters")
+        expect(dead_letters.locator("tbody tr")).to_have_count(len(IDS) + 1)
+        values = set(_column(dead_letters, 5))
         assert values == {*map(format_text, IDS), "odd"}
-        assert "\\xff only a reason" in _column(letters, 3)
+        assert "\\xff only a reason" in _column(dead_letters, 3)
         latest = _panel(page, "Latest records")
         expect(latest.locator("tbody tr")).to_have_count(20)
         _assert_nothing_ran(page)
@@ -313,8 +313,8 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         _go(page, "Items")
         items = _panel(page, "Items")
         expect(items.locator("tbody tr")).to_have_count(15)
-        most = LARGE + len(IDS) - 1
-        assert f"{most:,}" in items.locator("tbody tr").first.inner_text()
+        highest = LARGE + len(IDS) - 1
+        assert f"{highest:,}" in items.locator("tbody tr").first.inner_text()
         chart = _panel(page, "Top 10").locator(".nicegui-echart")
         box = chart.bounding_box()
         assert box is not None
@@ -322,7 +322,7 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         box = chart.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 30)
-        expect(chart).to_contain_text(f"{most}")
+        expect(chart).to_contain_text(f"{highest}")
         _go(page, "Alerts")
         expect(_panel(page, "Alerts")).to_contain_text(f"{LARGE:,}")
         _go(page, "Topics")
@@ -445,9 +445,9 @@ def test_no_other_site_can_open_the_socket_or_frame_the_page(site: Site) -> None
         "http://localhost:3000": False,
     }.items():
         assert _socket_status(port, origin) == (101 if is_in else 403), origin
-        answer = requests.get(polling, headers={"Origin": origin}, timeout=30)
-        assert answer.status_code != 403 if is_in else answer.status_code == 403
-        assert "Access-Control-Allow-Origin" not in answer.headers
+        response = requests.get(polling, headers={"Origin": origin}, timeout=30)
+        assert response.status_code != 403 if is_in else response.status_code == 403
+        assert "Access-Control-Allow-Origin" not in response.headers
         assert requests.post(polling, headers={"Origin": origin}, timeout=30).status_code != 200 or is_in
     headers = requests.get(site.address, timeout=30).headers
     assert headers["X-Frame-Options"] == "DENY"
@@ -478,8 +478,8 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
         query.get_by_role("button", name="Run").click()
         expect(query.locator("tbody")).to_contain_text("42", timeout=TIMEOUT)
         for sql in WORST:
-            done = threading.Event()
-            answers = pool.submit(_health_seconds, site.address, done)
+            query_finished = threading.Event()
+            health_times = pool.submit(_health_seconds, site.address, query_finished)
             query.get_by_role("textbox").fill(sql)
             query.get_by_role("button", name="Run").click()
             # The previous result disappears at once; in the end there is one line.
@@ -487,8 +487,8 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
             expect(status).to_contain_text(
                 re.compile("rows, cells truncated|more than 256 MB|longer than 3 seconds"), timeout=TIMEOUT
             )
-            done.set()
-            seconds = answers.result()
+            query_finished.set()
+            seconds = health_times.result()
             print(f"{sql}: /health in {statistics.median(seconds):.3f} s, at most {max(seconds):.3f} s")
             # On an idle machine 0.2 s at most; without a process of its own, a query blocks the page until it ends.
             assert statistics.median(seconds) < 2
@@ -505,14 +505,14 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
         expect(query.locator("tbody tr")).to_have_count(0)
 
 
-def _health_seconds(address: str, done: threading.Event) -> list[float]:
+def _health_seconds(address: str, query_finished: threading.Event) -> list[float]:
     found: list[float] = []
     with requests.Session() as session:
-        while not found or not done.is_set():
+        while not found or not query_finished.is_set():
             began = time.monotonic()
             session.get(f"{address}/health", timeout=60).raise_for_status()
             found.append(time.monotonic() - began)
-            done.wait(0.05)
+            query_finished.wait(0.05)
     return found
 
 

@@ -53,11 +53,11 @@ def test_nothing_is_lost_or_duplicated_whichever_process_is_killed_at_any_moment
 ) -> None:
     rng = random.Random(seed)
     port = servers.free_port()
-    here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, pipeline.topic, tmp_path)
+    own_pipeline = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, pipeline.topic, tmp_path)
     broker = servers.kafka(tmp_path / "broker", port)
-    producer = here.service(PRODUCER, PRODUCER_RATE="0.004", RANDOM_DATA_MAX_USERS=50, RANDOM_DATA_MAX_ITEMS=50)
+    producer = own_pipeline.service(PRODUCER, PRODUCER_RATE="0.004", RANDOM_DATA_MAX_USERS=50, RANDOM_DATA_MAX_ITEMS=50)
     with ExitStack() as stack:
-        supervisor = _Supervisor(here, stack)
+        supervisor = _Supervisor(own_pipeline, stack)
         for process in (broker, producer):
             stack.callback(process.kill)
             process.start()
@@ -70,10 +70,10 @@ def test_nothing_is_lost_or_duplicated_whichever_process_is_killed_at_any_moment
         supervisor.restart()
         producer.stop()
 
-        sent = here.interactions()
-        reported = re.findall(r"sent (\d+) interactions.*", here.log(PRODUCER))
+        sent = own_pipeline.interactions()
+        reported = re.findall(r"sent (\d+) interactions.*", own_pipeline.log(PRODUCER))
         assert reported[-1] == str(len(sent)), "an interaction was duplicated by a retry, or one was lost"
-        here.assert_everywhere(sent)
+        own_pipeline.assert_everywhere(sent)
 
 
 def _kill_one(rng: random.Random, broker: TCPExecutor, supervisor: _Supervisor) -> None:

@@ -44,8 +44,8 @@ def test_no_interaction_is_lost_or_duplicated_while_the_broker_is_unavailable(
 ) -> None:
     port = servers.free_port()
     broker = servers.kafka(tmp_path / "broker", port)
-    here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "away", tmp_path)
-    producer = here.service(PRODUCER, PRODUCER_RATE="0.001", PRODUCER_LIMIT=15_000)
+    own_pipeline = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "away", tmp_path)
+    producer = own_pipeline.service(PRODUCER, PRODUCER_RATE="0.001", PRODUCER_LIMIT=15_000)
     try:
         broker.start()
         producer.start()
@@ -53,8 +53,8 @@ def test_no_interaction_is_lost_or_duplicated_while_the_broker_is_unavailable(
         broker.start()
         assert producer.process is not None
         assert producer.process.wait(90) == 0
-        eventually(lambda: _assert_count(here, 15_000))
-        assert "sent 15000 interactions" in here.log(PRODUCER)
+        eventually(lambda: _assert_count(own_pipeline, 15_000))
+        assert "sent 15000 interactions" in own_pipeline.log(PRODUCER)
     finally:
         producer.kill()
         broker.kill()
@@ -62,17 +62,17 @@ def test_no_interaction_is_lost_or_duplicated_while_the_broker_is_unavailable(
 
 def test_the_producer_waits_for_a_broker_that_starts_later(pipeline: Pipeline, tmp_path: Path) -> None:
     port = servers.free_port()
-    here = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "later", tmp_path)
-    producer = here.service(PRODUCER, PRODUCER_RATE="0.02", PRODUCER_LIMIT=300)
+    own_pipeline = Pipeline(f"{servers.HOST}:{port}", pipeline.es_url, "later", tmp_path)
+    producer = own_pipeline.service(PRODUCER, PRODUCER_RATE="0.02", PRODUCER_LIMIT=300)
     with ThreadPoolExecutor() as pool:
         started = pool.submit(producer.start)
         try:
-            eventually(lambda: _assert_logged(here, "no answer from Kafka"))
+            eventually(lambda: _assert_logged(own_pipeline, "no answer from Kafka"))
             with servers.kafka(tmp_path / "broker", port):
                 started.result()
                 assert producer.process is not None
                 assert producer.process.wait(60) == 0
-                _assert_count(here, 300)
+                _assert_count(own_pipeline, 300)
         finally:
             producer.kill()
 
@@ -110,9 +110,9 @@ def test_the_controls_change_the_producer_while_it_runs(pipeline: Pipeline) -> N
         assert requests.post(url, json={"paused": True}, timeout=5).status_code == 405
 
 
-def assert_refused(answer: requests.Response, status: int, *words: str) -> None:
-    assert answer.status_code == status
-    assert all(word in answer.json()["error"] for word in words)
+def assert_refused(response: requests.Response, status: int, *fragments: str) -> None:
+    assert response.status_code == status
+    assert all(fragment in response.json()["error"] for fragment in fragments)
 
 
 def assert_idle(pipeline: Pipeline) -> None:

@@ -201,9 +201,9 @@ def _assert_waiting(pipeline: Pipeline, ids: set[str]) -> None:
 
 
 def _assert_unhealthy(sink: HTTPExecutor, problem: str, status: int = 503) -> None:
-    answer = requests.get(sink.url.geturl(), timeout=10)
-    assert answer.status_code == status
-    assert problem in answer.json()["parts"]["data mapper"]
+    response = requests.get(sink.url.geturl(), timeout=10)
+    assert response.status_code == status
+    assert problem in response.json()["parts"]["data mapper"]
 
 
 @pytest.mark.parametrize("with_metadata", [True, False])
@@ -232,15 +232,15 @@ def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_ki
     hour = 3_600_000
     sink = pipeline.service(SINK)
     try:
-        for most, jump in enumerate([0, -48 * hour, hour, -hour, 24 * hour, 0, -hour], start=1):
-            if most % 2:
+        for max_interactions, jump in enumerate([0, -48 * hour, hour, -hour, 24 * hour, 0, -hour], start=1):
+            if max_interactions % 2:
                 kill_9(sink)
                 sink = pipeline.service(SINK)
                 sink.start()
-            key, value = item_record(1, most)
+            key, value = item_record(1, max_interactions)
             producer.produce(topic.name, key=key, value=value, timestamp=now + jump)
             assert producer.flush(30) == 0
-            eventually(functools.partial(_assert_items, pipeline, {"item_1": most}))
+            eventually(functools.partial(_assert_items, pipeline, {"item_1": max_interactions}))
             eventually(lambda: _assert_committed(pipeline))
     finally:
         sink.kill()
@@ -282,26 +282,26 @@ def test_a_record_that_cannot_be_indexed_becomes_a_dead_letter_and_the_others_ar
         pipeline.publish(item_record(0, 1), (b"nothing-1", b"{}"), conflict, unknown_field, item_record(3, 4))
         eventually(lambda: _assert_items(pipeline, {"item_0": 1, "item_3": 4}))
         eventually(lambda: _assert_committed(pipeline))
-    letters = {m.key(): m for m in pipeline.read(pipeline.settings.dead_letter_topic)}
-    assert set(letters) == {b"nothing-1", conflict[0], unknown_field[0]}
-    assert letters[conflict[0]].value() == conflict[1]
-    reasons = {key: headers_of(letter)["dead_letter.reason"] for key, letter in letters.items()}
+    dead_letters = {m.key(): m for m in pipeline.read(pipeline.settings.dead_letter_topic)}
+    assert set(dead_letters) == {b"nothing-1", conflict[0], unknown_field[0]}
+    assert dead_letters[conflict[0]].value() == conflict[1]
+    reasons = {key: headers_of(dead_letter)["dead_letter.reason"] for key, dead_letter in dead_letters.items()}
     assert "names no row" in reasons[b"nothing-1"]
     assert "mapper_parsing_exception" in reasons[conflict[0]]
     assert "strict_dynamic_mapping_exception" in reasons[unknown_field[0]]
-    assert {headers_of(m)["dead_letter.topic"] for m in letters.values()} == {pipeline.settings.aggregated_topic}
+    assert {headers_of(m)["dead_letter.topic"] for m in dead_letters.values()} == {pipeline.settings.aggregated_topic}
 
 
 def test_dead_letters_are_listed_shown_and_replayed_once_their_reason_is_fixed(
     pipeline: Pipeline,
 ) -> None:
-    def command(*words: str) -> tuple[int, str]:
+    def command(*arguments: str) -> tuple[int, str]:
         environment = {**os.environ, "KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
-        done = subprocess.run(
-            [sys.executable, "-m", "elasticsearch_sink_alert", "dead-letters", *words],
+        completed = subprocess.run(
+            [sys.executable, "-m", "elasticsearch_sink_alert", "dead-letters", *arguments],
             cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
+        return completed.returncode, completed.stdout + completed.stderr
 
     with_colour = [
         row_record("agg_interactions_item", f"item_{n}", {"item_id": f"item_{n}", "colour": "red"}) for n in range(3)
@@ -336,8 +336,8 @@ def test_dead_letters_are_listed_shown_and_replayed_once_their_reason_is_fixed(
 
 
 def _dead_letters(pipeline: Pipeline) -> list[dict[str, str]]:
-    letters = [headers_of(message) for message in pipeline.read(pipeline.settings.dead_letter_topic)]
-    return [headers for headers in letters if "dead_letter.reason" in headers]
+    all_headers = [headers_of(message) for message in pipeline.read(pipeline.settings.dead_letter_topic)]
+    return [headers for headers in all_headers if "dead_letter.reason" in headers]
 
 
 def _assert_colours(pipeline: Pipeline, expected: dict[str, str | None]) -> None:
@@ -375,20 +375,20 @@ def test_sinks_that_join_leave_and_are_killed_under_load_lose_duplicate_and_reor
     def publish() -> None:
         # The last wave alone is above the threshold of the rule, and each is older than the next.
         for wave in range(1, waves + 1):
-            most = 100 if wave == waves else wave % 12
-            pipeline.publish(*[item_record(n, most) for n in range(items)])
+            max_interactions = 100 if wave == waves else wave % 12
+            pipeline.publish(*[item_record(n, max_interactions) for n in range(items)])
             published[0] = wave
             stop.wait(0.4)
 
     with pipeline.running(SINK, SINK_BATCH_SIZE=50), ThreadPoolExecutor(1) as pool:
         load = pool.submit(publish)
         try:
-            for turn in range(3):
+            for round_number in range(3):
                 with pipeline.running(SINK, SINK_BATCH_SIZE=50):
                     killed = pipeline.service(SINK, SINK_BATCH_SIZE=50)
                     try:
                         killed.start()
-                        eventually(lambda turn=turn: assert_more_than(published[0], 10 * turn))  # type: ignore[misc]
+                        eventually(lambda round_number=round_number: assert_more_than(published[0], 10 * round_number))  # type: ignore[misc]
                         kill_9_python_only(killed)
                     finally:
                         killed.kill()

@@ -54,35 +54,35 @@ def test_an_elasticsearch_that_comes_back_empty_is_filled_again(
     pipeline: Pipeline, cache: None, tmp_path: Path
 ) -> None:
     port, folder = servers.free_port(), tmp_path / "emptied"
-    here = replace(pipeline, es_url=f"http://{servers.HOST}:{port}")
+    own_pipeline = replace(pipeline, es_url=f"http://{servers.HOST}:{port}")
     with _running(folder, port):
-        sink = here.service(SINK)
+        sink = own_pipeline.service(SINK)
         sink.start()
     try:
-        here.publish(*[item_record(n, 20) for n in range(100)])
+        own_pipeline.publish(*[item_record(n, 20) for n in range(100)])
         eventually(lambda: _assert_problem(sink, "Connection refused", "ConnectionError"))
         # After an ordinary restart, it is the same cluster.
         with _running(folder, port):
-            eventually(lambda: assert_equal(_found(here), {f"item_{n}": 20 for n in range(100)}))
-            eventually(lambda: assert_equal(len(_firing(here)), 100))
-            here.publish(*[item_record(n, 5) for n in range(10)])
-            eventually(lambda: assert_equal(len(_firing(here)), 90))
-        assert "was emptied" not in here.log(SINK)
+            eventually(lambda: assert_equal(_found(own_pipeline), {f"item_{n}": 20 for n in range(100)}))
+            eventually(lambda: assert_equal(len(_firing(own_pipeline)), 100))
+            own_pipeline.publish(*[item_record(n, 5) for n in range(10)])
+            eventually(lambda: assert_equal(len(_firing(own_pipeline)), 90))
+        assert "was emptied" not in own_pipeline.log(SINK)
         shutil.rmtree(folder)
         # It is noticed without a new record.
         with _running(folder, port):
             expected = {f"item_{n}": 5 if n < 10 else 20 for n in range(100)}
-            eventually(lambda: assert_equal(_found(here), expected))
-            eventually(lambda: assert_equal(len(_firing(here)), 90))
-            mapping = here.elasticsearch.indices.get_mapping(index=ITEMS)[ITEMS]["mappings"]
+            eventually(lambda: assert_equal(_found(own_pipeline), expected))
+            eventually(lambda: assert_equal(len(_firing(own_pipeline)), 90))
+            mapping = own_pipeline.elasticsearch.indices.get_mapping(index=ITEMS)[ITEMS]["mappings"]
             assert mapping["dynamic"] == "strict"
             sink.stop()
-        assert here.log(SINK).count("was emptied") == 1
+        assert own_pipeline.log(SINK).count("was emptied") == 1
         shutil.rmtree(folder)
         # It is noticed also if the sink was not running.
-        with _running(folder, port), here.running(SINK) as again:
-            eventually(lambda: assert_equal(_found(here), expected))
-            eventually(lambda: assert_equal(len(_firing(here)), 90))
+        with _running(folder, port), own_pipeline.running(SINK) as again:
+            eventually(lambda: assert_equal(_found(own_pipeline), expected))
+            eventually(lambda: assert_equal(len(_firing(own_pipeline)), 90))
             assert _problem(again) == "ok"
     finally:
         sink.kill()
@@ -117,9 +117,9 @@ def test_rows_of_five_megabytes_are_indexed_or_dead_lettered_whole(pipeline: Pip
         pipeline.publish(*records)
         eventually(lambda: assert_equal(_found(pipeline), {"item_1": 7, "item_3": 8}))
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.settings.dead_letter_topic)), 1))
-    (letter,) = pipeline.read(pipeline.settings.dead_letter_topic)
-    assert letter.value() == refused
-    assert "item_id is 'item_9', but the key says 'item_2'" in headers_of(letter)["dead_letter.reason"]
+    (dead_letter,) = pipeline.read(pipeline.settings.dead_letter_topic)
+    assert dead_letter.value() == refused
+    assert "item_id is 'item_9', but the key says 'item_2'" in headers_of(dead_letter)["dead_letter.reason"]
 
 
 @pytest.mark.parametrize(

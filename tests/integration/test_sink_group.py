@@ -151,10 +151,10 @@ def test_a_broker_that_hangs_during_assignment_commit_and_close_neither_ends_nor
 
 
 def test_a_sink_that_is_stopped_while_the_broker_hangs_exits_by_itself(broker: _Broker, pipeline: Pipeline) -> None:
-    beside = Pipeline(broker.address, pipeline.es_url, pipeline.topic, pipeline.data / "sink")
-    with beside.running(SINK) as sink:
-        beside.publish(item_record(1, 1))
-        eventually(lambda: assert_equal(set(beside.documents("agg_interactions_item")), {"item_1"}))
+    hanging_pipeline = Pipeline(broker.address, pipeline.es_url, pipeline.topic, pipeline.data / "sink")
+    with hanging_pipeline.running(SINK) as sink:
+        hanging_pipeline.publish(item_record(1, 1))
+        eventually(lambda: assert_equal(set(hanging_pipeline.documents("agg_interactions_item")), {"item_1"}))
         broker.hang()
         began = time.monotonic()
         sink.stop()

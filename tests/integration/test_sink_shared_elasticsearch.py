@@ -52,7 +52,7 @@ def _templates(pipeline: Pipeline, **templates: Mapping[str, Any]) -> Iterator[N
             indices.delete_index_template(name=name, ignore=[404])
 
 
-def _most(pipeline: Pipeline) -> dict[str, int]:
+def _max_interactions(pipeline: Pipeline) -> dict[str, int]:
     return {id_: source["max_interactions"] for id_, source in pipeline.documents(ITEMS).items()}
 
 
@@ -89,25 +89,25 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
     expected = {f"item_{n}": 20 if n < 10 else 1 for n in range(50)}
     firing = sorted(f"item_{n}" for n in range(10))
     with pipeline.running(SINK) as sink:
-        pipeline.publish(*[item_record(int(id_[5:]), most) for id_, most in expected.items()])
-        eventually(lambda: assert_equal(_most(pipeline), expected))
+        pipeline.publish(*[item_record(int(id_[5:]), value) for id_, value in expected.items()])
+        eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
         eventually(lambda: assert_equal(_firing(pipeline), firing))
         # It is noticed without a new record.
         indices.delete(index=ITEMS)
-        eventually(lambda: assert_equal(_most(pipeline), expected))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
         # Without the template, and while rows arrive: no write creates it with a dynamic mapping.
         for automatic in ("true", "false"):
             with _cluster_settings(pipeline, action__auto_create_index=automatic):
                 indices.delete_index_template(name=ITEMS)
                 indices.delete(index=ITEMS)
                 expected.update({"item_30": expected["item_30"] + 1, f"item_{automatic}": 2})
-                gone, value = item_record(30, expected["item_30"])
+                existing_key, value = item_record(30, expected["item_30"])
                 added = (
                     f"{ITEMS}-item_{automatic}".encode(),
                     item_record(0, 2)[1].replace(b"item_0", f"item_{automatic}".encode()),
                 )
-                pipeline.publish((gone, value), added, (f"{ITEMS}-item_nowhere".encode(), None))
-                eventually(lambda: assert_equal(_most(pipeline), expected))
+                pipeline.publish((existing_key, value), added, (f"{ITEMS}-item_nowhere".encode(), None))
+                eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
                 _assert_our_mappings(pipeline)
         # Earlier alerts are neither lost nor duplicated.
         assert _firing(pipeline) == firing
@@ -125,7 +125,7 @@ def test_an_index_that_is_deleted_while_the_sink_runs_is_recreated_and_filled_ag
     indices.delete(index=f"{ITEMS},avg_interactions")
     expected.update({"item_1": 3, "item_20": 14})
     with pipeline.running(SINK):
-        eventually(lambda: assert_equal(_most(pipeline), expected))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
         before = _deletions(pipeline)
     assert _deletions(pipeline) == before
     assert len(pipeline.alerts()) == 11
@@ -136,9 +136,10 @@ def test_rows_that_are_indexed_again_do_not_repeat_earlier_alerts(pipeline: Pipe
     indices = pipeline.elasticsearch.indices
     values = [20, 5, 30, 31, 4, 2, 40, 41]
     with pipeline.running(SINK, SINK_BATCH_SIZE=1):
-        for most in values:
-            pipeline.publish(item_record(1, most), item_record(2, most // 2))
-            eventually(lambda most=most: assert_equal(_most(pipeline), {"item_1": most, "item_2": most // 2}))  # type: ignore[misc]
+        for value in values:
+            pipeline.publish(item_record(1, value), item_record(2, value // 2))
+            expected = {"item_1": value, "item_2": value // 2}
+            eventually(lambda expected=expected: assert_equal(_max_interactions(pipeline), expected))  # type: ignore[misc]
         eventually(lambda: assert_equal(_firing(pipeline), ["item_1", "item_2"]))
         before = pipeline.documents("alerts")
         assert len(before) == 5
@@ -146,7 +147,7 @@ def test_rows_that_are_indexed_again_do_not_repeat_earlier_alerts(pipeline: Pipe
         indices.delete(index=ITEMS)
         eventually(lambda: assert_equal(_deletions(pipeline), 1))
         pipeline.publish(item_record(3, 1))
-        eventually(lambda: assert_equal(_most(pipeline), {"item_1": 41, "item_2": 20, "item_3": 1}))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), {"item_1": 41, "item_2": 20, "item_3": 1}))
         assert pipeline.documents("alerts") == before
         assert pipeline.log(SINK).count("firing: ") == fired
         pipeline.publish(item_record(1, 1))
@@ -168,7 +169,7 @@ def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pi
             pipeline.publish(item_record(n, 20))
             eventually(lambda: _assert_problem(sink, "closed", "open the index"))
             indices.open(index=index)
-            eventually(lambda: assert_equal(_most(pipeline), expected))
+            eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
             eventually(lambda: assert_equal(_firing(pipeline), sorted(expected)))
             eventually(lambda: assert_equal(_problem(sink), "ok"))
         # A window that cannot be read for a while does not count as empty.
@@ -190,7 +191,7 @@ def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pi
         indices.put_settings(index=ITEMS, body={"index.default_pipeline": "nowhere"})
         pipeline.publish(item_record(7, 8))
         expected.update({"item_0": 30, "item_7": 8})
-        eventually(lambda: assert_equal(_most(pipeline), expected))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), expected))
         # No room for a new index after it was deleted.
         with _cluster_settings(pipeline, cluster__max_shards_per_node=1):
             indices.delete(index=ITEMS)
@@ -198,22 +199,22 @@ def test_the_sink_waits_for_a_closed_blocked_or_misconfigured_index(pipeline: Pi
                 lambda: _assert_problem(sink, f"{ITEMS}", "maximum normal shards open", "delete indices, or raise")
             )
             pipeline.publish(item_record(8, 8))
-        eventually(lambda: assert_equal(_most(pipeline), expected | {"item_8": 8}))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), expected | {"item_8": 8}))
         eventually(lambda: assert_equal(_problem(sink), "ok"))
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
 
 
 def test_a_response_that_is_not_from_elasticsearch_is_retried(pipeline: Pipeline) -> None:
-    others: tuple[Fault, ...] = ("HTML page", "text", "JSON")
+    faults: tuple[Fault, ...] = ("HTML page", "text", "JSON")
     with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
-        for most, fault in enumerate(others, start=13):
+        for value, fault in enumerate(faults, start=13):
             proxy.fault, proxy.faulted_requests = fault, 0
-            pipeline.publish(item_record(1, most), item_record(most, 20))
+            pipeline.publish(item_record(1, value), item_record(value, 20))
             eventually(lambda: assert_more_than(proxy.faulted_requests, 2))
             eventually(lambda: assert_equal(_problem(sink) in ("ok", ""), False))
             assert "\n" not in _problem(sink)
             proxy.fault = "none"
-            eventually(lambda most=most: assert_equal(_most(pipeline).get("item_1"), most))  # type: ignore[misc]
+            eventually(lambda value=value: assert_equal(_max_interactions(pipeline).get("item_1"), value))  # type: ignore[misc]
         eventually(lambda: assert_equal(_firing(pipeline), ["item_1", "item_13", "item_14", "item_15"]))
         eventually(lambda: assert_equal(_problem(sink), "ok"))
     assert pipeline.read(pipeline.settings.dead_letter_topic) == []
@@ -233,15 +234,15 @@ FOREIGN: dict[str, Any] = {
 
 
 def test_other_index_templates_do_not_change_the_indices_of_the_sink(pipeline: Pipeline) -> None:
-    everything = ["a*"]
+    patterns = ["a*"]
     for index, _ in mappings():
         pipeline.elasticsearch.indices.delete_index_template(name=index, ignore=[404])
     with (
         _templates(
             pipeline,
-            legacy={"index_patterns": everything, "order": 500, **FOREIGN},
+            legacy={"index_patterns": patterns, "order": 500, **FOREIGN},
             same_priority={"index_patterns": ["agg_*", "other-[x]*"], "priority": 200, "template": FOREIGN},
-            high_priority={"index_patterns": everything, "priority": 100_000, "template": FOREIGN},
+            high_priority={"index_patterns": patterns, "priority": 100_000, "template": FOREIGN},
         ),
         pipeline.running(SINK),
     ):
@@ -252,14 +253,14 @@ def test_other_index_templates_do_not_change_the_indices_of_the_sink(pipeline: P
         pipeline.elasticsearch.indices.put_index_template(
             name="later",
             body={
-                "index_patterns": everything,
+                "index_patterns": patterns,
                 "priority": (1 << 63) - 1,
                 "template": {"settings": {"number_of_shards": 3}, "mappings": {"dynamic": True}},
             },
         )
         try:
             pipeline.elasticsearch.indices.delete(index=ITEMS)
-            eventually(lambda: assert_equal(_most(pipeline), {"item_1": 20}))
+            eventually(lambda: assert_equal(_max_interactions(pipeline), {"item_1": 20}))
             _assert_our_mappings(pipeline)
         finally:
             pipeline.elasticsearch.indices.delete_index_template(name="later")
@@ -284,7 +285,7 @@ def test_the_sink_waits_if_an_index_stops_fitting_while_it_runs(pipeline: Pipeli
     indices = pipeline.elasticsearch.indices
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 20))
-        eventually(lambda: assert_equal(_most(pipeline), {"item_1": 20}))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), {"item_1": 20}))
         indices.create(index="others", body={"mappings": {"properties": {"item_id": {"type": "long"}}}})
         try:
             swap = [{"remove_index": {"index": ITEMS}}, {"add": {"index": "others", "alias": ITEMS}}]
@@ -293,18 +294,18 @@ def test_the_sink_waits_if_an_index_stops_fitting_while_it_runs(pipeline: Pipeli
             pipeline.publish(item_record(1, 21), item_record(2, 2))
         finally:
             indices.delete(index="others")
-        eventually(lambda: assert_equal(_most(pipeline), {"item_1": 21, "item_2": 2}))
+        eventually(lambda: assert_equal(_max_interactions(pipeline), {"item_1": 21, "item_2": 2}))
         eventually(lambda: assert_equal(_problem(sink), "ok"))
         assert _firing(pipeline) == ["item_1"]
 
 
 class _Other(BaseHTTPRequestHandler):
-    """Responds with the server's `answer`: status, content type, body."""
+    """Responds with the server's `response`: status, content type, body."""
 
     server: Any
 
     def _any(self) -> None:
-        status, kind, body = self.server.answer
+        status, kind, body = self.server.response
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -323,7 +324,7 @@ OPENSEARCH = b'{"version": {"number": "2.11.0", "distribution": "opensearch"}, "
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         (200, "text/html", PAGE),
         (404, "text/html", PAGE),
@@ -335,10 +336,10 @@ OPENSEARCH = b'{"version": {"number": "2.11.0", "distribution": "opensearch"}, "
     ids=["a page", "a 404 page", "OpenSearch", "JSON of another kind", "broken JSON", "text"],
 )
 def test_a_server_that_is_not_elasticsearch_ends_the_start_with_one_line(
-    pipeline: Pipeline, answer: tuple[int, str, bytes]
+    pipeline: Pipeline, response: tuple[int, str, bytes]
 ) -> None:
     with ThreadingHTTPServer((HOST, 0), _Other) as server:
-        server.answer = answer  # type: ignore[attr-defined]
+        server.response = response  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://{HOST}:{server.server_port}"
         line = _last_line(pipeline, ES_HOST=url)
@@ -384,7 +385,7 @@ def test_elasticsearch_accepts_every_rule_that_the_data_mapper_accepts(
         "*" + "a" * 127, "*" + "ab" * 40 + "*" + "ab" * 22, "*a" + "?" * 7 + "b" * 100, "*a*a*a*a*a*a*a*a" + "b" * 100,
         "*a?*a?*a?*a?" + "ab" * 50, "*?a*?a*?a*?a" + "é" * 50, "x" * 512, "\\\\[a]", "\\*",
     ]  # fmt: skip
-    written = [
+    rule_texts = [
         *[f'[total_interactions, "{operator}", {n}]' for operator in (">", "==", "!=") for n in (
             (1 << 63) - 1, -(1 << 63), 9.2e18, 40.5, "0x10", "1e5")],
         *[f'[avg_interactions, "{operator}", {n}]' for operator in ("<", "==") for n in (
@@ -397,16 +398,16 @@ def test_elasticsearch_accepts_every_rule_that_the_data_mapper_accepts(
           for n, pattern in enumerate(patterns)],
     ]  # fmt: skip
     mapper = pipeline.data / "mapper.yml"
-    rules = "".join(f"    - {rule}\n" for rule in written)
+    rules = "".join(f"    - {rule}\n" for rule in rule_texts)
     mapper.write_text(f"agg_interactions_user:\n  id: user_id\n  alerts:\n{rules}")
     status = check(SinkSettings(es_host=pipeline.es_url), mapper)
     printed = capfd.readouterr()
     assert (status, printed.err) == (0, "")
-    assert len(printed.out.splitlines()) == 1 + len(written)
-    assert printed.out.count(": true of ") == len(written)
+    assert len(printed.out.splitlines()) == 1 + len(rule_texts)
+    assert printed.out.count(": true of ") == len(rule_texts)
     client.indices.close(index="agg_interactions_user")
     assert check(SinkSettings(es_host=pipeline.es_url), mapper) == 0
-    assert capfd.readouterr().out.count("index agg_interactions_user is missing or closed") == len(written)
+    assert capfd.readouterr().out.count("index agg_interactions_user is missing or closed") == len(rule_texts)
 
 
 def test_a_fractional_threshold_fires_and_a_broken_data_mapper_leaves_the_last_rules_in_force(

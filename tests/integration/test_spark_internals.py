@@ -67,9 +67,9 @@ def test_a_lock_is_only_possible_on_a_local_file_system(spark: SparkSession, tmp
     assert lock is not None
     path, try_lock = lock
     assert path == f"{folder}/.lock"
-    held = try_lock()
-    assert held is not None
-    held.release()
+    file_lock = try_lock()
+    assert file_lock is not None
+    file_lock.release()
     assert spark_internals.local_lock(spark, "webhdfs://127.0.0.1:9/folder", ".lock") is None
 
 

@@ -68,8 +68,8 @@ def _assert_count(pipeline: Pipeline, count: int) -> None:
     assert pipeline.lake_count() == count
 
 
-def _assert_at_most(number: int, most: int) -> None:
-    assert number <= most
+def _assert_at_most(number: int, limit: int) -> None:
+    assert number <= limit
 
 
 def _assert_deleted(file: Path) -> None:

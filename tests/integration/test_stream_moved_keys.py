@@ -21,7 +21,7 @@ def test_partitions_can_be_added_to_the_aggregated_topic_which_can_be_read_again
     topic = settings.aggregated_topic
     topic_admin.create_missing_topics(settings.kafka_client, threading.Event(), aggregated_topic(settings))
     # Many records of each key, so that the old partitions have higher offsets than the new ones.
-    pipeline.publish(*[item_record(n, most) for most in range(20) for n in range(_ITEMS)])
+    pipeline.publish(*[item_record(n, value) for value in range(20) for n in range(_ITEMS)])
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
     admin.create_partitions([NewPartitions(topic, 9)])[topic].result()
     eventually(lambda: assert_equal(len(admin.list_topics(topic, timeout=10).topics[topic].partitions), 9))

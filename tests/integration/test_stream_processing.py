@@ -14,8 +14,8 @@ from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
-from stream_processing.aggregates import LAST, USERS, count_column, row_columns
 from stream_processing.lake import Lake
+from stream_processing.measures import LAST, USERS, count_column, row_columns
 from stream_processing.parsing import parse, with_reason
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
@@ -283,13 +283,13 @@ def test_a_second_job_waits_until_the_first_one_has_released_the_checkpoints(
 ) -> None:
     checkpoints = str(tmp_path / "checkpoints")
     (tmp_path / "checkpoints").mkdir()
-    with (tmp_path / "checkpoints" / ".lock").open("w") as held, ThreadPoolExecutor() as pool:
-        fcntl.lockf(held, fcntl.LOCK_EX)
+    with (tmp_path / "checkpoints" / ".lock").open("w") as lock_file, ThreadPoolExecutor() as pool:
+        fcntl.lockf(lock_file, fcntl.LOCK_EX)
         # One after the other: simultaneous attempts in one JVM are an error.
         with pytest.raises(AnotherInstanceError, match="another stream job holds"):
             claim(spark, checkpoints, timeout=0.5)
         claimed = pool.submit(claim, spark, checkpoints, timeout=60)
         with pytest.raises(TimeoutError):
             claimed.result(timeout=1)
-        fcntl.lockf(held, fcntl.LOCK_UN)
+        fcntl.lockf(lock_file, fcntl.LOCK_UN)
         assert claimed.result(timeout=10) is not None

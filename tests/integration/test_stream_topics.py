@@ -125,9 +125,9 @@ def _exit_status(job: HTTPExecutor) -> int:
 
 def _remove_records(pipeline: Pipeline) -> None:
     """Delete all records of the topic, as retention does with old ones."""
-    everything = [TopicPartition(pipeline.topic, partition, OFFSET_END) for partition in range(4)]
+    end_offsets = [TopicPartition(pipeline.topic, partition, OFFSET_END) for partition in range(4)]
     admin = AdminClient({"bootstrap.servers": pipeline.kafka})
-    for result in admin.delete_records(everything).values():
+    for result in admin.delete_records(end_offsets).values():
         result.result()
 
 

@@ -49,22 +49,22 @@ def _ends(pipeline: Pipeline) -> list[int]:
 
 
 def test_records_of_an_uncommitted_transaction_do_not_count(pipeline: Pipeline) -> None:
-    before, committed, late, behind = (_interactions(40, first) for first in (0, 40, 80, 120))
+    before, committed, uncommitted, after_open = (_interactions(40, first) for first in (0, 40, 80, 120))
     with pipeline.running(STREAM):
         # A batch of aborted records only, which ends with them.
         _Transaction(pipeline, _values(_interactions(40, 1_000))).abort()
         pipeline.send_interactions(before)
         _Transaction(pipeline, [*_values(committed), b"malformed"]).commit()
         eventually(lambda: pipeline.assert_published(before + committed))
-        hanging = _Transaction(pipeline, _values(late))
+        hanging = _Transaction(pipeline, _values(uncommitted))
         # After the open transaction, and so not read before it ends.
-        pipeline.send_interactions(behind)
+        pipeline.send_interactions(after_open)
         pipeline.send(pipeline.topic, [])
         _Transaction(pipeline, [*_values(_interactions(40, 2_000)), b"aborted and malformed"]).abort()
         assert len(pipeline.interactions(ignore=[b"malformed"])) == 80
         pipeline.assert_published(before + committed)
         hanging.commit()
-        everything = before + committed + late + behind
+        everything = before + committed + uncommitted + after_open
         eventually(lambda: pipeline.assert_published(everything))
         pipeline.assert_in_the_lake(everything)
         eventually(lambda: _assert_dead_letters(pipeline, [b"malformed"]))

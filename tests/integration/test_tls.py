@@ -37,17 +37,17 @@ def test_interactions_reach_the_lake_over_tls_and_an_untrusted_certificate_is_re
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(pem),
     }
-    here = Pipeline(f"{servers.HOST}:{port}", "http://none", "tls", tmp_path)
+    own_pipeline = Pipeline(f"{servers.HOST}:{port}", "http://none", "tls", tmp_path)
     secure = {"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_CA_FILE": pem}
     with servers.kafka(tmp_path / "broker", port, properties=tls):
-        with here.running(PRODUCER, PRODUCER_RATE="0.01", **secure), here.running(STREAM, **secure):
-            eventually(lambda: _assert_some(here.lake_count()))
-        distrustful = here.service(PRODUCER, KAFKA_SECURITY_PROTOCOL="SSL")
+        with own_pipeline.running(PRODUCER, PRODUCER_RATE="0.01", **secure), own_pipeline.running(STREAM, **secure):
+            eventually(lambda: _assert_some(own_pipeline.lake_count()))
+        distrustful = own_pipeline.service(PRODUCER, KAFKA_SECURITY_PROTOCOL="SSL")
         distrustful._timeout = 10
         with pytest.raises(ExecutorError):
             distrustful.start()
         distrustful.kill()
-    assert "certificate verify failed" in here.log(PRODUCER)
+    assert "certificate verify failed" in own_pipeline.log(PRODUCER)
 
 
 def _assert_some(count: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.change_windows import Samples, delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import ReloadingRules
 from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine
@@ -101,13 +101,13 @@ class Engine:
         old = time.time() - 10 - len(rules)
         os.utime(self._mapper, (old, old))
 
-    def process(self, at: float = 1, partition: int = 0, **most: int) -> None:
+    def process(self, at: float = 1, partition: int = 0, **max_interactions: int) -> None:
         records = [
             Record(
                 "t", partition, int(at * 1000), int(at * 1000), f"{ITEMS}-{id_}".encode(),
                 orjson.dumps({"item_id": id_, "max_interactions": value}),
             )
-            for id_, value in most.items()
+            for id_, value in max_interactions.items()
         ]  # fmt: skip
         rows, rejected = latest_rows(records, VersionClock())
         assert rejected == []

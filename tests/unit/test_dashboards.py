@@ -133,17 +133,17 @@ def test_every_number_is_wide_enough_to_be_shown_whole() -> None:
 
 def test_no_two_panels_overlap_and_all_fit_the_grid() -> None:
     (dashboard,) = [saved for saved in OBJECTS if saved["type"] == "dashboard"]
-    taken: set[tuple[int, int]] = set()
+    occupied_cells: set[tuple[int, int]] = set()
     for panel in json.loads(dashboard["attributes"]["panelsJSON"]):
-        place = panel["gridData"]
-        assert place["x"] + place["w"] <= 48
+        position = panel["gridData"]
+        assert position["x"] + position["w"] <= 48
         cells = {
             (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
+            for x in range(position["x"], position["x"] + position["w"])
+            for y in range(position["y"], position["y"] + position["h"])
         }
-        assert not cells & taken
-        taken |= cells
+        assert not cells & occupied_cells
+        occupied_cells |= cells
 
 
 class _Kibana(BaseHTTPRequestHandler):

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch_sink_alert.alerting import data_mapper
-from elasticsearch_sink_alert.alerting.alerts import alert_from, evaluate
+from elasticsearch_sink_alert.alerting.alert_lifecycle import alert_from, evaluate
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.cli.check import query
@@ -45,16 +45,16 @@ def _assert_plain(rule: Rule) -> None:
         rule.resolve,
         rule.for_seconds,
         rule.within,
-        rule.given_name,
+        rule.declared_name,
         *rule.silence,
         rule.operator,
     ):
         assert type(value) in (int, float, str, type(None)), (rule, type(value))
     high = {ColumnType.LONG: 1 << 62, ColumnType.DOUBLE: 1e300, ColumnType.KEYWORD: "zz"}
-    reached: Any
-    for reached in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
+    field_value: Any
+    for field_value in (high.get(rule.column_type, "9999-01-01T00:00:00Z"), rule.threshold):
         record = Record("t", 0, 0, 1_000, b"", b"")
-        row = Row(RowKey(rule.table, "a"), {rule.field: reached}, 1, record)
+        row = Row(RowKey(rule.table, "a"), {rule.field: field_value}, 1, record)
         for alert in evaluate({rule.table: [rule]}, [row], {}, {}, {}):
             document = orjson.loads(orjson.dumps(alert.document()))
             assert alert_from(alert.alert_id, document) == alert
@@ -240,9 +240,9 @@ def test_a_path_that_is_not_a_file_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("becomes", ["gone", "folder", "rubbish", "structure", "bomb"])
 def test_the_last_valid_rules_stay_in_force_however_the_file_breaks(tmp_path: Path, becomes: str) -> None:
     mapper = tmp_path / "mapper.yml"
-    right = HEAD + '    - [max_interactions, ">", 12]\n'
-    mapper.write_text(right)
-    watched = ReloadingRules(mapper)
+    valid_text = HEAD + '    - [max_interactions, ">", 12]\n'
+    mapper.write_text(valid_text)
+    rules = ReloadingRules(mapper)
     mapper.unlink()
     if becomes == "folder":
         mapper.mkdir()
@@ -252,14 +252,14 @@ def test_the_last_valid_rules_stay_in_force_however_the_file_breaks(tmp_path: Pa
     if mapper.exists():
         os.utime(mapper, (time.time() - 5,) * 2)
     with pytest.raises(DataMapperError):
-        watched.reload()
-    assert [rule.threshold for rule in watched.current.all_rules] == [12]
+        rules.reload()
+    assert [rule.threshold for rule in rules.current.all_rules] == [12]
     if mapper.is_dir():
         mapper.rmdir()
-    mapper.write_text(right.replace("12", "13"))
+    mapper.write_text(valid_text.replace("12", "13"))
     os.utime(mapper, (time.time() - 4,) * 2)
-    assert watched.reload()
-    assert [rule.threshold for rule in watched.current.all_rules] == [13]
+    assert rules.reload()
+    assert [rule.threshold for rule in rules.current.all_rules] == [13]
 
 
 def test_a_file_with_a_modification_time_in_the_future_is_reloaded_too(
@@ -267,14 +267,14 @@ def test_a_file_with_a_modification_time_in_the_future_is_reloaded_too(
 ) -> None:
     mapper = tmp_path / "mapper.yml"
     mapper.write_text(HEAD + '    - [max_interactions, ">", 12]\n')
-    watched = ReloadingRules(mapper)
+    rules = ReloadingRules(mapper)
     mapper.write_text(HEAD + '    - [max_interactions, ">", 13]\n')
     now = time.time_ns()
     os.utime(mapper, ns=(now + 10**15,) * 2)
     monkeypatch.setattr(time, "time_ns", lambda: now)
-    assert not watched.reload()
+    assert not rules.reload()
     monkeypatch.setattr(time, "time_ns", lambda: now + 2 * 10**9)
-    assert watched.reload()
+    assert rules.reload()
 
 
 ODD = (
@@ -305,26 +305,26 @@ SHAPES = (
 
 def _mappers() -> Iterator[str]:
     """Each odd value in each shape, together with other odd values or with ordinary ones."""
-    chosen = random.Random(7)
+    rng = random.Random(7)
     for shape in SHAPES:
         for odd in ODD:
-            table = chosen.choice(AGGREGATE_TABLES)
-            beside = ODD if chosen.random() < 0.3 else ("5", "7.5", "user_1", "[]")
-            values = [odd, chosen.choice(beside), chosen.choice(beside)]
-            chosen.shuffle(values)
+            table = rng.choice(AGGREGATE_TABLES)
+            other_values = ODD if rng.random() < 0.3 else ("5", "7.5", "user_1", "[]")
+            values = [odd, rng.choice(other_values), rng.choice(other_values)]
+            rng.shuffle(values)
             yield shape.format(
                 *values,
                 table=table.name,
                 id=table.key or table.name,
-                field=chosen.choice(table.columns).name,
-                operator=chosen.choice(['">"', '"<="', '"=="', '"!="']),
-                option=chosen.choice(["name", "severity", "resolve", "for", "silence", "within"]),
+                field=rng.choice(table.columns).name,
+                operator=rng.choice(['">"', '"<="', '"=="', '"!="']),
+                option=rng.choice(["name", "severity", "resolve", "for", "silence", "within"]),
             )
 
 
 def test_odd_values_in_every_position_give_plain_rules_or_a_line_with_the_problem(tmp_path: Path) -> None:
     mapper = tmp_path / "mapper.yml"
-    right = 0
+    valid_count = 0
     for text in _mappers():
         mapper.write_bytes(text.encode())
         try:
@@ -334,21 +334,23 @@ def test_odd_values_in_every_position_give_plain_rules_or_a_line_with_the_proble
                 assert line.startswith(f"{mapper}:"), text
                 assert line.isprintable(), text
             continue
-        right += 1
+        valid_count += 1
         for rule in rules:
             _assert_plain(rule)
-    assert 20 < right < 400
+    assert 20 < valid_count < 400
 
 
 def test_noise_in_a_valid_file_gives_plain_rules_or_a_line_with_the_problem(tmp_path: Path) -> None:
-    chosen, mapper = random.Random(11), tmp_path / "mapper.yml"
-    right = (HEAD + '    - {field: max_interactions, operator: ">", threshold: 12, silence: ["a*"], for: 3}\n').encode()
+    rng, mapper = random.Random(11), tmp_path / "mapper.yml"
+    valid_bytes = (
+        HEAD + '    - {field: max_interactions, operator: ">", threshold: 12, silence: ["a*"], for: 3}\n'
+    ).encode()
     for _ in range(300):
-        noisy = bytearray(right)
-        for _ in range(chosen.randrange(1, 4)):
-            at = chosen.randrange(len(noisy))
-            noisy[at : at + chosen.randrange(3)] = chosen.randbytes(chosen.randrange(3))
-        mapper.write_bytes(bytes(noisy))
+        mutated = bytearray(valid_bytes)
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(mutated))
+            mutated[at : at + rng.randrange(3)] = rng.randbytes(rng.randrange(3))
+        mapper.write_bytes(bytes(mutated))
         try:
             rules = data_mapper.load(mapper).all_rules
         except DataMapperError:

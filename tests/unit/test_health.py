@@ -12,10 +12,10 @@ def test_health_reports_which_component_fails_and_why() -> None:
     port = serve(health, "127.0.0.1", 0)
     health.ok("kafka")
     health.failing("elasticsearch", "connection refused")
-    with pytest.raises(urllib.error.HTTPError) as answer:
+    with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health")
-    assert answer.value.code == 503
-    assert json.load(answer.value)["parts"] == {"kafka": "ok", "elasticsearch": "connection refused"}
+    assert error.value.code == 503
+    assert json.load(error.value)["parts"] == {"kafka": "ok", "elasticsearch": "connection refused"}
     health.ok("elasticsearch")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as healthy:
         assert json.load(healthy)["status"] == "ok"

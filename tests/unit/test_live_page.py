@@ -63,7 +63,7 @@ def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -
 # --- Access ----------------------------------------------------------------------------------------
 
 
-def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
     """The guard's status and headers, for an application that answers 200."""
     sent: list[MutableMapping[str, Any]] = []
 
@@ -109,9 +109,9 @@ def _answer_of_guard(kind: str, headers: dict[str, str]) -> tuple[int, dict[str,
 )
 def test_only_the_pages_own_names_and_origins_are_accepted(host: str, origin: str | None, status: int) -> None:
     sent = {"Host": host} | ({} if origin is None else {"Origin": origin})
-    assert _answer_of_guard("websocket", sent)[0] == status
-    answered, headers = _answer_of_guard("http", sent)
-    assert answered == status
+    assert _guard_response("websocket", sent)[0] == status
+    returned, headers = _guard_response("http", sent)
+    assert returned == status
     assert headers["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
@@ -173,9 +173,9 @@ def test_a_service_answers_its_own_names(service: str, path: str, host: str, sta
 )
 def test_a_change_out_of_bounds_is_refused_with_the_bounds(service: str, body: str, named: str) -> None:
     before = _request(f"{service}/control")
-    code, answer = _request(f"{service}/control", {"Content-Type": "application/json"}, body)
+    code, response = _request(f"{service}/control", {"Content-Type": "application/json"}, body)
     assert code == 400
-    assert named in json.loads(answer)["error"]
+    assert named in json.loads(response)["error"]
     assert _request(f"{service}/control") == before
 
 
@@ -188,8 +188,8 @@ def test_requests_from_browsers_cannot_change_what_is_sent(service: str) -> None
 def _request(url: str, headers: dict[str, str] | None = None, body: str | None = None) -> tuple[int, str]:
     request = urllib.request.Request(url, body.encode() if body is not None else None, headers or {})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, answer.read().decode()
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
 

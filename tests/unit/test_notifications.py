@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from elasticsearch_sink_alert.alerting.alerts import Alert
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert
 from elasticsearch_sink_alert.alerting.notifications import Notifications
 from elasticsearch_sink_alert.alerting.notifications.apprise import AppriseNotifier
 from elasticsearch_sink_alert.alerting.notifications.delivery import NotifierQueue

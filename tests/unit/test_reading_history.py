@@ -109,14 +109,14 @@ def test_an_unknown_number_of_dead_letters_is_not_taken_for_zero() -> None:
 
 
 def test_aborted_records_do_not_keep_a_pipeline_from_being_drained() -> None:
-    done = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0}
+    drained = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0}
     # 8 committed, 5 aborted, 2 markers.
-    assert Snapshot(sent=15, unread=0, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=3, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=None, **done).is_drained  # type: ignore[arg-type]
-    assert not Snapshot(sent=15, unread=0, **(done | {"aggregated": 7})).is_drained  # type: ignore[arg-type]
+    assert Snapshot(sent=15, unread=0, **drained).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=3, **drained).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=None, **drained).is_drained  # type: ignore[arg-type]
+    assert not Snapshot(sent=15, unread=0, **(drained | {"aggregated": 7})).is_drained  # type: ignore[arg-type]
     # A dead letter of the sink is no record of the interactions topic.
-    assert Snapshot(sent=8, unread=0, **(done | {"dead_letters": 1})).is_drained  # type: ignore[arg-type]
+    assert Snapshot(sent=8, unread=0, **(drained | {"dead_letters": 1})).is_drained  # type: ignore[arg-type]
 
 
 class _FailingOnceObserver:

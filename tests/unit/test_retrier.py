@@ -33,11 +33,11 @@ class Pauses:
 
 
 def _fails(times: int, error: Exception) -> Callable[[], str]:
-    left = [times]
+    remaining_failures = [times]
 
     def function() -> str:
-        left[0] -= 1
-        if left[0] >= 0:
+        remaining_failures[0] -= 1
+        if remaining_failures[0] >= 0:
             raise error
         return "done"
 

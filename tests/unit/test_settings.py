@@ -101,10 +101,10 @@ def test_spark_connects_to_kafka_with_the_same_user_and_password() -> None:
 
 
 def test_an_api_key_takes_precedence_over_user_and_password() -> None:
-    named = SinkSettings(es_username="elastic", es_password=SecretStr("secret"))
-    assert named.es_client == {"http_auth": ("elastic", "secret")}
-    keyed = SinkSettings(es_username="elastic", es_password=SecretStr("secret"), es_api_key=SecretStr("a2V5"))
-    assert keyed.es_client == {"headers": {"authorization": "ApiKey a2V5"}}
+    with_password = SinkSettings(es_username="elastic", es_password=SecretStr("secret"))
+    assert with_password.es_client == {"http_auth": ("elastic", "secret")}
+    with_api_key = SinkSettings(es_username="elastic", es_password=SecretStr("secret"), es_api_key=SecretStr("a2V5"))
+    assert with_api_key.es_client == {"headers": {"authorization": "ApiKey a2V5"}}
     assert SinkSettings().es_client == {}
 
 

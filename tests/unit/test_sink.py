@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from elasticsearch_sink_alert.alerting import alerts, data_mapper
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, alert_from, evaluate
+from elasticsearch_sink_alert.alerting import alert_lifecycle, data_mapper
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, alert_from, evaluate
 from elasticsearch_sink_alert.alerting.change_windows import delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
@@ -34,8 +34,10 @@ def _record(key: str | bytes | None, value: Any, *, offset: int = 0, partition: 
     return Record("t", partition, offset, at, key.encode() if isinstance(key, str) else key, encoded)
 
 
-def _item(id: str, most: int, offset: int = 0) -> Record:
-    return _record(f"{ITEMS}-{id}", {"item_id": id, "max_interactions": most}, offset=offset, at=1_000 + offset)
+def _item(id: str, max_interactions: int, offset: int = 0) -> Record:
+    return _record(
+        f"{ITEMS}-{id}", {"item_id": id, "max_interactions": max_interactions}, offset=offset, at=1_000 + offset
+    )
 
 
 def _rows(*records: Record) -> list[Row]:
@@ -62,7 +64,7 @@ class AlertsInMemory:
 
     def wait_until(self, seconds: float, partitions: Sequence[int] = (0,)) -> list[str]:
         now = datetime.fromtimestamp(seconds, UTC)
-        return self._save(alerts.due(self.by_status["waiting"].values(), now, partitions))
+        return self._save(alert_lifecycle.due(self.by_status["waiting"].values(), now, partitions))
 
     def _save(self, changed: Sequence[Alert]) -> list[str]:
         for alert in changed:
@@ -75,19 +77,19 @@ class AlertsInMemory:
 
 def test_a_rule_that_stays_true_alerts_once() -> None:
     state = AlertsInMemory(RULE)
-    assert [state.process(_item("a", most, n)) for n, most in enumerate((12, 13, 14, 15))] == [[], ["firing"], [], []]
+    assert [state.process(_item("a", value, n)) for n, value in enumerate((12, 13, 14, 15))] == [[], ["firing"], [], []]
 
 
 def test_an_alert_is_resolved_when_its_rule_stops_being_true_and_a_new_one_fires_later() -> None:
     state = AlertsInMemory(RULE)
-    changed = [state.process(_item("a", most, n)) for n, most in enumerate((13, 12, 13))]
+    changed = [state.process(_item("a", value, n)) for n, value in enumerate((13, 12, 13))]
     assert changed == [["firing"], ["resolved"], ["firing"]]
     assert sorted(alert.status for alert in state.documents.values()) == ["firing", "resolved"]
 
 
 def test_an_alert_with_a_resolve_threshold_keeps_firing_until_the_value_has_passed_it() -> None:
     state = AlertsInMemory(replace(RULE, resolve=10))
-    changed = [state.process(_item("a", most, n)) for n, most in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
+    changed = [state.process(_item("a", value, n)) for n, value in enumerate((13, 12, 11, 13, 10, 11, 12, 13))]
     assert changed == [["firing"], [], [], [], ["resolved"], [], [], ["firing"]]
 
 
@@ -103,7 +105,7 @@ def test_a_rule_with_for_fires_once_it_has_been_true_for_that_time() -> None:
     assert (alert.value, alert.fired_at) == (14, "1970-01-01T00:00:11.000Z")
     # True again for a moment, twice.
     assert [
-        state.process(_item("b", most, at)) for at, most in ((20_000, 13), (25_000, 1), (28_000, 13), (31_000, 2))
+        state.process(_item("b", value, at)) for at, value in ((20_000, 13), (25_000, 1), (28_000, 13), (31_000, 2))
     ] == [
         ["waiting"],
         ["cancelled"],
@@ -128,14 +130,14 @@ def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_cha
     state = AlertsInMemory(rule)
     key = AlertKey(rule.name, ITEMS, "a")
     fired = []
-    for at, (most, change) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
+    for at, (value, change) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
         state.deltas = {key: {"max_interactions": change}}
-        fired.append(state.process(_item("a", most, at)))
+        fired.append(state.process(_item("a", value, at)))
     assert fired == [[], [], ["firing"], []]
     firing = state.by_status["firing"]
     assert (firing[key].value, firing[key].alert_text) == (6, "max_interactions > 5 within 60 s")
-    assert alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
-    (alert,) = alerts.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
+    assert alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
+    (alert,) = alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
     assert (alert.status, alert.resolved_at, alert.version) == ("resolved", "later", firing[key].version)
 
 
@@ -147,10 +149,10 @@ def test_the_change_within_a_window_is_exact_to_a_twentieth_of_the_window() -> N
         values.append((at, values[-1][1] + 1))
         samples = with_sample(samples, *values[-1], window)
 
-        def held(moment: int) -> float:
-            return next((value for since, value in reversed(values) if since <= moment), 0.0)
+        def value_at(time_ms: int) -> float:
+            return next((value for since, value in reversed(values) if since <= time_ms), 0.0)
 
-        least, most = values[-1][1] - held(at - window), values[-1][1] - held(at - window - window // 20)
+        least, most = values[-1][1] - value_at(at - window), values[-1][1] - value_at(at - window - window // 20)
         assert least <= delta(samples, at, window) <= most
         assert len(samples) <= 23
     # Later, when nothing more has come.
@@ -320,11 +322,11 @@ def test_a_recreated_topic_continues_with_greater_versions() -> None:
 def test_the_clock_continues_from_the_metadata_of_the_commit() -> None:
     clock = VersionClock()
     last = clock.version(3, 1_000, 7)
-    again = VersionClock()
-    again.restore(3, clock.metadata(3))
-    assert again.version(3, 500, 8) == last + 1
-    again.restore(3, None)
-    assert again.version(3, 500, 8) < last
+    restored = VersionClock()
+    restored.restore(3, clock.metadata(3))
+    assert restored.version(3, 500, 8) == last + 1
+    restored.restore(3, None)
+    assert restored.version(3, 500, 8) < last
 
 
 def test_a_row_of_several_lines_becomes_one_line_of_the_bulk_request() -> None:

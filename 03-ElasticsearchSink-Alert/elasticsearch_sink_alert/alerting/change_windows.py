@@ -11,7 +11,7 @@ import orjson
 from elasticsearch import Elasticsearch
 
 from contract.keys import RowKey, encode_key
-from elasticsearch_sink_alert.alerting.alerts import CHANGE_WINDOWS_INDEX, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting.alert_lifecycle import CHANGE_WINDOWS_INDEX, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document
 from elasticsearch_sink_alert.indexing.errors import require_no_errors

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from elasticsearch_sink_alert import metrics
-from elasticsearch_sink_alert.alerting import alerts
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting import alert_lifecycle
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.indexing.bulk import Outcome, Result
@@ -80,7 +80,7 @@ class AlertEngine:
         """Evaluate the rules on rows, at most one of each key; returns once the alerts that change are saved."""
         rules, store = self._rules.current.rules, self._store
         deltas = self._windows.add(rules, rows)
-        self._save(store.without_replayed(alerts.evaluate(rules, rows, store.firing, store.waiting, deltas)))
+        self._save(store.without_replayed(alert_lifecycle.evaluate(rules, rows, store.firing, store.waiting, deltas)))
 
     def fire_due(self, now: datetime, partitions: AbstractSet[int]) -> None:
         """Fire the waiting alerts of these partitions whose rules have been true for long enough.
@@ -89,7 +89,7 @@ class AlertEngine:
         """
         waiting = self._store.waiting
         if waiting:
-            self._save(alerts.due(waiting.values(), now, partitions))
+            self._save(alert_lifecycle.due(waiting.values(), now, partitions))
 
     def resolve_idle(self, now: datetime, partitions: AbstractSet[int]) -> None:
         """Resolve the alerts about a change whose rows, of these partitions, have not changed for a while.
@@ -107,7 +107,7 @@ class AlertEngine:
         }
         if rules:
             deltas = self._windows.deltas_at(int(now.timestamp() * 1000), rules)
-            self._save(alerts.idle_resolved(firing, rules, deltas, alerts.format_time(now)))
+            self._save(alert_lifecycle.idle_resolved(firing, rules, deltas, alert_lifecycle.format_time(now)))
 
     def reload_rules(self) -> None:
         """Read the data mapper again if it has changed; if it is invalid now, the rules before stay in force."""
@@ -129,14 +129,18 @@ class AlertEngine:
     def _resolve_orphans(self) -> None:
         """Resolve the alerts of rules that are no longer in the data mapper, or that silence their rows by now."""
         known = self._rules.current.by_name
-        now = alerts.format_time(datetime.now(UTC))
+        now = alert_lifecycle.format_time(datetime.now(UTC))
 
         def is_orphan(alert: Alert) -> bool:
             return alert.rule not in known or known[alert.rule].is_silent_about(alert.id)
 
         store = self._store
-        orphans = [alerts.resolved(alert, alert.version, now) for alert in filter(is_orphan, store.firing.values())]
-        orphans += [alerts.cancelled(alert, alert.version) for alert in filter(is_orphan, store.waiting.values())]
+        orphans = [
+            alert_lifecycle.resolved(alert, alert.version, now) for alert in filter(is_orphan, store.firing.values())
+        ]
+        orphans += [
+            alert_lifecycle.cancelled(alert, alert.version) for alert in filter(is_orphan, store.waiting.values())
+        ]
         self._save(orphans)
 
     def _save(self, changed: Sequence[Alert]) -> None:

@@ -35,26 +35,26 @@ class InvalidRuleError(Exception):
 
 def parse_rule(table: AggregateTable, written: Any) -> Rule:
     """The rule that a value of the data mapper describes; raises `InvalidRuleError`."""
-    parts = _parts(written)
-    if parts is None:
+    fields = _fields_by_name(written)
+    if fields is None:
         expected = f"[{', '.join(_REQUIRED)}], or a mapping of these and optionally {listed(_OPTIONAL)}"
         raise InvalidRuleError([f"table {table.name}: rule {_shown_rule(written)}: expected {expected}"])
-    column = table.column(parts["field"]) if isinstance(parts["field"], str) else None
-    problems = _problems(table, column, parts)
+    column = table.column(fields["field"]) if isinstance(fields["field"], str) else None
+    problems = _problems(table, column, fields)
     if problems or column is None:
         raise InvalidRuleError([f"table {table.name}: rule {_shown_rule(written)}: {text}" for text in problems])
     return Rule(
         table=table.name,
         field=column.name,
-        operator=parts["operator"],
-        threshold=parts["threshold"],
+        operator=fields["operator"],
+        threshold=fields["threshold"],
         column_type=column.type,
-        severity=parts.get("severity", "warning"),
-        given_name=parts.get("name"),
-        resolve=parts.get("resolve"),
-        for_seconds=parts.get("for", 0),
-        silence=tuple(parts.get("silence", ())),
-        within=parts.get("within"),
+        severity=fields.get("severity", "warning"),
+        declared_name=fields.get("name"),
+        resolve=fields.get("resolve"),
+        for_seconds=fields.get("for", 0),
+        silence=tuple(fields.get("silence", ())),
+        within=fields.get("within"),
     )
 
 
@@ -65,10 +65,10 @@ def listed(names: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value for a message, cut if it is long."""
-    return _cut(repr(value))
+    return _truncate(repr(value))
 
 
-def _parts(written: Any) -> Mapping[str, Any] | None:
+def _fields_by_name(written: Any) -> Mapping[str, Any] | None:
     """The parts of a rule by name; None if it has another shape."""
     if isinstance(written, Items) and len(written) == len(_REQUIRED):
         return dict(zip(_REQUIRED, written, strict=True))
@@ -77,35 +77,35 @@ def _parts(written: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _problems(table: AggregateTable, column: Column | None, parts: Mapping[str, Any]) -> list[str]:
-    found = [*_condition_problems(table, column, parts), *_severity_problems(parts), *_name_problems(parts)]
+def _problems(table: AggregateTable, column: Column | None, fields: Mapping[str, Any]) -> list[str]:
+    found = [*_condition_problems(table, column, fields), *_severity_problems(fields), *_name_problems(fields)]
     # `resolve` and `within` are compared with the condition, which has to be valid for that.
     if column is not None and not found:
-        found += _resolve_problems(column, parts)
-    found += _for_problems(parts)
-    found += _silence_problems(parts)
+        found += _resolve_problems(column, fields)
+    found += _for_problems(fields)
+    found += _silence_problems(fields)
     if column is not None and not found:
-        found += _within_problems(column, parts)
+        found += _within_problems(column, fields)
     return found
 
 
-def _condition_problems(table: AggregateTable, column: Column | None, parts: Mapping[str, Any]) -> Iterator[str]:
+def _condition_problems(table: AggregateTable, column: Column | None, fields: Mapping[str, Any]) -> Iterator[str]:
     if column is None:
-        yield f"unknown field {shown(parts['field'])}: expected {listed(column.name for column in table.columns)}"
+        yield f"unknown field {shown(fields['field'])}: expected {listed(column.name for column in table.columns)}"
     else:
-        yield from _threshold_problems("threshold", column, parts["threshold"])
-    if not isinstance(parts["operator"], str) or parts["operator"] not in OPERATORS:
-        yield f"unknown operator {shown(parts['operator'])}: expected {listed(OPERATORS)}"
+        yield from _threshold_problems("threshold", column, fields["threshold"])
+    if not isinstance(fields["operator"], str) or fields["operator"] not in OPERATORS:
+        yield f"unknown operator {shown(fields['operator'])}: expected {listed(OPERATORS)}"
 
 
-def _severity_problems(parts: Mapping[str, Any]) -> Iterator[str]:
-    severity = parts.get("severity", "warning")
+def _severity_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+    severity = fields.get("severity", "warning")
     if severity not in SEVERITIES:
         yield f"unknown severity {shown(severity)}: expected {listed(SEVERITIES)}"
 
 
-def _name_problems(parts: Mapping[str, Any]) -> Iterator[str]:
-    name = parts.get("name")
+def _name_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+    name = fields.get("name")
     if name is None:
         return
     if not (isinstance(name, str) and name.strip()):
@@ -116,14 +116,14 @@ def _name_problems(parts: Mapping[str, Any]) -> Iterator[str]:
         yield f"name {shown(name)} holds characters that cannot be shown, such as a line break"
 
 
-def _for_problems(parts: Mapping[str, Any]) -> Iterator[str]:
-    seconds = parts.get("for", 0)
+def _for_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+    seconds = fields.get("for", 0)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < _MAX_FOR:
         yield f"for is {shown(seconds)}: expected seconds, 0 or more, for which the rule must stay true"
 
 
-def _silence_problems(parts: Mapping[str, Any]) -> Iterator[str]:
-    silence = parts.get("silence", [])
+def _silence_problems(fields: Mapping[str, Any]) -> Iterator[str]:
+    silence = fields.get("silence", [])
     if not (isinstance(silence, list) and all(isinstance(pattern, str) and pattern for pattern in silence)):
         yield f'silence is {shown(silence)}: expected a list of ids or patterns, such as ["user_1", "test_*"]'
         return
@@ -132,12 +132,12 @@ def _silence_problems(parts: Mapping[str, Any]) -> Iterator[str]:
         if _is_longer(pattern, _MAX_ID_BYTES):
             yield f"silence {shown(pattern)} is longer than the {_MAX_ID_BYTES} bytes of an id"
         elif wildcards and (_is_longer(pattern, _MAX_PATTERN_BYTES) or wildcards > _MAX_WILDCARDS):
-            most = f"{_MAX_WILDCARDS} of * and ? in {_MAX_PATTERN_BYTES} bytes"
-            yield f"silence {shown(pattern)} is too large a pattern: expected at most {most}"
+            limits = f"{_MAX_WILDCARDS} of * and ? in {_MAX_PATTERN_BYTES} bytes"
+            yield f"silence {shown(pattern)} is too large a pattern: expected at most {limits}"
 
 
-def _resolve_problems(column: Column, parts: Mapping[str, Any]) -> Iterator[str]:
-    operator, threshold, resolve = parts["operator"], parts["threshold"], parts.get("resolve")
+def _resolve_problems(column: Column, fields: Mapping[str, Any]) -> Iterator[str]:
+    operator, threshold, resolve = fields["operator"], fields["threshold"], fields.get("resolve")
     if resolve is None:
         return
     if problems := list(_threshold_problems("resolve", column, resolve)):
@@ -150,20 +150,20 @@ def _resolve_problems(column: Column, parts: Mapping[str, Any]) -> Iterator[str]
         yield f"{sides}: an alert would be resolved as it fires"
 
 
-def _within_problems(column: Column, parts: Mapping[str, Any]) -> Iterator[str]:
-    within, limits = parts.get("within"), (parts["threshold"], parts.get("resolve"))
+def _within_problems(column: Column, fields: Mapping[str, Any]) -> Iterator[str]:
+    within, limits = fields.get("within"), (fields["threshold"], fields.get("resolve"))
     if within is None:
         return
     if isinstance(within, bool) or not isinstance(within, int | float) or not 1 <= within <= _MAX_WITHIN:
         yield f"within is {shown(within)}: expected seconds, from 1 to {_MAX_WITHIN}"
     if not column.type.is_number:
         yield f"within goes with numbers, and {column.name} is a {column.type.value}"
-    elif parts["operator"] not in _ORDERING:
-        yield f"within goes with >, >=, < and <=, not with {parts['operator']}"
+    elif fields["operator"] not in _ORDERING:
+        yield f"within goes with >, >=, < and <=, not with {fields['operator']}"
     # Otherwise the alert of a row that no longer changes would never be resolved.
-    elif any(OPERATORS[parts["operator"]](0, limit) for limit in limits if limit is not None):
+    elif any(OPERATORS[fields["operator"]](0, limit) for limit in limits if limit is not None):
         yield "with within, a change of 0 must not meet the condition: expected a rise (> 10) or a fall (< -10)"
-    if parts.get("for"):
+    if fields.get("for"):
         yield "for does not go with within"
 
 
@@ -199,8 +199,8 @@ def _is_longer(text: str, limit: int) -> bool:
 
 
 def _shown_rule(written: Any) -> str:
-    return _cut(f"[{listed(written)}]") if isinstance(written, Items) else shown(written)
+    return _truncate(f"[{listed(written)}]") if isinstance(written, Items) else shown(written)
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

@@ -46,7 +46,7 @@ class Rule:
     threshold: Threshold
     column_type: ColumnType
     severity: Severity = "warning"
-    given_name: str | None = None
+    declared_name: str | None = None
     resolve: Threshold | None = None
     """The threshold while the alert is firing; None: the same."""
     for_seconds: float = 0
@@ -65,7 +65,7 @@ class Rule:
     @property
     def name(self) -> str:
         """The unique name: the given one, or the table and the condition."""
-        return self.given_name or f"{self.table}: {self.alert_text}"
+        return self.declared_name or f"{self.table}: {self.alert_text}"
 
     def matches(self, row: Mapping[str, Any]) -> bool:
         """Whether the row meets the condition; not if the field is missing, null or of another type."""
@@ -75,7 +75,7 @@ class Rule:
         """Whether a firing alert keeps firing.
 
         >>> rule = Rule("agg_interactions_item", "max_interactions", ">", 12, ColumnType.LONG, resolve=10)
-        >>> [rule.still_holds({"max_interactions": most}) for most in (12, 11, 10)]
+        >>> [rule.still_holds({"max_interactions": value}) for value in (12, 11, 10)]
         [True, True, False]
         """
         return self._compares(row, self.threshold if self.resolve is None else self.resolve)

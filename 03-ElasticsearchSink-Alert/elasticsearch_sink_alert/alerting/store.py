@@ -8,8 +8,8 @@ import orjson
 from elasticsearch import Elasticsearch, helpers
 
 from contract.alerts import FIRING, RESOLVED
-from elasticsearch_sink_alert.alerting import alerts
-from elasticsearch_sink_alert.alerting.alerts import Alert, AlertKey
+from elasticsearch_sink_alert.alerting import alert_lifecycle
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey
 from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Outcome, Result
 from elasticsearch_sink_alert.indexing.errors import require_no_errors
 from elasticsearch_sink_alert.indexing.retrier import Retrier
@@ -36,15 +36,15 @@ class AlertStore:
         self._retrier.call("loading the alerts", self._load)
 
     def _load(self) -> None:
-        self.firing = {a.key: a for a in self._read(alerts.INDEX, {"term": {"status": FIRING}})}
+        self.firing = {a.key: a for a in self._read(alert_lifecycle.INDEX, {"term": {"status": FIRING}})}
         # Records that are in the topic by now may be read again, and then their alerts may exist already, if any do.
-        found = self._client.count(index=alerts.INDEX)
+        found = self._client.count(index=alert_lifecycle.INDEX)
         has_alerts = found["count"] > 0 or found["_shards"]["failed"] > 0
         self._replayed_until = int(time.time() * 1000) + _MAX_CLOCK_DIFFERENCE if has_alerts else 0
-        waiting = list(self._read(alerts.WAITING_INDEX, {"match_all": {}}))
+        waiting = list(self._read(alert_lifecycle.WAITING_INDEX, {"match_all": {}}))
         # A kill may have come after the firing alert was written, and before the waiting one was deleted.
         ids = [alert.alert_id for alert in waiting]
-        fired = self._client.mget(index=alerts.INDEX, body={"ids": ids}, _source=False)["docs"] if ids else []
+        fired = self._client.mget(index=alert_lifecycle.INDEX, body={"ids": ids}, _source=False)["docs"] if ids else []
         require_no_errors(fired)
         existing = {document["_id"] for document in fired if document.get("found")}
         self.waiting = {alert.key: alert for alert in waiting if alert.alert_id not in existing}
@@ -52,7 +52,7 @@ class AlertStore:
     def _read(self, index: str, query: dict[str, Any]) -> Iterator[Alert]:
         self._client.indices.refresh(index=index)
         hits: Iterable[dict[str, Any]] = helpers.scan(self._client, index=index, query={"query": query}, size=1000)
-        return (alerts.alert_from(hit["_id"], hit["_source"]) for hit in hits)
+        return (alert_lifecycle.alert_from(hit["_id"], hit["_source"]) for hit in hits)
 
     def without_replayed(self, changed: Sequence[Alert]) -> list[Alert]:
         """Return the changed alerts without new ones that come from a row which was evaluated before.
@@ -71,7 +71,7 @@ class AlertStore:
         ids = sorted({key.id for key in keys})
         latest: dict[AlertKey, int] = {}
         for start in range(0, len(ids), _IDS_PER_SEARCH):
-            for alert in self._read(alerts.INDEX, {"terms": {"id": ids[start : start + _IDS_PER_SEARCH]}}):
+            for alert in self._read(alert_lifecycle.INDEX, {"terms": {"id": ids[start : start + _IDS_PER_SEARCH]}}):
                 latest[alert.key] = max(alert.version, latest.get(alert.key, -1))
         return latest
 
@@ -79,7 +79,7 @@ class AlertStore:
         """Write changed alerts, and only then update those in memory. Returns each with its outcome."""
         outcomes = self._writer.write([_document(alert) for alert in changed])
         fired = [alert for alert in changed if alert.key in self.waiting and alert.status in (FIRING, RESOLVED)]
-        self._writer.write([_document(alerts.cancelled(alert, alert.version)) for alert in fired])
+        self._writer.write([_document(alert_lifecycle.cancelled(alert, alert.version)) for alert in fired])
         for alert, outcome in zip(changed, outcomes, strict=True):
             self.firing.pop(alert.key, None)
             self.waiting.pop(alert.key, None)
@@ -94,6 +94,6 @@ class AlertStore:
 
 def _document(alert: Alert) -> Document:
     if alert.status == "cancelled":
-        return Document(alerts.WAITING_INDEX, alert.alert_id, alert.version, None)
-    index = alerts.WAITING_INDEX if alert.status == "waiting" else alerts.INDEX
+        return Document(alert_lifecycle.WAITING_INDEX, alert.alert_id, alert.version, None)
+    index = alert_lifecycle.WAITING_INDEX if alert.status == "waiting" else alert_lifecycle.INDEX
     return Document(index, alert.alert_id, alert.version, orjson.dumps(alert.document()))

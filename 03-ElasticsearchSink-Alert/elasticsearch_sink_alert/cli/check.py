@@ -10,7 +10,7 @@ from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import FIRING
 from contract.tables import ColumnType, table_named
-from elasticsearch_sink_alert.alerting import alerts, data_mapper
+from elasticsearch_sink_alert.alerting import alert_lifecycle, data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
 from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
 from elasticsearch_sink_alert.indexing.cluster import NotElasticsearchError, connect
@@ -45,7 +45,7 @@ def check(settings: SinkSettings, file: Path) -> int:
 
 def _report(client: Elasticsearch, rule: Rule) -> str:
     firing: dict[str, Any] = {"filter": [{"term": {"rule": rule.name}}, {"term": {"status": FIRING}}]}
-    now = client.count(index=alerts.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
+    now = client.count(index=alert_lifecycle.INDEX, body={"query": {"bool": firing}}, ignore_unavailable=True)["count"]
     head, tail = f"{rule.name} [{rule.severity}]", f"{now} alerts firing"
     if rule.within:
         return f"{head}: about a change, which rows do not show; {tail}"
@@ -69,21 +69,21 @@ def _report(client: Elasticsearch, rule: Rule) -> str:
 
 def query(rule: Rule) -> dict[str, Any]:
     """Return the Elasticsearch query for the rows that the rule is true of."""
-    wanted: dict[str, Any] = {"exists": {"field": rule.field}}
-    unwanted: list[dict[str, Any]] = []
+    condition: dict[str, Any] = {"exists": {"field": rule.field}}
+    exclusions: list[dict[str, Any]] = []
     threshold = rule.threshold
     if rule.column_type is ColumnType.DATE:
         # Python accepts more forms of ISO 8601 than Elasticsearch.
         threshold = parse_time(str(threshold)).astimezone(UTC).isoformat()
     if rule.operator in _RANGES:
-        wanted = {"range": {rule.field: {_RANGES[rule.operator]: threshold}}}
+        condition = {"range": {rule.field: {_RANGES[rule.operator]: threshold}}}
     elif rule.operator == "==":
-        wanted = {"term": {rule.field: threshold}}
+        condition = {"term": {rule.field: threshold}}
     else:
-        unwanted.append({"term": {rule.field: threshold}})
+        exclusions.append({"term": {rule.field: threshold}})
     if key := table_named(rule.table).key:
         patterns = [pattern for pattern in rule.silence if "*" in pattern or "?" in pattern]
-        unwanted += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in patterns]
+        exclusions += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in patterns]
         if ids := [each for each in rule.silence if each not in patterns]:
-            unwanted.append({"terms": {key: ids}})
-    return {"bool": {"filter": [wanted], "must_not": unwanted}}
+            exclusions.append({"terms": {key: ids}})
+    return {"bool": {"filter": [condition], "must_not": exclusions}}

@@ -74,16 +74,16 @@ def show_list(settings: Settings, reason: str) -> int:
     return 0
 
 
-def show_one(settings: Settings, letter_id: str) -> int:
+def show_one(settings: Settings, dead_letter_id: str) -> int:
     """Print the headers, key and value of a dead letter; returns 1 if there is none with that id."""
     for dead_letter in _read(settings, ""):
-        if dead_letter.id == letter_id:
+        if dead_letter.id == dead_letter_id:
             for name, value in dead_letter.headers.items():
                 print(f"{name}: {escape_controls(value)}")
             print(f"key: {escape_controls((dead_letter.key or b'').decode(errors='backslashreplace'))}\n")
             print(escape_controls((dead_letter.value or b"").decode(errors="backslashreplace")))
             return 0
-    print(f"no dead letter has the id {letter_id!r}: `dead-letters list` prints the ids", file=sys.stderr)
+    print(f"no dead letter has the id {dead_letter_id!r}: `dead-letters list` prints the ids", file=sys.stderr)
     return 1
 
 

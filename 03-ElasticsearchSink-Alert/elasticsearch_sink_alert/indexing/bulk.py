@@ -70,13 +70,13 @@ class Document:
         """Return its lines of a bulk request."""
         action = "delete" if self.source is None else "index"
         # Greater or equal: the same version again is the same document, as after a crash before the commit.
-        where = {
+        metadata = {
             "_index": write_alias(self.index),
             "_id": self.id,
             "version": self.version,
             "version_type": "external_gte",
         }
-        header = orjson.dumps({action: where})
+        header = orjson.dumps({action: metadata})
         if self.source is None:
             return header + b"\n"
         source = self.source if b"\n" not in self.source else orjson.dumps(orjson.loads(self.source))

@@ -82,8 +82,8 @@ class Cluster:
     @property
     def identity(self) -> str:
         """A hash that identifies this cluster with these indices; to be committed with the offsets."""
-        parts = [self._uuid, *(f"{name} {uuid}" for name, uuid in sorted(self._indices.items()))]
-        return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+        uuids = [self._uuid, *(f"{name} {uuid}" for name, uuid in sorted(self._indices.items()))]
+        return hashlib.blake2b("\n".join(uuids).encode(), digest_size=16).hexdigest()
 
     def prepare(self) -> None:
         """Create or update the indices of the cluster that answers, and remember the cluster and them.
@@ -141,8 +141,8 @@ class Cluster:
         """Return the UUIDs of each index; raises `NotFoundError` if one is missing."""
         names = ",".join(index for index, _ in mappings())
         # Restoring a snapshot over a closed index keeps its uuid, and changes its history_uuid.
-        answer = self._client.indices.get_settings(index=names, name="index.uuid,index.history_uuid")
-        found = {name: each["settings"]["index"] for name, each in answer.items()}
+        response = self._client.indices.get_settings(index=names, name="index.uuid,index.history_uuid")
+        found = {name: each["settings"]["index"] for name, each in response.items()}
         return {name: f"{each['uuid']} {each.get('history_uuid', '')}" for name, each in found.items()}
 
 

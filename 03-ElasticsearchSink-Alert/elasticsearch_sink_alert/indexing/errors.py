@@ -80,9 +80,9 @@ def describe_error(status: object, error: Mapping[str, Any]) -> str:
     """Return an error of Elasticsearch in one line, with its remedy if that is known."""
     error_type, reason = str(error.get("type", "")), str(error.get("reason", ""))
     cause = error.get("caused_by")
-    because = f" ({cause['reason']})" if isinstance(cause, dict) and cause.get("reason") else ""
+    cause_text = f" ({cause['reason']})" if isinstance(cause, dict) and cause.get("reason") else ""
     remedy = _remedy(error_type, reason)
-    parts = (f"{status} {error_type}", reason + because, remedy)
+    parts = (f"{status} {error_type}", reason + cause_text, remedy)
     return _one_line(": ".join(part for part in parts if part))
 
 

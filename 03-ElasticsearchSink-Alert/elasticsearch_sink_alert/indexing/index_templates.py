@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from contract.alerts import FIELDS, FieldType
 from contract.tables import AGGREGATE_TABLES
-from elasticsearch_sink_alert.alerting import alerts
+from elasticsearch_sink_alert.alerting import alert_lifecycle
 
 PRIORITY: Final = 200
 """Priority of the index templates, unless a template of others matches the same indices."""
@@ -34,9 +34,9 @@ def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
     for table in AGGREGATE_TABLES:
         properties = {column.name: {"type": column.type.value} for column in table.columns}
         yield table.name, {"dynamic": "strict", "properties": properties}
-    for index in (alerts.INDEX, alerts.WAITING_INDEX):
+    for index in (alert_lifecycle.INDEX, alert_lifecycle.WAITING_INDEX):
         yield index, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}
-    yield alerts.CHANGE_WINDOWS_INDEX, {"dynamic": "strict", "properties": _CHANGE_WINDOW_PROPERTIES}
+    yield alert_lifecycle.CHANGE_WINDOWS_INDEX, {"dynamic": "strict", "properties": _CHANGE_WINDOW_PROPERTIES}
 
 
 def template(index: str, mapping: Mapping[str, Any], priority: int = PRIORITY) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tenacity import (
 
 from contract.alerts import FIRING, RESOLVED
 from elasticsearch_sink_alert import metrics
-from elasticsearch_sink_alert.alerting.alerts import Alert
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert
 from elasticsearch_sink_alert.alerting.notifications.notifier import Message, Notifier, NotSentError, RefusedError
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
 from elasticsearch_sink_alert.alerting.notifications.schemes import create_notifiers

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Protocol
 
-from elasticsearch_sink_alert.alerting.alerts import Alert
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert
 
 
 class Message(NamedTuple):

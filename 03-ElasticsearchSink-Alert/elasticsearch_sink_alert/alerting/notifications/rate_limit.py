@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from elasticsearch_sink_alert.alerting.alerts import Alert
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert
 
 _WINDOW: Final = 60.0
 """Seconds."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Final, NamedTuple, Self
 
-from elasticsearch_sink_alert.alerting.alerts import INDEX, Alert
+from elasticsearch_sink_alert.alerting.alert_lifecycle import INDEX, Alert
 from elasticsearch_sink_alert.alerting.notifications.notifier import Message
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import Summary
 from elasticsearch_sink_alert.alerting.text_file import UnusableFileError, printable, read_text

@@ -145,8 +145,8 @@ def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | Non
 
     To be called only if no record of the partitions is left to process.
     """
-    ripe = [alert for alert in waiting if alert.fired_at <= format_time(now) and alert.partition in partitions]
-    return [replace(alert, status=FIRING) for alert in ripe]
+    due_alerts = [alert for alert in waiting if alert.fired_at <= format_time(now) and alert.partition in partitions]
+    return [replace(alert, status=FIRING) for alert in due_alerts]
 
 
 def cancelled(waiting: Alert, version: int) -> Alert:
