@@ -104,7 +104,7 @@ def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
 
 
 def _memory(job: HTTPExecutor) -> float:
-    """Resident bytes of the job and its children."""
+    """Return the resident bytes of the job and its children."""
     assert job.process is not None
     process = psutil.Process(job.process.pid)
     return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))

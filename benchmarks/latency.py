@@ -64,7 +64,7 @@ def _poll_documents(client: Elasticsearch, seconds: float) -> ObservedTotals:
 def _indexing_latencies(
     stack: Stack, topic: str, observed: ObservedTotals, start_ms: float, end_ms: float
 ) -> Iterator[int]:
-    """Milliseconds from the send of each interaction of a sampled user to its document."""
+    """Yield the milliseconds from the send of each interaction of a sampled user to its document."""
     numbers: dict[bytes, int] = defaultdict(int)
     totals = {user: [total for total, _ in rows] for user, rows in observed.items()}
     for user, _, sent_ms in records(stack.kafka, topic):

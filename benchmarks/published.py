@@ -32,7 +32,7 @@ class Published:
     rows: dict[bytes, list[Row]] = field(default_factory=lambda: defaultdict(list))
 
     def progress(self) -> list[tuple[int, int]]:
-        """Points of time (epoch ms), each with the number of interactions that the rows published until then cover."""
+        """Return points of time (epoch ms), each with the number of interactions in the rows published until then."""
         steps = []
         for rows in self.rows.values():
             before = 0
@@ -48,7 +48,7 @@ class Published:
 
 
 def records(broker: str, topic: str) -> Iterator[tuple[bytes, bytes, int]]:
-    """Key, value and time (epoch ms) of all records that the topic has now, in order per partition."""
+    """Yield key, value and time (epoch ms) of all records that the topic has now, in order per partition."""
     for message in read_to_end({"bootstrap.servers": broker}, topic, group_id="benchmarks"):
         yield message.key() or b"", message.value() or b"", message.timestamp()[1]
 

@@ -56,7 +56,7 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
 
 
 def _records(rows: int) -> list[tuple[str, bytes]]:
-    """Ids and rows; every user changes a few times, far enough apart to be in different requests."""
+    """Return ids and rows; every user changes a few times, far enough apart to be in different requests."""
     users = rows // _CHANGES_PER_USER
     records = []
     for change in range(_CHANGES_PER_USER):
@@ -69,7 +69,7 @@ def _records(rows: int) -> list[tuple[str, bytes]]:
 
 
 def _ready_made(client: Elasticsearch, records: Sequence[tuple[str, bytes]], writers: int) -> float:
-    """Rows a second with requests that are built before the clock starts."""
+    """Return the rows per second with requests that are built before the clock starts."""
     client.indices.delete(index=_TABLE, ignore_unavailable=True)
     client.indices.put_index_template(name=_TABLE, body=template(_TABLE, dict(mappings())[_TABLE]))
     client.indices.create(index=_TABLE)

@@ -31,7 +31,7 @@ class Stack:
         topic_admin.create_missing_topics(client, threading.Event(), Topic(name, partitions, 1))
 
     def settings(self, topic: str) -> dict[str, str]:
-        """The settings of a service that uses `topic`."""
+        """Return the settings of a service that uses `topic`."""
         return {
             "KAFKA_BROKER": self.kafka,
             "KAFKA_TOPIC": topic,
@@ -43,7 +43,7 @@ class Stack:
         }
 
     def environment(self, topic: str) -> dict[str, str]:
-        """The environment of another process with the same settings."""
+        """Return the environment of another process with the same settings."""
         return {**os.environ, **services.environment(self.data / topic), **self.settings(topic)}
 
     @contextmanager

@@ -17,13 +17,13 @@ FILE: Final = Path(__file__).with_name("kibana.ndjson")
 SavedObject = dict[str, Any]
 
 _DASHBOARD_ID: Final = "streaming-analytics"
-# The migration version of each type, as in exports of Kibana 7.14 to 7.17.
 _MIGRATIONS: Final = {
     "index-pattern": "7.11.0",
     "visualization": "7.14.0",
     "search": "7.9.3",
     "dashboard": "7.14.0",
 }
+"""The migration version of each type, as in exports of Kibana 7.14 to 7.17."""
 _CORE_MIGRATION: Final = "7.14.0"
 _INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
@@ -160,14 +160,14 @@ DASHBOARD: Final = (
 
 
 def saved_objects() -> list[SavedObject]:
-    """All objects, in an order in which references are to earlier ones."""
+    """Return all objects; references point to earlier ones."""
     views = [_data_view(view) for view in DATA_VIEWS]
     panels = [_panel(placed.panel) for placed in DASHBOARD]
     return [*views, *panels, _dashboard()]
 
 
 def ndjson() -> str:
-    """The content of `kibana.ndjson`."""
+    """Return the content of `kibana.ndjson`."""
     return "".join(json.dumps(saved, sort_keys=True) + "\n" for saved in saved_objects())
 
 

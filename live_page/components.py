@@ -75,11 +75,11 @@ class RecordTable(ui.table):
             )
 
     def set_loaded(self) -> None:
-        """Without rows, show the table's text for that."""
+        """Show the table's text for no rows."""
         self._set_empty_text(self._empty)
 
     def set_unavailable(self, reason: str) -> None:
-        """Without rows, show that they are not available, and the reason."""
+        """Show the reason in place of missing rows."""
         self._set_empty_text(f"Not available: {reason}")
 
     def clear_rows(self, reason: str) -> None:

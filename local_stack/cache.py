@@ -36,7 +36,7 @@ class Download:
     folder: Path
 
     def missing(self) -> list[Jar]:
-        """The jars of the list that are not in the folder."""
+        """Return the jars of the list that are not in the folder."""
         return [jar for jar in read_pins(self.pins) if not (self.folder / jar.file_name).exists()]
 
 

@@ -141,7 +141,7 @@ def _signals_only_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _drain(observer: Observer, processes: Sequence[ManagedProcess], console: Console) -> Snapshot:
-    """The snapshot once no record is in flight, or the latest one after `_DRAIN_SECONDS`."""
+    """Return the first drained snapshot, or the latest one after `_DRAIN_SECONDS`."""
     end = time.monotonic() + _DRAIN_SECONDS
     while True:
         require_running(processes, console)

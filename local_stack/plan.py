@@ -34,7 +34,7 @@ class Plan:
     """Whether to show the live view in the terminal and open the page in a browser."""
 
     def with_free_ports(self) -> "Plan":
-        """The same plan with ports that nothing listens on."""
+        """Return the same plan with ports that nothing listens on."""
         ports = {package: servers.free_port() for package in self.service_ports}
         return replace(self, kafka_port=servers.free_port(), es_port=servers.free_port(), service_ports=ports)
 
@@ -80,7 +80,7 @@ class Plan:
 
 
 def _user_setting(name: str) -> str:
-    """The value from the environment or else from `.env`; empty if neither sets it. Raises `StackError`."""
+    """Return the value from the environment or else from `.env`; empty if neither sets it. Raises `StackError`."""
     try:
         return os.environ.get(name) or dotenv.read_nearest().values.get(name) or ""
     except dotenv.DotenvError as error:

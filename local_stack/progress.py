@@ -45,7 +45,7 @@ class ByteProgress:
             self._draw(now=True)
 
     def complete(self) -> None:
-        """Everything is downloaded: the total becomes the number of bytes counted."""
+        """Set the total to the number of bytes counted: everything is downloaded."""
         with self._lock:
             self._total = self._done
             self._draw(now=True)
@@ -61,7 +61,7 @@ class ByteProgress:
             print("\r\x1b[K", end="", file=self._out, flush=True)
 
     def line(self, at: float) -> str:
-        """The line `at` seconds after the start."""
+        """Return the line `at` seconds after the start."""
         part = self._done / self._total if self._total else 1.0
         bar = ("━" * round(part * _WIDTH)).ljust(_WIDTH, "·")
         text = f"{bar} {self._done / 1e6:,.0f} of {self._total / 1e6:,.0f} MB"

@@ -45,7 +45,7 @@ PAGE = Service("live_page", "PAGE_PORT", 8090)
 
 
 def environment(data: Path) -> dict[str, str]:
-    """The variables that every service needs here: this environment's Java and Spark, and folders below `data`."""
+    """Return the variables that every service needs: this environment's Java and Spark, and folders below `data`."""
     return {
         "JAVA_HOME": str(JAVA_HOME),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),

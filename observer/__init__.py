@@ -1,1 +1,1 @@
-"""Observes a running pipeline from outside, for the live page, the demo and the benchmarks."""
+"""Observes a running pipeline from outside, for the live page and the terminal demo."""

@@ -231,22 +231,22 @@ def headers_of(message: Message) -> dict[str, str]:
 
 
 def _identity(interaction: Interaction) -> tuple[object, ...]:
-    """The values that identify an interaction; see `_identity_of_row`."""
+    """Return the values that identify an interaction; see `_identity_of_row`."""
     return interaction.user_id, interaction.item_id, interaction.interaction_type, interaction.timestamp
 
 
 def _identity_of_row(row: Mapping[str, Any]) -> tuple[object, ...]:
-    """The same values of a row of the lake."""
+    """Return the values that identify a row of the lake, as `_identity` does."""
     return row["user_id"], row["item_id"], row["interaction_type"], int(row["timestamp"].timestamp())
 
 
 def assert_equal(found: object, expected: object) -> None:
-    """Assert inside a lambda."""
+    """Assert equality, as an expression for a lambda."""
     assert found == expected
 
 
 def assert_more_than(found: float, least: float) -> None:
-    """Assert inside a lambda."""
+    """Assert `found > least`, as an expression for a lambda."""
     assert found > least
 
 

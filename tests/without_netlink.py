@@ -1,4 +1,4 @@
-"""`python without_netlink.py PROGRAM ARGUMENT...` becomes the program, which learns nothing about the machine's networks.
+"""`python without_netlink.py PROGRAM ARGUMENT...` becomes the program, which learns nothing of the machine's networks.
 
 Chromium cancels every request in flight as soon as a network interface changes (ERR_NETWORK_CHANGED), as interfaces
 do whenever a container of another test starts or stops. A netlink socket tells it so, and it continues without

@@ -63,7 +63,7 @@ class Lake:
 
     @classmethod
     def of(cls, settings: StreamProcessingSettings) -> Self:
-        """The warehouse of these settings."""
+        """Return the warehouse of these settings."""
         return cls(settings.warehouse, settings.storage_options)
 
     def table(self, name: str) -> DeltaTable:

@@ -76,9 +76,10 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
 
 
 def latest_records(records: DataFrame) -> DataFrame:
-    """Key and value of the latest record of each key: within a partition by offset, across partitions by append time.
+    """Return key and value of the latest record of each key.
 
-    The value is null where that record has none.
+    The latest is by offset within a partition, by append time across partitions. The value is null where that record
+    has none.
     """
     of_record = F.struct("timestamp", "offset", "value")
     per_partition = records.groupBy("key", "partition").agg(F.max_by(of_record, "offset").alias("last"))

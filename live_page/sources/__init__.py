@@ -27,7 +27,7 @@ class Sources:
 
 
 def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
-    """Create a client with a short timeout and no retries: the page asks again anyway."""
+    """Create a client with a short timeout and no retries: the page polls again anyway."""
     return Elasticsearch(settings.es_hosts, timeout=_TIMEOUT, max_retries=0, **settings.es_client)
 
 

@@ -1,8 +1,8 @@
 """Runs one query over the lake in a separate process: ``python -I sql_worker.py``.
 
 Reads the query as JSON from standard input and writes the result or the error as JSON to standard output. It imports
-nothing of this project, so that it starts in a tenth of a second and knows no settings. Memory, time and the size of
-the result are bounded whatever the query does, and only the files of the lake can be read.
+nothing of this project, so that it starts in 0.2 s and knows no settings. Memory, time and the size of the result are
+bounded whatever the query does, and only the files of the lake can be read.
 """
 
 import json

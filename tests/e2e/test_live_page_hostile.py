@@ -457,7 +457,7 @@ def test_no_other_site_can_open_the_socket_or_frame_the_page(site: Site) -> None
 
 
 def _socket_status(port: int, origin: str) -> int:
-    """The status of the answer to a WebSocket handshake."""
+    """Return the status of a WebSocket handshake."""
     with closing(socket.create_connection(("127.0.0.1", port), 30)) as connection:
         connection.sendall(
             (
@@ -534,7 +534,7 @@ def test_only_committed_records_are_shown_and_found(site: Site) -> None:
 
 
 def test_a_pipeline_is_drained_after_an_aborted_transaction(site: Site, kafka: str, tmp_path: Path) -> None:
-    """Instead of the stream job: an append with the offsets it has read, and its metrics."""
+    """Replace the stream job by an append with its offsets, and its metrics."""
     pipeline = Pipeline(kafka, site.pipeline.es_url, "drained-page", tmp_path)
     _create_topics(pipeline)
     _transact(pipeline, 3, is_committed=True)

@@ -57,7 +57,7 @@ def _fill(client: Elasticsearch) -> None:
 
 
 def _shown(client: Elasticsearch, saved: SavedObject) -> object:
-    """The result that the panel shows: a number, or a number per bar."""
+    """Return the result that the panel shows: a number, or a number per bar."""
     aggs = {agg["id"]: agg for agg in json.loads(saved["attributes"]["visState"])["aggs"]}
     source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
     metric, by = aggs["1"], aggs.get("2")

@@ -1,3 +1,5 @@
+"""The sink against real servers: indexing, alerts, replays, dead letters, groups."""
+
 import functools
 import os
 import subprocess

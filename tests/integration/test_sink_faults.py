@@ -30,7 +30,7 @@ def _firing(pipeline: Pipeline) -> set[str]:
 
 
 def _problem(sink: HTTPExecutor) -> str:
-    """The state of Elasticsearch in /health."""
+    """Return the state of Elasticsearch in /health."""
     return str(requests.get(sink.url.geturl(), timeout=10).json()["parts"]["elasticsearch"])
 
 

@@ -37,7 +37,7 @@ def _cluster_settings(pipeline: Pipeline, **settings: object) -> Iterator[None]:
 
 @contextmanager
 def _templates(pipeline: Pipeline, **templates: Mapping[str, Any]) -> Iterator[None]:
-    """Put index templates of others; `legacy` is one of the old kind."""
+    """Put index templates of other users; `legacy` is a legacy template."""
     indices = pipeline.elasticsearch.indices
     try:
         for name, body in templates.items():
@@ -57,7 +57,7 @@ def _max_interactions(pipeline: Pipeline) -> dict[str, int]:
 
 
 def _firing(pipeline: Pipeline) -> list[str]:
-    """The ids of firing alerts; an id that fires twice is in it twice."""
+    """Return the ids of firing alerts, once per alert."""
     return sorted(alert["id"] for alert in pipeline.alerts() if alert["status"] == "firing")
 
 
@@ -356,7 +356,7 @@ def test_an_invalid_url_ends_the_start_with_one_line(pipeline: Pipeline, url: st
 
 
 def _last_line(pipeline: Pipeline, **settings: object) -> str:
-    """The last log line of a sink that exits at its start with status 1."""
+    """Return the last log line of a sink that exits at its start with status 1."""
     sink = pipeline.service(SINK, **settings)
     try:
         with pytest.raises(Exception, match="exited with a non-zero code: 1"):

@@ -1,3 +1,5 @@
+"""The stream job against real servers: parsing, restarts, dead letters, state, locking."""
+
 import fcntl
 import shutil
 from collections.abc import Iterator

@@ -47,7 +47,7 @@ def _ids(saved: SavedObject) -> str:
 
 
 def _mapped_in(pattern: str) -> set[str]:
-    """The fields of the one index that an index pattern names."""
+    """Return the fields of the one index that an index pattern names."""
     names = [name for name in pattern.split(",") if not name.startswith("-")]
     excluded = [name[1:] for name in pattern.split(",") if name.startswith("-")]
     (index,) = [

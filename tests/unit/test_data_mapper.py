@@ -30,7 +30,7 @@ def _load(folder: Path, text: str | bytes) -> DataMapper:
 
 
 def _problems(folder: Path, text: str | bytes) -> list[str]:
-    """The lines of the error, without the file's path."""
+    """Return the lines of the error, without the file's path."""
     with pytest.raises(DataMapperError) as raised:
         _load(folder, text)
     lines = str(raised.value).splitlines()
@@ -39,7 +39,7 @@ def _problems(folder: Path, text: str | bytes) -> list[str]:
 
 
 def _assert_plain(rule: Rule) -> None:
-    """Code for plain Python accepts the rule: its alert can be serialized, and its Elasticsearch query."""
+    """Assert that the rule has plain Python values: its alert and its query can be serialized."""
     for value in (
         rule.threshold,
         rule.resolve,
@@ -304,7 +304,7 @@ SHAPES = (
 
 
 def _mappers() -> Iterator[str]:
-    """Each odd value in each shape, together with other odd values or with ordinary ones."""
+    """Yield each unusual value in each shape, with other unusual or ordinary values."""
     rng = random.Random(7)
     for shape in SHAPES:
         for odd in ODD:

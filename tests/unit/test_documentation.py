@@ -31,7 +31,7 @@ def _name(path: Path) -> str:
 
 
 def _code(text: str) -> list[str]:
-    """The code spans and code blocks of a Markdown text."""
+    """Return the code spans and code blocks of a Markdown text."""
     blocks = [block.split("\n", 1)[1].removesuffix("```") for block in _FENCE.findall(text)]
     return blocks + _CODE_SPAN.findall(_FENCE.sub("", text))
 
@@ -41,7 +41,7 @@ def _prose(text: str) -> str:
 
 
 def _anchors(text: str) -> set[str]:
-    """The anchors that GitHub gives to the headings of a Markdown text."""
+    """Return the anchors that GitHub gives to the headings of a Markdown text."""
     anchors: set[str] = set()
     for heading in _HEADING.findall(_FENCE.sub("", text)):
         shown = _LINK.sub(lambda link: link[0][1 : link[0].index("]")], heading)
@@ -69,7 +69,7 @@ _GUIDES = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def repository_paths() -> list[str]:
-    """All files and folders, relative to the top folder."""
+    """Return all files and folders, relative to the top folder."""
     tops = [top for top in ROOT.iterdir() if top.name not in (".git", *_CREATED_BY_MAKE)]
     return [_name(path) for top in tops for path in (top, *top.rglob("*"))]
 

@@ -1,4 +1,4 @@
-"""The live page without a browser: addresses, charts, access, and the services that it asks."""
+"""The live page without a browser: addresses, charts, access, and the services that it queries."""
 
 import asyncio
 import json
@@ -64,7 +64,7 @@ def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -
 
 
 def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
-    """The guard's status and headers, for an application that answers 200."""
+    """Return the guard's status and headers, for an application that answers 200."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,3 +1,5 @@
+"""Alert rules, alert life cycle, rows, versions and the data mapper, without a server."""
+
 import os
 import re
 import time

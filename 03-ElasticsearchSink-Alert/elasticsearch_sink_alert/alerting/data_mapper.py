@@ -109,7 +109,7 @@ class _Reader:
         self._line_of_rule: dict[str, int] = {}
 
     def tables(self, document: Any) -> dict[str, tuple[Rule, ...]]:
-        """The rules of each table."""
+        """Return the rules of each table."""
         known = [table.name for table in AGGREGATE_TABLES]
         if not isinstance(document, Entries):
             self._report(1, f"expected tables, each with id and alerts: {listed(known)}")

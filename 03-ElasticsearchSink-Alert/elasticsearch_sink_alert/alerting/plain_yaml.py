@@ -59,7 +59,7 @@ class Items(list[Any]):
 
 
 def parse(text: str) -> Any:
-    """The one document of a text; raises `UnusableFileError`.
+    """Return the one document of a text; raises `UnusableFileError`.
 
     >>> parse("a: [1, 0x10, 1_000, 1e5, 2026-01-31]")
     {'a': [1, 16, 1000, 100000.0, '2026-01-31']}

@@ -34,7 +34,7 @@ class InvalidRuleError(Exception):
 
 
 def parse_rule(table: AggregateTable, written: Any) -> Rule:
-    """The rule that a value of the data mapper describes; raises `InvalidRuleError`."""
+    """Return the rule that a value of the data mapper describes; raises `InvalidRuleError`."""
     fields = _fields_by_name(written)
     if fields is None:
         expected = f"[{', '.join(_REQUIRED)}], or a mapping of these and optionally {listed(_OPTIONAL)}"
@@ -59,17 +59,17 @@ def parse_rule(table: AggregateTable, written: Any) -> Rule:
 
 
 def listed(names: Any) -> str:
-    """Names for a message, separated by commas."""
+    """Return names for a message, separated by commas."""
     return ", ".join(map(str, names))
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut if it is long."""
+    """Return a value for a message, truncated if it is long."""
     return _truncate(repr(value))
 
 
 def _fields_by_name(written: Any) -> Mapping[str, Any] | None:
-    """The parts of a rule by name; None if it has another shape."""
+    """Return the fields of a rule by name; None if it has another shape."""
     if isinstance(written, Items) and len(written) == len(_REQUIRED):
         return dict(zip(_REQUIRED, written, strict=True))
     if isinstance(written, Entries) and set(_REQUIRED) <= set(written) <= {*_REQUIRED, *_OPTIONAL}:
@@ -168,7 +168,7 @@ def _within_problems(column: Column, fields: Mapping[str, Any]) -> Iterator[str]
 
 
 def _threshold_problems(name: str, column: Column, threshold: Any) -> Iterator[str]:
-    """The problems of `threshold` or `resolve`, at most one."""
+    """Yield the problems of `threshold` or `resolve`, at most one."""
     start = f"{name} {shown(threshold)}"
     is_comparable = isinstance(threshold, COMPARABLE[column.type]) and not isinstance(threshold, bool)
     if not is_comparable:

@@ -24,7 +24,7 @@ class UnusableFileError(Exception):
 
 
 def read_text(path: Path) -> str:
-    """The text of a file; raises OSError, ValueError for an impossible path, and `UnusableFileError`."""
+    """Return the text of a file; raises OSError, ValueError for an impossible path, and `UnusableFileError`."""
     if not S_ISREG(path.stat().st_mode):
         raise UnusableFileError(Problem(1, "is not a regular file"))
     with path.open("rb") as file:
@@ -39,5 +39,5 @@ def read_text(path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with escapes for characters that cannot be shown."""
+    """Return the text on one line, with escapes for characters that cannot be shown."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -26,7 +26,7 @@ _NOTIFY_SCHEMES: Final[Mapping[str, Factory]] = {_ANY_OTHER: _apprise}
 
 
 def create_notifiers(settings: SinkSettings) -> list[Notifier]:
-    """The notifiers for `ALERT_NOTIFY` and `ALERT_WEBHOOK_URL`; raises ValueError that names the setting."""
+    """Return the notifiers for `ALERT_NOTIFY` and `ALERT_WEBHOOK_URL`; raises ValueError that names the setting."""
     notifiers = [
         _create("ALERT_NOTIFY", url, _NOTIFY_SCHEMES, settings)
         for url in settings.alert_notify.get_secret_value().split()

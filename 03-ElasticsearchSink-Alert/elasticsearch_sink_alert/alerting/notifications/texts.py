@@ -54,16 +54,16 @@ class Texts:
         return cls(alert, summary, kibana_url)
 
     def of_alert(self, alert: Alert) -> Message:
-        """The message for an alert that fires or is resolved."""
+        """Return the message for an alert that fires or is resolved."""
         return self._alert.message(alert_values(alert, self._kibana_url), alert)
 
     def of_summary(self, summary: Summary) -> Message:
-        """The message for the alerts over the rate limit."""
+        """Return the message for the alerts over the rate limit."""
         return self._summary.message(summary_values(summary))
 
 
 def alert_values(alert: Alert, kibana_url: str) -> dict[str, object]:
-    """The values of `ALERT_PLACEHOLDERS`."""
+    """Return the values of `ALERT_PLACEHOLDERS`."""
     verb = "had changed by" if " within " in alert.alert_text else "was"
     times = f"fired at {alert.fired_at}" + (f", resolved at {alert.resolved_at}" if alert.resolved_at else "")
     return {
@@ -76,7 +76,7 @@ def alert_values(alert: Alert, kibana_url: str) -> dict[str, object]:
 
 
 def summary_values(summary: Summary) -> dict[str, object]:
-    """The values of `SUMMARY_PLACEHOLDERS`."""
+    """Return the values of `SUMMARY_PLACEHOLDERS`."""
     counts = " and ".join(f"{number} {status}" for status, number in sorted(summary.by_status.items()))
     return {"rule": summary.rule, "counts": counts, "limit": summary.limit}
 
