@@ -126,6 +126,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _compose_up(project: str, clone: Path, scratch: Path, *overlays: str, **settings: str) -> Iterator[Stack]:
+    # Two runs of the suite can share a container engine.
+    project += f"-{os.getpid()}"
     kafka_port, es_port, page_port, spark_port = (servers.free_port() for _ in range(4))
     environment = {
         "COMPOSE_PROJECT_NAME": project,
