@@ -16,6 +16,7 @@ from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from runtime import commands
 from stream_processing import metrics, spark_internals, state_memory
+from stream_processing.engines import SPARK
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, STATE, USERS, record_key, record_value, state_columns
@@ -103,14 +104,14 @@ def _changed_rows_of_key(interactions: DataFrame, key: str) -> DataFrame:
     grouped = interactions.rollup(key) if key == _USER else interactions.groupBy(key)
     row_id = F.col(key)
     rows = [
-        F.struct(record_key(table, row_id).alias("key"), record_value(table, row_id).alias("value"))
+        F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value"))
         for table in AGGREGATE_TABLES
         if table.key == key
     ]
     # Ingest rejects longer ids; a lake that is older than this bound can have some.
     count = F.when(F.octet_length(row_id) <= MAX_ID_BYTES, len(rows)).otherwise(0)
     published = F.slice(F.array(*rows), 1, count)
-    return grouped.agg(*state_columns()).select(F.when(row_id.isNotNull(), published).alias("rows"), *STATE)
+    return grouped.agg(*state_columns(SPARK)).select(F.when(row_id.isNotNull(), published).alias("rows"), *STATE)
 
 
 class _BatchPublisher:
@@ -157,7 +158,7 @@ def _overall_records(session: SparkSession, state: dict[str, int | None], users:
     known = [f"{n}L AS {name}" if name != LAST else f"timestamp_micros({n}L) AS {name}" for name, n in state.items()]
     rows = session.sql(f"SELECT {users}L AS {USERS}, {', '.join(known)}").select(
         *[
-            F.struct(record_key(table, None).alias("key"), record_value(table, None).alias("value")).alias(table.name)
+            F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value")).alias(table.name)
             for table in AGGREGATE_TABLES
             if table.key is None
         ]

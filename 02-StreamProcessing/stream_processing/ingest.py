@@ -7,18 +7,25 @@ batch sends only those that are not in their topic yet.
 
 import json
 import logging
+from collections.abc import Sequence
 from typing import Final
 
-from pyspark.sql import DataFrame, Observation, SparkSession
+import polars as pl
+from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, StructField, StructType
 
+from contract.tables import INTERACTIONS
 from runtime import commands
 from stream_processing import kafka_io, metrics
+from stream_processing.aggregator import Aggregator, Append
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
+from stream_processing.interaction_reader import read
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake
+from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
+from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import parse
 from stream_processing.session import set_polling_interval
 from stream_processing.settings import StreamProcessingSettings
@@ -27,6 +34,25 @@ from stream_processing.storage import read_text_if_exists, write_text
 NAME: Final = "ingest"
 _EARLIEST: Final = -2
 """The earliest offset in Spark's JSON."""
+_MAX_COLLECTED_RECORDS: Final = 20_000
+"""The size of a batch up to which Spark's fixed cost of writing it exceeds the cost of writing it without Spark."""
+_MAX_COLLECTED_BYTES: Final = 4096
+"""The size of a key or value in a batch that is written without Spark: limits the memory of this process."""
+_RECORD_SCHEMA: Final = StructType(
+    [
+        StructField("key", BinaryType()),
+        StructField("value", BinaryType()),
+        StructField("topic", StringType()),
+        StructField("partition", IntegerType()),
+        StructField("offset", LongType()),
+    ]
+)
+_FIELDS_FRAME: Final = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "interaction_type": pl.String,
+    "timestamp": pl.Int64,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +65,9 @@ class TopicRecreatedError(Exception):
     """The topic is not the one that was read before: the known offsets mean nothing in it."""
 
 
-def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
+def start_ingest(
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, aggregator: Aggregator
+) -> StreamingQuery:
     """Start the query from its checkpoint, or, if it has none, from the offsets in the lake's history.
 
     With an empty lake it starts at the topic's earliest record. Raises `LostCheckpointError` if a start could append
@@ -61,10 +89,10 @@ def start_ingest(session: SparkSession, settings: StreamProcessingSettings, lake
     coalesced = records.select("key", "value", *ORIGIN).coalesce(session.sparkContext.defaultParallelism)
     set_polling_interval(session, settings.loop_sleep)
     return (
-        parse(coalesced)
-        .writeStream.queryName(NAME)
+        coalesced.writeStream.queryName(NAME)
+        .trigger(processingTime=f"{settings.batch_interval} seconds")
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, aggregator))
         .start()
     )
 
@@ -119,44 +147,107 @@ def _recorded_offsets(
     return {settings.kafka_topic: earliest | last_append.offsets[settings.kafka_topic]}
 
 
-def append(batch: DataFrame, lake: Lake, info: AppendInfo) -> None:
+def append(parsed: DataFrame, lake: Lake, info: AppendInfo) -> None:
     """Append a parsed batch's interactions to the lake in one commit, which carries `info`."""
-    rows = batch.where("is_valid").select(*INTERACTIONS_SCHEMA.names)
+    rows = parsed.where("is_valid").select(*INTERACTIONS_SCHEMA.names)
     # Not Delta's own txnVersion: its lookup computes the table's whole snapshot at every append.
     rows.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
 
 
 class _BatchWriter:
-    def __init__(self, settings: StreamProcessingSettings, lake: Lake, checkpoint: Checkpoint, topic_id: str) -> None:
+    """Writes a batch by Spark, or without it if the batch is small."""
+
+    def __init__(
+        self,
+        settings: StreamProcessingSettings,
+        lake: Lake,
+        checkpoint: Checkpoint,
+        topic_id: str,
+        aggregator: Aggregator,
+    ) -> None:
         self._topic_id = topic_id
         self._settings = settings
         self._lake = lake
+        self._log = LakeLog(checkpoint.session, lake.interactions)
         self._checkpoint = checkpoint
+        self._aggregator = aggregator
         self._repeated_batch = checkpoint.unfinished_batch()
         self._query_id: str | None = None
+        self._table = lake.table(INTERACTIONS)
         self._counts = (F.count(F.lit(1)).alias("records"), F.count_if(~F.col("is_valid")).alias("malformed"))
+        self._offsets: dict[str, int] = (checkpoint.committed_offsets() or {}).get(settings.kafka_topic, {})
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         info = self._append_info(batch_id)
-        if batch_id == self._repeated_batch:
-            self._repeat(batch, info)
+        is_repeated = batch_id == self._repeated_batch
+        if is_repeated and self._lake.has_append(info):
+            send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
             return
+        records = None if self._size(info) > _MAX_COLLECTED_RECORDS else _collect(batch)
+        if records is None:
+            self._write_by_spark(parse(batch), info, is_repeated)
+        else:
+            self._write(records, info, is_repeated)
+
+    def _write_by_spark(self, parsed: DataFrame, info: AppendInfo, is_repeated: bool) -> None:
         observed = Observation()
-        append(batch.observe(observed, *self._counts), self._lake, info)
+        before = self._table.version()
+        append(parsed.observe(observed, *self._counts), self._lake, info)
+        self._table.update_incremental()
+        files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         records, malformed = observed.get["records"], observed.get["malformed"]
-        metrics.LAKE_ROWS.inc(records - malformed)
+        self._hand_over(Append(self._table.version(), files=files), records - malformed)
         if malformed:
-            send_dead_letters(malformed_records(batch), self._settings)
+            self._send_dead_letters(parsed, is_repeated)
             metrics.DEAD_LETTERS.inc(malformed)
 
-    def _repeat(self, batch: DataFrame, info: AppendInfo) -> None:
-        """Write what the first, interrupted attempt at this batch has not written."""
-        if not self._lake.has_append(info):
-            append(batch, self._lake, info)
-        send_dead_letters(without_sent(malformed_records(batch), self._settings), self._settings)
-        metrics.LAKE_ROWS.set(self._lake.count())
+    def _hand_over(self, append: Append, rows: int) -> None:
+        self._aggregator.put(append)
+        metrics.LAKE_ROWS.inc(rows)
+
+    def _write(self, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
+        interactions, others = read([record.value for record in records])
+        rows = _frame(interactions)
+        parsed = None
+        if others:
+            session = self._checkpoint.session
+            parsed = parse(session.createDataFrame([records[n] for n in others], _RECORD_SCHEMA))
+            valid = parsed.where("is_valid").select(*_FIELDS_FRAME)
+            rows = pl.concat([rows, _frame(valid.withColumn("timestamp", F.unix_seconds("timestamp")).collect())])
+        append_rows(self._table, rows, info)
+        self._hand_over(Append(self._table.version(), rows), len(rows))
+        if parsed is not None and (malformed := len(records) - len(rows)):
+            self._send_dead_letters(parsed, is_repeated)
+            metrics.DEAD_LETTERS.inc(malformed)
+
+    def _send_dead_letters(self, parsed: DataFrame, is_repeated: bool) -> None:
+        malformed = malformed_records(parsed)
+        if is_repeated:
+            malformed = without_sent(malformed, self._settings)
+        send_dead_letters(malformed, self._settings)
+
+    def _size(self, info: AppendInfo) -> int:
+        """Return the number of offsets in the batch."""
+        ends = info.offsets[self._settings.kafka_topic]
+        size = sum(end - self._offsets.get(partition, 0) for partition, end in ends.items())
+        self._offsets = dict(ends)
+        return size
 
     def _append_info(self, batch_id: int) -> AppendInfo:
         # Spark writes the query's id before its first batch, but not before it is started.
         self._query_id = self._query_id or self._checkpoint.query_id
         return AppendInfo(self._query_id, batch_id, self._topic_id, self._checkpoint.end_offsets(batch_id))
+
+
+def _collect(batch: DataFrame) -> list[Row] | None:
+    """Return the records of a batch; None if one of them is large."""
+    is_small = (F.octet_length("value") <= _MAX_COLLECTED_BYTES) & (
+        F.coalesce(F.octet_length("key"), F.lit(0)) <= _MAX_COLLECTED_BYTES
+    )
+    records = batch.select(*(F.when(is_small, F.col(name)).alias(name) for name in ("key", "value")), *ORIGIN).collect()
+    return None if any(record.value is None for record in records) else records
+
+
+def _frame(interactions: Sequence[Sequence[object]]) -> pl.DataFrame:
+    frame = pl.DataFrame(interactions, schema=_FIELDS_FRAME, orient="row")
+    return frame.with_columns(pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("us", "UTC")))

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -12,7 +11,8 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime import health, topic_admin
-from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
+from stream_processing import aggregate, ingest, kafka_io, metrics, progress, spark_internals
+from stream_processing.aggregator import Aggregator
 from stream_processing.failures import describe_failure, describe_java_exit, is_transient, remedies
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
@@ -42,33 +42,30 @@ class Queries:
         self._session = session
         self._settings = settings
         self._lake = lake
-        ingesting = ingest.start_ingest(session, settings, lake)
-        self._aggregating = aggregate.start_aggregate(session, settings, lake)
-        self._head_start_ends = time.monotonic() + _HEAD_START
-        self._started: list[StreamingQuery] = [ingesting, self._aggregating]
-        self._is_materialise_started = False
-
-    def start_materialise_if_due(self) -> None:
-        """Start materialise once the aggregate query's first batch is complete, or its head start has ended."""
-        if self._is_materialise_started:
-            return
-        if self._aggregating.lastProgress is not None or time.monotonic() > self._head_start_ends:
-            self._started.append(materialise.start_materialise(self._session, self._settings, self._lake))
-            self._is_materialise_started = True
+        limit = kafka_io.max_message_bytes(settings, settings.aggregated_topic)
+        producer = kafka_io.RowProducer(settings, settings.aggregated_topic, limit)
+        self._aggregator = Aggregator(session, settings, lake, producer)
+        self._aggregator.start()
+        self._started: list[StreamingQuery] = [ingest.start_ingest(session, settings, lake, self._aggregator)]
 
     def report(self, state: health.Health) -> None:
         """Publish the progress and health of the started queries."""
         for query in self._started:
             progress.report(query, state)
+        state.ok(aggregate.NAME)
 
     def failures(self) -> dict[str, str]:
         """Return the failed queries by name, and why each has failed."""
-        return {query.name: describe_failure(query) for query in self._started if not query.isActive}
+        failures = {query.name: describe_failure(query) for query in self._started if not query.isActive}
+        if self._aggregator.error is not None:
+            failures[aggregate.NAME] = f"{type(self._aggregator.error).__name__}: {self._aggregator.error}"
+        return failures
 
     def stop(self) -> None:
         """Stop the started queries."""
         for query in self._started:
             query.stop()
+        self._aggregator.stop(5)
 
 
 def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
@@ -115,7 +112,6 @@ def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dic
     """Report the queries' progress until `stop` is set or one fails; return what has failed, and why."""
     while not stop.wait(_CHECK_INTERVAL):
         try:
-            queries.start_materialise_if_due()
             queries.report(state)
             failures = queries.failures()
         except (Py4JError, ConnectionError) as error:

@@ -1,6 +1,6 @@
 """Connects Spark and the driver to Kafka: client options, sources, sinks and topic metadata."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from confluent_kafka import Producer, TopicCollection
@@ -99,6 +99,45 @@ def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
     admin = AdminClient({**settings.kafka_client})
     found = admin.describe_topics(TopicCollection([topic]), request_timeout=30)
     return str(found[topic].result().topic_id)
+
+
+class RowProducer:
+    """Sends records from the driver, many in flight; an error of one is raised by the next call."""
+
+    def __init__(self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int) -> None:
+        self._topic = topic
+        self._errors: list[str] = []
+        self._producer = Producer(
+            producer_config(settings.kafka_client, max_message_bytes)
+            | {
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 2_000_000,
+                "on_delivery": lambda error, _: self._errors.append(error.str()) if error else None,
+            }
+        )
+
+    def send(self, records: Iterable[tuple[str, str]]) -> None:
+        """Send keys and values without waiting for the broker; raises `ConnectionError` if earlier ones have failed."""
+        for key, value in records:
+            while True:
+                try:
+                    self._producer.produce(self._topic, key=key, value=value)
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        self._producer.poll(0)
+        self._raise_errors()
+
+    def flush(self) -> None:
+        """Wait until the broker has acknowledged all records; raises `ConnectionError` if it has not."""
+        # librdkafka fails a record after five minutes, as Spark's sink does.
+        self._producer.flush()
+        self._raise_errors()
+
+    def _raise_errors(self) -> None:
+        if self._errors:
+            raise ConnectionError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")
 
 
 class RecordSender:

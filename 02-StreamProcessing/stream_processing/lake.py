@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+import polars as pl
 from arro3.core import Table
-from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, WriterProperties, write_deltalake
 from deltalake.schema import PrimitiveType
 from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
@@ -22,6 +23,14 @@ INTERACTIONS_SCHEMA = StructType(
         StructField("timestamp", TimestampType()),
     ]
 )
+
+INTERACTIONS_FRAME = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "interaction_type": pl.String,
+    "timestamp": pl.Datetime("us", "UTC"),
+}
+"""The same columns as a Polars schema."""
 
 _DELTA_TYPES: dict[ColumnType, str] = {
     ColumnType.KEYWORD: "string",
@@ -79,6 +88,10 @@ class Lake:
         """The location of the interactions table."""
         return self.path(INTERACTIONS)
 
+    def version(self) -> int:
+        """Return the current version of the interactions table."""
+        return self.table(INTERACTIONS).version()
+
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""
         return self.table(INTERACTIONS).count()
@@ -121,6 +134,18 @@ class Lake:
             DeltaTable.create(
                 self.path(name), schema, mode="ignore", configuration=properties, storage_options=self.storage_options
             )
+
+
+def append_rows(table: DeltaTable, interactions: pl.DataFrame, info: AppendInfo) -> None:
+    """Append interactions in one commit, which carries `info`, and bring `table` to a version that has it."""
+    table.update_incremental()
+    write_deltalake(
+        table,
+        interactions,
+        mode="append",
+        writer_properties=WriterProperties(compression="ZSTD"),
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": info.to_json()}),
+    )
 
 
 def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:

@@ -46,6 +46,8 @@ class StreamProcessingSettings(Settings):
     each in its own format."""
     max_offsets_per_batch: PositiveInt = 1_500_000
     """The maximum number of records that one ingest batch reads from Kafka."""
+    batch_interval: PositiveFloat = 0.4
+    """Seconds between the starts of two batches; a backlog is read without a pause."""
     materialise_interval: PositiveFloat = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""
     upkeep_interval: PositiveFloat = 300.0

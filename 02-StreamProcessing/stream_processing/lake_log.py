@@ -1,0 +1,50 @@
+"""Reads the log of the interactions table: which files its appends have added.
+
+The entries are part of the Delta protocol: `_delta_log/<version>.json` has one action per line.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from pyspark.sql import SparkSession
+
+from stream_processing.storage import read_text_if_exists
+
+
+class MissingLogEntryError(Exception):
+    """The log does not reach back to a version."""
+
+
+@dataclass(frozen=True)
+class LakeLog:
+    """The log of the table at a location."""
+
+    session: SparkSession
+    table: str
+
+    def added_files(self, versions: Iterable[int]) -> Iterator[str]:
+        """Yield the locations of the files that these versions appended; compactions add no data.
+
+        Raises `MissingLogEntryError`.
+        """
+        for version in versions:
+            text = read_text_if_exists(self.session, f"{self.table}/_delta_log/{version:020d}.json")
+            if text is None:
+                raise MissingLogEntryError(f"{self.table} has no log entry of version {version}")
+            for path in added_files(text):
+                yield f"{self.table}/{path}"
+
+
+def added_files(entry: str) -> Iterator[str]:
+    """Yield the files that a log entry added as new data, relative to the table.
+
+    >>> list(added_files('{"add":{"path":"a%20b","dataChange":true}}\\n{"add":{"path":"c","dataChange":false}}'))
+    ['a b']
+    """
+    for line in entry.splitlines():
+        action: dict[str, Any] = json.loads(line)
+        if "add" in action and action["add"]["dataChange"]:
+            yield unquote(action["add"]["path"])

@@ -1,0 +1,67 @@
+"""Stores the counts of each key with the lake's version that they cover, and finds the files that were appended since.
+
+A snapshot is a Delta table beside the checkpoints, replaced in one commit, which carries the version.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from contract.tables import INTERACTIONS
+from stream_processing.keyed_state import empty_state
+from stream_processing.lake import Lake
+from stream_processing.lake_log import LakeLog
+from stream_processing.settings import StreamProcessingSettings
+
+_LAKE_VERSION: Final = "lakeVersion"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a key as of a version of the lake; `version` is None if there is no snapshot."""
+
+    rows: pl.DataFrame
+    version: int | None
+
+
+class Snapshots:
+    """The snapshots of all keys."""
+
+    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+        self._folder = f"{settings.checkpoints}/state"
+        self._lake = lake
+        self._log = LakeLog(session, lake.interactions)
+
+    def load(self, key: str) -> Snapshot:
+        """Return the latest snapshot of a key, or one without rows."""
+        path, options = self._path(key), self._lake.storage_options
+        if not DeltaTable.is_deltatable(path, options):
+            return Snapshot(empty_state(key), None)
+        table = DeltaTable(path, storage_options=options)
+        (commit,) = table.history(1)
+        rows = pl.scan_parquet(table.file_uris(), storage_options=options or None).collect()
+        return Snapshot(rows, int(commit[_LAKE_VERSION]))
+
+    def save(self, key: str, rows: pl.DataFrame, version: int) -> None:
+        """Replace the snapshot of a key."""
+        write_deltalake(
+            self._path(key),
+            rows,
+            mode="overwrite",
+            schema_mode="overwrite",
+            storage_options=self._lake.storage_options,
+            commit_properties=CommitProperties(custom_metadata={_LAKE_VERSION: str(version)}),
+        )
+
+    def files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
+        """Return the files whose interactions the lake has at `version` and the snapshot does not."""
+        if snapshot.version is None:
+            return self._lake.table(INTERACTIONS).file_uris()
+        return list(self._log.added_files(range(snapshot.version + 1, version + 1)))
+
+    def _path(self, key: str) -> str:
+        return f"{self._folder}/{key}"
