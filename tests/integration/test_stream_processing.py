@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 import psutil
 import pytest
 from arro3.core import Array, DataType, Table
@@ -16,6 +17,7 @@ from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from stream_processing import engines
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, USERS, count_column, row_columns
 from stream_processing.parsing import parse, with_reason
@@ -155,8 +157,11 @@ def test_averages_are_rounded_half_up(spark: SparkSession, interactions: int, us
         F.timestamp_seconds(F.lit(0)).alias(LAST),
         *[F.lit(count).alias(name) for name, count in counts.items()],
     )
-    (row,) = state.select(*row_columns(table_named("avg_interactions"), None)).collect()
-    assert row.avg_interactions == average
+    table = table_named("avg_interactions")
+    (row,) = state.select(row_columns(engines.SPARK, table)["avg_interactions"].alias("average")).collect()
+    assert row.average == average
+    frame = pl.DataFrame({USERS: [users], LAST: [datetime.fromtimestamp(0, UTC)]} | {n: [c] for n, c in counts.items()})
+    assert frame.select(row_columns(engines.POLARS, table)["avg_interactions"]).item() == average
 
 
 def _interactions(count: int, first: int = 0) -> list[Interaction]:

@@ -1,0 +1,74 @@
+"""The counts in memory: merged batch by batch, they are those of all interactions at once."""
+
+import json
+import random
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+from stream_processing.engines import POLARS
+from stream_processing.keyed_state import KeyedState
+from stream_processing.lake import INTERACTIONS_FRAME
+from stream_processing.measures import record_key, record_value
+
+from contract.interaction import INTERACTION_TYPES, Interaction
+from contract.tables import AGGREGATE_TABLES
+from tests.reference import as_epoch_seconds, reference_tables
+
+
+def _frame(interactions: list[Interaction]) -> pl.LazyFrame:
+    rows = [(i.user_id, i.item_id, i.interaction_type, datetime.fromtimestamp(i.timestamp, UTC)) for i in interactions]
+    return pl.LazyFrame(rows, schema=INTERACTIONS_FRAME, orient="row")
+
+
+def _random_interactions(rng: random.Random, count: int) -> list[Interaction]:
+    return [
+        Interaction(
+            f"user_{rng.randrange(20)}", f"item_{rng.randrange(5)}", rng.choice(INTERACTION_TYPES), rng.randrange(10**9)
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_add_up_to_the_tables_of_all_interactions(seed: int) -> None:
+    rng = random.Random(seed)
+    interactions = _random_interactions(rng, 500)
+    tables = [table for table in AGGREGATE_TABLES if table.key is not None]
+    states = {table.key: KeyedState(table.key) for table in tables if table.key is not None}
+    published: dict[str, dict[str, object]] = {}
+    rest = interactions
+    while rest:
+        size = rng.randint(1, 60)
+        batch, rest = rest[:size], rest[size:]
+        for table in tables:
+            assert table.key is not None
+            changed = states[table.key].add(_frame(batch))
+            assert set(changed[table.key]) == {getattr(interaction, table.key) for interaction in batch}
+            records = changed.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
+            published |= {key: as_epoch_seconds(json.loads(value)) for key, value in records.iter_rows()}
+    expected = {
+        f"{table.name}-{row_id}": row
+        for table in tables
+        for row_id, row in reference_tables(interactions)[table.name].items()
+    }
+    assert published == expected
+
+
+def test_a_row_is_json_as_the_contract_has_it() -> None:
+    state = KeyedState("user_id")
+    changed = state.add(_frame([Interaction('a"\\\n\x01ü🙂', "item", "like", 253_402_300_799)]))
+    (value,) = changed.select(record_value(POLARS, AGGREGATE_TABLES[0])).to_series()
+    row = json.loads(value)
+    assert row["user_id"] == 'a"\\\n\x01ü🙂'
+    assert row["last_interaction"] == "9999-12-31T23:59:59.000Z"
+    assert (row["total_like"], row["total_view"], row["avg_interactions"]) == (1, 0, 1.0)
+
+
+def test_the_overall_state_covers_all_values() -> None:
+    state = KeyedState("user_id")
+    interactions = _random_interactions(random.Random(1), 100)
+    state.add(_frame(interactions))
+    (overall,) = state.overall().to_dicts()
+    assert sum(overall[f"count_{kind}"] for kind in INTERACTION_TYPES) == 100
+    assert overall["last"] == datetime.fromtimestamp(max(i.timestamp for i in interactions), UTC)
