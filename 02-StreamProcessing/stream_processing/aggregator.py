@@ -18,9 +18,10 @@ from pyspark.sql import SparkSession
 
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES, AggregateTable
+from runtime.health import Health
 from stream_processing import metrics
 from stream_processing.engines import POLARS
-from stream_processing.kafka_io import RowProducer
+from stream_processing.kafka_io import RowProducer, max_message_bytes
 from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import Lake
 from stream_processing.materialise import merge_rows
@@ -33,6 +34,8 @@ _USER: Final = "user_id"
 """The key whose distinct values are counted."""
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
+_STOP_TIMEOUT: Final = 5.0
+"""Seconds for the thread to end."""
 _KEYS: Final = tuple(dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)]))
 
 logger = logging.getLogger(__name__)
@@ -72,12 +75,11 @@ class Changes:
 class Aggregator:
     """The counts of all keys, in a thread that ingest hands its appends to."""
 
-    def __init__(
-        self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, producer: RowProducer
-    ) -> None:
+    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
         self._settings = settings
         self._lake = lake
-        self._producer = producer
+        limit = max_message_bytes(settings, settings.aggregated_topic)
+        self._producer = RowProducer(settings, settings.aggregated_topic, limit)
         self._snapshots = Snapshots(session, settings, lake)
         self._states: dict[str, KeyedState] = {}
         self._version = -1
@@ -103,10 +105,21 @@ class Aggregator:
             except queue.Full:
                 continue
 
-    def stop(self, timeout: float) -> None:
+    def report(self, state: Health) -> None:
+        """Publish the health of the thread."""
+        if self.error is None:
+            state.ok(NAME)
+        else:
+            state.failing(NAME, str(self.error))
+
+    def failures(self) -> dict[str, str]:
+        """Return the error that has ended the thread."""
+        return {} if self.error is None else {NAME: f"{type(self.error).__name__}: {self.error}"}
+
+    def stop(self) -> None:
         """Stop following; counts that have no snapshot yet are computed again at the next start."""
         self._stop.set()
-        self._thread.join(timeout)
+        self._thread.join(_STOP_TIMEOUT)
 
     def _restore(self) -> None:
         current = self._lake.version()

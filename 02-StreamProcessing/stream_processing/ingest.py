@@ -7,7 +7,7 @@ batch sends only those that are not in their topic yet.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import polars as pl
@@ -19,7 +19,7 @@ from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, Str
 from contract.tables import INTERACTIONS
 from runtime import commands
 from stream_processing import kafka_io, metrics
-from stream_processing.aggregator import Aggregator, Append
+from stream_processing.aggregator import Append
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
 from stream_processing.interaction_reader import read
@@ -66,7 +66,7 @@ class TopicRecreatedError(Exception):
 
 
 def start_ingest(
-    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, aggregator: Aggregator
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, on_append: Callable[[Append], None]
 ) -> StreamingQuery:
     """Start the query from its checkpoint, or, if it has none, from the offsets in the lake's history.
 
@@ -92,7 +92,7 @@ def start_ingest(
         coalesced.writeStream.queryName(NAME)
         .trigger(processingTime=f"{settings.batch_interval} seconds")
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, aggregator))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append))
         .start()
     )
 
@@ -163,14 +163,14 @@ class _BatchWriter:
         lake: Lake,
         checkpoint: Checkpoint,
         topic_id: str,
-        aggregator: Aggregator,
+        on_append: Callable[[Append], None],
     ) -> None:
         self._topic_id = topic_id
         self._settings = settings
         self._lake = lake
         self._log = LakeLog(checkpoint.session, lake.interactions)
         self._checkpoint = checkpoint
-        self._aggregator = aggregator
+        self._on_append = on_append
         self._repeated_batch = checkpoint.unfinished_batch()
         self._query_id: str | None = None
         self._table = lake.table(INTERACTIONS)
@@ -202,7 +202,7 @@ class _BatchWriter:
             metrics.DEAD_LETTERS.inc(malformed)
 
     def _hand_over(self, append: Append, rows: int) -> None:
-        self._aggregator.put(append)
+        self._on_append(append)
         metrics.LAKE_ROWS.inc(rows)
 
     def _write(self, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:

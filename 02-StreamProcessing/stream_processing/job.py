@@ -3,28 +3,25 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Protocol
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime import health, topic_admin
-from stream_processing import aggregate, ingest, kafka_io, metrics, progress, spark_internals
-from stream_processing.aggregator import Aggregator
+from stream_processing import aggregate, ingest, metrics, progress, spark_internals
+from stream_processing.aggregator import Aggregator, Append
 from stream_processing.failures import describe_failure, describe_java_exit, is_transient, remedies
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import claim
+from stream_processing.spark_aggregation import SparkAggregation
 
 logger = logging.getLogger(__name__)
 
-_HEAD_START: Final = 10.0
-"""Maximum seconds for which the aggregate query's first batch runs before materialise starts: its rows are needed
-sooner than the tables, and first batches slow each other down on a cold machine."""
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between checks of the queries."""
 _MAINTENANCE_TIMEOUT: Final = 3.0
@@ -35,37 +32,50 @@ class KafkaUnavailableError(Exception):
     """Queries have failed because Kafka was unavailable for longer than their clients wait."""
 
 
-class Queries:
-    """The job's streaming queries, of which materialise starts later than the others."""
+class Aggregation(Protocol):
+    """Follows the lake, and publishes the rows that its appends have changed."""
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
-        self._session = session
-        self._settings = settings
-        self._lake = lake
-        limit = kafka_io.max_message_bytes(settings, settings.aggregated_topic)
-        producer = kafka_io.RowProducer(settings, settings.aggregated_topic, limit)
-        self._aggregator = Aggregator(session, settings, lake, producer)
-        self._aggregator.start()
-        self._started: list[StreamingQuery] = [ingest.start_ingest(session, settings, lake, self._aggregator)]
+    def start(self) -> None:
+        """Start to follow."""
+
+    def put(self, append: Append) -> None:
+        """Take over an append that was committed after the start."""
 
     def report(self, state: health.Health) -> None:
-        """Publish the progress and health of the started queries."""
-        for query in self._started:
-            progress.report(query, state)
-        state.ok(aggregate.NAME)
+        """Publish progress and health."""
 
     def failures(self) -> dict[str, str]:
-        """Return the failed queries by name, and why each has failed."""
-        failures = {query.name: describe_failure(query) for query in self._started if not query.isActive}
-        if self._aggregator.error is not None:
-            failures[aggregate.NAME] = f"{type(self._aggregator.error).__name__}: {self._aggregator.error}"
-        return failures
+        """Return what has failed by name, and why."""
 
     def stop(self) -> None:
-        """Stop the started queries."""
-        for query in self._started:
-            query.stop()
-        self._aggregator.stop(5)
+        """Stop following; what was not published is published after the next start."""
+
+
+class Queries:
+    """The ingest query, and the aggregation that follows it."""
+
+    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+        if settings.state_store == "memory":
+            self._aggregation: Aggregation = Aggregator(session, settings, lake)
+        else:
+            self._aggregation = SparkAggregation(session, settings, lake)
+        self._aggregation.start()
+        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
+
+    def report(self, state: health.Health) -> None:
+        """Publish progress and health."""
+        progress.report(self._ingest, state)
+        self._aggregation.report(state)
+
+    def failures(self) -> dict[str, str]:
+        """Return what has failed by name, and why."""
+        ingest_failed = {} if self._ingest.isActive else {self._ingest.name: describe_failure(self._ingest)}
+        return ingest_failed | self._aggregation.failures()
+
+    def stop(self) -> None:
+        """Stop ingest, then the aggregation."""
+        self._ingest.stop()
+        self._aggregation.stop()
 
 
 def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
