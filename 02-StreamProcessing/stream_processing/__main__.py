@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 
 from runtime import logs, topic_admin
 from runtime.signals import StoppedError, stop_on_signal
-from stream_processing import aggregate, commands, ingest, job
+from stream_processing import commands, definitions, ingest, job
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
 from stream_processing.session import NoJarsError, start_session
@@ -27,7 +27,7 @@ _EXPECTED_ERRORS: Final = (
     NoMasterError,
     ingest.LostCheckpointError,
     ingest.TopicRecreatedError,
-    aggregate.DefinitionsChangedError,
+    definitions.DefinitionsChangedError,
     commands.OffsetsUnknownError,
     topic_admin.TopicError,
 )

@@ -14,7 +14,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
-from runtime import commands
 from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.engines import SPARK
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
@@ -22,7 +21,6 @@ from stream_processing.lake import Lake
 from stream_processing.measures import LAST, STATE, USERS, record_key, record_value, state_columns
 from stream_processing.session import set_polling_interval
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.storage import read_text_if_exists, write_text
 
 NAME: Final = "aggregate"
 
@@ -38,16 +36,8 @@ _USER: Final = "user_id"
 logger = logging.getLogger(__name__)
 
 
-class DefinitionsChangedError(Exception):
-    """The state in the checkpoint belongs to other definitions of the aggregate tables."""
-
-
 def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query from its checkpoint, or recompute all aggregates from the lake.
-
-    Raises `DefinitionsChangedError` if the checkpoint's state belongs to other definitions of the tables.
-    """
-    _require_same_definitions(session, settings)
+    """Start the query from its checkpoint, or recompute all aggregates from the lake."""
     changed = changed_rows(session, lake).observe(
         _OVERALL,
         *[F.max(F.when(F.col("rows").isNull(), _as_long(name))) for name in STATE],
@@ -69,30 +59,6 @@ def changed_rows(session: SparkSession, lake: Lake) -> DataFrame:
     interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
     keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
     return reduce(DataFrame.unionByName, [_changed_rows_of_key(interactions, key) for key in keys])
-
-
-def definitions_file(settings: StreamProcessingSettings) -> str:
-    """Return the file with the definitions of the tables that the checkpoint's state belongs to."""
-    return f"{settings.checkpoints}/{NAME}.definitions"
-
-
-def definitions() -> str:
-    """Return the definitions of the aggregate tables, a line per column."""
-    return "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
-
-
-def _require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
-    current, file = definitions(), definitions_file(settings)
-    known = read_text_if_exists(session, file)
-    if known is None:
-        write_text(session, file, current)
-    elif known != current:
-        before, now = set(known.splitlines()), set(current.splitlines())
-        raise DefinitionsChangedError(
-            "the definitions of the aggregate tables have changed since their state was computed"
-            f" (new: {', '.join(sorted(now - before)) or '-'}; removed: {', '.join(sorted(before - now)) or '-'}):"
-            f" run `{commands.command('stream_processing', 'rebuild')}`, which recomputes them from the lake"
-        )
 
 
 def _changed_rows_of_key(interactions: DataFrame, key: str) -> DataFrame:

@@ -21,13 +21,14 @@ from contract.tables import AGGREGATE_TABLES, AggregateTable
 from runtime.health import Health
 from stream_processing import metrics
 from stream_processing.engines import POLARS
-from stream_processing.kafka_io import RowProducer, max_message_bytes
+from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import Lake
 from stream_processing.materialise import merge_rows
 from stream_processing.measures import USERS, record_key, record_value, total
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots
+from stream_processing.storage import read_text_if_exists, write_text
 
 NAME: Final = "aggregate"
 _USER: Final = "user_id"
@@ -76,13 +77,17 @@ class Aggregator:
     """The counts of all keys, in a thread that ingest hands its appends to."""
 
     def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+        self._session = session
         self._settings = settings
         self._lake = lake
+        self._topic_file = f"{settings.checkpoints}/{NAME}.topic"
         limit = max_message_bytes(settings, settings.aggregated_topic)
         self._producer = RowProducer(settings, settings.aggregated_topic, limit)
         self._snapshots = Snapshots(session, settings, lake)
         self._states: dict[str, KeyedState] = {}
         self._version = -1
+        """The lake's version that the counts cover."""
+        self._snapshot_version = -1
         self._changes = Changes()
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
         self._stop = threading.Event()
@@ -105,6 +110,10 @@ class Aggregator:
             except queue.Full:
                 continue
 
+    def first_needed_version(self) -> int:
+        """Return the first version of the lake that no snapshot covers."""
+        return self._snapshot_version + 1
+
     def report(self, state: Health) -> None:
         """Publish the health of the thread."""
         if self.error is None:
@@ -123,16 +132,28 @@ class Aggregator:
 
     def _restore(self) -> None:
         current = self._lake.version()
+        versions = []
+        is_same_topic = self._is_same_topic()
         for key in _KEYS:
             snapshot = self._snapshots.load(key)
-            state = KeyedState(key, snapshot.rows)
-            self._states[key] = state
-            files = self._snapshots.files_since(snapshot, current)
-            if files:
-                append = Append(current, files=files)
-                self._publish(key, state.add(append.scan(self._lake.storage_options)))
-        self._version = current
+            state = self._states[key] = KeyedState(key, snapshot.rows)
+            changed = state.rows.clear()
+            if files := self._snapshots.files_since(snapshot, current):
+                changed = state.add(Append(current, files=files).scan(self._lake.storage_options))
+            self._publish(key, changed if is_same_topic else state.rows)
+            versions.append(-1 if snapshot.version is None else snapshot.version)
+        self._version, self._snapshot_version = current, min(versions)
         self._publish_overall()
+        self._producer.flush()
+        self._store_topic()
+
+    def _is_same_topic(self) -> bool:
+        """Whether the aggregated topic is the one that the rows were published to; another one gets all rows."""
+        known = read_text_if_exists(self._session, self._topic_file)
+        return known == topic_id(self._settings, self._settings.aggregated_topic)
+
+    def _store_topic(self) -> None:
+        write_text(self._session, self._topic_file, topic_id(self._settings, self._settings.aggregated_topic))
 
     def _follow(self) -> None:
         try:
@@ -197,6 +218,7 @@ class Aggregator:
         for table in AGGREGATE_TABLES:
             if table.key is None and (overall := self._overall()) is not None:
                 merge_rows(self._lake, table, overall)
+        self._snapshot_version = self._version
         self._materialised_at = time.monotonic()
 
     def _send(self, table: AggregateTable, rows: pl.DataFrame) -> None:

@@ -11,9 +11,11 @@ from pyspark.sql import SparkSession
 from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, ingest, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
+from stream_processing.definitions import definitions_file
 from stream_processing.lake import AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.settings import StreamProcessingSettings
+from stream_processing.snapshots import snapshots_folder
 from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,8 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
     Interactions that arrive meanwhile wait in Kafka and in the lake: ingest's checkpoint is not touched.
     """
     remove(session, f"{settings.checkpoints}/{aggregate.NAME}")
-    remove(session, aggregate.definitions_file(settings))
+    remove(session, snapshots_folder(settings))
+    remove(session, definitions_file(settings))
     lake.recreate_changed_tables()
     logger.info("the next start recomputes all aggregates from %s", lake.interactions)
 

@@ -10,15 +10,18 @@ from pyspark.sql import SparkSession
 
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime import health, topic_admin
-from stream_processing import aggregate, ingest, metrics, progress, spark_internals
+from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
 from stream_processing.aggregator import Aggregator, Append
+from stream_processing.definitions import require_same_definitions
 from stream_processing.failures import describe_failure, describe_java_exit, is_transient, remedies
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import claim
+from stream_processing.snapshots import snapshots_folder
 from stream_processing.spark_aggregation import SparkAggregation
+from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,9 @@ class Aggregation(Protocol):
     def put(self, append: Append) -> None:
         """Take over an append that was committed after the start."""
 
+    def first_needed_version(self) -> int:
+        """Return the first version of the lake that can still be read."""
+
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""
 
@@ -55,11 +61,17 @@ class Queries:
     """The ingest query, and the aggregation that follows it."""
 
     def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+        require_same_definitions(session, settings)
+        # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
+            for query in (aggregate.NAME, materialise.NAME):
+                remove(session, f"{settings.checkpoints}/{query}")
             self._aggregation: Aggregation = Aggregator(session, settings, lake)
         else:
+            remove(session, snapshots_folder(settings))
             self._aggregation = SparkAggregation(session, settings, lake)
         self._aggregation.start()
+        self.first_needed_version = self._aggregation.first_needed_version
         self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
 
     def report(self, state: health.Health) -> None:
@@ -88,7 +100,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     session = _prepare(settings, lake, stop)
     lock = claim(session, settings.checkpoints)
     queries = Queries(session, settings, lake)
-    maintenance = Maintenance(session, settings, lake).start(stop)
+    maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
     logger.info("ready")
     failures = _watch(queries, state, stop)
     if failures:

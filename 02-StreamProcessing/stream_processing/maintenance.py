@@ -8,18 +8,21 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from delta.tables import DeltaTable as SparkDeltaTable
 from pyspark.sql import SparkSession
 
 from contract.tables import AGGREGATE_TABLES
-from stream_processing import aggregate, metrics
-from stream_processing.checkpoint import Checkpoint
+from stream_processing import metrics
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_internals import remove_expired_log_entries
 from stream_processing.storage import modified_at
+
+_COMPACTION_INTERVAL: Final = 20.0
+"""Seconds between checks of the number of small files."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +37,14 @@ _MAX_READ_MINUTES: Final = 60.0
 class Maintenance:
     """Rounds of maintenance in a thread of its own; a round that fails is logged, and the next one tries again."""
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    def __init__(
+        self,
+        session: SparkSession,
+        settings: StreamProcessingSettings,
+        lake: Lake,
+        first_needed_version: Callable[[], int],
+    ) -> None:
+        """`first_needed_version` returns the first version of the lake that the aggregation can still read."""
         # A session of its own: its configuration does not affect the queries.
         self._session = session.newSession()
         self._session.conf.set("spark.databricks.delta.optimize.minFileSize", str(_MIN_FILE_BYTES))
@@ -45,14 +55,19 @@ class Maintenance:
         self._session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", "2")
         self._settings = settings
         self._lake = lake
+        self._first_needed_version = first_needed_version
 
     def start(self, stop: threading.Event) -> threading.Thread:
         """Start the rounds, which end when `stop` is set."""
 
         def rounds() -> None:
-            while not stop.wait(self._settings.upkeep_interval):
+            next_round = time.monotonic() + self._settings.upkeep_interval
+            while not stop.wait(min(_COMPACTION_INTERVAL, self._settings.upkeep_interval)):
                 try:
-                    self.run_once()
+                    self._lake.compact_small_files()
+                    if time.monotonic() >= next_round:
+                        next_round = time.monotonic() + self._settings.upkeep_interval
+                        self.run_once()
                 except Exception as error:
                     if not stop.is_set():
                         logger.warning("maintenance failed, the next round tries again: %s", error)
@@ -67,7 +82,7 @@ class Maintenance:
         interactions = SparkDeltaTable.forPath(self._session, self._lake.interactions)
         interactions.optimize().executeCompaction()
         if self._is_old_history_needed():
-            logger.info("old files and log entries are kept: the aggregate query's last batch starts there")
+            logger.info("old files and log entries are kept: the aggregates do not cover them yet")
         else:
             interactions.vacuum(self._retention_hours)
             # Delta Lake removes entries itself at the granularity of days: a folder that every batch lists would
@@ -96,12 +111,7 @@ class Maintenance:
         return math.ceil(max(self._settings.lake_history, _MAX_READ_MINUTES) / 60)
 
     def _is_old_history_needed(self) -> bool:
-        """Whether the aggregate query can still request log entries that are older than the history to keep.
-
-        This is so if it is far behind. After a restart Spark also requests its last batch once more, committed or not,
-        which is an old one if no data has arrived since.
-        """
-        start = Checkpoint(self._session, f"{self._settings.checkpoints}/{aggregate.NAME}").start_of_last_batch()
-        first = 0 if start is None else min(int(source["reservoirVersion"]) for source in start)
+        """Whether the aggregation can still read log entries that are older than the history to keep."""
+        first = self._first_needed_version()
         written = modified_at(self._session, f"{self._lake.interactions}/_delta_log/{first:020d}.json")
         return written is not None and time.time() - written > self._settings.lake_history * 60

@@ -20,6 +20,11 @@ from stream_processing.settings import StreamProcessingSettings
 _LAKE_VERSION: Final = "lakeVersion"
 
 
+def snapshots_folder(settings: StreamProcessingSettings) -> str:
+    """Return the folder with the snapshots of all keys."""
+    return f"{settings.checkpoints}/state"
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The state of a key as of a version of the lake; `version` is None if there is no snapshot."""
@@ -32,7 +37,7 @@ class Snapshots:
     """The snapshots of all keys."""
 
     def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
-        self._folder = f"{settings.checkpoints}/state"
+        self._folder = snapshots_folder(settings)
         self._lake = lake
         self._log = LakeLog(session, lake.interactions)
 

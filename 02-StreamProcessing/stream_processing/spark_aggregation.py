@@ -12,6 +12,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from runtime.health import Health
 from stream_processing import aggregate, materialise, progress
 from stream_processing.aggregator import Append
+from stream_processing.checkpoint import Checkpoint
 from stream_processing.failures import describe_failure
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
@@ -38,6 +39,15 @@ class SparkAggregation:
 
     def put(self, append: Append) -> None:
         """Do nothing: the aggregate query polls the lake itself."""
+
+    def first_needed_version(self) -> int:
+        """Return the first version that Spark can still request.
+
+        After a restart it requests its last batch once more, committed or not, which is an old one if no data has
+        arrived since.
+        """
+        start = Checkpoint(self._session, f"{self._settings.checkpoints}/{aggregate.NAME}").start_of_last_batch()
+        return 0 if start is None else min(int(source["reservoirVersion"]) for source in start)
 
     def report(self, state: Health) -> None:
         """Publish the progress and health of the queries."""

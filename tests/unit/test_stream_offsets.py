@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
-from stream_processing import aggregate
 from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
 from stream_processing.lake import AppendInfo
 from stream_processing.partition_gap import PartitionGap
@@ -124,7 +123,7 @@ def test_the_metadata_of_an_append_keeps_the_form_that_existing_lakes_have() -> 
 
 
 def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_have() -> None:
-    lines = aggregate.definitions().splitlines()
+    lines = definitions.definitions().splitlines()
     assert lines[:2] == [
         "agg_interactions_user Column(name='user_id', type=<ColumnType.KEYWORD: 'keyword'>, measure=None)",
         "agg_interactions_user Column(name='total_click', type=<ColumnType.LONG: 'long'>,"

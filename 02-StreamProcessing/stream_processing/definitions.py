@@ -1,0 +1,41 @@
+"""Compares the definitions of the aggregate tables with those that the stored state belongs to."""
+
+from typing import Final
+
+from pyspark.sql import SparkSession
+
+from contract.tables import AGGREGATE_TABLES
+from runtime import commands
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.storage import read_text_if_exists, write_text
+
+_FILE: Final = "aggregate.definitions"
+
+
+class DefinitionsChangedError(Exception):
+    """The state in the checkpoint belongs to other definitions of the aggregate tables."""
+
+
+def definitions_file(settings: StreamProcessingSettings) -> str:
+    """Return the file with the definitions of the tables that the checkpoint's state belongs to."""
+    return f"{settings.checkpoints}/{_FILE}"
+
+
+def definitions() -> str:
+    """Return the definitions of the aggregate tables, a line per column."""
+    return "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
+
+
+def require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
+    """Store the current definitions; raises `DefinitionsChangedError` if others are stored."""
+    current, file = definitions(), definitions_file(settings)
+    known = read_text_if_exists(session, file)
+    if known is None:
+        write_text(session, file, current)
+    elif known != current:
+        before, now = set(known.splitlines()), set(current.splitlines())
+        raise DefinitionsChangedError(
+            "the definitions of the aggregate tables have changed since their state was computed"
+            f" (new: {', '.join(sorted(now - before)) or '-'}; removed: {', '.join(sorted(before - now)) or '-'}):"
+            f" run `{commands.command('stream_processing', 'rebuild')}`, which recomputes them from the lake"
+        )
