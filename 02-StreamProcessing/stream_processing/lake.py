@@ -11,8 +11,10 @@ from deltalake import CommitProperties, DeltaTable, Field, Schema, WriterPropert
 from deltalake.schema import PrimitiveType
 from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS, ColumnType
+from contract.tables import AGGREGATE_TABLES, INTERACTIONS, AggregateTable, ColumnType
 from stream_processing.arrow import arrow_column
+from stream_processing.engines import POLARS
+from stream_processing.measures import row_columns
 from stream_processing.settings import StreamProcessingSettings
 
 INTERACTIONS_SCHEMA = StructType(
@@ -145,6 +147,21 @@ class Lake:
             DeltaTable.create(
                 self.path(name), schema, mode="ignore", configuration=properties, storage_options=self.storage_options
             )
+
+
+def merge_rows(lake: Lake, table: AggregateTable, state: pl.DataFrame) -> None:
+    """Merge the rows of these states into a table; a repeated merge changes nothing."""
+    rows = state.select(**row_columns(POLARS, table))
+    if table.key is None:
+        write_deltalake(lake.table(table.name), rows, mode="overwrite")
+        return
+    (
+        lake.table(table.name)
+        .merge(rows, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
+        .when_matched_update_all()
+        .when_not_matched_insert_all()
+        .execute()
+    )
 
 
 def append_rows(table: DeltaTable, interactions: pl.DataFrame, info: AppendInfo) -> None:

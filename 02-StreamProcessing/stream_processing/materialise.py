@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
-import polars as pl
 from arro3.core import Table
 from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
@@ -25,10 +24,8 @@ from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.keys import RowKey, decode_key
 from contract.tables import AggregateTable, Column, ColumnType, table_named
 from stream_processing.arrow import arrow_column
-from stream_processing.engines import POLARS
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import Lake
-from stream_processing.measures import row_columns
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
@@ -155,21 +152,6 @@ def _merge(lake: Lake, table: AggregateTable, rows: Sequence[Row]) -> None:
     (
         lake.table(table.name)
         .merge(changed, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
-        .when_matched_update_all()
-        .when_not_matched_insert_all()
-        .execute()
-    )
-
-
-def merge_rows(lake: Lake, table: AggregateTable, state: pl.DataFrame) -> None:
-    """Merge the rows of these states into a table; a repeated merge changes nothing."""
-    rows = state.select(**row_columns(POLARS, table))
-    if table.key is None:
-        write_deltalake(lake.table(table.name), rows, mode="overwrite")
-        return
-    (
-        lake.table(table.name)
-        .merge(rows, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
         .when_matched_update_all()
         .when_not_matched_insert_all()
         .execute()

@@ -1,0 +1,63 @@
+"""Brings the aggregate tables up to the counts, in a thread of its own and at an interval of its own.
+
+The changed rows are merged first. Then a snapshot of the counts is stored, with the lake's version that they cover: from
+there a restart continues. So a row that a crash keeps from a table is changed again by the restart. A repeated merge
+changes nothing.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+import polars as pl
+
+from contract.tables import AGGREGATE_TABLES
+from stream_processing.counts import Checkpoint
+from stream_processing.lake import Lake, merge_rows
+from stream_processing.snapshots import Snapshots
+
+_SNAPSHOT_SHARE = 0.05
+"""The maximum share of the time in which snapshots are stored: of a million keys, one takes a second."""
+
+
+class TableWriter:
+    """Writes tables and snapshots."""
+
+    def __init__(self, lake: Lake, snapshots: Snapshots) -> None:
+        self._lake = lake
+        self._snapshots = snapshots
+        self._unsaved: set[str] = set()
+        self._next_snapshot = 0.0
+
+    def write(self, checkpoint: Checkpoint, flush: Callable[[], None]) -> bool:
+        """Merge the changed rows, and store a snapshot if one is due; returns whether it did.
+
+        `flush` waits until Kafka has all rows of the checkpoint: a restart would not publish them again.
+        """
+        for key, changed in checkpoint.changed.items():
+            rows = checkpoint.states[key].filter(pl.col(key).is_in(changed.implode()))
+            for table in AGGREGATE_TABLES:
+                if table.key == key and len(rows):
+                    merge_rows(self._lake, table, rows)
+            self._unsaved.add(key)
+        if checkpoint.changed and checkpoint.overall is not None:
+            for table in AGGREGATE_TABLES:
+                if table.key is None:
+                    merge_rows(self._lake, table, checkpoint.overall)
+        started = time.monotonic()
+        if started < self._next_snapshot:
+            return False
+        flush()
+        for key in self._unsaved:
+            self._snapshots.save(key, checkpoint.states[key], checkpoint.version)
+        self._unsaved.clear()
+        finished = time.monotonic()
+        self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
+        return True
+
+
+def run_every(seconds: float, stop: threading.Event, action: Callable[[], object]) -> None:
+    """Call `action` at an interval until `stop` is set, and once more then."""
+    while not stop.wait(seconds):
+        action()
+    action()
