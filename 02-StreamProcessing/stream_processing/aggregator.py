@@ -62,6 +62,8 @@ class Aggregator:
         limit = max_message_bytes(settings, settings.aggregated_topic)
         self._producer = RowProducer(settings, settings.aggregated_topic, limit)
         self._publisher = RowPublisher(self._producer)
+        self._lock = threading.Lock()
+        """Held while an append is counted and its rows are handed to the producer."""
         self._counts = Counts()
         self._snapshots = Snapshots(session, settings, lake)
         self._snapshot_version = -1
@@ -151,10 +153,11 @@ class Aggregator:
                 append = self._appends.get(timeout=_POLL)
             except queue.Empty:
                 continue
-            changed = self._counts.add(append.version, append.scan(self._lake.storage_options))
-            for key, rows in changed.items():
-                self._publisher.publish(key, rows)
-            self._publish_overall()
+            with self._lock:
+                changed = self._counts.add(append.version, append.scan(self._lake.storage_options))
+                for key, rows in changed.items():
+                    self._publisher.publish(key, rows)
+                self._publish_overall()
 
     def _publish_overall(self) -> None:
         overall = self._counts.overall()
@@ -165,7 +168,8 @@ class Aggregator:
 
     def _materialise(self) -> None:
         def write() -> None:
-            checkpoint = self._counts.checkpoint()
+            with self._lock:
+                checkpoint = self._counts.checkpoint()
             if self._writer.write(checkpoint, self._producer.flush):
                 self._snapshot_version = checkpoint.version
 

@@ -1,6 +1,5 @@
 """The counts of all keys, as a function of the lake's version."""
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -33,12 +32,11 @@ class Checkpoint:
 
 
 class Counts:
-    """The states of all keys; one thread counts, another one takes checkpoints."""
+    """The states of all keys."""
 
     def __init__(self) -> None:
         self._states = {key: KeyedState(key) for key in KEYS}
         self._changed: dict[str, list[pl.Series]] = {key: [] for key in KEYS}
-        self._lock = threading.Lock()
         self.version = -1
         """The lake's version that the counts cover."""
 
@@ -49,17 +47,15 @@ class Counts:
 
     def restore(self, key: str, state: KeyedState, changed: pl.DataFrame) -> None:
         """Set the state of a key; `changed` are its rows that the aggregate tables do not have yet."""
-        with self._lock:
-            self._states[key] = state
-            self._changed[key] = [changed[key]]
+        self._states[key] = state
+        self._changed[key] = [changed[key]]
 
     def add(self, version: int, interactions: pl.LazyFrame) -> dict[str, pl.DataFrame]:
         """Count an append; returns the changed rows of each key."""
-        with self._lock:
-            changed = {key: state.add(interactions) for key, state in self._states.items()}
-            for key, rows in changed.items():
-                self._note(key, rows[key])
-            self.version = version
+        changed = {key: state.add(interactions) for key, state in self._states.items()}
+        for key, rows in changed.items():
+            self._note(key, rows[key])
+        self.version = version
         return changed
 
     def overall(self) -> pl.DataFrame | None:
@@ -69,11 +65,10 @@ class Counts:
 
     def checkpoint(self) -> Checkpoint:
         """Return the counts; the next checkpoint has the changes after this one."""
-        with self._lock:
-            changed = {key: pl.concat(parts).unique() for key, parts in self._changed.items() if parts}
-            self._changed = {key: [] for key in KEYS}
-            states = {key: state.rows for key, state in self._states.items()}
-            return Checkpoint(self.version, states, changed, self.overall())
+        changed = {key: pl.concat(parts).unique() for key, parts in self._changed.items() if parts}
+        self._changed = {key: [] for key in KEYS}
+        states = {key: state.rows for key, state in self._states.items()}
+        return Checkpoint(self.version, states, changed, self.overall())
 
     def _note(self, key: str, changed: pl.Series) -> None:
         parts = self._changed[key]

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
+from stream_processing import definitions
 from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
 from stream_processing.lake import AppendInfo
 from stream_processing.partition_gap import PartitionGap
