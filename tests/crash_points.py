@@ -11,7 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from stream_processing import __main__ as service
-from stream_processing import aggregate, ingest, kafka_io, materialise, spark_internals
+from stream_processing import aggregate, ingest, kafka_io, materialise, spark_internals, table_writer
+from stream_processing.counts import Counts
+from stream_processing.row_publisher import RowPublisher
+from stream_processing.snapshots import Snapshots
 
 Function = Callable[..., Any]
 
@@ -51,19 +54,40 @@ def _within(function: Function, n: int, seconds: float) -> Function:
 
 
 _CRASH_POINTS: Final[dict[str, tuple[Any, str, Callable[[Function], Function]]]] = {
-    "within-append": (ingest, "append", lambda f: _within(f, 2, 0.15)),
-    "after-append": (ingest, "append", lambda f: _after(f, 2)),
+    "within-append": (ingest, "append_rows", lambda f: _within(f, 2, 0.004)),
+    "after-append": (ingest, "append_rows", lambda f: _after(f, 2)),
+    "within-append-by-spark": (ingest, "append", lambda f: _within(f, 2, 0.15)),
+    "after-append-by-spark": (ingest, "append", lambda f: _after(f, 2)),
     "after-dead-letters": (ingest, "send_dead_letters", lambda f: _after(f, 1)),
-    "within-publish": (aggregate, "write_records", lambda f: _within(f, 2, 0.2)),
-    "after-publish": (aggregate, "write_records", lambda f: _after(f, 2)),
-    "after-overall-row": (kafka_io.RecordSender, "send", lambda f: _after(f, 2)),
-    "between-merges": (materialise, "_merge", lambda f: _after(f, 2)),
-    "within-merge": (materialise, "_merge", lambda f: _within(f, 1, 0.004)),
+    "after-count": (Counts, "add", lambda f: _after(f, 2)),
+    "between-publishes": (RowPublisher, "publish", lambda f: _after(f, 2)),
+    "within-publish": (RowPublisher, "publish", lambda f: _within(f, 4, 0.001)),
+    "after-publish": (RowPublisher, "publish", lambda f: _after(f, 6)),
+    "between-merges": (table_writer, "merge_rows", lambda f: _after(f, 2)),
+    "within-merge": (table_writer, "merge_rows", lambda f: _within(f, 1, 0.004)),
+    "before-snapshot": (table_writer, "merge_rows", lambda f: _after(f, 3)),
+    "within-snapshot": (Snapshots, "save", lambda f: _within(f, 1, 0.004)),
+    "between-snapshots": (Snapshots, "save", lambda f: _after(f, 1)),
+    "after-snapshots": (Snapshots, "save", lambda f: _after(f, 2)),
+    "within-publish-by-spark": (aggregate, "write_records", lambda f: _within(f, 2, 0.2)),
+    "after-publish-by-spark": (aggregate, "write_records", lambda f: _after(f, 2)),
+    "after-overall-row-by-spark": (kafka_io.RecordSender, "send", lambda f: _after(f, 2)),
+    "between-merges-by-spark": (materialise, "_merge", lambda f: _after(f, 2)),
+    "within-merge-by-spark": (materialise, "_merge", lambda f: _within(f, 1, 0.004)),
 }
 
-CRASH_POINTS: Final = tuple(_CRASH_POINTS)
+_BY_SPARK: Final = "-by-spark"
+_OF_INGEST: Final = tuple(name for name, (owner, _, _) in _CRASH_POINTS.items() if owner is ingest)
+CRASH_POINTS: Final = {
+    "memory": tuple(name for name in _CRASH_POINTS if name in _OF_INGEST or not name.endswith(_BY_SPARK)),
+    "rocksdb": tuple(name for name in _CRASH_POINTS if name in _OF_INGEST or name.endswith(_BY_SPARK)),
+}
+"""The crash points that a job with this STATE_STORE reaches."""
 
 if __name__ == "__main__":
     owner, name, wrap = _CRASH_POINTS[os.environ["KILL_AT"]]
     setattr(owner, name, wrap(getattr(owner, name)))
+    if os.environ["KILL_AT"] in _OF_INGEST and os.environ["KILL_AT"].endswith(_BY_SPARK):
+        # Every batch is a large one.
+        ingest._MAX_COLLECTED_RECORDS = 0
     sys.exit(service.main())

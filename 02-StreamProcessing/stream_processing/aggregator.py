@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -21,10 +22,11 @@ from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import Lake
+from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.snapshots import Snapshots
+from stream_processing.snapshots import Snapshots, snapshots_folder
 from stream_processing.storage import read_text_if_exists, write_text
 from stream_processing.table_writer import TableWriter, run_every
 
@@ -65,7 +67,8 @@ class Aggregator:
         self._lock = threading.Lock()
         """Held while an append is counted and its rows are handed to the producer."""
         self._counts = Counts()
-        self._snapshots = Snapshots(session, settings, lake)
+        log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
+        self._snapshots = Snapshots(snapshots_folder(settings), lake, log)
         self._snapshot_version = -1
         self._writer = TableWriter(lake, self._snapshots)
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
@@ -123,10 +126,10 @@ class Aggregator:
         versions = []
         is_same_topic = self._is_same_topic()
         for key in KEYS:
-            snapshot = self._snapshots.load(key)
+            snapshot, files = self._snapshots.load(key, current)
             state = KeyedState(key, snapshot.rows)
             changed = state.rows.clear()
-            if files := self._snapshots.files_since(snapshot, current):
+            if files:
                 changed = state.add(Append(current, files=files).scan(self._lake.storage_options))
             self._counts.restore(key, state, changed)
             self._publisher.publish(key, changed if is_same_topic else state.rows)

@@ -15,7 +15,7 @@ _USER: Final = "user_id"
 KEYS: Final = tuple(dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)]))
 """The key columns of the tables. All tables with the same key share one state."""
 _MAX_PARTS: Final = 64
-"""The number of batches whose changed values are kept apart, which costs memory for each change instead of each value."""
+"""Batches whose changed values are kept apart: they cost memory per change, and joined per value."""
 
 
 @dataclass(frozen=True)

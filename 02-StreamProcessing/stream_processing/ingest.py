@@ -8,6 +8,7 @@ batch sends only those that are not in their topic yet.
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -168,7 +169,7 @@ class _BatchWriter:
         self._topic_id = topic_id
         self._settings = settings
         self._lake = lake
-        self._log = LakeLog(checkpoint.session, lake.interactions)
+        self._log = LakeLog(lake.interactions, partial(read_text_if_exists, checkpoint.session))
         self._checkpoint = checkpoint
         self._on_append = on_append
         self._repeated_batch = checkpoint.unfinished_batch()

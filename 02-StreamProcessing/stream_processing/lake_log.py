@@ -4,14 +4,10 @@ The entries are part of the Delta protocol: `_delta_log/<version>.json` has one 
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
-
-from pyspark.sql import SparkSession
-
-from stream_processing.storage import read_text_if_exists
 
 
 class MissingLogEntryError(Exception):
@@ -20,10 +16,11 @@ class MissingLogEntryError(Exception):
 
 @dataclass(frozen=True)
 class LakeLog:
-    """The log of the table at a location."""
+    """The log of a table."""
 
-    session: SparkSession
     table: str
+    read_text: Callable[[str], str | None]
+    """Reads a small file; None if it does not exist."""
 
     def added_files(self, versions: Iterable[int]) -> Iterator[str]:
         """Yield the locations of the files that these versions appended; compactions add no data.
@@ -31,7 +28,7 @@ class LakeLog:
         Raises `MissingLogEntryError`.
         """
         for version in versions:
-            text = read_text_if_exists(self.session, f"{self.table}/_delta_log/{version:020d}.json")
+            text = self.read_text(f"{self.table}/_delta_log/{version:020d}.json")
             if text is None:
                 raise MissingLogEntryError(f"{self.table} has no log entry of version {version}")
             for path in added_files(text):

@@ -3,21 +3,23 @@
 A snapshot is a Delta table beside the checkpoints, replaced in one commit, which carries the version.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from pyspark.sql import SparkSession
 
 from contract.tables import INTERACTIONS
 from stream_processing.keyed_state import empty_state
 from stream_processing.lake import Lake
-from stream_processing.lake_log import LakeLog
+from stream_processing.lake_log import LakeLog, MissingLogEntryError
 from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
+
+logger = logging.getLogger(__name__)
 
 
 def snapshots_folder(settings: StreamProcessingSettings) -> str:
@@ -36,13 +38,25 @@ class Snapshot:
 class Snapshots:
     """The snapshots of all keys."""
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
-        self._folder = snapshots_folder(settings)
+    def __init__(self, folder: str, lake: Lake, log: LakeLog) -> None:
+        self._folder = folder
         self._lake = lake
-        self._log = LakeLog(session, lake.interactions)
+        self._log = log
 
-    def load(self, key: str) -> Snapshot:
-        """Return the latest snapshot of a key, or one without rows."""
+    def load(self, key: str, version: int) -> tuple[Snapshot, Sequence[str]]:
+        """Return the latest snapshot of a key, and the files that the lake has at `version` and the snapshot does not.
+
+        Without a snapshot, or a log that reaches back to it, the whole lake is counted again.
+        """
+        snapshot = self._load(key)
+        try:
+            return snapshot, self._files_since(snapshot, version)
+        except MissingLogEntryError as error:
+            logger.warning("%s: all aggregates by %s are computed again", error, key)
+            snapshot = Snapshot(empty_state(key), None)
+            return snapshot, self._files_since(snapshot, version)
+
+    def _load(self, key: str) -> Snapshot:
         path, options = self._path(key), self._lake.storage_options
         if not DeltaTable.is_deltatable(path, options):
             return Snapshot(empty_state(key), None)
@@ -62,8 +76,7 @@ class Snapshots:
             commit_properties=CommitProperties(custom_metadata={_LAKE_VERSION: str(version)}),
         )
 
-    def files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
-        """Return the files whose interactions the lake has at `version` and the snapshot does not."""
+    def _files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
         if snapshot.version is None:
             return self._lake.table(INTERACTIONS).file_uris()
         return list(self._log.added_files(range(snapshot.version + 1, version + 1)))

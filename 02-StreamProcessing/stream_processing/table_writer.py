@@ -1,7 +1,7 @@
 """Brings the aggregate tables up to the counts, in a thread of its own and at an interval of its own.
 
-The changed rows are merged first. Then a snapshot of the counts is stored, with the lake's version that they cover: from
-there a restart continues. So a row that a crash keeps from a table is changed again by the restart. A repeated merge
+The changed rows are merged first. Then a snapshot of the counts is stored, with the lake's version that they cover: a
+restart continues from there. So a row that a crash keeps from a table is changed again by the restart. A repeated merge
 changes nothing.
 """
 

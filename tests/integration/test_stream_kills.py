@@ -27,13 +27,16 @@ def _interactions(run: int) -> list[Interaction]:
 
 
 @pytest.mark.timeout(2400)
-def test_a_job_that_is_killed_between_any_two_steps_neither_loses_nor_duplicates_records(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("store", CRASH_POINTS)
+def test_a_job_that_is_killed_between_any_two_steps_neither_loses_nor_duplicates_records(
+    pipeline: Pipeline, store: str
+) -> None:
     sent: list[Interaction] = []
-    for run, crash_point in enumerate(CRASH_POINTS):
+    for run, crash_point in enumerate(CRASH_POINTS[store]):
         interactions = _interactions(run)
         records = [(i.user_id.encode(), orjson.dumps(i)) for i in interactions]
         malformed = [(f"{crash_point} {n}".encode(), b"not json") for n in range(MALFORMED)]
-        job = pipeline.service(CRASHING_STREAM, KILL_AT=crash_point, MAX_OFFSETS_PER_BATCH=400)
+        job = pipeline.service(CRASHING_STREAM, STATE_STORE=store, KILL_AT=crash_point, MAX_OFFSETS_PER_BATCH=400)
         try:
             if run > 0:
                 pipeline.send(pipeline.topic, records + malformed)
@@ -50,23 +53,23 @@ def test_a_job_that_is_killed_between_any_two_steps_neither_loses_nor_duplicates
             job.kill()
         sent += interactions
 
-    with pipeline.running(STREAM):
+    with pipeline.running(STREAM, STATE_STORE=store):
         expected = reference_tables(sent)
         eventually(lambda: assert_equal(pipeline.topic_tables(), expected))
         eventually(lambda: assert_equal(pipeline.lake_tables(), expected))
-        eventually(lambda: _assert_each_dead_letter_once(pipeline))
+        eventually(lambda: _assert_each_dead_letter_once(pipeline, MALFORMED * len(CRASH_POINTS[store])))
     rows = pipeline.lake_rows("SELECT user_id, item_id, interaction_type, timestamp FROM interactions")
     in_the_lake = Counter((row["user_id"], row["item_id"], int(row["timestamp"].timestamp())) for row in rows)
     assert in_the_lake == Counter((i.user_id, i.item_id, i.timestamp) for i in sent)
     _assert_rows_only_grow(pipeline)
 
 
-def _assert_each_dead_letter_once(pipeline: Pipeline) -> None:
+def _assert_each_dead_letter_once(pipeline: Pipeline, expected: int) -> None:
     dead_letters = pipeline.read(pipeline.settings.dead_letter_topic)
     origins = Counter(
         headers_of(m)["dead_letter.partition"] + "-" + headers_of(m)["dead_letter.offset"] for m in dead_letters
     )
-    assert len(origins) == len(dead_letters) == MALFORMED * len(CRASH_POINTS)
+    assert len(origins) == len(dead_letters) == expected
 
 
 def _assert_rows_only_grow(pipeline: Pipeline) -> None:

@@ -1,0 +1,159 @@
+"""Counts, tables and snapshots over a real Delta table, without Spark."""
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from stream_processing.counts import KEYS, Counts
+from stream_processing.keyed_state import KeyedState
+from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows
+from stream_processing.lake_log import LakeLog
+from stream_processing.measures import STATE
+from stream_processing.snapshots import Snapshots
+from stream_processing.table_writer import TableWriter
+
+from contract.interaction import INTERACTION_TYPES, Interaction
+from contract.tables import INTERACTIONS
+from tests.reference import as_epoch_seconds, reference_tables
+
+
+def _read_text(path: str) -> str | None:
+    return Path(path).read_text() if Path(path).exists() else None
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(str(tmp_path / "warehouse"))
+    lake.create_missing_tables()
+    return lake
+
+
+@pytest.fixture
+def snapshots(lake: Lake, tmp_path: Path) -> Snapshots:
+    return Snapshots(str(tmp_path / "state"), lake, LakeLog(lake.interactions, _read_text))
+
+
+def _interactions(seed: int, count: int = 200) -> list[Interaction]:
+    rng = random.Random(seed)
+    return [
+        Interaction(
+            f"user_{rng.randrange(20)}", f"item {rng.randrange(5)}", rng.choice(INTERACTION_TYPES), rng.randrange(10**9)
+        )
+        for _ in range(count)
+    ]
+
+
+def _frame(interactions: list[Interaction]) -> pl.DataFrame:
+    rows = [(i.user_id, i.item_id, i.interaction_type, datetime.fromtimestamp(i.timestamp, UTC)) for i in interactions]
+    return pl.DataFrame(rows, schema=INTERACTIONS_FRAME, orient="row")
+
+
+def _append(lake: Lake, interactions: list[Interaction], batch: int = 0) -> int:
+    table = lake.table(INTERACTIONS)
+    append_rows(table, _frame(interactions), AppendInfo("query", batch, "topic", {"t": {"0": batch}}))
+    return table.version()
+
+
+def _restored(lake: Lake, snapshots: Snapshots, key: str) -> tuple[KeyedState, pl.DataFrame]:
+    """Return the state after a restart, and the rows that it would publish."""
+    snapshot, files = snapshots.load(key, lake.version())
+    state = KeyedState(key, snapshot.rows)
+    return state, state.add(pl.scan_parquet(list(files))) if files else state.rows.clear()
+
+
+def _flush() -> None:
+    pass
+
+
+def test_an_append_carries_its_offsets_and_the_rows_as_they_were(lake: Lake) -> None:
+    interactions = _interactions(0)
+    _append(lake, interactions, batch=7)
+    assert lake.last_append() == AppendInfo("query", 7, "topic", {"t": {"0": 7}})
+    rows = pl.scan_parquet(lake.table(INTERACTIONS).file_uris()).collect()
+    assert rows.sort(rows.columns).equals(_frame(interactions).sort(rows.columns))
+
+
+def test_a_restart_counts_what_came_after_the_snapshot(lake: Lake, snapshots: Snapshots) -> None:
+    before, after = _interactions(1), _interactions(2, 3)
+    counts = Counts()
+    counts.add(_append(lake, before), _frame(before).lazy())
+    assert TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    _append(lake, after)
+    for key in KEYS:
+        state, changed = _restored(lake, snapshots, key)
+        assert set(changed[key]) == {getattr(interaction, key) for interaction in after}
+        expected = KeyedState(key)
+        expected.add(_frame(before + after).lazy())
+        assert state.rows.sort(key).equals(expected.rows.sort(key))
+
+
+def test_a_restart_without_a_snapshot_counts_the_whole_lake(lake: Lake, snapshots: Snapshots) -> None:
+    for batch in range(3):
+        _append(lake, _interactions(batch), batch)
+    state, changed = _restored(lake, snapshots, "user_id")
+    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 600
+    assert len(state) == len(changed) == 20
+
+
+def test_a_compaction_is_not_counted_again(lake: Lake, snapshots: Snapshots) -> None:
+    counts = Counts()
+    for batch in range(3):
+        interactions = _interactions(batch)
+        counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
+    TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    metrics = lake.table(INTERACTIONS).optimize.compact()
+    assert metrics["numFilesRemoved"] == 3
+    _, changed = _restored(lake, snapshots, "user_id")
+    assert len(changed) == 0
+
+
+def test_many_small_files_are_compacted(lake: Lake) -> None:
+    for batch in range(101):
+        _append(lake, _interactions(batch, 1), batch)
+    lake.compact_small_files()
+    assert len(lake.table(INTERACTIONS).file_uris()) == 1
+    assert lake.count() == 101
+    assert lake.last_append() == AppendInfo("query", 100, "topic", {"t": {"0": 100}})
+
+
+def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake: Lake, snapshots: Snapshots) -> None:
+    counts = Counts()
+    interactions = _interactions(1)
+    counts.add(_append(lake, interactions), _frame(interactions).lazy())
+    TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    version = _append(lake, _interactions(2))
+    lake.table(INTERACTIONS).create_checkpoint()
+    Path(lake.interactions, "_delta_log", f"{version:020d}.json").unlink()
+    state, changed = _restored(lake, snapshots, "user_id")
+    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 400
+    assert len(state) == len(changed)
+
+
+def test_the_tables_are_those_of_all_interactions_although_each_write_merges_only_changes(
+    lake: Lake, snapshots: Snapshots
+) -> None:
+    counts, writer, sent = Counts(), TableWriter(lake, snapshots), []
+    for batch in range(4):
+        interactions = _interactions(batch, 30)
+        sent += interactions
+        counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
+        writer.write(counts.checkpoint(), _flush)
+    for name, rows in reference_tables(sent).items():
+        found = pl.scan_parquet(lake.table(name).file_uris()).collect().to_dicts()
+        by_id = {str(row.get("user_id") or row.get("item_id") or name): as_epoch_seconds(row) for row in found}
+        assert by_id == rows
+
+
+def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Snapshots) -> None:
+    counts = Counts()
+    interactions = _interactions(1)
+    counts.add(_append(lake, interactions), _frame(interactions).lazy())
+
+    def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        TableWriter(lake, snapshots).write(counts.checkpoint(), fail)
+    assert snapshots.load("user_id", lake.version())[0].version is None
