@@ -7,6 +7,7 @@ row is computed from committed interactions.
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from stream_processing.storage import read_text_if_exists, write_text
 from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
+_MATERIALISE: Final = "materialise"
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
 _STOP_TIMEOUT: Final = 5.0
@@ -74,7 +76,7 @@ class Aggregator:
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
         self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._threads = [self._thread(NAME, self._follow), self._thread("materialise", self._materialise)]
+        self._threads = [self._thread(NAME, self._follow), self._thread(_MATERIALISE, self._materialise)]
 
     def start(self) -> None:
         """Bring the counts to the lake's current version, publish what that changed, and follow it from there."""
@@ -156,11 +158,13 @@ class Aggregator:
                 append = self._appends.get(timeout=_POLL)
             except queue.Empty:
                 continue
+            started = time.monotonic()
             with self._lock:
                 changed = self._counts.add(append.version, append.scan(self._lake.storage_options))
                 for key, rows in changed.items():
                     self._publisher.publish(key, rows)
                 self._publish_overall()
+            _report(NAME, started, sum(map(len, changed.values())))
 
     def _publish_overall(self) -> None:
         overall = self._counts.overall()
@@ -171,9 +175,17 @@ class Aggregator:
 
     def _materialise(self) -> None:
         def write() -> None:
+            started = time.monotonic()
             with self._lock:
                 checkpoint = self._counts.checkpoint()
             if self._writer.write(checkpoint, self._producer.flush):
                 self._snapshot_version = checkpoint.version
+            _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+
+def _report(name: str, started: float, rows: int) -> None:
+    metrics.BATCHES.labels(name).inc()
+    metrics.BATCH_ROWS.labels(name).set(rows)
+    metrics.BATCH_SECONDS.labels(name).set(time.monotonic() - started)
