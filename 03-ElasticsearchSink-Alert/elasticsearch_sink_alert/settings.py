@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator
 
 from runtime import commands
 from runtime.settings import NonEmptyStr, Port, Settings, missing
@@ -38,7 +38,7 @@ class SinkSettings(Settings):
     """Notifications per rule and minute; a summary counts the rest."""
     kibana_url: NonEmptyStr = "http://localhost:5601"
     """Base URL of the links in notifications."""
-    sink_batch_size: PositiveInt = 10_000
+    sink_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Maximum number of records that are indexed, and then committed, together."""
     sink_metrics_port: Port = 9103
 
