@@ -1,5 +1,6 @@
 """Runs the page: ``python -m live_page``."""
 
+import argparse
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ _ICON = "📈"
 
 def main() -> int:
     """Serve the page until stopped."""
+    argparse.ArgumentParser(prog="live_page", description="Serves the live page until it is stopped.").parse_args()
     # With this variable set, NiceGUI runs in its own test mode.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     settings = PageSettings.load()

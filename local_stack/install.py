@@ -6,6 +6,7 @@ under one progress bar. An up-to-date environment takes a moment. A clone that w
 again.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -48,7 +49,9 @@ class SetUpError(Exception):
 
 def main() -> int:
     """Set up the target that the command line names; status 1, with the reason in one line, if that fails."""
-    target = sys.argv[1]
+    parser = argparse.ArgumentParser(prog="local_stack.install", description="Sets up the virtual environment.")
+    parser.add_argument("target", choices=[*_REQUIREMENTS], help="what it is for")
+    target: str = parser.parse_args().target
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _require_usable()
