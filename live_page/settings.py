@@ -1,9 +1,11 @@
 """Settings of the live page."""
 
+from typing import Annotated
+
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import Field
 
-from runtime.settings import NonEmptyStr, Port
+from runtime.settings import NonEmptyStr
 
 
 class PageSettings(SinkSettings):
@@ -11,7 +13,7 @@ class PageSettings(SinkSettings):
 
     page_host: NonEmptyStr = "127.0.0.1"
     """Address to listen on."""
-    page_port: Port = 8090
+    page_port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 8090
     page_names: str = ""
     """Host names of the page besides localhost, separated by commas."""
     warehouse: NonEmptyStr = ".data/warehouse"
