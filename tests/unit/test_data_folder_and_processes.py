@@ -152,7 +152,7 @@ def test_wrong_settings_of_all_services_are_reported_before_anything_starts(
     for wrong in ("PRODUCER_RATE='fast'", "SINK_BATCH_SIZE='0'", "STATE_STORE='redis'", "LOG_LEVEL='loud'"):
         assert reason.count(wrong) == 1, reason
     assert "KAFKA_BROKER" not in reason
-    assert "unknown setting PRODUCER_RAET: did you mean PRODUCER_RATE?" in terminal.getvalue()
+    assert "unknown setting PRODUCER_RAET is ignored: did you mean PRODUCER_RATE?" in terminal.getvalue()
 
 
 def _exit_reason(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:
