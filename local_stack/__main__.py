@@ -21,7 +21,7 @@ from runtime.logs import escape_controls
 
 
 def main() -> int:
-    """Run a command; status 1, with the reason in one line, if it fails."""
+    """Run a command; status 1, with the reason, if it fails."""
     args = _parse_args()
     variables = inherited(os.environ)
     os.environ.clear()
@@ -81,7 +81,8 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
 
 
 def _fail(console: Console, reason: str) -> int:
-    console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
+    text = "\n".join(map(escape_controls, reason.splitlines()))
+    console.print(Text.assemble(("cannot run:", "red"), f" {text}"), soft_wrap=True)
     return 1
 
 

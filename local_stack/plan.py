@@ -16,7 +16,7 @@ _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK
 
 
 class StackError(Exception):
-    """The stack cannot run; the message has the reason and the remedy."""
+    """The stack cannot run; the message has the reason and the remedy, with a line for each if there are several."""
 
 
 @dataclass(frozen=True)

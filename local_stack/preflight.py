@@ -55,7 +55,8 @@ def _check_settings(plan: Plan, console: Console) -> None:
         except SettingsError as error:
             wrong |= dict.fromkeys(str(error).splitlines())
     if wrong:
-        raise StackError(f"{'; '.join(wrong)} (.env.example explains each setting)")
+        lines = "".join(f"\n  {line}" for line in wrong)
+        raise StackError(f"these settings are wrong (.env.example explains each of them):{lines}")
 
 
 def _check_memory() -> None:
