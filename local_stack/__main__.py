@@ -48,8 +48,10 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
     parser.add_argument("--data", default=str(ROOT / ".data"), help="the folder of all data and logs")
-    parser.add_argument("--kafka-port", type=int, default=9092)
-    parser.add_argument("--es-port", type=int, default=9200)
+    parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="Kafka's port (default: 9092)")
+    parser.add_argument(
+        "--es-port", type=int, default=9200, metavar="PORT", help="Elasticsearch's port (default: 9200)"
+    )
     parser.add_argument(
         "--free-ports", action="store_true", help="free ports for everything, to run beside a demo with other --data"
     )

@@ -71,7 +71,7 @@ def _check_memory() -> None:
 def _check_ports(ports: Sequence[tuple[int, str, str]]) -> None:
     owners: dict[int, str] = {}
     for port, owner, option in ports:
-        servers.require_free(port, owner, option)
         if port in owners:
             raise StackError(f"{owner} and {owners[port]} have the same port {port}: choose another with {option}")
         owners[port] = owner
+    servers.require_free(ports)

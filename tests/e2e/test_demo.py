@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local_stack.servers import free_port
 from local_stack.services import ROOT
 
 
@@ -122,7 +123,7 @@ def test_a_second_stack_on_the_same_data_is_rejected_with_one_line_and_the_first
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path, kafka: str) -> None:
     port = kafka.split(":")[1]
-    demo = _demo(tmp_path, "--kafka-port", port)
+    demo = _demo(tmp_path, "--kafka-port", port, "--es-port", str(free_port()), command="stack")
     output = demo.communicate(timeout=60)[0]
     assert demo.returncode == 1
     assert f"Kafka needs port {port}, but " in output

@@ -113,7 +113,7 @@ def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
 def test_an_invalid_port_is_rejected(port: int) -> None:
     with pytest.raises(PortTakenError, match=f"Kafka cannot use port {port}: ports are 1 to 65535"):
-        require_free(port, "Kafka")
+        require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_a_listener_on_ipv6_alone_is_detected() -> None:
@@ -123,7 +123,7 @@ def test_a_listener_on_ipv6_alone_is_detected() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"needs port {port}, but .* listens there at ::1: .* --kafka-port"):
-            require_free(port, "Kafka", "--kafka-port")
+            require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

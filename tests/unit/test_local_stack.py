@@ -56,9 +56,25 @@ def test_a_port_in_use_is_reported_with_its_number_and_owner() -> None:
         listener.bind((servers.HOST, 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there"):
-            require_free(port, "Kafka")
-    require_free(servers.free_port(), "Kafka")
+        with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there") as error:
+            require_free([(port, "Kafka", "--kafka-port")])
+    assert str(error.value).endswith(
+        "stop it, choose another port with --kafka-port, or run beside it with --free-ports --data FOLDER"
+        ' (make demo ARGS="--free-ports --data FOLDER")'
+    )
+    require_free([(servers.free_port(), "Kafka", "--kafka-port")])
+
+
+def test_all_ports_in_use_are_reported_at_once() -> None:
+    with socket.create_server((servers.HOST, 0)) as kafka, socket.create_server((servers.HOST, 0)) as page:
+        taken = [(kafka.getsockname()[1], "Kafka", "--kafka-port"), (page.getsockname()[1], "live_page", "PAGE_PORT")]
+        free = (servers.free_port(), "Elasticsearch", "--es-port")
+        with pytest.raises(PortTakenError) as error:
+            require_free([taken[0], free, taken[1]])
+    first, *lines = str(error.value).splitlines()
+    assert first.startswith("these ports are in use: stop what listens there, or run beside it with --free-ports")
+    assert [line.split(", but ")[0] for line in lines] == [f"  {owner} needs port {port}" for port, owner, _ in taken]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["(--kafka-port)", "(PAGE_PORT)"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the range of outgoing ports is read from Linux")
