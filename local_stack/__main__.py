@@ -13,7 +13,7 @@ from build_tools.jars import JarError
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import Plan, StackError
+from local_stack.plan import Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from runtime import proxies
@@ -32,6 +32,8 @@ def main() -> int:
         _run(args, console, _stop_on_signal())
     except (StackError, DataFolderError, PortTakenError, ServerError, JarError) as error:
         return _fail(console, str(error))
+    except StoppedEarlyError as error:
+        return _fail(console, str(error), "stopped early:")
     except OSError as error:
         # Such as a full disk, or a folder that was removed.
         return _fail(console, f"{error.filename or args.data}: {error.strerror or error}")
@@ -82,9 +84,9 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
         demo.run_servers(plan, console, stop)
 
 
-def _fail(console: Console, reason: str) -> int:
+def _fail(console: Console, reason: str, what: str = "cannot run:") -> int:
     text = "\n".join(map(escape_controls, reason.splitlines()))
-    console.print(Text.assemble(("cannot run:", "red"), f" {text}"), soft_wrap=True)
+    console.print(Text.assemble((what, "red"), f" {text}"), soft_wrap=True)
     return 1
 
 

@@ -19,6 +19,10 @@ class StackError(Exception):
     """The stack cannot run; the message has the reason and the remedy, with a line for each if there are several."""
 
 
+class StoppedEarlyError(Exception):
+    """A part of the stack has ended after everything was ready; the message has the reason and the remedy."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The data folder, ports and duration of a run. Raises `StackError` if a port of the settings is not a number."""

@@ -1,5 +1,8 @@
+import contextlib
 import hashlib
 import io
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -12,7 +15,8 @@ from rich.console import Console
 
 from build_tools.jars import Jar, JarError, read_pins
 from build_tools.truststore import java_options
-from local_stack import cache, servers
+from local_stack import __main__ as stack
+from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
 from local_stack.plan import Plan, StackError
@@ -114,6 +118,49 @@ def test_a_process_that_has_ended_ends_the_stack(tmp_path: Path) -> None:
     process = _ended_process(tmp_path, optional=False)
     with pytest.raises(StackError, match=r"^it has ended with status 3: no output"):
         process.require_running(Console(file=io.StringIO()))
+
+
+class _Observer:
+    """Returns the same snapshot at any time."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(sent=7)
+
+    def lake_rows(self, _: str) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_demo_whose_process_ends_early_prints_the_summary_and_then_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> ManagedProcess:
+        return _ended_process(tmp_path, optional=False)
+
+    for name in ("prepare", "start_in_parallel"):
+        monkeypatch.setattr(demo, name, lambda *_: None)
+    monkeypatch.setattr(demo, "_servers", lambda *_: [])
+    monkeypatch.setattr(demo, "_service", ended)
+    monkeypatch.setattr(demo, "_observer", lambda _: _Observer())
+    monkeypatch.setattr(demo.services, "cds_archive_in_background", lambda _: contextlib.nullcontext())
+    terminal = io.StringIO()
+    monkeypatch.setattr(stack, "Console", lambda: Console(file=terminal, width=100))
+    monkeypatch.setattr("sys.argv", ["local_stack", "demo", "--no-view", "--data", str(tmp_path)])
+    environment = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert stack.main() == 1
+    finally:
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    lines = terminal.getvalue().splitlines()
+    assert lines[-1].startswith("stopped early: it has ended with status 3: no output (log: ")
+    summary = [line.split() for line in lines]
+    assert ["sent", "7"] in summary
+    assert ["in", "the", "lake", "unknown"] in summary
 
 
 def test_an_optional_process_that_has_ended_is_reported_once_and_the_stack_goes_on(tmp_path: Path) -> None:
