@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from elasticsearch_sink_alert.settings import SinkSettings
+from elasticsearch_sink_alert.settings import SharedSinkSettings
 from pydantic import Field
 
 from runtime.settings import NonEmptyStr
 
 
-class PageSettings(SinkSettings):
-    """Settings of the page, and those of the sink: it queries the same servers and shows the same rules."""
+class PageSettings(SharedSinkSettings):
+    """Settings of the page, and the sink's that it shares: it queries the same servers and shows the same rules."""
 
     page_host: NonEmptyStr = "127.0.0.1"
     """Address to listen on."""

@@ -266,6 +266,13 @@ def test_settings_that_are_complete_are_accepted(cls: type[Settings], values: Ma
     cls.read(values)
 
 
+def test_the_page_starts_with_wrong_settings_of_the_sink_alone() -> None:
+    wrong = {"ALERTS_PER_MINUTE": "many", "SINK_BATCH_SIZE": "0", "ALERT_WEBHOOK_SECRET": "a", "PAGE_PORT": "8091"}
+    with pytest.raises(SettingsError, match="ALERTS_PER_MINUTE"):
+        SinkSettings.read({}, wrong)
+    assert PageSettings.read({}, wrong).page_port == 8091
+
+
 def test_conflicts_are_also_checked_where_code_creates_the_settings() -> None:
     with pytest.raises(ValidationError, match="KAFKA_USERNAME is not set"):
         Settings(kafka_security_protocol="SASL_SSL", kafka_password=SecretStr("b"))
