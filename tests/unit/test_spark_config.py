@@ -48,7 +48,7 @@ def test_a_java_that_does_not_start_is_reported_with_what_to_check(
     def exit_at_once(_: object) -> None:
         raise PySparkRuntimeError(error_class="JAVA_GATEWAY_EXITED", message_parameters={})
 
-    monkeypatch.setattr(session.SparkSession.Builder, "getOrCreate", exit_at_once)
+    monkeypatch.setattr("pyspark.sql.SparkSession.Builder.getOrCreate", exit_at_once)
     monkeypatch.setenv("JAVA_HOME", "/no/java")
     for jar in ("delta-spark_2.jar", "spark-sql-kafka-0-10_2.jar"):
         (tmp_path / jar).touch()
