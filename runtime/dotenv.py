@@ -121,6 +121,6 @@ def _warnings_of_unknown(name: str, known: Collection[str]) -> Iterator[str]:
     similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     prefixes = {setting.split("_")[0] for setting in known}
     if similar:
-        yield f"unknown setting {name}: did you mean {similar[0]}?"
+        yield f"unknown setting {name} is ignored: did you mean {similar[0]}?"
     elif name.split("_")[0] in prefixes and not name.startswith(_COMPOSE_PREFIXES):
-        yield f"unknown setting {name}: .env.example lists all settings"
+        yield f"unknown setting {name} is ignored: .env.example lists all settings"

@@ -1,5 +1,6 @@
 """Runs the producer: ``python -m data_producer``."""
 
+import argparse
 import logging
 import sys
 import threading
@@ -23,6 +24,7 @@ _FLUSH_TIMEOUT = 8.0
 
 def main() -> int:
     """Send until stopped or until the limit; return 1 if an interaction was not delivered."""
+    argparse.ArgumentParser(prog="data_producer", description="Sends interactions until it is stopped.").parse_args()
     settings = ProducerSettings.load()
     logs.configure(settings.log_level)
     stop = stop_on_signal()

@@ -13,7 +13,7 @@ from runtime.signals import StoppedError, stop_on_signal
 from stream_processing import aggregate, commands, ingest, job
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
-from stream_processing.session import NoJarsError, start_session
+from stream_processing.session import JavaStartError, NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
 from stream_processing.spark_master import NoMasterError
@@ -23,6 +23,7 @@ logger = logging.getLogger("stream_processing")
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _EXPECTED_ERRORS: Final = (
     AnotherInstanceError,
+    JavaStartError,
     NoJarsError,
     NoMasterError,
     ingest.LostCheckpointError,

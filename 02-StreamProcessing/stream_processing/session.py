@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import pyspark
+from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from stream_processing import spark_internals
@@ -22,10 +23,14 @@ class NoJarsError(Exception):
     """The connectors of Kafka and Delta Lake are missing; the message says how to get them."""
 
 
+class JavaStartError(Exception):
+    """Java, in which Spark runs, did not start; the message says what to check."""
+
+
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
     """Start Spark; `java_options` are appended to the driver's.
 
-    Raises `NoJarsError`, `NoMasterError` on a cluster, or Spark's own errors.
+    Raises `NoJarsError`, `JavaStartError`, `NoMasterError` on a cluster, or Spark's own errors.
     """
     _require_jars(settings.spark_jars)
     if settings.deploy_mode == "cluster":
@@ -33,7 +38,10 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
     builder = SparkSession.Builder().appName("stream-processing")
     for name, value in spark_config(settings, java_options).items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        raise _java_start_error(error, settings) from None
     spark_internals.disable_checksum_files(session)
     _lower_compiler_priority(session)
     return session
@@ -58,6 +66,18 @@ def _require_jars(folder: Path | None) -> None:
                 f"{jar} is not in {' or '.join(map(str, folders))}: `python -m build_tools.jars FOLDER`"
                 " downloads all required jars to a folder, and SPARK_JARS=FOLDER makes the job use them"
             )
+
+
+def _java_start_error(error: PySparkRuntimeError, settings: StreamProcessingSettings) -> Exception:
+    """Return the error with its remedy if Java did not start, otherwise `error` itself."""
+    if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
+        return error
+    home = os.environ.get("JAVA_HOME")
+    return JavaStartError(
+        "Java has ended before Spark was ready; its own message is above. Check that this machine has the memory of"
+        f" SPARK_DRIVER_MEMORY={settings.spark_driver_memory}, and that"
+        f" {f'JAVA_HOME={home}' if home else '`java`, as JAVA_HOME is not set,'} is Java 17"
+    )
 
 
 def _lower_compiler_priority(session: SparkSession) -> None:

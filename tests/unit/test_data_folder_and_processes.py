@@ -17,6 +17,7 @@ from stream_processing.settings import StreamProcessingSettings
 
 from build_tools.jars import JarError
 from local_stack import cache, data_folder, exit_reason, servers
+from local_stack.__main__ import _fail
 from local_stack.data_folder import DataFolderError
 from local_stack.environment import inherited
 from local_stack.plan import Plan, StackError
@@ -112,7 +113,7 @@ def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
 def test_an_invalid_port_is_rejected(port: int) -> None:
     with pytest.raises(PortTakenError, match=f"Kafka cannot use port {port}: ports are 1 to 65535"):
-        require_free(port, "Kafka")
+        require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_a_listener_on_ipv6_alone_is_detected() -> None:
@@ -122,7 +123,7 @@ def test_a_listener_on_ipv6_alone_is_detected() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"needs port {port}, but .* listens there at ::1: .* --kafka-port"):
-            require_free(port, "Kafka", "--kafka-port")
+            require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,9 +151,16 @@ def test_wrong_settings_of_all_services_are_reported_before_anything_starts(
         prepare(Plan(tmp_path / "data"), [], Console(file=terminal))
     reason = str(rejected.value)
     for wrong in ("PRODUCER_RATE='fast'", "SINK_BATCH_SIZE='0'", "STATE_STORE='redis'", "LOG_LEVEL='loud'"):
-        assert reason.count(wrong) == 1, reason
+        assert reason.count(f"\n  {wrong}: expected ") == 1, reason
+    assert len(reason.splitlines()) == 5
     assert "KAFKA_BROKER" not in reason
-    assert "unknown setting PRODUCER_RAET: did you mean PRODUCER_RATE?" in terminal.getvalue()
+    assert "unknown setting PRODUCER_RAET is ignored: did you mean PRODUCER_RATE?" in terminal.getvalue()
+
+
+def test_a_reason_of_several_lines_is_printed_as_such_and_cannot_control_the_terminal() -> None:
+    terminal = io.StringIO()
+    assert _fail(Console(file=terminal, width=10), "these are wrong:\n  A='\x1b[31m'\n  B='2'") == 1
+    assert terminal.getvalue().splitlines() == ["cannot run: these are wrong:", r"  A='\x1b[31m'", "  B='2'"]
 
 
 def _exit_reason(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:
