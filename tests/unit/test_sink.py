@@ -141,6 +141,7 @@ def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_cha
     assert alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
     (alert,) = alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
     assert (alert.status, alert.resolved_at, alert.version) == ("resolved", "later", firing[key].version)
+    assert alert.observed == "now 2, was 6"
 
 
 def test_the_change_within_a_window_is_exact_to_a_twentieth_of_the_window() -> None:
