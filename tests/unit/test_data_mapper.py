@@ -265,6 +265,49 @@ def test_a_file_that_is_not_a_data_mapper_is_reported_in_one_line(
     assert problem.startswith(expected)
 
 
+OPEN_LIST = HEAD + '    - [max_interactions, ">", 12'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{OPEN_LIST}\n\n{USERS}", "4: not YAML: the list that starts here is not closed by ] before line 6"),
+        (f"{OPEN_LIST}\n    - [a]\n", "4: not YAML: the list that starts here is not closed by ] before line 5"),
+        (f"{OPEN_LIST}\n\n", "4: not YAML: the list that starts here is not closed by ] before the end of the file"),
+        (
+            f"{HEAD}    - {{field: a\n\n{USERS}",
+            "4: not YAML: the mapping that starts here is not closed by } before line",
+        ),
+        (
+            f"{HEAD}    - [a, 'x]\n",
+            "4: not YAML: the text that starts here is not closed by a quote before the end of the",
+        ),
+        (f'{OPEN_LIST} 13: 4, "<"\n', "4: not YAML: the list that starts here"),
+        (f"{HEAD}    - [a, '>', 3]]\n", "4: not YAML: expected <block end>, but found ']'"),
+    ],
+)
+def test_what_is_not_closed_is_reported_where_it_starts(tmp_path: Path, text: str, expected: str) -> None:
+    (problem,) = _problems(tmp_path, text)
+    assert problem.startswith(expected)
+    assert "operator" not in problem
+
+
+@pytest.mark.parametrize(
+    ("rule", "operator"),
+    [
+        ("[max_interactions, >, 12]", ">"),
+        ("[max_interactions,>=,12]", ">="),
+        ("[max_interactions, !=, 12]", "!="),
+        ("{field: a, operator: >, threshold: 12} # >", ">"),
+        ("{field: a, operator: !=, threshold: 12}", "!="),
+        ("field: a\n      operator: >=\n      threshold: 12", ">="),
+    ],
+)
+def test_an_operator_without_quotes_is_named(tmp_path: Path, rule: str, operator: str) -> None:
+    (problem, *_) = _problems(tmp_path, f"{HEAD}    - {rule}\n")
+    assert problem.endswith(f'(an operator needs quotes: "{operator}")')
+
+
 def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
     levels = [f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]" for n in range(20)]
     (problem,) = _problems(tmp_path, "\n".join(["a: &a [x, x, x, x, x, x, x, x, x]", *levels]))
