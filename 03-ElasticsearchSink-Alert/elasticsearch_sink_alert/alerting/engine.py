@@ -110,13 +110,13 @@ class AlertEngine:
             self._save(alert_lifecycle.idle_resolved(firing, rules, deltas, alert_lifecycle.format_time(now)))
 
     def reload_rules(self) -> None:
-        """Read the data mapper again if it has changed; if it is invalid now, the rules before stay in force."""
+        """Read the data mapper again if it has changed; if it cannot be used now, the rules before stay in force."""
         try:
             if not self._rules.reload():
                 return
         except DataMapperError as error:
             self._health.failing(DATA_MAPPER, f"the rules before the last change stay in force: {error}")
-            logger.error("the data mapper is invalid now, the rules before the change stay in force:\n%s", error)
+            logger.error("the data mapper cannot be used now, the rules before the change stay in force:\n%s", error)
             return
         self._health.ok(DATA_MAPPER)
         logger.info("reloaded the data mapper: %d rules", len(self._rules.current.all_rules))
