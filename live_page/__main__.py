@@ -7,6 +7,7 @@ import sys
 from functools import partial
 
 from nicegui import app, core, ui
+from starlette.responses import Response
 
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
@@ -38,7 +39,7 @@ def main() -> int:
     # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    app.get("/health")(lambda: {"status": "ok"})
+    app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
     logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
     ui.run(
         partial(build, sources),
