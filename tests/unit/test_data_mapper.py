@@ -188,7 +188,7 @@ def test_a_value_that_a_later_stage_cannot_use_is_refused_with_its_line(tmp_path
             "{feild: avg_interactions, operator: '<', threshold: forty, colour: red, sevrity: high}",
             [
                 "unknown option 'feild': did you mean field?",
-                "unknown option 'colour': expected [field, operator, threshold], or a mapping of these and optionally",
+                "unknown option 'colour': expected field, operator, threshold, name, severity, resolve, for,",
                 "unknown option 'sevrity': did you mean severity?",
                 "threshold 'forty' is of the wrong type",
                 "unknown severity 'high'",

@@ -90,7 +90,9 @@ def _problems(table: AggregateTable, fields: Mapping[str, Any]) -> Iterator[str]
         if name in _KNOWN:
             continue
         similar = _similar(name, _KNOWN)
-        yield f"unknown option {shown(name)}: " + (f"did you mean {similar}?" if similar else f"expected {_SHAPE}")
+        yield f"unknown option {shown(name)}: " + (
+            f"did you mean {similar}?" if similar else f"expected {listed(_KNOWN)}"
+        )
         if similar:
             meant[similar] = fields[name]
     fields = {**meant, **fields}
