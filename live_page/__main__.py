@@ -10,6 +10,7 @@ from functools import partial
 
 from nicegui import app, background_tasks, core, ui
 from nicegui.server import Server
+from starlette.responses import Response
 
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
@@ -49,7 +50,7 @@ def main() -> int:
     # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    app.get("/health")(lambda: {"status": "ok"})
+    app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
     # The server listens only after the handlers of its start have returned.
     app.on_startup(lambda: background_tasks.create(_log_when_listening(f"http://{host}:{port}")))
     ui.run(

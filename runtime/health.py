@@ -63,7 +63,7 @@ class Health:
 
 _FOREIGN_HOST: Final = (
     b'{"error": "the Host header is not a name of this service: use its IP address, or a name without a dot, such as'
-    b" localhost or a container's\"}"
+    b" localhost or a container's\"}\n"
 )
 
 
@@ -101,7 +101,7 @@ def serve(
         report = health.report()
         status = "200 OK" if report["status"] == "ok" else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps(report).encode()]
+        return [f"{json.dumps(report)}\n".encode()]
 
     try:
         server = make_server(host, port, app, _Server, _SilentHandler)

@@ -9,7 +9,7 @@ import time
 from prometheus_client import Gauge
 
 from contract.topics import interactions_topic
-from data_producer.controls import PATH, Controls, application
+from data_producer.controls import PATH, Controls, application, disabled
 from data_producer.publisher import KAFKA, Publisher, PublishError
 from data_producer.sender import Sender
 from data_producer.settings import ProducerSettings
@@ -30,7 +30,7 @@ def main() -> int:
     stop = stop_on_signal()
     state = health.Health(KAFKA)
     controls = Controls.of(settings)
-    routes = {PATH: application(controls)} if settings.producer_controls else {}
+    routes = {PATH: application(controls) if settings.producer_controls else disabled}
     health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes, setting="PRODUCER_METRICS_PORT")
     try:
         publisher = _connect(settings, state, stop)

@@ -21,6 +21,8 @@ _MAX_BODY_BYTES: Final = 10_000
 _MAX_NAME_CHARACTERS: Final = 40
 """The longest quotation of an unknown field's name."""
 _JSON: Final = "application/json"
+OFF: Final = "the controls are off: set PRODUCER_CONTROLS=true and restart the producer"
+"""The error of every request while they are."""
 
 
 class Flow(BaseModel):
@@ -122,9 +124,15 @@ def application(controls: Controls) -> "WSGIApplication":
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         status, body = _answer(controls, environ)
         start_response(status, [("Content-Type", _JSON)])
-        return [json.dumps(body).encode()]
+        return [f"{json.dumps(body)}\n".encode()]
 
     return app
+
+
+def disabled(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer every request with 404 and how to enable the controls: the WSGI application while they are off."""
+    start_response("404 Not Found", [("Content-Type", _JSON)])
+    return [f"{json.dumps({'error': OFF})}\n".encode()]
 
 
 def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object]:
