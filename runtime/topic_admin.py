@@ -7,19 +7,23 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from contract.topics import Topic
 from runtime.kafka_client import INVALID_ARGUMENT, ConfigResource, NewTopic, ResourceType
 from runtime.kafka_errors import is_transient
+from runtime.kafka_log import UNREACHABLE, lower_to_debug
 from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
+lower_to_debug(logger, UNREACHABLE)
 
 _REQUEST_TIMEOUT: Final = 5.0
 """Seconds."""
 _CONNECTION: Final = {"socket.connection.setup.timeout.ms": 5000, "reconnect.backoff.ms": 2000}
 """Few connection attempts, as each that fails is a line in the log."""
+_USUAL_START: Final = 20.0
+"""Seconds after which a broker that does not answer is a warning, and again after each of these."""
 _DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 """Kafka's default of max.message.bytes."""
 _MIN_CLIENT_LIMIT, _MAX_CLIENT_LIMIT = 1_000, 1_000_000_000
@@ -51,16 +55,33 @@ def create_missing_topics(kafka_client: Mapping[str, str | int], stop: threading
     An existing topic is never changed; a warning reports how it differs. Raises `StoppedError` when `stop` is set
     meanwhile, and `TopicError` if a retry cannot help, such as for more replicas than brokers.
     """
-    _retrying(interruptible_sleep(stop))(_create, kafka_client, topics)
+    _retrying(kafka_client, interruptible_sleep(stop))(_create, kafka_client, topics)
 
 
-def _retrying(sleep: Callable[[float], None]) -> Retrying:
+def _retrying(kafka_client: Mapping[str, str | int], sleep: Callable[[float], None]) -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(_BrokerUnavailableError),
         wait=wait_random_exponential(multiplier=0.5, max=10),
         sleep=sleep,
-        before_sleep=before_sleep_log(logger, logging.WARNING),
+        before_sleep=_WaitReport(kafka_client["bootstrap.servers"]),
     )
+
+
+class _WaitReport:
+    """Logs that the broker is awaited: once at first, and as a warning with the reason while that takes long."""
+
+    def __init__(self, broker: str | int) -> None:
+        self._broker = broker
+        self._next_warning = _USUAL_START
+
+    def __call__(self, state: RetryCallState) -> None:
+        waited = state.seconds_since_start or 0.0
+        if waited >= self._next_warning:
+            self._next_warning = waited + _USUAL_START
+            reason = state.outcome.exception() if state.outcome is not None else None
+            logger.warning("still no answer from Kafka at %s after %.0f s: %s", self._broker, waited, reason)
+        elif state.attempt_number == 1:
+            logger.info("no answer from Kafka at %s yet: waiting for it", self._broker)
 
 
 def _create(kafka_client: Mapping[str, str | int], topics: Sequence[Topic]) -> None:
@@ -101,7 +122,7 @@ def _creation_error(admin: AdminClient, broker: str | int, topic: Topic, error: 
     if isinstance(reason, KafkaError) and is_transient(reason):
         # Logs librdkafka's own reason, such as a certificate that is not trusted.
         admin.poll(0)
-        return _BrokerUnavailableError(f"no answer from Kafka at {broker}: {reason.str()}")
+        return _BrokerUnavailableError(reason.str())
     code = reason.code() if isinstance(reason, KafkaError) else INVALID_ARGUMENT
     return TopicError(
         f"topic {topic.name} cannot be created by Kafka at {broker}: {_text(error)}: {_remedy(code, topic)}"
@@ -188,8 +209,7 @@ def wait_for_max_message_bytes(
         except KafkaException as error:
             reason = error.args[0]
             if is_transient(reason) or (just_created and reason.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
-                broker = kafka_client["bootstrap.servers"]
-                raise _BrokerUnavailableError(f"no answer from Kafka at {broker}: {_text(error)}") from None
+                raise _BrokerUnavailableError(_text(error)) from None
             raise TopicError(f"max.message.bytes of topic {topic} cannot be read: {_text(error)}") from None
 
-    return _retrying(sleep)(request)
+    return _retrying(kafka_client, sleep)(request)

@@ -11,8 +11,10 @@ from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.interaction import Interaction
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
+from runtime.kafka_log import COORDINATOR_LOADING, lower_to_debug
 
 logger = logging.getLogger(__name__)
+lower_to_debug(logger, COORDINATOR_LOADING)
 
 KAFKA = "kafka"
 """The component's name in /health."""
