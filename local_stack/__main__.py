@@ -13,7 +13,7 @@ from build_tools.jars import JarError
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import Plan, StackError
+from local_stack.plan import Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from runtime import proxies
@@ -30,6 +30,8 @@ def main() -> int:
     console = Console()
     try:
         _run(args, console, _stop_on_signal())
+    except StoppedEarlyError as error:
+        return _fail(console, str(error), "stopped early:")
     except (StackError, DataFolderError, PortTakenError, ServerError, JarError) as error:
         return _fail(console, str(error))
     except OSError as error:
@@ -80,8 +82,8 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
         demo.run_servers(plan, console, stop)
 
 
-def _fail(console: Console, reason: str) -> int:
-    console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
+def _fail(console: Console, reason: str, what: str = "cannot run:") -> int:
+    console.print(Text.assemble((what, "red"), f" {escape_controls(reason)}"), soft_wrap=True)
     return 1
 
 

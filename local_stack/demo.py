@@ -19,7 +19,7 @@ from contract.alerts import ALERTS
 from contract.tables import AGGREGATE_TABLES
 from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
-from local_stack.plan import DEMO_SERVICES, Plan
+from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
@@ -29,7 +29,10 @@ _DRAIN_SECONDS = 45.0
 
 
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
-    """Run the demo until its time is over, `stop` is set, or it is interrupted. Raises `StackError`."""
+    """Run the demo until its time is over, `stop` is set, or it is interrupted.
+
+    Raises `StackError`; once everything has run, `StoppedEarlyError`, after the summary.
+    """
     prepare(plan, plan.all_ports, console)
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
@@ -44,16 +47,22 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         start_in_parallel([sink, producer, page], [stream, sink, producer, page], console, server_processes)
         observer = _observer(plan)
         stack.callback(observer.close)
-        with contextlib.suppress(KeyboardInterrupt):
-            if plan.view and console.is_terminal and _has_display():
-                webbrowser.open(plan.page_url)
-            with services.cds_archive_in_background(plan.data):
-                _watch(plan, processes, observer, console, stop)
-        memory = {process.name: process.memory() for process in processes}
-        console.print("stopping: the records in flight are processed first")
-        producer.stop()
-        running = [process for process in processes if process is not producer]
-        _print_summary(_drain(observer, running, console), observer, memory, console)
+        memory: dict[str, int] = {}
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                if plan.view and console.is_terminal and _has_display():
+                    webbrowser.open(plan.page_url)
+                with services.cds_archive_in_background(plan.data):
+                    _watch(plan, processes, observer, console, stop)
+            memory = {process.name: process.memory() for process in processes}
+            console.print("stopping: the records in flight are processed first")
+            producer.stop()
+            running = [process for process in processes if process is not producer]
+            last = _drain(observer, running, console)
+        except StackError as error:
+            _print_summary(observer.snapshot(), observer, memory, console)
+            raise StoppedEarlyError(str(error)) from error
+        _print_summary(last, observer, memory, console)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
@@ -65,8 +74,11 @@ def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
             stack.callback(process.stop)
         start_in_parallel(server_processes, server_processes, console)
         console.print("Ctrl-C stops")
-        with contextlib.suppress(KeyboardInterrupt):
-            _run_until(plan.seconds, server_processes, console, stop, lambda: None)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                _run_until(plan.seconds, server_processes, console, stop, lambda: None)
+        except StackError as error:
+            raise StoppedEarlyError(str(error)) from error
 
 
 def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:
@@ -156,8 +168,9 @@ def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int
     for name, value in _summary_rows(snapshot, observer):
         table.add_row(name, "unknown" if value is None else f"{value:,}")
     console.print(table)
-    used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
-    console.print(f"memory: {used}", soft_wrap=True)
+    if memory:
+        used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
+        console.print(f"memory: {used}", soft_wrap=True)
 
 
 def _summary_rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:

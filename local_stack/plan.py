@@ -19,6 +19,10 @@ class StackError(Exception):
     """The stack cannot run; the message has the reason and the remedy."""
 
 
+class StoppedEarlyError(StackError):
+    """The stack ran, and cannot go on; the message has the reason and the remedy."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The data folder, ports and duration of a run. Raises `StackError` if a port of the settings is not a number."""
