@@ -3,12 +3,16 @@
 An upgrade of Spark or Delta Lake can break all of this without a deprecation; the project uses them in no other module.
 """
 
+import logging
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -25,6 +29,32 @@ def jvm(session: SparkSession) -> Any:
 # The Java process.
 
 
+class JavaStartError(Exception):
+    """Java has ended as it started; the message says what to check."""
+
+
+def start_java(config: Mapping[str, str]) -> None:
+    """Start the Java process with Spark's configuration, unless it runs. Raises `JavaStartError`.
+
+    It is in a process group of its own: a signal to the job's group, such as that of Ctrl-C, would end Spark beside the
+    queries that are being stopped.
+    """
+    if SparkContext._gateway is not None:
+        return
+    conf = SparkConf()
+    for name, value in config.items():
+        conf.set(name, value)
+    try:
+        gateway = launch_gateway(conf, {"process_group": 0})  # type: ignore[no-untyped-call]
+    except PySparkRuntimeError as error:
+        home, memory = os.environ.get("JAVA_HOME", ""), config.get("spark.driver.memory")
+        raise JavaStartError(
+            f"Java has ended as it started, the lines above have the reason: check JAVA_HOME={home} (Java 17) and"
+            f" SPARK_DRIVER_MEMORY={memory}"
+        ) from error
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
 def java_process() -> "subprocess.Popen[bytes] | None":
     """Return the Java process that Python started; None if there is none."""
     gateway = SparkContext._gateway
@@ -37,6 +67,14 @@ def kill_java() -> None:
     if process is not None:
         process.kill()
         process.wait()
+
+
+def silence(session: SparkSession) -> None:
+    """Let Spark and py4j log nothing from now on: each batch that is interrupted would leave some stack traces."""
+    session.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    # py4j logs each call that Java no longer answers, with its stack trace, directly to the root logger.
+    logging.getLogger().addFilter(lambda record: record.name != "root")
 
 
 def stop_java(session: SparkSession) -> None:

@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 from stream_processing.failures import describe_java_exit, is_transient, remedies
+from stream_processing.spark_internals import JavaStartError, start_java
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,9 @@ def test_the_reason_names_signal_or_status_and_the_remedy_is_about_the_heap_only
 
 def test_a_java_process_that_does_not_end_is_reported_with_the_error() -> None:
     assert describe_java_exit(None, ConnectionError()).startswith("it does not answer (ConnectionError)")
+
+
+def test_a_java_that_cannot_start_is_reported_with_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(JavaStartError, match=r"check JAVA_HOME=/nowhere .* and SPARK_DRIVER_MEMORY=1g$"):
+        start_java({"spark.driver.memory": "1g"})
