@@ -114,6 +114,9 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         )
         lake.create_missing_tables()
         metrics.LAKE_ROWS.set(lake.count())
+        sizes = lake.file_sizes()
+        metrics.LAKE_FILES.set(len(sizes))
+        metrics.LAKE_BYTES.set(sum(sizes))
         return starting.result()
 
 

@@ -83,6 +83,10 @@ class Lake:
         """Return the number of interactions, from the table's log."""
         return self.table(INTERACTIONS).count()
 
+    def file_sizes(self) -> list[int]:
+        """Return the bytes of each file of the interactions table, from the table's log."""
+        return [int(size) for size in self.table(INTERACTIONS).get_add_actions(flatten=True)["size_bytes"].to_pylist()]
+
     def last_append(self) -> AppendInfo | None:
         """Return the info of the latest append; None if the table's history does not reach back to one."""
         for commit in self.table(INTERACTIONS).history():
