@@ -15,7 +15,7 @@ from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
 from stream_processing.session import NoJarsError, start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.single_instance import COMMAND_TIMEOUT, AnotherInstanceError, claim, require_unclaimed
 from stream_processing.spark_internals import JavaStartError
 from stream_processing.spark_master import NoMasterError
 
@@ -73,8 +73,9 @@ def _parse_command() -> str | None:
 
 
 def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+    require_unclaimed(settings.checkpoints)
     session = start_session(settings)
-    lock = claim(session, settings.checkpoints)
+    lock = claim(session, settings.checkpoints, COMMAND_TIMEOUT)
     lake.create_missing_tables()
     _COMMANDS[name](session, settings, lake)
     spark_internals.silence(session)
