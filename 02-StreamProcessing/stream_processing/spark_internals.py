@@ -52,6 +52,9 @@ def start_java(config: Mapping[str, str]) -> None:
             f"Java has ended as it started, the lines above have the reason: check JAVA_HOME={home} (Java 17) and"
             f" SPARK_DRIVER_MEMORY={memory}"
         ) from error
+    # Delta Lake prints there, without time and level, what it has deleted; all logs go to the standard error.
+    java = gateway.jvm.java
+    java.lang.System.setOut(java.io.PrintStream(java.io.OutputStream.nullOutputStream()))
     SparkContext._ensure_initialized(gateway=gateway)
 
 
