@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from arro3.core import Table
 from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
@@ -29,6 +29,10 @@ _DELTA_TYPES: dict[ColumnType, str] = {
     ColumnType.DOUBLE: "double",
     ColumnType.DATE: "timestamp",
 }
+
+
+ACCEPT_GAP: Final = "accept-gap"
+"""The `query` of an append without rows, which the command of that name writes."""
 
 
 @dataclass(frozen=True)
