@@ -59,6 +59,7 @@ def _require_jars(folder: Path | None) -> None:
             raise NoJarsError(
                 f"{jar} is not in {' or '.join(map(str, folders))}: `python -m build_tools.jars FOLDER`"
                 " downloads all required jars to a folder, and SPARK_JARS=FOLDER makes the job use them"
+                " (`make` keeps them in ~/.cache/streaming-analytics-stack/spark)"
             )
 
 

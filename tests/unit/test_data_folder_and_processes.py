@@ -105,7 +105,9 @@ def test_an_unusable_cache_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, f
 
 
 def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER`"):
+    with pytest.raises(
+        NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER` .*`make` keeps"
+    ):
         start_session(StreamProcessingSettings(spark_jars=tmp_path))
 
 
