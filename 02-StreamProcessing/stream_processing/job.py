@@ -32,6 +32,8 @@ _STOP_TIMEOUT: Final = 6.0
 """Seconds that the queries have to stop: with the rest of the shutdown, less than the 10 s that a container has."""
 _MAINTENANCE_TIMEOUT: Final = 3.0
 """Seconds for a round of maintenance to notice that Spark has stopped."""
+_JAVA_TIMEOUT: Final = 2.0
+"""Seconds for the Java process to end after Spark."""
 
 
 class KafkaUnavailableError(Exception):
@@ -94,6 +96,8 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     if _shut_down(session, queries):
         # Python must not end while one of its threads is in native code: that would be a crash.
         maintenance.join(_MAINTENANCE_TIMEOUT)
+        # Java holds the lock on the checkpoints, so it ends when nothing is left that writes.
+        spark_internals.end_java(_JAVA_TIMEOUT)
     else:
         # Safe at any point: the interrupted batch runs again after the next start.
         spark_internals.kill_java()
@@ -147,10 +151,7 @@ def _report_failures(failures: dict[str, str], stop: threading.Event) -> None:
 
 
 def _shut_down(session: SparkSession, queries: Queries) -> bool:
-    """Stop the queries and Spark; return whether they have stopped in time.
-
-    Java ends after this process, whose threads can still write until then: it holds the lock on the checkpoints.
-    """
+    """Stop the queries and Spark; return whether they have stopped in time."""
 
     def stop() -> None:
         # Whoever stops the job may have ended Java too.

@@ -20,7 +20,7 @@ from stream_processing.spark_internals import local_lock
 logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 60.0
-COMMAND_TIMEOUT: Final = 1.0
+COMMAND_TIMEOUT: Final = 2.0
 """Seconds; enough for the Java process of a job that was killed."""
 _LOCK_FILE: Final = ".lock"
 

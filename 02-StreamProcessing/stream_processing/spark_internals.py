@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
@@ -70,6 +71,18 @@ def kill_java() -> None:
     if process is not None:
         process.kill()
         process.wait()
+
+
+def end_java(timeout: float) -> None:
+    """Let the Java process end, in which Spark is stopped; kill it after `timeout` seconds."""
+    process = java_process()
+    if process is None:
+        return
+    assert process.stdin is not None
+    process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout)
+    kill_java()
 
 
 def silence(session: SparkSession) -> None:

@@ -1,8 +1,10 @@
 """The stream job reports how its Java process ended."""
 
+import signal
 import subprocess
 
 import pytest
+from stream_processing import spark_internals
 from stream_processing.failures import describe_java_exit, is_transient, remedies
 from stream_processing.spark_internals import JavaStartError, start_java
 
@@ -33,3 +35,13 @@ def test_a_java_that_cannot_start_is_reported_with_what_to_check(monkeypatch: py
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     with pytest.raises(JavaStartError, match=r"check JAVA_HOME=/nowhere .* and SPARK_DRIVER_MEMORY=1g$"):
         start_java({"spark.driver.memory": "1g"})
+
+
+@pytest.mark.parametrize(("command", "status"), [("cat", 0), ("sleep 600", -signal.SIGKILL)])
+def test_java_ends_with_its_input_or_is_killed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, command: str, status: int
+) -> None:
+    with subprocess.Popen(["sh", "-c", f"exec {command}"], stdin=subprocess.PIPE) as java:
+        monkeypatch.setattr(spark_internals, "java_process", lambda: java)
+        spark_internals.end_java(0.3 if status else 10)
+        assert java.returncode == status
