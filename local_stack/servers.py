@@ -16,6 +16,7 @@ from mirakuru import HTTPExecutor, TCPExecutor
 from local_stack.cache import CACHE, ELASTICSEARCH, ELASTICSEARCH_NETTY, KAFKA
 from local_stack.environment import inherited
 from local_stack.java import JAVA
+from local_stack.process_marks import marked
 
 HOST = "127.0.0.1"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -136,7 +137,7 @@ def kafka(
     java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration={log4j.absolute().as_uri()}", "-cp", f"{KAFKA.folder}/*"]
     if not (folder / "logs" / "meta.properties").exists():
         _format(folder / "logs", java, config)
-    return TCPExecutor(
+    executor = TCPExecutor(
         [*java, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)],
         host=HOST,
         port=port,
@@ -147,6 +148,7 @@ def kafka(
         stderr=subprocess.STDOUT,
         popen_kwargs={"pass_fds": tuple(descriptors)},
     )
+    return marked(executor)
 
 
 def _format(logs: Path, java: list[str], config: Path) -> None:
@@ -186,7 +188,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         "-Dlog4j.shutdownHookEnabled=false", "-Djava.locale.providers=SPI,COMPAT",
         "--add-opens=java.base/java.io=ALL-UNNAMED", *_jna_options(), "-cp", f"{ELASTICSEARCH.folder}/*",
     ]  # fmt: skip
-    return HTTPExecutor(
+    executor = HTTPExecutor(
         [*java, "org.elasticsearch.bootstrap.Elasticsearch"],
         url=f"http://{HOST}:{port}/",
         method="GET",
@@ -198,6 +200,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         stdout=log_file(data, "elasticsearch"),
         stderr=subprocess.STDOUT,
     )
+    return marked(executor)
 
 
 def _jna_options() -> list[str]:

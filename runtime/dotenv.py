@@ -13,6 +13,8 @@ from dotenv.parser import Binding, parse_stream
 
 _EXAMPLE: Final = Path(__file__).parents[1] / ".env.example"
 """Lists every setting. The images do not contain it, as their settings come from Compose."""
+_NAME_IN_EXAMPLE: Final = re.compile(r"^(?:# )?([A-Z][A-Z_]*)=", re.MULTILINE)
+"""A setting that is commented out has another default in the demo."""
 _COMPOSE_PREFIXES: Final = ("COMPOSE_", "DOCKER_")
 """Prefixes of names that Docker Compose itself reads from the same file."""
 _MIN_SIMILARITY: Final = 0.8
@@ -40,7 +42,7 @@ def known_names() -> frozenset[str]:
         example = _EXAMPLE.read_text(encoding="utf-8")
     except OSError:
         return frozenset()
-    return frozenset(binding.key for binding in parse_stream(StringIO(example)) if binding.key)
+    return frozenset(_NAME_IN_EXAMPLE.findall(example))
 
 
 def find(start: Path) -> Path | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 import pyspark
-from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from stream_processing import spark_internals
@@ -23,10 +22,6 @@ class NoJarsError(Exception):
     """The connectors of Kafka and Delta Lake are missing; the message says how to get them."""
 
 
-class JavaStartError(Exception):
-    """Java, in which Spark runs, did not start; the message says what to check."""
-
-
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
     """Start Spark; `java_options` are appended to the driver's.
 
@@ -35,13 +30,12 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
     _require_jars(settings.spark_jars)
     if settings.deploy_mode == "cluster":
         require_master(settings.spark_master_url)
-    builder = SparkSession.Builder().appName("stream-processing")
-    for name, value in spark_config(settings, java_options).items():
+    builder = SparkSession.Builder()
+    config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
+    spark_internals.start_java(config)
+    for name, value in config.items():
         builder = builder.config(name, value)
-    try:
-        session = builder.getOrCreate()
-    except PySparkRuntimeError as error:
-        raise _java_start_error(error, settings) from None
+    session = builder.getOrCreate()
     spark_internals.disable_checksum_files(session)
     _lower_compiler_priority(session)
     return session
@@ -65,19 +59,8 @@ def _require_jars(folder: Path | None) -> None:
             raise NoJarsError(
                 f"{jar} is not in {' or '.join(map(str, folders))}: `python -m build_tools.jars FOLDER`"
                 " downloads all required jars to a folder, and SPARK_JARS=FOLDER makes the job use them"
+                " (`make` keeps them in ~/.cache/streaming-analytics-stack/spark)"
             )
-
-
-def _java_start_error(error: PySparkRuntimeError, settings: StreamProcessingSettings) -> Exception:
-    """Return the error with its remedy if Java did not start, otherwise `error` itself."""
-    if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
-        return error
-    home = os.environ.get("JAVA_HOME")
-    return JavaStartError(
-        "Java has ended before Spark was ready; its own message is above. Check that this machine has the memory of"
-        f" SPARK_DRIVER_MEMORY={settings.spark_driver_memory}, and that"
-        f" {f'JAVA_HOME={home}' if home else '`java`, as JAVA_HOME is not set,'} is Java 17"
-    )
 
 
 def _lower_compiler_priority(session: SparkSession) -> None:

@@ -35,7 +35,7 @@ _FOREIGN = (
 
 def test_processes_inherit_every_setting_and_no_variable_of_another_installation() -> None:
     of_services = (ROOT / ".env.example").read_text().split("--- Docker Compose only")[0]
-    settings = re.findall(r"^([A-Z_]+)=", of_services, re.M)
+    settings = re.findall(r"^(?:# )?([A-Z_]+)=", of_services, re.M)
     needed = ("PATH", "HOME", "TMPDIR", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "AWS_PROFILE", "LC_ALL")
     environment = dict.fromkeys([*settings, *needed, *_FOREIGN], "x.UTF-8")
     assert set(inherited(environment)) == {*settings, *needed}
@@ -106,7 +106,9 @@ def test_an_unusable_cache_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, f
 
 
 def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER`"):
+    with pytest.raises(
+        NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER` .*`make` keeps"
+    ):
         start_session(StreamProcessingSettings(spark_jars=tmp_path))
 
 
@@ -134,6 +136,18 @@ def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PAGE_PORT", "many")
     with pytest.raises(StackError, match="PAGE_PORT='many' is no port"):
         Plan(tmp_path)
+
+
+def test_a_copy_of_the_example_env_file_changes_nothing_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without = Plan(tmp_path)
+    expected = without.service_settings
+    assert (expected["PRODUCER_RATE"], expected["PRODUCER_CONTROLS"]) == ("0.02", "true")
+    shutil.copy(ROOT / ".env.example", tmp_path / ".env")
+    assert Plan(tmp_path) == without
+    assert without.service_settings == expected
 
 
 def test_wrong_settings_of_all_services_are_reported_before_anything_starts(

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from pyspark.errors import PySparkRuntimeError
-from stream_processing import session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_config import spark_config
 
@@ -40,17 +38,3 @@ def test_a_class_archive_is_used_if_it_exists(tmp_path: Path) -> None:
     archive.touch()
     options = spark_config(_settings(class_archive=archive))["spark.driver.extraJavaOptions"]
     assert f'"-XX:SharedArchiveFile={archive}"' in options
-
-
-def test_a_java_that_does_not_start_is_reported_with_what_to_check(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def exit_at_once(_: object) -> None:
-        raise PySparkRuntimeError(error_class="JAVA_GATEWAY_EXITED", message_parameters={})
-
-    monkeypatch.setattr("pyspark.sql.SparkSession.Builder.getOrCreate", exit_at_once)
-    monkeypatch.setenv("JAVA_HOME", "/no/java")
-    for jar in ("delta-spark_2.jar", "spark-sql-kafka-0-10_2.jar"):
-        (tmp_path / jar).touch()
-    with pytest.raises(session.JavaStartError, match=r"SPARK_DRIVER_MEMORY=900g, and that JAVA_HOME=/no/java is"):
-        session.start_session(_settings(spark_driver_memory="900g", spark_jars=tmp_path))
