@@ -32,17 +32,8 @@ BENCHMARKS: dict[str, Benchmark] = {
 
 def main() -> None:
     """Run the benchmarks that the command line names."""
+    args = _parse_args()
     proxies.exempt_local_hosts()
-    parser = argparse.ArgumentParser(prog="benchmarks")
-    parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="which benchmarks; all without a name")
-    parser.add_argument("--interactions", type=int, default=8_000_000, help="size of a backlog")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="changed rows in the sink's backlog")
-    parser.add_argument("--history", type=int, default=50_000_000, help="largest number of interactions in the lake")
-    parser.add_argument("--minutes", type=float, default=60, help="duration of the soak test")
-    parser.add_argument("--warm", type=float, default=120, help="seconds of warm-up before latencies are measured")
-    parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="path of a Python that has Pathway")
-    parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="file for the results")
-    args = parser.parse_args()
     console = Console()
     cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
     services.make_cds_archive(console)
@@ -55,6 +46,27 @@ def main() -> None:
         # After each benchmark: the next one may fail.
         save(results, args.json)
     show(results, console, relative_to=throughput.LIMIT)
+
+
+def _parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Runs benchmarks and prints one table.")
+    names = ", ".join(BENCHMARKS)
+    # Not `choices`: with a variable number of names they would have to contain the empty list.
+    parser.add_argument("names", nargs="*", metavar="NAME", type=_benchmark, help=f"one of {names}; all without a name")
+    parser.add_argument("--interactions", type=int, default=8_000_000, help="size of a backlog")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="changed rows in the sink's backlog")
+    parser.add_argument("--history", type=int, default=50_000_000, help="largest number of interactions in the lake")
+    parser.add_argument("--minutes", type=float, default=60, help="duration of the soak test")
+    parser.add_argument("--warm", type=float, default=120, help="seconds of warm-up before latencies are measured")
+    parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="path of a Python that has Pathway")
+    parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="file for the results")
+    return parser.parse_args()
+
+
+def _benchmark(name: str) -> str:
+    if name not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"unknown benchmark {name!r}: expected {', '.join(BENCHMARKS)}")
+    return name
 
 
 if __name__ == "__main__":

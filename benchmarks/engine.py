@@ -5,8 +5,8 @@ its checks, noop sink. ingest: the same into a Delta table. Session, source opti
 Prints a line of JSON: interactions a second of all batches but the first third, which is the warm-up.
 """
 
+import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import Final
@@ -25,9 +25,11 @@ _JSON: Final = "user_id STRING, item_id STRING, interaction_type STRING, timesta
 
 def main() -> None:
     """Run the stage that the command line names over the whole topic."""
+    parser = argparse.ArgumentParser(prog="benchmarks.engine", description="Measures one stage of Spark.")
+    parser.add_argument("stage", choices=["nothing", "json", "parse", "ingest"])
+    stage: str = parser.parse_args().stage
     settings = StreamProcessingSettings.load()
     session = start_session(settings)
-    stage = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
         lake = Lake(f"{folder}/warehouse")
         lake.create_missing_tables()

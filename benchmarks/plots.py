@@ -1,8 +1,8 @@
 """Draws the charts of benchmark results: ``python -m benchmarks.plots RESULTS.json FOLDER``."""
 
+import argparse
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +16,12 @@ _RATE: Final = "interactions/s"
 
 def main() -> None:
     """Draw each chart that has results, with the machine that they were measured on."""
-    document = json.loads(Path(sys.argv[1]).read_text())
-    folder = Path(sys.argv[2])
+    parser = argparse.ArgumentParser(prog="benchmarks.plots", description="Draws the charts of benchmark results.")
+    parser.add_argument("results", type=Path, help="the JSON file that the benchmarks write")
+    parser.add_argument("folder", type=Path, help="where to put the charts; existing ones are replaced")
+    args = parser.parse_args()
+    document = json.loads(args.results.read_text())
+    folder: Path = args.folder
     folder.mkdir(exist_ok=True)
     # The same results give the same file; text stays text.
     mpl.rcParams |= {"svg.hashsalt": "benchmarks", "svg.fonttype": "none", "font.size": 10}

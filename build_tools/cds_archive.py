@@ -4,7 +4,7 @@
 its class path. The dump runs a job's steps in a temporary folder, without broker and data: about 30 seconds and 180 MB.
 """
 
-import sys
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -24,7 +24,9 @@ _RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like"
 
 def main() -> None:
     """Dump the archive to the file that the command line names; an existing one is replaced."""
-    file = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(prog="build_tools.cds_archive", description="Dumps the stream job's CDS archive.")
+    parser.add_argument("file", type=Path, help="where to put it; an existing file is replaced")
+    file: Path = parser.parse_args().file
     new = file.with_name(f"{file.name}.new")
     with tempfile.TemporaryDirectory() as folder:
         settings = StreamProcessingSettings(

@@ -7,6 +7,7 @@ A list has one artifact a line: ``group:artifact:version[:classifier] sha256:<he
 artifacts are fetched (no transitive resolution), and a file with another checksum is rejected.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import re
@@ -216,9 +217,12 @@ def _run_ivy(java: Sequence[str], descriptor: Path, cache: Path, pattern: Path) 
 
 def main() -> int:
     """Fetch the stream job's jars into the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="build_tools.jars", description="Downloads the jars of the stream job.")
+    parser.add_argument("folder", type=Path, help="where to put them; it is created if it does not exist")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="trust-") as scratch:
         try:
-            fetch(read_pins(PINNED_JARS), Path(sys.argv[1]), java=["java", *truststore.java_options(Path(scratch))])
+            fetch(read_pins(PINNED_JARS), args.folder, java=["java", *truststore.java_options(Path(scratch))])
         except JarError as error:
             print(error, file=sys.stderr)
             return 1

@@ -4,6 +4,7 @@ Running it again changes nothing. After the import it keeps running, idle and he
 `docker compose up --wait` considers a service that exits as failed.
 """
 
+import argparse
 import logging
 import os
 import sys
@@ -19,6 +20,8 @@ logger = logging.getLogger("dashboards")
 
 def main() -> int:
     """Import, then wait for a signal; exit status 1, with the reason in the log, if the import fails."""
+    description = "Imports the dashboard into the Kibana at KIBANA_HOST, then waits until it is stopped."
+    argparse.ArgumentParser(prog="dashboards", description=description).parse_args()
     logs.configure("INFO")
     stop = stop_on_signal()
     health = Health("import")

@@ -4,6 +4,7 @@
 Kibana, Stack Management, Saved Objects does too.
 """
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -349,5 +350,11 @@ def _dashboard() -> SavedObject:
     return _saved_object("dashboard", _DASHBOARD_ID, attributes, references)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the saved objects."""
+    argparse.ArgumentParser(prog="dashboards.saved_objects", description=f"Writes {FILE}.").parse_args()
     FILE.write_text(ndjson())
+
+
+if __name__ == "__main__":
+    main()

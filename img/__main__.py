@@ -1,5 +1,6 @@
 """Takes the pictures of the README: ``python -m img [architecture] [pages] [recording]`` (`make pictures`)."""
 
+import argparse
 import contextlib
 import os
 import pty
@@ -48,9 +49,19 @@ _PAGES: Final = {
 
 def main() -> None:
     """Take the pictures that the command line names, or all of them."""
-    proxies.exempt_local_hosts()
     pictures = {"architecture": _architecture, "pages": _pages, "recording": _recording}
-    for name in sys.argv[1:] or pictures:
+
+    def picture(name: str) -> str:
+        if name not in pictures:
+            raise argparse.ArgumentTypeError(f"unknown picture {name!r}: expected {', '.join(pictures)}")
+        return name
+
+    parser = argparse.ArgumentParser(prog="img", description="Takes the pictures of the README.")
+    help_ = f"one of {', '.join(pictures)}; all without a name"
+    parser.add_argument("names", nargs="*", metavar="NAME", type=picture, help=help_)
+    args = parser.parse_args()
+    proxies.exempt_local_hosts()
+    for name in args.names or pictures:
         Console().print(f"{name} …")
         pictures[name]()
 

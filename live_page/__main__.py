@@ -1,12 +1,16 @@
 """Runs the page: ``python -m live_page``."""
 
+import argparse
+import asyncio
 import logging
 import os
 import signal
 import sys
 from functools import partial
 
-from nicegui import app, core, ui
+from nicegui import app, background_tasks, core, ui
+from nicegui.server import Server
+from starlette.responses import Response
 
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
@@ -14,19 +18,27 @@ from live_page.settings import PageSettings
 from live_page.sources import create_sources, elasticsearch_client
 from observer.reading_history import Poller
 from observer.snapshot import Observer
-from runtime import logs
+from runtime import listening, logs
 
 logger = logging.getLogger("live_page")
 
 _ICON = "📈"
+_CHECK_SECONDS = 0.05
 
 
 def main() -> int:
-    """Serve the page until stopped."""
+    """Serve the page until stopped; return 2 if it cannot listen on its port."""
+    argparse.ArgumentParser(prog="live_page", description="Serves the live page until it is stopped.").parse_args()
     # With this variable set, NiceGUI runs in its own test mode.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     settings = PageSettings.load()
     logs.configure(settings.log_level)
+    host, port = settings.page_host, settings.page_port
+    try:
+        listening.require_port(host, port, host_setting="PAGE_HOST", port_setting="PAGE_PORT")
+    except listening.ListenError as error:
+        logger.error("%s", error)
+        return 2
     sources = create_sources(settings)
     observer = Observer(settings, elasticsearch_client(settings), settings.warehouse, settings.service_urls)
     poller = Poller(observer, sources.history)
@@ -38,12 +50,13 @@ def main() -> int:
     # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    app.get("/health")(lambda: {"status": "ok"})
-    logger.info("ready: http://%s:%d", settings.page_host, settings.page_port)
+    app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
+    # The server listens only after the handlers of its start have returned.
+    app.on_startup(lambda: background_tasks.create(_log_when_listening(f"http://{host}:{port}")))
     ui.run(
         partial(build, sources),
-        host=settings.page_host,
-        port=settings.page_port,
+        host=host,
+        port=port,
         title=TITLE,
         favicon=_ICON,
         dark=None,
@@ -54,6 +67,12 @@ def main() -> int:
         binding_refresh_interval=None,
     )
     return 0
+
+
+async def _log_when_listening(url: str) -> None:
+    while not Server.instance.started:
+        await asyncio.sleep(_CHECK_SECONDS)
+    logger.info("ready: %s", url)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
 """Settings of the live page."""
 
-from elasticsearch_sink_alert.settings import SinkSettings
+from typing import Annotated
+
+from elasticsearch_sink_alert.settings import SharedSinkSettings
 from pydantic import Field
 
-from runtime.settings import NonEmptyStr, Port
+from runtime.settings import NonEmptyStr
 
 
-class PageSettings(SinkSettings):
-    """Settings of the page, and those of the sink: it queries the same servers and shows the same rules."""
+class PageSettings(SharedSinkSettings):
+    """Settings of the page, and the sink's that it shares: it queries the same servers and shows the same rules."""
 
     page_host: NonEmptyStr = "127.0.0.1"
     """Address to listen on."""
-    page_port: Port = 8090
+    page_port: Annotated[int, Field(ge=1, le=65535, description="a port from 1 to 65535")] = 8090
     page_names: str = ""
     """Host names of the page besides localhost, separated by commas."""
     warehouse: NonEmptyStr = ".data/warehouse"

@@ -13,7 +13,7 @@ from build_tools.jars import JarError
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import Plan, StackError
+from local_stack.plan import Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from runtime import proxies
@@ -21,7 +21,7 @@ from runtime.logs import escape_controls
 
 
 def main() -> int:
-    """Run a command; status 1, with the reason in one line, if it fails."""
+    """Run a command; status 1, with the reason, if it fails."""
     args = _parse_args()
     variables = inherited(os.environ)
     os.environ.clear()
@@ -32,6 +32,8 @@ def main() -> int:
         _run(args, console, _stop_on_signal())
     except (StackError, DataFolderError, PortTakenError, ServerError, JarError) as error:
         return _fail(console, str(error))
+    except StoppedEarlyError as error:
+        return _fail(console, str(error), "stopped early:")
     except OSError as error:
         # Such as a full disk, or a folder that was removed.
         return _fail(console, f"{error.filename or args.data}: {error.strerror or error}")
@@ -48,8 +50,10 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
     parser.add_argument("--data", default=str(ROOT / ".data"), help="the folder of all data and logs")
-    parser.add_argument("--kafka-port", type=int, default=9092)
-    parser.add_argument("--es-port", type=int, default=9200)
+    parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="Kafka's port (default: 9092)")
+    parser.add_argument(
+        "--es-port", type=int, default=9200, metavar="PORT", help="Elasticsearch's port (default: 9200)"
+    )
     parser.add_argument(
         "--free-ports", action="store_true", help="free ports for everything, to run beside a demo with other --data"
     )
@@ -80,8 +84,9 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
         demo.run_servers(plan, console, stop)
 
 
-def _fail(console: Console, reason: str) -> int:
-    console.print(Text.assemble(("cannot run:", "red"), f" {escape_controls(reason)}"), soft_wrap=True)
+def _fail(console: Console, reason: str, what: str = "cannot run:") -> int:
+    text = "\n".join(map(escape_controls, reason.splitlines()))
+    console.print(Text.assemble((what, "red"), f" {text}"), soft_wrap=True)
     return 1
 
 

@@ -19,7 +19,7 @@ from contract.alerts import ALERTS
 from contract.tables import AGGREGATE_TABLES
 from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
-from local_stack.plan import DEMO_SERVICES, Plan
+from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
@@ -29,7 +29,10 @@ _DRAIN_SECONDS = 45.0
 
 
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
-    """Run the demo until its time is over, `stop` is set, or it is interrupted. Raises `StackError`."""
+    """Run the demo until its time is over, `stop` is set, or it is interrupted; then print a summary.
+
+    Raises `StackError` if it cannot start, and `StoppedEarlyError`, after the summary, if a part of it ends later.
+    """
     prepare(plan, plan.all_ports, console)
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
@@ -44,20 +47,28 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         start_in_parallel([sink, producer, page], [stream, sink, producer, page], console, server_processes)
         observer = _observer(plan)
         stack.callback(observer.close)
-        with contextlib.suppress(KeyboardInterrupt):
-            if plan.view and console.is_terminal and _has_display():
-                webbrowser.open(plan.page_url)
-            with services.cds_archive_in_background(plan.data):
-                _watch(plan, processes, observer, console, stop)
-        memory = {process.name: process.memory() for process in processes}
-        console.print("stopping: the records in flight are processed first")
-        producer.stop()
-        running = [process for process in processes if process is not producer]
-        _print_summary(_drain(observer, running, console), observer, memory, console)
+        memory: dict[str, int] = {}
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                if plan.view and console.is_terminal and _has_display():
+                    webbrowser.open(plan.page_url)
+                with services.cds_archive_in_background(plan.data):
+                    _watch(plan, processes, observer, console, stop)
+            memory = {process.name: process.memory() for process in processes}
+            console.print("stopping: the records in flight are processed first")
+            producer.stop()
+            snapshot = _drain(observer, [process for process in processes if process is not producer], console)
+        except StoppedEarlyError:
+            _print_summary(observer.snapshot(), observer, memory, console)
+            raise
+        _print_summary(snapshot, observer, memory, console)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
-    """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted. Raises `StackError`."""
+    """Run Kafka and Elasticsearch alone until `stop` is set or it is interrupted.
+
+    Raises `StackError` if they cannot start, and `StoppedEarlyError` if one of them ends later.
+    """
     prepare(plan, plan.server_ports, console)
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
@@ -124,9 +135,16 @@ def _run_until(
     end = None if seconds is None else time.monotonic() + seconds
     with _signals_only_set(stop):
         while not stop.is_set() and (end is None or time.monotonic() < end):
-            require_running(processes, console)
+            _require_still_running(processes, console)
             every_second()
             stop.wait(1.0)
+
+
+def _require_still_running(processes: Sequence[ManagedProcess], console: Console) -> None:
+    try:
+        require_running(processes, console)
+    except StackError as error:
+        raise StoppedEarlyError(str(error)) from None
 
 
 @contextlib.contextmanager
@@ -144,7 +162,7 @@ def _drain(observer: Observer, processes: Sequence[ManagedProcess], console: Con
     """Return the first drained snapshot, or the latest one after `_DRAIN_SECONDS`."""
     end = time.monotonic() + _DRAIN_SECONDS
     while True:
-        require_running(processes, console)
+        _require_still_running(processes, console)
         snapshot = observer.snapshot()
         if snapshot.is_drained or time.monotonic() > end:
             return snapshot
@@ -156,8 +174,9 @@ def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int
     for name, value in _summary_rows(snapshot, observer):
         table.add_row(name, "unknown" if value is None else f"{value:,}")
     console.print(table)
-    used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
-    console.print(f"memory: {used}", soft_wrap=True)
+    if memory:
+        used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
+        console.print(f"memory: {used}", soft_wrap=True)
 
 
 def _summary_rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:

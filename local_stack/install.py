@@ -6,13 +6,16 @@ under one progress bar. An up-to-date environment takes a moment. A clone that w
 again.
 """
 
+import argparse
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +40,10 @@ _BOOTSTRAP: Final = "local_stack/bootstrap.txt"
 """pip, which reports bytes from 24.1 on, and setuptools, which builds Spark's source package and this project."""
 _PROJECT: Final = "pyproject.toml"
 _PACKAGE_BYTES: Final = {"demo": 470_000_000, "tests": 595_000_000}
-"""Size of the Python packages on Linux, for the bar's total; corrected by what pip reports."""
+"""Size of the Python packages on Linux, for the bar's total; corrected by what pip reports. The tests' include the
+demo's."""
+_PIN: Final = re.compile(r"^([\w.-]+)==(\S+)( ;)?", re.MULTILINE)
+"""An entry of a requirements.txt: name, version, and whether it depends on the platform."""
 _STAMP: Final = VENV / "installed.json"
 _LOG: Final = VENV / "install.log"
 
@@ -48,7 +54,9 @@ class SetUpError(Exception):
 
 def main() -> int:
     """Set up the target that the command line names; status 1, with the reason in one line, if that fails."""
-    target = sys.argv[1]
+    parser = argparse.ArgumentParser(prog="local_stack.install", description="Sets up the virtual environment.")
+    parser.add_argument("target", choices=[*_REQUIREMENTS], help="what it is for")
+    target: str = parser.parse_args().target
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _require_usable()
@@ -155,11 +163,33 @@ def _create_environment() -> None:
         )
 
 
+def _missing_package_bytes(target: str) -> int:
+    """Estimate the size of the pinned packages of `target` that are not installed."""
+    if _has_packages(target):
+        return 0
+    installed = _PACKAGE_BYTES["demo"] if target == "tests" and _has_packages("demo") else 0
+    return _PACKAGE_BYTES[target] - installed
+
+
+def _has_packages(target: str) -> bool:
+    """Return whether the pinned versions are installed, apart from those that only some platforms need."""
+    pins = {
+        (_normalised(name), version)
+        for name, version, platform in _PIN.findall((ROOT / _REQUIREMENTS[target]).read_text())
+        if not platform
+    }
+    return pins <= {(_normalised(each.name), each.version) for each in distributions(path=[str(_site_packages())])}
+
+
+def _normalised(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
 def _install(target: str, *, packages: bool) -> int:
     """Bring what is missing, with the pinned `packages` only if they have changed. Returns the bytes downloaded."""
     missing = _missing_jars() if target == "demo" else []
     jar_bytes = sum(jar.size for download in missing for jar in download.missing())
-    expected = jar_bytes + (_PACKAGE_BYTES[target] if packages else 0)
+    expected = jar_bytes + (_missing_package_bytes(target) if packages else 0)
     visible = sys.stdout.isatty() and not os.environ.get("CI")
     if not visible:
         size = f": about {expected / 1e6:,.0f} MB, unless some of it is in pip's cache" if expected else ""

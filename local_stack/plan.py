@@ -16,7 +16,11 @@ _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK
 
 
 class StackError(Exception):
-    """The stack cannot run; the message has the reason and the remedy."""
+    """The stack cannot run; the message has the reason and the remedy, with a line for each if there are several."""
+
+
+class StoppedEarlyError(Exception):
+    """A part of the stack has ended after everything was ready; the message has the reason and the remedy."""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def _check_settings(plan: Plan, console: Console) -> None:
         except SettingsError as error:
             wrong |= dict.fromkeys(str(error).splitlines())
     if wrong:
-        raise StackError(f"{'; '.join(wrong)} (.env.example explains each setting)")
+        lines = "".join(f"\n  {line}" for line in wrong)
+        raise StackError(f"these settings are wrong (.env.example explains each of them):{lines}")
 
 
 def _check_memory() -> None:
@@ -70,7 +71,7 @@ def _check_memory() -> None:
 def _check_ports(ports: Sequence[tuple[int, str, str]]) -> None:
     owners: dict[int, str] = {}
     for port, owner, option in ports:
-        servers.require_free(port, owner, option)
         if port in owners:
             raise StackError(f"{owner} and {owners[port]} have the same port {port}: choose another with {option}")
         owners[port] = owner
+    servers.require_free(ports)

@@ -16,6 +16,7 @@ from mirakuru import HTTPExecutor, TCPExecutor
 from local_stack.cache import CACHE, ELASTICSEARCH, ELASTICSEARCH_NETTY, KAFKA
 from local_stack.environment import inherited
 from local_stack.java import JAVA
+from local_stack.process_marks import marked
 
 HOST = "127.0.0.1"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -25,6 +26,8 @@ _FIRST_FREE_PORT = 10_000
 _SHARES = 16
 _returned_ports: set[int] = set()
 _OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_BESIDE = '--free-ports --data FOLDER (make demo ARGS="--free-ports --data FOLDER")'
+"""The options of a stack that needs no port and no data of another one."""
 _START_TIMEOUT = 180
 """Seconds; long enough for a busy machine."""
 
@@ -34,7 +37,7 @@ class ServerError(Exception):
 
 
 class PortTakenError(Exception):
-    """A port that the stack needs is in use or invalid; the message has the remedy."""
+    """Ports that the stack needs are in use or invalid; the message has the remedy."""
 
 
 def free_port() -> int:
@@ -64,15 +67,29 @@ def _random_ports() -> list[int]:
     return random.SystemRandom().sample(candidates, len(candidates))
 
 
-def require_free(port: int, owner: str, option: str | None = None) -> None:
-    """Raise `PortTakenError`, with `owner` and the listening process, if `port` of this machine is in use.
+def require_free(ports: Sequence[tuple[int, str, str]]) -> None:
+    """Raise `PortTakenError`, with each owner and listening process, if ports of this machine are in use or invalid.
 
-    `option` is the option that changes the port. IPv6 counts too: "localhost" may resolve to either address.
+    `ports` are numbers, each with its owner and the option or setting that changes it.
     """
-    if not 1 <= port <= 65535:
-        raise PortTakenError(
-            f"{owner} cannot use port {port}: ports are 1 to 65535{(option and f': set {option} to one') or ''}"
-        )
+    for port, owner, option in ports:
+        if not 1 <= port <= 65535:
+            raise PortTakenError(f"{owner} cannot use port {port}: ports are 1 to 65535: set {option} to one")
+    taken = [(listener, option) for port, owner, option in ports if (listener := _conflict(port, owner))]
+    if not taken:
+        return
+    if len(taken) == 1:
+        ((line, option),) = taken
+        raise PortTakenError(f"{line}: stop it, choose another port with {option}, or run beside it with {_BESIDE}")
+    lines = "".join(f"\n  {line} ({option})" for line, option in taken)
+    raise PortTakenError(f"these ports are in use: stop what listens there, or run beside it with {_BESIDE}{lines}")
+
+
+def _conflict(port: int, owner: str) -> str:
+    """Return who listens on a port that `owner` needs; empty if nobody does.
+
+    IPv6 counts too: "localhost" may resolve to either address.
+    """
     for family, host in ((socket.AF_INET, HOST), (socket.AF_INET6, "::1")):
         try:
             with socket.socket(family) as probe:
@@ -81,9 +98,9 @@ def require_free(port: int, owner: str, option: str | None = None) -> None:
         except OSError:  # No IPv6 on this machine.
             continue
         if taken:
-            remedy = f"stop it, or choose another port with {option}" if option else "stop it and start again"
             where = "" if host == HOST else f" at {host}"
-            raise PortTakenError(f"{owner} needs port {port}, but {_listener(port)} listens there{where}: {remedy}")
+            return f"{owner} needs port {port}, but {_listener(port)} listens there{where}"
+    return ""
 
 
 def _listener(port: int) -> str:
@@ -120,7 +137,7 @@ def kafka(
     java = [str(JAVA), f"-Xmx{heap}", f"-Dlog4j.configuration={log4j.absolute().as_uri()}", "-cp", f"{KAFKA.folder}/*"]
     if not (folder / "logs" / "meta.properties").exists():
         _format(folder / "logs", java, config)
-    return TCPExecutor(
+    executor = TCPExecutor(
         [*java, "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka", str(config)],
         host=HOST,
         port=port,
@@ -131,6 +148,7 @@ def kafka(
         stderr=subprocess.STDOUT,
         popen_kwargs={"pass_fds": tuple(descriptors)},
     )
+    return marked(executor)
 
 
 def _format(logs: Path, java: list[str], config: Path) -> None:
@@ -170,7 +188,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         "-Dlog4j.shutdownHookEnabled=false", "-Djava.locale.providers=SPI,COMPAT",
         "--add-opens=java.base/java.io=ALL-UNNAMED", *_jna_options(), "-cp", f"{ELASTICSEARCH.folder}/*",
     ]  # fmt: skip
-    return HTTPExecutor(
+    executor = HTTPExecutor(
         [*java, "org.elasticsearch.bootstrap.Elasticsearch"],
         url=f"http://{HOST}:{port}/",
         method="GET",
@@ -182,6 +200,7 @@ def elasticsearch(data: Path, port: int, *, heap: str = "768m") -> HTTPExecutor:
         stdout=log_file(data, "elasticsearch"),
         stderr=subprocess.STDOUT,
     )
+    return marked(executor)
 
 
 def _jna_options() -> list[str]:

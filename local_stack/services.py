@@ -17,6 +17,7 @@ from rich.console import Console
 from local_stack.cache import SPARK
 from local_stack.environment import inherited
 from local_stack.java import JAVA, JAVA_HOME
+from local_stack.process_marks import marked
 from local_stack.servers import HOST, log_file
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +125,7 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
     `settings` take precedence over the environment and `.env`.
     """
     actual_port = service.port if port is None else port
-    return HTTPExecutor(
+    executor = HTTPExecutor(
         [sys.executable, "-m", service.package],
         url=f"http://{HOST}:{actual_port}/health",
         method="GET",
@@ -137,6 +138,7 @@ def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int 
         stdout=log_file(data, service.package),
         stderr=subprocess.STDOUT,
     )
+    return marked(executor)
 
 
 def run_to_end(service: Service, data: Path, settings: Mapping[str, str]) -> None:

@@ -13,6 +13,8 @@ from dotenv.parser import Binding, parse_stream
 
 _EXAMPLE: Final = Path(__file__).parents[1] / ".env.example"
 """Lists every setting. The images do not contain it, as their settings come from Compose."""
+_NAME_IN_EXAMPLE: Final = re.compile(r"^(?:# )?([A-Z][A-Z_]*)=", re.MULTILINE)
+"""A setting that is commented out has another default in the demo."""
 _COMPOSE_PREFIXES: Final = ("COMPOSE_", "DOCKER_")
 """Prefixes of names that Docker Compose itself reads from the same file."""
 _MIN_SIMILARITY: Final = 0.8
@@ -40,7 +42,7 @@ def known_names() -> frozenset[str]:
         example = _EXAMPLE.read_text(encoding="utf-8")
     except OSError:
         return frozenset()
-    return frozenset(binding.key for binding in parse_stream(StringIO(example)) if binding.key)
+    return frozenset(_NAME_IN_EXAMPLE.findall(example))
 
 
 def find(start: Path) -> Path | None:
@@ -121,6 +123,6 @@ def _warnings_of_unknown(name: str, known: Collection[str]) -> Iterator[str]:
     similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     prefixes = {setting.split("_")[0] for setting in known}
     if similar:
-        yield f"unknown setting {name}: did you mean {similar[0]}?"
+        yield f"unknown setting {name} is ignored: did you mean {similar[0]}?"
     elif name.split("_")[0] in prefixes and not name.startswith(_COMPOSE_PREFIXES):
-        yield f"unknown setting {name}: .env.example lists all settings"
+        yield f"unknown setting {name} is ignored: .env.example lists all settings"

@@ -4,7 +4,6 @@
 Prometheus' text format. Requests are answered under this machine's own names only, see `runtime.http_names`.
 """
 
-import errno
 import json
 import logging
 import threading
@@ -15,6 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
+from runtime import listening
 from runtime.http_names import is_own_name
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Health:
 
 _FOREIGN_HOST: Final = (
     b'{"error": "the Host header is not a name of this service: use its IP address, or a name without a dot, such as'
-    b" localhost or a container's\"}"
+    b" localhost or a container's\"}\n"
 )
 
 
@@ -101,23 +101,13 @@ def serve(
         report = health.report()
         status = "200 OK" if report["status"] == "ok" else "503 Service Unavailable"
         start_response(status, [("Content-Type", "application/json")])
-        return [json.dumps(report).encode()]
+        return [f"{json.dumps(report)}\n".encode()]
 
     try:
         server = make_server(host, port, app, _Server, _SilentHandler)
     except (OSError, OverflowError, UnicodeError) as error:
-        logger.error("%s", _listen_error(error, host, port, setting))
+        reason = listening.describe(error, host, port, host_setting="METRICS_HOST", port_setting=setting)
+        logger.error("%s", reason)
         raise SystemExit(2) from None
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     return server.server_port
-
-
-def _listen_error(error: Exception, host: str, port: int, setting: str) -> str:
-    if isinstance(error, OverflowError):
-        return f"{setting}={port} is not a port: set it to one from 0 to 65535 (0: a free one)"
-    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return f"{setting}={port} is in use at {host}: stop what listens there, or set another port (0: a free one)"
-    if isinstance(error, OSError) and error.errno == errno.EACCES:
-        return f"{setting}={port} is a privileged port, which this user cannot listen on: set it to one from 1024"
-    reason = error.strerror if isinstance(error, OSError) else "not a host name"
-    return f"METRICS_HOST={host} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"

@@ -3,6 +3,7 @@
 It ignores the environment's proxies, as the server is on this machine or in a container next to it.
 """
 
+import argparse
 import sys
 from http.client import HTTPConnection, HTTPException
 from typing import Final
@@ -16,7 +17,9 @@ def main() -> int:
 
     The argument is a port, for http://127.0.0.1:PORT/health, or an http:// URL.
     """
-    target = sys.argv[1]
+    parser = argparse.ArgumentParser(prog="runtime.probe", description="Checks a server's health.")
+    parser.add_argument("target", help="a port, for http://127.0.0.1:PORT/health, or an http:// URL")
+    target: str = parser.parse_args().target
     url = urlsplit(target if "://" in target else f"http://127.0.0.1:{target}/health")
     try:
         connection = HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT)

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    NonNegativeFloat,
     PositiveInt,
     SecretStr,
     StringConstraints,
@@ -20,11 +19,17 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
-from runtime import dotenv, proxies
+from runtime import dotenv, expectations, proxies
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$")]
+Port = Annotated[int, Field(ge=0, le=65535, description="a port from 0 to 65535")]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+"""A duration of up to a day: longer ones overflow in the libraries that wait."""
+TopicName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$"),
+    Field(description="1 to 230 letters (a to z), digits, dots, hyphens and underscores"),
+]
 _SECRETS = Path("/run/secrets")
 """The folder of Docker's secrets."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
@@ -51,7 +56,7 @@ class Settings(BaseSettings):
     unset. Values in `.env` are literal: a $ is a $.
     """
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
     kafka_broker: NonEmptyStr = "localhost:9092"
     """Bootstrap servers, host:port, separated by commas."""
@@ -64,7 +69,7 @@ class Settings(BaseSettings):
     kafka_topic: TopicName = "avroic"
     kafka_topic_partition: PositiveInt = 4
     kafka_topic_replication_factor: PositiveInt = 1
-    loop_sleep: NonNegativeFloat = 2.0
+    loop_sleep: Annotated[float, Field(ge=0, le=86_400)] = 2.0
     """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"
     metrics_host: str = "127.0.0.1"
@@ -174,9 +179,13 @@ class Settings(BaseSettings):
                 cls(**values | {name: cls.model_fields[name].default for name in wrong})
             except ValidationError as error:
                 errors += error.errors()
-        raise SettingsError("\n".join(map(_line, errors)))
+        allowed = cls.model_json_schema()["properties"]
+        raise SettingsError("\n".join(_line(error, allowed) for error in errors))
 
 
-def _line(error: ErrorDetails) -> str:
-    name = "_".join(map(str, error["loc"])).upper()
-    return f"{name}={error['input']!r}: {error['msg']}" if name else error["msg"]
+def _line(error: ErrorDetails, allowed: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the setting, its value and what is `allowed` (the JSON schema by name); or a conflict's own line."""
+    if not error["loc"]:
+        return error["msg"]
+    name = str(error["loc"][0])
+    return f"{name.upper()}={error['input']!r}: expected {expectations.describe(allowed[name])}"

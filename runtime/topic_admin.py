@@ -7,19 +7,23 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
-from tenacity import Retrying, before_sleep_log, retry_if_exception_type, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from contract.topics import Topic
+from runtime.client_logs import WhileWaiting
 from runtime.kafka_client import INVALID_ARGUMENT, ConfigResource, NewTopic, ResourceType
 from runtime.kafka_errors import is_transient
 from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
+logger.addFilter(WhileWaiting())
 
 _REQUEST_TIMEOUT: Final = 5.0
 """Seconds."""
 _CONNECTION: Final = {"socket.connection.setup.timeout.ms": 5000, "reconnect.backoff.ms": 2000}
 """Few connection attempts, as each that fails is a line in the log."""
+_LONG_WAIT: Final = 10.0
+"""Seconds after which waiting for the broker is a warning, which is repeated after twice the time."""
 _DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 """Kafka's default of max.message.bytes."""
 _MIN_CLIENT_LIMIT, _MAX_CLIENT_LIMIT = 1_000, 1_000_000_000
@@ -51,15 +55,31 @@ def create_missing_topics(kafka_client: Mapping[str, str | int], stop: threading
     An existing topic is never changed; a warning reports how it differs. Raises `StoppedError` when `stop` is set
     meanwhile, and `TopicError` if a retry cannot help, such as for more replicas than brokers.
     """
-    _retrying(interruptible_sleep(stop))(_create, kafka_client, topics)
+    _retrying(interruptible_sleep(stop), kafka_client)(_create, kafka_client, topics)
 
 
-def _retrying(sleep: Callable[[float], None]) -> Retrying:
+class _WaitLog:
+    """Logs that the broker does not answer: at once, and with the reason when it takes long."""
+
+    def __init__(self, kafka_client: Mapping[str, str | int]) -> None:
+        self._broker = kafka_client["bootstrap.servers"]
+        self._warn_at = _LONG_WAIT
+
+    def __call__(self, state: RetryCallState) -> None:
+        seconds = state.seconds_since_start or 0.0
+        if state.attempt_number == 1:
+            logger.info("waiting for Kafka at %s", self._broker)
+        if seconds >= self._warn_at and state.outcome is not None:
+            logger.warning("%s; waiting for %.0f s", state.outcome.exception(), seconds)
+            self._warn_at = 2 * seconds
+
+
+def _retrying(sleep: Callable[[float], None], kafka_client: Mapping[str, str | int]) -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(_BrokerUnavailableError),
         wait=wait_random_exponential(multiplier=0.5, max=10),
         sleep=sleep,
-        before_sleep=before_sleep_log(logger, logging.WARNING),
+        before_sleep=_WaitLog(kafka_client),
     )
 
 
@@ -192,4 +212,4 @@ def wait_for_max_message_bytes(
                 raise _BrokerUnavailableError(f"no answer from Kafka at {broker}: {_text(error)}") from None
             raise TopicError(f"max.message.bytes of topic {topic} cannot be read: {_text(error)}") from None
 
-    return _retrying(sleep)(request)
+    return _retrying(sleep, kafka_client)(request)

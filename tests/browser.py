@@ -13,9 +13,12 @@ from img import browser as installed
 from img.browser import NARROW, WIDE
 from tests import without_netlink
 
-__all__ = ["NARROW", "WIDE", "chromium", "page_of"]
+__all__ = ["NARROW", "TIMEOUT_MS", "WIDE", "chromium", "page_of"]
 
-expect.set_options(timeout=30_000)
+TIMEOUT_MS = 120_000
+"""Costs time only when a test fails: a busy machine can take half a minute to load a page."""
+
+expect.set_options(timeout=TIMEOUT_MS)
 
 
 @contextmanager
@@ -59,7 +62,7 @@ def page_of(
     page.on(
         "request", lambda request: None if request.url.startswith((address, "data:")) else problems.append(request.url)
     )
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(TIMEOUT_MS)
     try:
         page.goto("/")
         yield page

@@ -1,5 +1,6 @@
 """Runs the producer: ``python -m data_producer``."""
 
+import argparse
 import logging
 import sys
 import threading
@@ -8,7 +9,7 @@ import time
 from prometheus_client import Gauge
 
 from contract.topics import interactions_topic
-from data_producer.controls import PATH, Controls, application
+from data_producer.controls import PATH, Controls, application, disabled
 from data_producer.publisher import KAFKA, Publisher, PublishError
 from data_producer.sender import Sender
 from data_producer.settings import ProducerSettings
@@ -23,12 +24,13 @@ _FLUSH_TIMEOUT = 8.0
 
 def main() -> int:
     """Send until stopped or until the limit; return 1 if an interaction was not delivered."""
+    argparse.ArgumentParser(prog="data_producer", description="Sends interactions until it is stopped.").parse_args()
     settings = ProducerSettings.load()
     logs.configure(settings.log_level)
     stop = stop_on_signal()
     state = health.Health(KAFKA)
     controls = Controls.of(settings)
-    routes = {PATH: application(controls)} if settings.producer_controls else {}
+    routes = {PATH: application(controls) if settings.producer_controls else disabled}
     health.serve(state, settings.metrics_host, settings.producer_metrics_port, routes, setting="PRODUCER_METRICS_PORT")
     try:
         publisher = _connect(settings, state, stop)

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from data_producer.settings import ProducerSettings
+from data_producer.settings import Count, Interval, ProducerSettings
+from runtime import expectations
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -20,26 +21,8 @@ _MAX_BODY_BYTES: Final = 10_000
 _MAX_NAME_CHARACTERS: Final = 40
 """The longest quotation of an unknown field's name."""
 _JSON: Final = "application/json"
-
-_MIN_INTERVAL: Final = 1e-6
-_MAX_INTERVAL: Final = 86_400.0
-"""Seconds."""
-
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Interval = Annotated[float, Field(ge=0, le=_MAX_INTERVAL, allow_inf_nan=False)]
-
-_BOUNDS: Final = {
-    "rate": (
-        "a number of seconds between interactions, 0 (as fast as possible)"
-        f" or {_MIN_INTERVAL:f} to {_MAX_INTERVAL:,.0f}"
-    ),
-    "users": "a whole number from 1 to 1,000,000",
-    "items": "a whole number from 1 to 1,000,000",
-    "paused": "true or false",
-    "burst": "a whole number from 1 to 1,000,000",
-    "malformed": "a whole number from 1 to 10,000",
-}
-"""The allowed values of each field, for error messages."""
+OFF: Final = "the controls are off: set PRODUCER_CONTROLS=true and restart the producer"
+"""The error of every request while they are."""
 
 
 class Flow(BaseModel):
@@ -47,7 +30,7 @@ class Flow(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rate: NonNegativeFloat
+    rate: Interval
     """The interval: seconds between interactions; 0: as fast as possible."""
     users: Count
     items: Count
@@ -68,13 +51,6 @@ class ControlRequest(BaseModel):
     malformed: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The number of malformed records to send at once."""
 
-    @field_validator("rate")
-    @classmethod
-    def _is_not_too_short(cls, rate: float) -> float:
-        if 0 < rate < _MIN_INTERVAL:
-            raise ValueError(f"below {_MIN_INTERVAL}")
-        return rate
-
     @field_validator("*", mode="before")
     @classmethod
     def _is_not_null(cls, value: Any) -> Any:
@@ -82,6 +58,12 @@ class ControlRequest(BaseModel):
         if value is None:
             raise ValueError("null")
         return value
+
+
+_ALLOWED: Final = {
+    name: expectations.describe(schema) for name, schema in ControlRequest.model_json_schema()["properties"].items()
+}
+"""The allowed values of each field, for error messages."""
 
 
 class Controls:
@@ -102,8 +84,8 @@ class Controls:
 
     @classmethod
     def of(cls, settings: ProducerSettings) -> "Controls":
-        """Start with the flow of the settings, which may exceed the bounds of a request."""
-        flow = Flow.model_construct(
+        """Start with the flow of the settings."""
+        flow = Flow(
             rate=settings.producer_rate,
             users=settings.random_data_max_users,
             items=settings.random_data_max_items,
@@ -142,9 +124,15 @@ def application(controls: Controls) -> "WSGIApplication":
     def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         status, body = _answer(controls, environ)
         start_response(status, [("Content-Type", _JSON)])
-        return [json.dumps(body).encode()]
+        return [f"{json.dumps(body)}\n".encode()]
 
     return app
+
+
+def disabled(_environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+    """Answer every request with 404 and how to enable the controls: the WSGI application while they are off."""
+    start_response("404 Not Found", [("Content-Type", _JSON)])
+    return [f"{json.dumps({'error': OFF})}\n".encode()]
 
 
 def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object]:
@@ -169,7 +157,7 @@ def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object
 
 def _expectation(name: str) -> str:
     """Return what is allowed in a field; for an empty name, in the whole body."""
-    if name in _BOUNDS:
-        return f"{name}: expected {_BOUNDS[name]}"
-    known = ", ".join(_BOUNDS)
+    if name in _ALLOWED:
+        return f"{name}: expected {_ALLOWED[name]}"
+    known = ", ".join(_ALLOWED)
     return f"{name!r} cannot be changed, only {known}" if name else f"expected a JSON object of {known}"

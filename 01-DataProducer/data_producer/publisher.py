@@ -9,10 +9,12 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from contract.interaction import Interaction
+from runtime.client_logs import lower_routine
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
 
 logger = logging.getLogger(__name__)
+logger.addFilter(lower_routine)
 
 KAFKA = "kafka"
 """The component's name in /health."""

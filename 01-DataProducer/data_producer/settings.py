@@ -1,20 +1,49 @@
 """The producer's settings."""
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, NonNegativeInt
 
 from runtime.settings import Port, Settings
+
+_MIN_INTERVAL: Final = 1e-6
+_MAX_INTERVAL: Final = 86_400.0
+"""Seconds."""
+
+
+def _is_not_too_short(interval: float) -> float:
+    if 0 < interval < _MIN_INTERVAL:
+        raise ValueError(f"below {_MIN_INTERVAL}")
+    return interval
+
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+"""A number of users, of items, or of interactions in a burst; users and items are kept in memory."""
+Interval = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=_MAX_INTERVAL,
+        allow_inf_nan=False,
+        description=(
+            "a number of seconds between interactions, 0 (as fast as possible)"
+            f" or {_MIN_INTERVAL:f} to {_MAX_INTERVAL:,.0f}"
+        ),
+    ),
+    AfterValidator(_is_not_too_short),
+]
 
 
 class ProducerSettings(Settings):
     """The producer's settings, in addition to those of all services."""
 
-    random_data_max_users: PositiveInt = 10
-    random_data_max_items: PositiveInt = 10
+    random_data_max_users: Count = 10
+    random_data_max_items: Count = 10
     random_data_seed: int | None = None
     """The same seed, users, items and skew generate the same interactions, except for the timestamps."""
-    random_data_skew: NonNegativeFloat = 0.0
+    random_data_skew: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Exponent of the power law of users and items; 0: uniform."""
-    producer_rate: NonNegativeFloat = 1.0
+    producer_rate: Interval = 1.0
     """The interval: seconds between interactions; 0: as fast as possible."""
     producer_limit: NonNegativeInt = 0
     """Stop after this number of interactions; 0: no limit."""

@@ -10,12 +10,13 @@ from confluent_kafka import KafkaException
 
 from runtime import logs, topic_admin
 from runtime.signals import StoppedError, stop_on_signal
-from stream_processing import commands, definitions, ingest, job
+from stream_processing import commands, definitions, ingest, job, spark_internals
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
-from stream_processing.session import NoJarsError, start_session
+from stream_processing.session import NoJarsError, start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.single_instance import AnotherInstanceError, claim
+from stream_processing.single_instance import COMMAND_TIMEOUT, AnotherInstanceError, claim, require_unclaimed
+from stream_processing.spark_internals import JavaStartError
 from stream_processing.spark_master import NoMasterError
 
 logger = logging.getLogger("stream_processing")
@@ -23,6 +24,7 @@ logger = logging.getLogger("stream_processing")
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _EXPECTED_ERRORS: Final = (
     AnotherInstanceError,
+    JavaStartError,
     NoJarsError,
     NoMasterError,
     ingest.LostCheckpointError,
@@ -50,6 +52,8 @@ def main() -> int:
         logger.error("%s", error)
         return 1
     except StoppedError:
+        # Before any query has started. At the end of this process Java would log how its own start fails.
+        spark_internals.kill_java()
         return 0
     except job.KafkaUnavailableError as error:
         logger.error("Kafka was unavailable for too long, restarting: %s", error)
@@ -69,11 +73,13 @@ def _parse_command() -> str | None:
 
 
 def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+    require_unclaimed(settings.checkpoints)
     session = start_session(settings)
-    lock = claim(session, settings.checkpoints)
+    lock = claim(session, settings.checkpoints, COMMAND_TIMEOUT)
     lake.create_missing_tables()
     _COMMANDS[name](session, settings, lake)
-    session.stop()
+    spark_internals.silence(session)
+    stop_session(session)
     del lock
     return 0
 

@@ -12,16 +12,13 @@ from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, ingest, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
-from stream_processing.lake import AppendInfo, Lake
+from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import snapshots_folder
 from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
-
-_MARKER_QUERY = "accept-gap"
-"""The query of an append that has no rows."""
 
 
 class OffsetsUnknownError(Exception):
@@ -44,8 +41,8 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
 def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[PartitionGap]:
     """Let the job continue although records were deleted from the topic, and log which; the lake keeps its rows.
 
-    If rows are missing from the aggregated topic too, as with a new Kafka, it is refilled as by `rebuild`.
-    Raises `OffsetsUnknownError`.
+    Without a gap, nothing changes. If rows are missing from the aggregated topic, as with a new Kafka, it is refilled
+    as by `rebuild`. Raises `OffsetsUnknownError`.
     """
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{ingest.NAME}")
     last_append = lake.last_append()
@@ -61,12 +58,20 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
     _refill_if_rows_are_missing(session, settings, lake, recreated)
+    if not (recreated or any(gap.exists for gap in gaps) or _is_half_accepted(last_append, checkpoint.exists)):
+        logger.info("topic %s has no gap: the next start continues where the job stopped", settings.kafka_topic)
+        return gaps
     resume_at = {settings.kafka_topic: {str(gap.partition): gap.resume_at for gap in gaps}}
-    lake.write_marker(AppendInfo(_MARKER_QUERY, 0, topic_id, resume_at))
+    lake.write_marker(AppendInfo(ACCEPT_GAP, 0, topic_id, resume_at))
     ingest.store_topic_id(session, settings, topic_id)
     remove(session, checkpoint.path)
     logger.info("the next start continues at %s", json.dumps(resume_at))
     return gaps
+
+
+def _is_half_accepted(last_append: AppendInfo | None, checkpoint_exists: bool) -> bool:
+    """Whether an earlier run was killed after it had recorded the gap as accepted, and before it was done."""
+    return last_append is not None and last_append.query == ACCEPT_GAP and checkpoint_exists
 
 
 def _refill_if_rows_are_missing(

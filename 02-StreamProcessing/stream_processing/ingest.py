@@ -25,7 +25,7 @@ from stream_processing.checkpoint import Checkpoint
 from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
 from stream_processing.interaction_reader import read
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
+from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import parse
 from stream_processing.session import set_polling_interval
@@ -140,12 +140,19 @@ def _recorded_offsets(
             " history does not reach back to an append with the offsets up to which they were read: restore"
             " the checkpoint, or remove warehouse and checkpoints to start from scratch"
         )
-    logger.warning(
-        "%s is missing: continuing from the offsets in the table's history, %s", checkpoint.path, last_append.offsets
-    )
+    _log_start(last_append, checkpoint.path)
     # Partitions that were added later are read from their beginning.
     earliest = {str(partition): _EARLIEST for partition in kafka_io.partitions_of(settings, settings.kafka_topic)}
     return {settings.kafka_topic: earliest | last_append.offsets[settings.kafka_topic]}
+
+
+def _log_start(last_append: AppendInfo, checkpoint: str) -> None:
+    if last_append.query == ACCEPT_GAP:
+        logger.info("continuing after %s at %s", ACCEPT_GAP, last_append.offsets)
+    else:
+        logger.warning(
+            "%s is missing: continuing from the offsets in the table's history, %s", checkpoint, last_append.offsets
+        )
 
 
 def append(parsed: DataFrame, lake: Lake, info: AppendInfo) -> None:

@@ -3,6 +3,7 @@
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, Protocol
 
 from py4j.protocol import Py4JError
@@ -27,8 +28,12 @@ logger = logging.getLogger(__name__)
 
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between checks of the queries."""
+_STOP_TIMEOUT: Final = 6.0
+"""Seconds that the queries have to stop: with the rest of the shutdown, less than the 10 s that a container has."""
 _MAINTENANCE_TIMEOUT: Final = 3.0
 """Seconds for a round of maintenance to notice that Spark has stopped."""
+_JAVA_TIMEOUT: Final = 2.0
+"""Seconds for the Java process to end after Spark."""
 
 
 class KafkaUnavailableError(Exception):
@@ -107,9 +112,14 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
         _report_failures(failures, stop)
         return 1
     logger.info("stopping")
-    _shut_down(session, queries)
-    # Python must not end while one of its threads is in native code: that would be a crash.
-    maintenance.join(_MAINTENANCE_TIMEOUT)
+    if _shut_down(session, queries):
+        # Python must not end while one of its threads is in native code: that would be a crash.
+        maintenance.join(_MAINTENANCE_TIMEOUT)
+        # Java holds the lock on the checkpoints, so it ends when nothing is left that writes.
+        spark_internals.end_java(_JAVA_TIMEOUT)
+    else:
+        # Safe at any point: the interrupted batch runs again after the next start.
+        spark_internals.kill_java()
     del lock
     return 0
 
@@ -127,6 +137,9 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         )
         lake.create_missing_tables()
         metrics.LAKE_ROWS.set(lake.count())
+        sizes = lake.file_sizes()
+        metrics.LAKE_FILES.set(len(sizes))
+        metrics.LAKE_BYTES.set(sum(sizes))
         return starting.result()
 
 
@@ -137,7 +150,7 @@ def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dic
             queries.report(state)
             failures = queries.failures()
         except (Py4JError, ConnectionError) as error:
-            # A signal to the whole process group ends Java too.
+            # Whoever stops the job may have ended Java too.
             if stop.wait(_CHECK_INTERVAL):
                 break
             failures = {"Java, in which Spark runs,": describe_java_exit(spark_internals.java_process(), error)}
@@ -155,12 +168,17 @@ def _report_failures(failures: dict[str, str], stop: threading.Event) -> None:
             logger.error(remedy)
 
 
-def _shut_down(session: SparkSession, queries: Queries) -> None:
-    # py4j logs each call that Java no longer answers, with its stack trace, directly to the root logger.
-    logging.getLogger().addFilter(lambda record: record.name != "root")
-    try:
-        queries.stop()
-        session.stop()
-    except (Py4JError, ConnectionError):
-        # A signal to the whole process group has reached Java too: it ends by itself, as after a kill.
-        logger.info("Spark has stopped already")
+def _shut_down(session: SparkSession, queries: Queries) -> bool:
+    """Stop the queries and Spark; return whether they have stopped in time."""
+
+    def stop() -> None:
+        # Whoever stops the job may have ended Java too.
+        with suppress(Py4JError, ConnectionError):
+            spark_internals.silence(session)
+            queries.stop()
+            session.stop()
+
+    stopping = threading.Thread(target=stop, name="shutdown", daemon=True)
+    stopping.start()
+    stopping.join(_STOP_TIMEOUT)
+    return not stopping.is_alive()

@@ -1,5 +1,6 @@
 """Connects Spark and the driver to Kafka: client options, sources, sinks and topic metadata."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -9,9 +10,13 @@ from pyspark.sql import DataFrame
 
 from contract import dead_letters
 from runtime import topic_admin
+from runtime.client_logs import lower_routine
 from runtime.kafka_client import producer_config
 from stream_processing.quoting import double_quoted
 from stream_processing.settings import StreamProcessingSettings
+
+logger = logging.getLogger(__name__)
+logger.addFilter(lower_routine)
 
 _MIN_REQUEST_BYTES: Final = 1 << 20
 _MIN_BUFFER_BYTES: Final = 32 << 20
@@ -151,7 +156,8 @@ class RecordSender:
             | {
                 "linger.ms": 0,
                 "on_delivery": lambda error, _: self._errors.append(error.str()) if error else None,
-            }
+            },
+            logger=logger,
         )
 
     def send(self, records: Sequence[tuple[str, str]]) -> None:

@@ -46,6 +46,10 @@ _DELTA_TYPES: dict[ColumnType, str] = {
 }
 
 
+ACCEPT_GAP: Final = "accept-gap"
+"""The `query` of an append without rows, which the command of that name writes."""
+
+
 @dataclass(frozen=True)
 class AppendInfo:
     """Identifies an append to the interactions table, in the user metadata of its commit."""
@@ -101,6 +105,10 @@ class Lake:
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""
         return self.table(INTERACTIONS).count()
+
+    def file_sizes(self) -> list[int]:
+        """Return the bytes of each file of the interactions table, from the table's log."""
+        return [int(size) for size in self.table(INTERACTIONS).get_add_actions(flatten=True)["size_bytes"].to_pylist()]
 
     def last_append(self) -> AppendInfo | None:
         """Return the info of the latest append; None if the table's history does not reach back to one."""

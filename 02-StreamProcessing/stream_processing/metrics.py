@@ -5,8 +5,12 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
-LAKE_FILES: Final = Gauge("stream_lake_files", "Files of the interactions table, as of the last maintenance round")
-LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table, as of the last maintenance round")
+LAKE_FILES: Final = Gauge(
+    "stream_lake_files", "Files of the interactions table, as of the start or the last maintenance round"
+)
+LAKE_BYTES: Final = Gauge(
+    "stream_lake_bytes", "Size of the interactions table, as of the start or the last maintenance round"
+)
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )
@@ -17,5 +21,5 @@ BATCHES: Final = Gauge("stream_batches", "Batches that the query has finished", 
 BATCH_SECONDS: Final = Gauge("stream_batch_seconds", "Duration of the last batch", ["query"])
 BATCH_ROWS: Final = Gauge("stream_batch_rows", "Rows of the last batch", ["query"])
 
-AGGREGATED.set(float("nan"))
-USERS.set(float("nan"))
+for unknown in (LAKE_ROWS, LAKE_FILES, LAKE_BYTES, AGGREGATED, USERS):
+    unknown.set(float("nan"))

@@ -25,13 +25,15 @@ class NoJarsError(Exception):
 def start_session(settings: StreamProcessingSettings, *, java_options: str = "") -> SparkSession:
     """Start Spark; `java_options` are appended to the driver's.
 
-    Raises `NoJarsError`, `NoMasterError` on a cluster, or Spark's own errors.
+    Raises `NoJarsError`, `JavaStartError`, `NoMasterError` on a cluster, or Spark's own errors.
     """
     _require_jars(settings.spark_jars)
     if settings.deploy_mode == "cluster":
         require_master(settings.spark_master_url)
-    builder = SparkSession.Builder().appName("stream-processing")
-    for name, value in spark_config(settings, java_options).items():
+    builder = SparkSession.Builder()
+    config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
+    spark_internals.start_java(config)
+    for name, value in config.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     spark_internals.disable_checksum_files(session)
@@ -57,6 +59,7 @@ def _require_jars(folder: Path | None) -> None:
             raise NoJarsError(
                 f"{jar} is not in {' or '.join(map(str, folders))}: `python -m build_tools.jars FOLDER`"
                 " downloads all required jars to a folder, and SPARK_JARS=FOLDER makes the job use them"
+                " (`make` keeps them in ~/.cache/streaming-analytics-stack/spark)"
             )
 
 

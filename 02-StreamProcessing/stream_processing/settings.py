@@ -1,12 +1,13 @@
 """The stream job's settings."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import PositiveFloat, PositiveInt, SecretStr
+from pydantic import AfterValidator, Field, PositiveInt, SecretStr
 
-from runtime.settings import NonEmptyStr, Port, Settings, missing
+from runtime.settings import NonEmptyStr, Port, Seconds, Settings, missing
 
 _HADOOP_NAMES: Final = {
     "AWS_REGION": "fs.s3a.endpoint.region",
@@ -16,6 +17,25 @@ _HADOOP_NAMES: Final = {
 }
 """Hadoop's names of the options that delta-rs calls by the names of Amazon's own tools."""
 
+_MEGABYTES: Final = {"k": 1 / 1024, "m": 1, "g": 1024, "t": 1024**2}
+_MIN_HEAP: Final = 512
+"""MB. Spark requires 450 MB of usable heap, which is some percent less than the configured one."""
+
+
+def _is_heap(size: str) -> str:
+    match = re.fullmatch(r"(\d{1,9})([kmgt])", size, re.ASCII | re.IGNORECASE)
+    if match is None or int(match[1]) * _MEGABYTES[match[2].lower()] < _MIN_HEAP:
+        raise ValueError("not the size of a heap")
+    return size
+
+
+HeapSize = Annotated[
+    NonEmptyStr,
+    AfterValidator(_is_heap),
+    Field(description=f"a whole number with a unit, such as 768m or 2g, and at least {_MIN_HEAP}m"),
+]
+"""The size of a Java heap, as Java's own option -Xmx takes it."""
+
 
 class StreamProcessingSettings(Settings):
     """The settings of the stream job beside those that all services share."""
@@ -23,8 +43,8 @@ class StreamProcessingSettings(Settings):
     deploy_mode: Literal["client", "cluster"] = "client"
     """client: Spark runs inside this process. cluster: on the cluster at `spark_master_url`."""
     spark_master_url: NonEmptyStr = "spark://spark-master:7077"
-    spark_driver_memory: NonEmptyStr = "1g"
-    spark_executor_memory: NonEmptyStr = "768m"
+    spark_driver_memory: HeapSize = "1g"
+    spark_executor_memory: HeapSize = "768m"
     """Memory of each executor on a cluster."""
     spark_jars: Path | None = None
     """Folder of the connectors' jars; unset if they are among Spark's own, as in the image."""
@@ -46,13 +66,13 @@ class StreamProcessingSettings(Settings):
     each in its own format."""
     max_offsets_per_batch: PositiveInt = 1_500_000
     """The maximum number of records that one ingest batch reads from Kafka."""
-    batch_interval: PositiveFloat = 0.4
+    batch_interval: Seconds = 0.4
     """Seconds between the starts of two batches; a backlog is read without a pause."""
-    materialise_interval: PositiveFloat = 20.0
+    materialise_interval: Seconds = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""
-    upkeep_interval: PositiveFloat = 300.0
+    upkeep_interval: Seconds = 300.0
     """Seconds between maintenance rounds: compaction of small files, removal of old versions and log entries."""
-    lake_history: PositiveFloat = 10.0
+    lake_history: Annotated[float, Field(gt=0, le=1_000_000)] = 10.0
     """Minutes for which old versions of a table stay readable."""
     stream_metrics_port: Port = 9102
 

@@ -4,8 +4,11 @@ After a kill -9 of the Python process its Java process survives for a moment, in
 starts meanwhile has to wait for its end: if both published, an old row could follow a new one.
 """
 
+import fcntl
 import logging
+from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
@@ -17,6 +20,9 @@ from stream_processing.spark_internals import local_lock
 logger = logging.getLogger(__name__)
 
 _TIMEOUT: Final = 60.0
+COMMAND_TIMEOUT: Final = 2.0
+"""Seconds; enough for the Java process of a job that was killed."""
+_LOCK_FILE: Final = ".lock"
 
 
 class AnotherInstanceError(Exception):
@@ -30,14 +36,13 @@ def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) ->
     the folder is not on a file system of this machine: Spark still notices two jobs on one checkpoint, but only when
     both commit.
     """
-    lock = local_lock(session, checkpoints, ".lock")
+    lock = local_lock(session, checkpoints, _LOCK_FILE)
     if lock is None:
         return None
     path, try_lock = lock
 
     def fail(_: RetryCallState) -> None:
-        remedy = commands.stop("stream_processing")
-        raise AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")
+        raise _error(path)
 
     def log_first_attempt(state: RetryCallState) -> None:
         if state.attempt_number == 1:
@@ -51,3 +56,39 @@ def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) ->
         retry_error_callback=fail,
     )
     return wait(try_lock)
+
+
+def require_unclaimed(checkpoints: str, timeout: float = COMMAND_TIMEOUT) -> None:
+    """Raise `AnotherInstanceError` if another stream job uses the checkpoints, without starting Java.
+
+    Only a command asks this, before its own `claim`, so that it fails at once.
+    """
+    location = urlsplit(checkpoints)
+    path = Path(location.path if location.scheme == "file" else checkpoints, _LOCK_FILE)
+    if location.scheme not in ("", "file") or not path.exists():
+        return
+
+    def fail(_: RetryCallState) -> None:
+        raise _error(str(path))
+
+    Retrying(
+        retry=retry_if_result(lambda is_free: not is_free),
+        wait=wait_fixed(0.2),
+        stop=stop_after_delay(timeout),
+        retry_error_callback=fail,
+    )(_is_free, path)
+
+
+def _is_free(lock: Path) -> bool:
+    # Java's locks are those of fcntl: they belong to a process, and its end releases them.
+    with lock.open("r+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+def _error(path: str) -> AnotherInstanceError:
+    remedy = commands.stop("stream_processing")
+    return AnotherInstanceError(f"another stream job holds {path}: {remedy}, or give this one its own CHECKPOINTS")

@@ -3,12 +3,17 @@
 An upgrade of Spark or Delta Lake can break all of this without a deprecation; the project uses them in no other module.
 """
 
+import logging
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -25,6 +30,38 @@ def jvm(session: SparkSession) -> Any:
 # The Java process.
 
 
+class JavaStartError(Exception):
+    """Java has ended as it started; the message says what to check."""
+
+
+def start_java(config: Mapping[str, str]) -> None:
+    """Start the Java process with Spark's configuration, unless it runs. Raises `JavaStartError`.
+
+    It is in a process group of its own: a signal to the job's group, such as that of Ctrl-C, would end Spark beside the
+    queries that are being stopped.
+    """
+    if SparkContext._gateway is not None:
+        return
+    conf = SparkConf()
+    for name, value in config.items():
+        conf.set(name, value)
+    try:
+        gateway = launch_gateway(conf, {"process_group": 0})  # type: ignore[no-untyped-call]
+    except PySparkRuntimeError as error:
+        if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
+            raise
+        home = os.environ.get("JAVA_HOME")
+        raise JavaStartError(
+            "Java has ended before Spark was ready; its own message is above. Check that this machine has the memory of"
+            f" SPARK_DRIVER_MEMORY={config.get('spark.driver.memory')}, and that"
+            f" {f'JAVA_HOME={home}' if home else '`java`, as JAVA_HOME is not set,'} is Java 17"
+        ) from None
+    # Delta Lake prints there, without time and level, what it has deleted; all logs go to the standard error.
+    java = gateway.jvm.java
+    java.lang.System.setOut(java.io.PrintStream(java.io.OutputStream.nullOutputStream()))
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
 def java_process() -> "subprocess.Popen[bytes] | None":
     """Return the Java process that Python started; None if there is none."""
     gateway = SparkContext._gateway
@@ -37,6 +74,26 @@ def kill_java() -> None:
     if process is not None:
         process.kill()
         process.wait()
+
+
+def end_java(timeout: float) -> None:
+    """Let the Java process end, in which Spark is stopped; kill it after `timeout` seconds."""
+    process = java_process()
+    if process is None:
+        return
+    assert process.stdin is not None
+    process.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout)
+    kill_java()
+
+
+def silence(session: SparkSession) -> None:
+    """Let Spark and py4j log nothing from now on: each batch that is interrupted would leave some stack traces."""
+    session.sparkContext.setLogLevel("OFF")
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    # py4j logs each call that Java no longer answers, with its stack trace, directly to the root logger.
+    logging.getLogger().addFilter(lambda record: record.name != "root")
 
 
 def stop_java(session: SparkSession) -> None:

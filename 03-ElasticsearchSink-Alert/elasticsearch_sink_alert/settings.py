@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import PositiveInt, SecretStr, field_validator
+from pydantic import Field, PositiveInt, SecretStr, field_validator
 
 from runtime import commands
 from runtime.settings import NonEmptyStr, Port, Settings, missing
@@ -14,8 +14,8 @@ _DEFAULT_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
 """In an image: the copy from its build."""
 
 
-class SinkSettings(Settings):
-    """The settings of the sink, beyond those of all services."""
+class SharedSinkSettings(Settings):
+    """The settings of the sink that the live page reads too: the cluster, the consumer group, the rules."""
 
     kafka_group_id: NonEmptyStr = "ElasticsearchSink-Alert"
     es_host: NonEmptyStr = "http://localhost:9200"
@@ -27,20 +27,6 @@ class SinkSettings(Settings):
     es_ca_file: Path | None = None
     """Certificate authority of Elasticsearch (PEM), if the machine does not trust it already."""
     data_mapper: Path = _DEFAULT_MAPPER
-    alert_notify: SecretStr = SecretStr("")
-    """Apprise URLs, separated by spaces, to which notifications of alerts are sent."""
-    alert_webhook_url: SecretStr = SecretStr("")
-    alert_webhook_secret: SecretStr = SecretStr("")
-    """Key that signs the webhook's requests; empty: they are not signed."""
-    alert_template: Path | None = None
-    """A file with the texts of notifications; a relative path starts at the data mapper's folder."""
-    alerts_per_minute: PositiveInt = 20
-    """Notifications per rule and minute; a summary counts the rest."""
-    kibana_url: NonEmptyStr = "http://localhost:5601"
-    """Base URL of the links in notifications."""
-    sink_batch_size: PositiveInt = 10_000
-    """Maximum number of records that are indexed, and then committed, together."""
-    sink_metrics_port: Port = 9103
 
     @field_validator("data_mapper")
     @classmethod
@@ -74,8 +60,6 @@ class SinkSettings(Settings):
             yield missing("ES_USERNAME", "ES_PASSWORD", remedy)
         if self.es_ca_file is not None and not any(host.startswith("https://") for host in self.es_hosts):
             yield f"ES_CA_FILE has no effect with ES_HOST={self.es_host}: use https://, or remove ES_CA_FILE"
-        if self.alert_webhook_secret and not self.alert_webhook_url:
-            yield missing("ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "set both, or remove the secret")
 
     @property
     def es_client(self) -> dict[str, Any]:
@@ -93,3 +77,28 @@ class SinkSettings(Settings):
     def es_hosts(self) -> list[str]:
         """The URLs as a list."""
         return [host.strip() for host in self.es_host.split(",") if host.strip()]
+
+
+class SinkSettings(SharedSinkSettings):
+    """The settings of the sink, beyond those of all services."""
+
+    alert_notify: SecretStr = SecretStr("")
+    """Apprise URLs, separated by spaces, to which notifications of alerts are sent."""
+    alert_webhook_url: SecretStr = SecretStr("")
+    alert_webhook_secret: SecretStr = SecretStr("")
+    """Key that signs the webhook's requests; empty: they are not signed."""
+    alert_template: Path | None = None
+    """A file with the texts of notifications; a relative path starts at the data mapper's folder."""
+    alerts_per_minute: PositiveInt = 20
+    """Notifications per rule and minute; a summary counts the rest."""
+    kibana_url: NonEmptyStr = "http://localhost:5601"
+    """Base URL of the links in notifications."""
+    sink_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    """Maximum number of records that are indexed, and then committed, together."""
+    sink_metrics_port: Port = 9103
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield an error for each setting that the others contradict."""
+        yield from super().conflicts()
+        if self.alert_webhook_secret and not self.alert_webhook_url:
+            yield missing("ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET", "set both, or remove the secret")

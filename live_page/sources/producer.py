@@ -37,7 +37,8 @@ class ProducerControls:
             response = http.request(method, self._url, timeout=_TIMEOUT, body=body)
         except requests.RequestException as error:
             raise UnavailableError(f"The producer does not answer ({type(error).__name__})") from None
-        if response.headers.get("Content-Type") != "application/json":
+        is_json = response.headers.get("Content-Type") == "application/json"
+        if is_json and response.status_code == 404:
             raise EmptyError(_OFF)
         try:
             response_body = response.json()

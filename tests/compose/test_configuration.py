@@ -38,8 +38,6 @@ FIXED = {
     "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER",
 }  # fmt: skip
 """Settings that the Compose files set themselves."""
-SINK_ONLY = {name.upper() for name in SinkSettings.model_fields if name.startswith(("alert", "sink", "kibana"))}
-"""Settings of the sink that the page inherits but does not use; its Elasticsearch user is fixed."""
 
 
 def config(*overlays: str, env_file: Path | None = None, environment: dict[str, str] | None = None) -> dict[str, Any]:
@@ -110,7 +108,7 @@ def test_a_copy_of_the_example_env_file_changes_nothing() -> None:
 def test_every_setting_reaches_the_service_that_reads_it(service: str) -> None:
     names = {name.upper() for name in SERVICES[service].model_fields}
     if service == "live-page":
-        names -= SINK_ONLY | {"ES_API_KEY"}
+        names -= {"ES_API_KEY"}  # Its Elasticsearch user is fixed.
     values = {name: f"the {name}" for name in names} | {"PAGE_PORT": "20000"}
     received = config(*SECURE, environment={**PASSWORDS, **values})[service]["environment"]
     assert {name for name in names if received.get(name) != values[name]} == names & FIXED

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from local_stack.servers import free_port
 from local_stack.services import ROOT
 
 
@@ -86,11 +87,12 @@ def test_the_demo_continues_with_its_data_even_without_its_page_and_leaves_no_pr
 @pytest.mark.usefixtures("cache")
 def test_the_demo_ends_with_the_reason_when_a_service_was_killed(tmp_path: Path) -> None:
     demo = _demo(tmp_path, "--free-ports")
-    _read_until(demo, "ready elasticsearch_sink_alert")
+    _read_until(demo, "Ctrl-C stops")
     _kill(demo, "elasticsearch_sink_alert")
     output = demo.communicate(timeout=120)[0]
     assert demo.returncode == 1
-    assert "cannot run: elasticsearch_sink_alert was killed by SIGKILL" in output
+    assert "stopped early: elasticsearch_sink_alert was killed by SIGKILL" in output
+    assert "sent" in _summary(output)
     assert _leftover_processes(tmp_path) == []
 
 
@@ -122,7 +124,7 @@ def test_a_second_stack_on_the_same_data_is_rejected_with_one_line_and_the_first
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path, kafka: str) -> None:
     port = kafka.split(":")[1]
-    demo = _demo(tmp_path, "--kafka-port", port)
+    demo = _demo(tmp_path, "--kafka-port", port, "--es-port", str(free_port()), command="stack")
     output = demo.communicate(timeout=60)[0]
     assert demo.returncode == 1
     assert f"Kafka needs port {port}, but " in output

@@ -77,7 +77,7 @@ def test_the_demo_runs_in_a_folder_with_special_characters_beside_other_installa
     [
         (
             "org.elasticsearch.bootstrap.Elasticsearch",
-            "cannot run: Elasticsearch was killed by SIGKILL (kill -9, or the",
+            "stopped early: Elasticsearch was killed by SIGKILL (kill -9, or the",
         ),
         (
             "org.apache.spark.deploy.SparkSubmit",

@@ -19,12 +19,10 @@ from contract.interaction import INTERACTION_TYPES
 from live_page.pages.links import KEYED
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
-from tests.browser import NARROW, WIDE, chromium, page_of
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, chromium, page_of
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
 PATHS = ("/", "/users", "/items", "/alerts", "/topics", "/lake", "/controls", "/users/user_1", "/items/item_1")
-TIMEOUT = 60_000
-"""Milliseconds."""
 
 
 @dataclass
@@ -115,7 +113,7 @@ def _rows(panel: Locator) -> list[list[str]]:
 
 def _wait_for(read: Callable[[], object], expected: object) -> None:
     """Wait until `read` returns what is expected: each panel of a page is filled independently."""
-    eventually(lambda: assert_equal(read(), expected), TIMEOUT / 1000)
+    eventually(lambda: assert_equal(read(), expected), TIMEOUT_MS / 1000)
 
 
 def _go(page: Page, name: str) -> None:
@@ -144,11 +142,11 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
     firing = [alert for alert in alerts if alert["status"] == "firing"]
     assert firing
     with page_of(browser, site.address) as page:
-        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}", timeout=TIMEOUT)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}")
         average = site.pipeline.documents("avg_interactions")["avg_interactions"]["avg_interactions"]
         expect(_tile(page, "Average per user")).to_have_text(f"{average:,.2f}")
         expect(_tile(page, "Alerts firing")).to_have_text(f"{len(firing)}")
-        expect(_tile(page, "Interactions per second")).to_have_text("0.0", timeout=TIMEOUT)
+        expect(_tile(page, "Interactions per second")).to_have_text("0.0")
         of_types = [sum(user[f"total_{kind}"] for user in users.values()) for kind in INTERACTION_TYPES]
         _wait_for(lambda: _bars(_panel(page, "Interactions by type")), of_types)
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
@@ -235,17 +233,17 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
     site.pause()
     counted, dead_lettered = site.counted(), site.dead_lettered()
     with page_of(browser, site.address) as page, page_of(browser, site.address) as controls:
-        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted:,}", timeout=TIMEOUT)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted:,}")
         _go(controls, "Controls")
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
         controls.get_by_role("button", name="+ 1,000", exact=True).click()
         # The other tab updates itself.
-        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted + 1_000:,}", timeout=TIMEOUT)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{counted + 1_000:,}")
         controls.get_by_role("button", name="+ 10 malformed").click()
-        expect(_tile(page, "Dead letters")).to_have_text(f"{dead_lettered + 10}", timeout=TIMEOUT)
+        expect(_tile(page, "Dead letters")).to_have_text(f"{dead_lettered + 10}")
         _go(page, "Topics")
         dead_letters = _panel(page, "Dead letters")
-        expect(dead_letters.locator("tbody tr")).to_have_count(dead_lettered + 10, timeout=TIMEOUT)
+        expect(dead_letters.locator("tbody tr")).to_have_count(dead_lettered + 10)
         assert any("stare" in " ".join(row) for row in _rows(dead_letters))
         assert all(row[2] for row in _rows(dead_letters))
 
@@ -262,7 +260,7 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
             "paused": False,
         }
         _go(page, "Users")
-        expect(_panel(page, "Users")).to_contain_text("1-15 of 25", timeout=TIMEOUT)
+        expect(_panel(page, "Users")).to_contain_text("1-15 of 25")
         _go(page, "Overview")
         eventually(lambda: assert_more_than(float(_tile(page, "Interactions per second").inner_text()), 150), 30)
         eventually(lambda: assert_more_than(30, float(_tile(page, "Latency").inner_text()[:-2])), 60)
@@ -311,7 +309,7 @@ def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, br
             "SELECT list(range) FROM range(1000000000)": "more than 256 MB of memory",
         }.items():
             run(sql)
-            expect(status).not_to_have_text("running …", timeout=TIMEOUT)
+            expect(status).not_to_have_text("running …")
             expect(status).to_contain_text(reason)
             expect(status).not_to_contain_text(re.compile(r"^[\d,]+ rows?,"))
             expect(query.locator("tbody tr")).to_have_count(0)
@@ -327,9 +325,9 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
     site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
         state = page.locator('[data-health="Elasticsearch"]')
-        expect(state).to_have_text("ok", timeout=TIMEOUT)
+        expect(state).to_have_text("ok")
         kill_9(site.elasticsearch)
-        expect(state).to_have_text("does not answer", timeout=TIMEOUT)
+        expect(state).to_have_text("does not answer")
         expect(page.locator('[data-health="Kafka"]')).to_have_text("ok")
         expect(_tile(page, "Interactions counted")).to_have_text("–")
         sent = _panel(page, "Stages").locator("tbody tr").first.locator("td").nth(1)
@@ -337,17 +335,17 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
         eventually(lambda: assert_more_than(_number(sent.inner_text()), before), 30)
         for name in ("Users", "Alerts"):
             _go(page, name)
-            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible(timeout=TIMEOUT)
+            expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible()
         _go(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
         site.elasticsearch.start()
         _go(page, "Users")
-        expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible(timeout=TIMEOUT)
+        expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible()
         _go(page, "Overview")
-        expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok", timeout=TIMEOUT)
+        expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok")
         site.pause()
-        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}", timeout=TIMEOUT)
+        expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}")
 
 
 def test_a_page_can_be_left_before_its_charts_are_drawn(site: Site, browser: Browser) -> None:
@@ -362,7 +360,7 @@ def test_a_page_can_be_left_before_its_charts_are_drawn(site: Site, browser: Bro
         charts = page.locator(".nicegui-echart")
         expect(charts).to_have_count(2)
         _go(page, "Lake")
-        expect(_panel(page, "Delta tables").locator("tbody tr").first).to_be_visible(timeout=TIMEOUT)
+        expect(_panel(page, "Delta tables").locator("tbody tr").first).to_be_visible()
         expect(page.locator(".nicegui-echart")).to_have_count(0)
         _go(page, "Overview")
         expect(page.locator(".nicegui-echart svg").last).to_be_visible()
@@ -404,7 +402,7 @@ def test_without_servers_and_services_the_page_shows_reasons_and_remedies(
         page_of(browser, served.url.geturl().removesuffix("/health")) as page,
     ):
         for name in ("Elasticsearch", "data_producer", "stream_processing"):
-            expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer", timeout=TIMEOUT)
+            expect(page.locator(f'[data-health="{name}"]')).to_have_text("does not answer")
         # Unknown is shown neither as zero nor as empty.
         for tile in ("Alerts firing", "Interactions counted"):
             expect(_tile(page, tile)).to_have_text("–")

@@ -316,7 +316,7 @@ def test_dead_letters_are_listed_shown_and_replayed_once_their_reason_is_fixed(
         status, output = command("list", "--reason", "COLOUR")
         assert (status, output.count("dynamic introduction of [colour]")) == (0, 3)
         assert "3 dead letters of elasticsearch-sink-alert" in output
-        ids = {line.split()[3] + line.split()[4]: line.split()[0] for line in output.splitlines()[:-1]}
+        ids = {line.split()[3] + line.split()[4]: line.split()[0] for line in output.splitlines()[1:-1]}
         assert len(ids) == 3
         status, output = command("show", min(ids.values()))
         assert '"colour":"red"' in output

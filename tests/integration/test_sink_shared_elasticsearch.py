@@ -433,7 +433,7 @@ def test_a_fractional_threshold_fires_and_a_broken_data_mapper_leaves_the_last_r
             pipeline.publish(item_record(n, 20))
             eventually(lambda n=n: assert_equal(_firing(pipeline), [f"item_{m}" for m in range(2, n + 1)]))  # type: ignore[misc]
         mapper.unlink()
-        eventually(lambda: assert_equal("cannot be read" in _problem(sink, "data mapper"), True))
+        eventually(lambda: assert_equal("does not exist" in _problem(sink, "data mapper"), True))
         mapper.write_text(MAPPER_HEAD + '    - [max_interactions, ">", 12.5]\n')
         eventually(lambda: assert_equal(_problem(sink, "data mapper"), "ok"))
         assert len(pipeline.alerts()) == 6

@@ -40,6 +40,15 @@ def test_the_java_process_is_a_child_of_this_one(spark: SparkSession) -> None:
     os.kill(spark_internals.java_process_id(spark), 0)
 
 
+def test_what_scala_prints_goes_where_java_prints_nothing(spark: SparkSession) -> None:
+    jvm = spark_internals.jvm(spark)
+    assert jvm.scala.Console.out().equals(jvm.java.lang.System.out)
+
+
+def test_a_signal_to_the_process_group_does_not_reach_java(spark: SparkSession) -> None:
+    assert os.getpgid(spark_internals.java_process_id(spark)) != os.getpgrp()
+
+
 def test_the_heap_has_the_size_of_the_settings(spark: SparkSession) -> None:
     assert 400 << 20 < spark_internals.max_heap_bytes(spark) <= 512 << 20
 

@@ -232,6 +232,14 @@ def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
+def test_a_stop_in_the_middle_of_batches_is_quiet(pipeline: Pipeline) -> None:
+    with pipeline.running(STREAM):
+        for _ in range(3):
+            pipeline.send_interactions(_interactions(2_000))
+    lines = pipeline.log(STREAM).splitlines()
+    assert lines[-1].endswith(" INFO    stream_processing.job: stopping"), lines[-20:]
+
+
 def test_a_killed_java_process_ends_the_job_with_the_reason_in_the_log(pipeline: Pipeline) -> None:
     job = pipeline.service(STREAM)
     try:

@@ -1,6 +1,8 @@
 """The alert engine over plain objects: an in-memory store, and a data mapper in a file."""
 
+import logging
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from elasticsearch_sink_alert.indexing.bulk import Outcome, Result
 from elasticsearch_sink_alert.kafka.rows import Record, Row, latest_rows
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 
+from contract.alerts import FIELDS
 from runtime.health import Health
 
 ITEMS = "agg_interactions_item"
@@ -129,6 +132,65 @@ def test_rows_fire_and_resolve_alerts_which_are_saved_and_notified(tmp_path: Pat
     engine.process(3, a=1)
     assert engine.notified == [("a", "firing"), ("a", "resolved")]
     assert [alert.status for alert in engine.store.stored.values()] == ["resolved"]
+
+
+def _logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the engine logs about alerts, without their rules and indices."""
+    return [re.sub(r": .* \(\w+ ", " (", text) for text in caplog.messages if text.startswith(("firing", "resolved"))]
+
+
+def test_the_log_of_a_resolved_alert_shows_the_value_now_and_the_one_that_fired(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13)
+    engine.process(2, a=14)
+    engine.process(3, a=1)
+    assert _logged(caplog) == ["firing (a, value 13)", "resolved (a, now 1, was 13)"]
+    (alert,) = engine.store.stored.values()
+    assert (alert.value, set(alert.document())) == (13, set(FIELDS)), "the document is the contract's"
+
+
+def test_the_log_of_an_alert_about_a_change_shows_the_change_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine = Engine(tmp_path, SPIKE)
+    engine.process(1, a=1, b=1)
+    engine.process(20, a=10, b=10)
+    engine.process(90, a=12)
+    engine.engine.resolve_idle(_at(90), {0})
+    assert _logged(caplog) == [
+        "firing (a, value 9)", "firing (b, value 9)", "resolved (a, now 2, was 9)", "resolved (b, now 0, was 9)"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ((), "rule removed"),
+        (('{field: max_interactions, operator: ">", threshold: 12, silence: [a]}',), "row silenced"),
+    ],
+)
+def test_the_log_says_that_a_rule_is_gone_or_silenced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rules: tuple[str, ...], reason: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13)
+    engine.write_rules(*rules)
+    engine.engine.reload_rules()
+    assert _logged(caplog) == ["firing (a, value 13)", f"resolved (a, {reason}, was 13)"]
+
+
+def test_the_log_says_that_the_row_was_deleted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13)
+    rows, _ = latest_rows([Record("t", 0, 2_000, 2_000, f"{ITEMS}-a".encode(), None)], VersionClock())
+    engine.engine.evaluate(rows)
+    assert _logged(caplog)[-1] == "resolved (a, row deleted, was 13)"
 
 
 def test_alerts_that_were_superseded_or_replayed_are_not_notified(tmp_path: Path) -> None:

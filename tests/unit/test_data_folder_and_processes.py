@@ -17,6 +17,7 @@ from stream_processing.settings import StreamProcessingSettings
 
 from build_tools.jars import JarError
 from local_stack import cache, data_folder, exit_reason, servers
+from local_stack.__main__ import _fail
 from local_stack.data_folder import DataFolderError
 from local_stack.environment import inherited
 from local_stack.plan import Plan, StackError
@@ -34,7 +35,7 @@ _FOREIGN = (
 
 def test_processes_inherit_every_setting_and_no_variable_of_another_installation() -> None:
     of_services = (ROOT / ".env.example").read_text().split("--- Docker Compose only")[0]
-    settings = re.findall(r"^([A-Z_]+)=", of_services, re.M)
+    settings = re.findall(r"^(?:# )?([A-Z_]+)=", of_services, re.M)
     needed = ("PATH", "HOME", "TMPDIR", "https_proxy", "NO_PROXY", "SSL_CERT_FILE", "AWS_PROFILE", "LC_ALL")
     environment = dict.fromkeys([*settings, *needed, *_FOREIGN], "x.UTF-8")
     assert set(inherited(environment)) == {*settings, *needed}
@@ -105,14 +106,16 @@ def test_an_unusable_cache_folder_is_one_line(monkeypatch: pytest.MonkeyPatch, f
 
 
 def test_a_job_without_its_jars_says_how_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER`"):
+    with pytest.raises(
+        NoJarsError, match=rf"jar is not in {tmp_path} or .*: `python -m build_tools.jars FOLDER` .*`make` keeps"
+    ):
         start_session(StreamProcessingSettings(spark_jars=tmp_path))
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 99999])
 def test_an_invalid_port_is_rejected(port: int) -> None:
     with pytest.raises(PortTakenError, match=f"Kafka cannot use port {port}: ports are 1 to 65535"):
-        require_free(port, "Kafka")
+        require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_a_listener_on_ipv6_alone_is_detected() -> None:
@@ -122,7 +125,7 @@ def test_a_listener_on_ipv6_alone_is_detected() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         with pytest.raises(PortTakenError, match=f"needs port {port}, but .* listens there at ::1: .* --kafka-port"):
-            require_free(port, "Kafka", "--kafka-port")
+            require_free([(port, "Kafka", "--kafka-port")])
 
 
 def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +136,18 @@ def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("PAGE_PORT", "many")
     with pytest.raises(StackError, match="PAGE_PORT='many' is no port"):
         Plan(tmp_path)
+
+
+def test_a_copy_of_the_example_env_file_changes_nothing_of_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    without = Plan(tmp_path)
+    expected = without.service_settings
+    assert (expected["PRODUCER_RATE"], expected["PRODUCER_CONTROLS"]) == ("0.02", "true")
+    shutil.copy(ROOT / ".env.example", tmp_path / ".env")
+    assert Plan(tmp_path) == without
+    assert without.service_settings == expected
 
 
 def test_wrong_settings_of_all_services_are_reported_before_anything_starts(
@@ -150,9 +165,16 @@ def test_wrong_settings_of_all_services_are_reported_before_anything_starts(
         prepare(Plan(tmp_path / "data"), [], Console(file=terminal))
     reason = str(rejected.value)
     for wrong in ("PRODUCER_RATE='fast'", "SINK_BATCH_SIZE='0'", "STATE_STORE='redis'", "LOG_LEVEL='loud'"):
-        assert reason.count(wrong) == 1, reason
+        assert reason.count(f"\n  {wrong}: expected ") == 1, reason
+    assert len(reason.splitlines()) == 5
     assert "KAFKA_BROKER" not in reason
-    assert "unknown setting PRODUCER_RAET: did you mean PRODUCER_RATE?" in terminal.getvalue()
+    assert "unknown setting PRODUCER_RAET is ignored: did you mean PRODUCER_RATE?" in terminal.getvalue()
+
+
+def test_a_reason_of_several_lines_is_printed_as_such_and_cannot_control_the_terminal() -> None:
+    terminal = io.StringIO()
+    assert _fail(Console(file=terminal, width=10), "these are wrong:\n  A='\x1b[31m'\n  B='2'") == 1
+    assert terminal.getvalue().splitlines() == ["cannot run: these are wrong:", r"  A='\x1b[31m'", "  B='2'"]
 
 
 def _exit_reason(tmp_path: Path, status: int | None, *lines: str, before: str = "") -> str:

@@ -170,6 +170,74 @@ def test_a_value_that_a_later_stage_cannot_use_is_refused_with_its_line(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (
+            '{field: total_interactions, operator: ">", treshold: 3, severity: high}',
+            ["unknown option 'treshold': did you mean threshold?", "unknown severity 'high': expected info, warning,"],
+        ),
+        (
+            "[avg_interaction, =<, forty]",
+            [
+                "unknown field 'avg_interaction': did you mean avg_interactions?",
+                "unknown operator '=<': expected >, >=, <, <=, ==, !=",
+                "threshold 'forty' is of the wrong type: avg_interactions is a double, expected a number",
+            ],
+        ),
+        (
+            "{feild: avg_interactions, operator: '<', threshold: forty, colour: red, sevrity: high}",
+            [
+                "unknown option 'feild': did you mean field?",
+                "unknown option 'colour': expected field, operator, threshold, name, severity, resolve, for,",
+                "unknown option 'sevrity': did you mean severity?",
+                "threshold 'forty' is of the wrong type",
+                "unknown severity 'high'",
+            ],
+        ),
+        (
+            '{field: colour, operator: ">", threshold: [], resolve: {}, for: -1, silence: 5, within: 0, name: 1}',
+            [
+                "unknown field 'colour': expected user_id, total_click",
+                "threshold [] is of the wrong type: expected a number or text",
+                "name is 1: expected text",
+                "resolve {} is of the wrong type: expected a number or text",
+                "for is -1: expected seconds",
+                "silence is 5: expected a list",
+                "within is 0: expected seconds",
+                "for does not go with within",
+            ],
+        ),
+        (
+            '{field: total_click, operator: "=", threshold: 1, resolve: low, within: soon}',
+            ["unknown operator '='", "resolve 'low' is of the wrong type", "within is 'soon': expected seconds"],
+        ),
+        ("{field: total_click}", ["operator, threshold are missing: expected [field, operator, threshold], or"]),
+        ('{operator: ">", threshold: 5}', ["field is missing: expected [field, operator, threshold], or"]),
+    ],
+)
+def test_every_problem_of_a_rule_is_reported(tmp_path: Path, rule: str, expected: list[str]) -> None:
+    problems = _problems(tmp_path, f"{USERS}    - {rule}\n")
+    assert len(problems) == len(expected), problems
+    for problem, text in zip(problems, expected, strict=True):
+        assert f": {text}" in problem
+
+
+def test_a_rule_is_quoted_as_it_stands_in_the_file(tmp_path: Path) -> None:
+    written = (
+        '{field: total_interactions, operator: ">", threshold: "5", silence: [ann, "test_*"], for: true, name: null}'
+    )
+    (problem, *_) = _problems(tmp_path, f"{USERS}    - {written}\n")
+    assert f"rule {written}: " in problem
+
+
+def test_a_rule_of_many_unknown_options_takes_no_time(tmp_path: Path) -> None:
+    began = time.process_time()
+    options = ", ".join(f"o{n}: 1" for n in range(2_000))
+    assert len(_problems(tmp_path, f"{USERS}    - {{{options}}}\n")) == 51
+    assert time.process_time() - began < 4
+
+
+@pytest.mark.parametrize(
     ("content", "expected"),
     [
         (b"", "1: expected tables"),
@@ -195,6 +263,49 @@ def test_a_file_that_is_not_a_data_mapper_is_reported_in_one_line(
 ) -> None:
     (problem,) = _problems(tmp_path, content)
     assert problem.startswith(expected)
+
+
+OPEN_LIST = HEAD + '    - [max_interactions, ">", 12'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{OPEN_LIST}\n\n{USERS}", "4: not YAML: the list that starts here is not closed by ] before line 6"),
+        (f"{OPEN_LIST}\n    - [a]\n", "4: not YAML: the list that starts here is not closed by ] before line 5"),
+        (f"{OPEN_LIST}\n\n", "4: not YAML: the list that starts here is not closed by ] before the end of the file"),
+        (
+            f"{HEAD}    - {{field: a\n\n{USERS}",
+            "4: not YAML: the mapping that starts here is not closed by } before line",
+        ),
+        (
+            f"{HEAD}    - [a, 'x]\n",
+            "4: not YAML: the text that starts here is not closed by a quote before the end of the",
+        ),
+        (f'{OPEN_LIST} 13: 4, "<"\n', "4: not YAML: the list that starts here"),
+        (f"{HEAD}    - [a, '>', 3]]\n", "4: not YAML: expected <block end>, but found ']'"),
+    ],
+)
+def test_what_is_not_closed_is_reported_where_it_starts(tmp_path: Path, text: str, expected: str) -> None:
+    (problem,) = _problems(tmp_path, text)
+    assert problem.startswith(expected)
+    assert "operator" not in problem
+
+
+@pytest.mark.parametrize(
+    ("rule", "operator"),
+    [
+        ("[max_interactions, >, 12]", ">"),
+        ("[max_interactions,>=,12]", ">="),
+        ("[max_interactions, !=, 12]", "!="),
+        ("{field: a, operator: >, threshold: 12} # >", ">"),
+        ("{field: a, operator: !=, threshold: 12}", "!="),
+        ("field: a\n      operator: >=\n      threshold: 12", ">="),
+    ],
+)
+def test_an_operator_without_quotes_is_named(tmp_path: Path, rule: str, operator: str) -> None:
+    (problem, *_) = _problems(tmp_path, f"{HEAD}    - {rule}\n")
+    assert problem.endswith(f'(an operator needs quotes: "{operator}")')
 
 
 def test_a_bomb_of_aliases_is_refused_at_once(tmp_path: Path) -> None:
@@ -228,10 +339,10 @@ def test_a_path_that_is_not_a_file_cannot_be_read(tmp_path: Path) -> None:
         (tmp_path, "is not a regular file"),
         (tmp_path / "fifo", "is not a regular file"),
         (Path("/dev/zero"), "is not a regular file"),
-        (tmp_path / "loop", "cannot be read"),
-        (tmp_path / "nowhere" / "mapper.yml", "cannot be read"),
+        (tmp_path / "loop", "cannot be read: Too many levels of symbolic links$"),
+        (tmp_path / "nowhere" / "mapper.yml", "mapper.yml does not exist$"),
         (tmp_path / "a\0b", "cannot be read"),
-        (tmp_path / ("n" * 300), "cannot be read"),
+        (tmp_path / ("n" * 300), "cannot be read: File name too long$"),
     ]:
         with pytest.raises(DataMapperError, match=reason):
             data_mapper.load(path)

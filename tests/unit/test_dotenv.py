@@ -64,9 +64,9 @@ def test_an_unknown_name_is_reported_with_a_similar_one(
         "COMPOSE_PROJECT_NAME=mine\nDATABASE_URL=x\nKAFKA_PORT=9093\nELASTIC_PASSWORD=x\nkafka_topic=small\n"
     )
     assert warnings_of(folder, capsys) == [
-        "3: unknown setting KAFKA_TOPIC_PARTITIONS: did you mean KAFKA_TOPIC_PARTITION?",
-        "4: unknown setting PRODUCR_RATE: did you mean PRODUCER_RATE?",
-        "5: unknown setting KAFKA_HEAP_OPTS: .env.example lists all settings",
+        "3: unknown setting KAFKA_TOPIC_PARTITIONS is ignored: did you mean KAFKA_TOPIC_PARTITION?",
+        "4: unknown setting PRODUCR_RATE is ignored: did you mean PRODUCER_RATE?",
+        "5: unknown setting KAFKA_HEAP_OPTS is ignored: .env.example lists all settings",
     ]
     assert Settings.load().kafka_topic == "small"
 

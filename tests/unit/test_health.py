@@ -19,5 +19,7 @@ def test_health_reports_which_component_fails_and_why() -> None:
     health.ok("elasticsearch")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as healthy:
         assert json.load(healthy)["status"] == "ok"
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as healthy:
+        assert healthy.read().endswith(b"}\n"), "the terminal's prompt comes on a line of its own"
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as metrics:
         assert b"python_info" in metrics.read()

@@ -1,9 +1,12 @@
 """The stream job reports how its Java process ended."""
 
+import signal
 import subprocess
 
 import pytest
+from stream_processing import spark_internals
 from stream_processing.failures import describe_java_exit, is_transient, remedies
+from stream_processing.spark_internals import JavaStartError, start_java
 
 
 @pytest.mark.parametrize(
@@ -26,3 +29,19 @@ def test_the_reason_names_signal_or_status_and_the_remedy_is_about_the_heap_only
 
 def test_a_java_process_that_does_not_end_is_reported_with_the_error() -> None:
     assert describe_java_exit(None, ConnectionError()).startswith("it does not answer (ConnectionError)")
+
+
+def test_a_java_that_cannot_start_is_reported_with_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", "/nowhere")
+    with pytest.raises(JavaStartError, match=r"SPARK_DRIVER_MEMORY=1g, and that JAVA_HOME=/nowhere is Java 17$"):
+        start_java({"spark.driver.memory": "1g"})
+
+
+@pytest.mark.parametrize(("command", "status"), [("cat", 0), ("sleep 600", -signal.SIGKILL)])
+def test_java_ends_with_its_input_or_is_killed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, command: str, status: int
+) -> None:
+    with subprocess.Popen(["sh", "-c", f"exec {command}"], stdin=subprocess.PIPE) as java:
+        monkeypatch.setattr(spark_internals, "java_process", lambda: java)
+        spark_internals.end_java(0.3 if status else 10)
+        assert java.returncode == status

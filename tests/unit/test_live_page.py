@@ -12,12 +12,13 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from data_producer.controls import Controls, Flow, application
+from data_producer.controls import Controls, Flow, application, disabled
 from starlette.types import Receive, Scope, Send
 
 from live_page.charts import axis_bounds
 from live_page.guard import Guard
 from live_page.pages.links import decode_id, encode_id
+from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls
 from observer.services import read_service
 from runtime.health import Health, serve
@@ -179,6 +180,33 @@ def test_a_change_out_of_bounds_is_refused_with_the_bounds(service: str, body: s
     assert _request(f"{service}/control") == before
 
 
+def test_controls_that_are_off_say_how_to_switch_them_on_and_the_page_does_too() -> None:
+    state = Health("kafka")
+    producer = f"http://127.0.0.1:{serve(state, '127.0.0.1', 0, {'/control': disabled})}"
+    for body in (None, '{"paused": true}', "nonsense"):
+        code, answer = _request(f"{producer}/control", {"Content-Type": "application/json"}, body)
+        assert code == 404
+        assert json.loads(answer) == {
+            "error": "the controls are off: set PRODUCER_CONTROLS=true and restart the producer"
+        }
+    with pytest.raises(EmptyError, match="PRODUCER_CONTROLS=true"):
+        ProducerControls(producer).flow()
+    with pytest.raises(EmptyError, match="PRODUCER_CONTROLS=true"):
+        ProducerControls(producer).change(paused=True)
+
+
+def test_a_server_that_is_not_the_producer_is_not_taken_for_one_with_its_controls_off() -> None:
+    for status in (200, 404):
+        with _answering("<html>", status) as url, pytest.raises(UnavailableError, match="is not the producer"):
+            ProducerControls(url).flow()
+
+
+@pytest.mark.parametrize("path", ["/health", "/control"])
+@pytest.mark.parametrize("host", ["localhost", "evil.example.com"])
+def test_the_body_of_an_answer_ends_with_a_newline(service: str, path: str, host: str) -> None:
+    assert _request(f"{service}{path}", {"Host": host})[1].endswith("}\n")
+
+
 def test_requests_from_browsers_cannot_change_what_is_sent(service: str) -> None:
     for origin in ("http://evil.example.com", "null", "http://localhost:3000"):
         headers = {"Content-Type": "application/json", "Origin": origin}
@@ -222,12 +250,12 @@ def test_an_answer_of_another_program_is_reported_as_such(body: str) -> None:
 
 
 @contextmanager
-def _answering(body: str) -> Iterator[str]:
+def _answering(body: str, status: int = 200) -> Iterator[str]:
     """A server that answers every request with `body`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
             self.end_headers()
             self.wfile.write(body.encode())
 

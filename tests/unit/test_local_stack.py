@@ -1,5 +1,8 @@
+import contextlib
 import hashlib
 import io
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -12,7 +15,8 @@ from rich.console import Console
 
 from build_tools.jars import Jar, JarError, read_pins
 from build_tools.truststore import java_options
-from local_stack import cache, servers
+from local_stack import __main__ as stack
+from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
 from local_stack.plan import Plan, StackError
@@ -56,9 +60,25 @@ def test_a_port_in_use_is_reported_with_its_number_and_owner() -> None:
         listener.bind((servers.HOST, 0))
         listener.listen()
         port = listener.getsockname()[1]
-        with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there"):
-            require_free(port, "Kafka")
-    require_free(servers.free_port(), "Kafka")
+        with pytest.raises(PortTakenError, match=f"Kafka needs port {port}, but .* listens there") as error:
+            require_free([(port, "Kafka", "--kafka-port")])
+    assert str(error.value).endswith(
+        "stop it, choose another port with --kafka-port, or run beside it with --free-ports --data FOLDER"
+        ' (make demo ARGS="--free-ports --data FOLDER")'
+    )
+    require_free([(servers.free_port(), "Kafka", "--kafka-port")])
+
+
+def test_all_ports_in_use_are_reported_at_once() -> None:
+    with socket.create_server((servers.HOST, 0)) as kafka, socket.create_server((servers.HOST, 0)) as page:
+        taken = [(kafka.getsockname()[1], "Kafka", "--kafka-port"), (page.getsockname()[1], "live_page", "PAGE_PORT")]
+        free = (servers.free_port(), "Elasticsearch", "--es-port")
+        with pytest.raises(PortTakenError) as error:
+            require_free([taken[0], free, taken[1]])
+    first, *lines = str(error.value).splitlines()
+    assert first.startswith("these ports are in use: stop what listens there, or run beside it with --free-ports")
+    assert [line.split(", but ")[0] for line in lines] == [f"  {owner} needs port {port}" for port, owner, _ in taken]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["(--kafka-port)", "(PAGE_PORT)"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the range of outgoing ports is read from Linux")
@@ -98,6 +118,49 @@ def test_a_process_that_has_ended_ends_the_stack(tmp_path: Path) -> None:
     process = _ended_process(tmp_path, optional=False)
     with pytest.raises(StackError, match=r"^it has ended with status 3: no output"):
         process.require_running(Console(file=io.StringIO()))
+
+
+class _Observer:
+    """Returns the same snapshot at any time."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(sent=7)
+
+    def lake_rows(self, _: str) -> int | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_demo_whose_process_ends_early_prints_the_summary_and_then_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> ManagedProcess:
+        return _ended_process(tmp_path, optional=False)
+
+    for name in ("prepare", "start_in_parallel"):
+        monkeypatch.setattr(demo, name, lambda *_: None)
+    monkeypatch.setattr(demo, "_servers", lambda *_: [])
+    monkeypatch.setattr(demo, "_service", ended)
+    monkeypatch.setattr(demo, "_observer", lambda _: _Observer())
+    monkeypatch.setattr("local_stack.services.cds_archive_in_background", lambda _: contextlib.nullcontext())
+    terminal = io.StringIO()
+    monkeypatch.setattr(stack, "Console", lambda: Console(file=terminal, width=100))
+    monkeypatch.setattr("sys.argv", ["local_stack", "demo", "--no-view", "--data", str(tmp_path)])
+    environment = dict(os.environ)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert stack.main() == 1
+    finally:
+        os.environ.update(environment)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    lines = terminal.getvalue().splitlines()
+    assert lines[-1].startswith("stopped early: it has ended with status 3: no output (log: ")
+    summary = [line.split() for line in lines]
+    assert ["sent", "7"] in summary
+    assert ["in", "the", "lake", "unknown"] in summary
 
 
 def test_an_optional_process_that_has_ended_is_reported_once_and_the_stack_goes_on(tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_a_template_file_without_a_summary_keeps_the_default_summary(tmp_path: P
         (b"", ":1: expected a title on the first line of a template"),
         (b"$rule\n---\n", ":3: expected a title on the first line of a template"),
         (b"\n\xff", ":2: not UTF-8 text: save it as UTF-8"),
-        (None, " cannot be read: "),
+        (None, " does not exist"),
     ],
 )
 def test_a_template_that_cannot_be_used_is_one_line(tmp_path: Path, content: bytes | None, problem: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import UnsupportedProductError
+from elasticsearch_sink_alert.settings import SinkSettings
 from mirakuru import HTTPExecutor
 
 from dashboards.importer import import_objects
@@ -93,7 +94,8 @@ def test_local_hosts_of_the_settings_are_exempt_from_the_proxy(port: int, monkey
     monkeypatch.setenv("ALERT_WEBHOOK_URL", "http://receiver:1/hook")
     with pytest.raises(requests.exceptions.ProxyError):
         requests.get(f"http://localhost:{port}/health", timeout=5)
-    PageSettings.load()
+    for settings in (PageSettings, SinkSettings):
+        settings.load()
     assert requests.get(f"http://localhost:{port}/health", timeout=5).ok
     for name in ("stream-processing:9102", "two:9200", "receiver:1", "intranet.example.com", "127.0.0.1", "[::1]:9101"):
         assert requests.utils.get_environ_proxies(f"http://{name}/") == {}, name

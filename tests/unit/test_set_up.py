@@ -129,6 +129,21 @@ def test_an_up_to_date_clone_is_not_set_up_again(clone: Path) -> None:
     assert not install._is_current("demo")
 
 
+def test_the_announced_size_is_that_of_the_packages_that_are_not_installed(clone: Path) -> None:
+    (clone / install._REQUIREMENTS["demo"]).write_text(
+        "a.b==1 \\\n    --hash=sha256:00\nwin==3 ; sys_platform == 'win32'\n"
+    )
+    (clone / install._REQUIREMENTS["tests"]).write_text("a.b==1\nnot-here==2\n")
+    demo, tests = install._PACKAGE_BYTES["demo"], install._PACKAGE_BYTES["tests"]
+    assert (install._missing_package_bytes("demo"), install._missing_package_bytes("tests")) == (demo, tests)
+    for name, version in (("A_b", 1), ("not_here", 2)):
+        metadata = install._site_packages() / f"{name}-{version}.dist-info" / "METADATA"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        left = (install._missing_package_bytes("demo"), install._missing_package_bytes("tests"))
+        assert left == (0, tests - demo if version == 1 else 0)
+
+
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     other = clone.with_name(f"{clone.name} {how}")

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,8 +53,8 @@ def test_every_wrong_setting_is_reported_at_once(
 
 def test_the_example_file_names_every_setting_with_its_default() -> None:
     root = Path(__file__).parents[2]
-    lines = [line for line in (root / ".env.example").read_text().splitlines() if line and not line.startswith("#")]
-    example = dict(line.split("=", 1) for line in lines)
+    example = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", (root / ".env.example").read_text(), re.M))
+    del example["COMPOSE_FILE"]
     fields = {
         name.upper(): field
         for cls in (ProducerSettings, StreamProcessingSettings, SinkSettings, PageSettings)
@@ -175,7 +176,7 @@ CONFLICTS = {
         SinkSettings,
         {"LOOP_SLEEP": "-1", "KAFKA_CA_FILE": "ca.pem", "ES_USERNAME": "elastic"},
         [
-            "LOOP_SLEEP='-1': Input should be greater than or equal to 0",
+            "LOOP_SLEEP='-1': expected a number from 0 to 86,400",
             "KAFKA_CA_FILE has no effect with KAFKA_SECURITY_PROTOCOL=PLAINTEXT: set that to SSL or SASL_SSL, or"
             " remove KAFKA_CA_FILE",
             "ES_PASSWORD is not set, but ES_USERNAME=elastic needs it: set both, or ES_API_KEY alone, or none of them",
@@ -193,6 +194,64 @@ def test_settings_that_belong_together_are_reported_with_the_remedy(
     assert str(error.value).splitlines() == lines
 
 
+_INTERVAL = "a number of seconds between interactions, 0 (as fast as possible) or 0.000001 to 86,400"
+_HEAP = "a whole number with a unit, such as 768m or 2g, and at least 512m"
+WRONG = [
+    (ProducerSettings, "PRODUCER_RATE", "fast", _INTERVAL),
+    (ProducerSettings, "PRODUCER_RATE", "inf", _INTERVAL),
+    (ProducerSettings, "PRODUCER_RATE", "1e-9", _INTERVAL),
+    (ProducerSettings, "RANDOM_DATA_MAX_USERS", "999999999999", "a whole number from 1 to 1,000,000"),
+    (ProducerSettings, "RANDOM_DATA_SEED", "a", "a whole number"),
+    (ProducerSettings, "RANDOM_DATA_SKEW", "nan", "a number from 0 to 10"),
+    (ProducerSettings, "PRODUCER_LIMIT", "-1", "a whole number, at least 0"),
+    (ProducerSettings, "PRODUCER_CONTROLS", "perhaps", "true or false"),
+    (ProducerSettings, "PRODUCER_METRICS_PORT", "65536", "a port from 0 to 65535"),
+    (Settings, "LOOP_SLEEP", "1e300", "a number from 0 to 86,400"),
+    (Settings, "LOG_LEVEL", "loud", "DEBUG, INFO, WARNING or ERROR"),
+    (Settings, "KAFKA_BROKER", " ", "text that is not empty"),
+    (Settings, "KAFKA_TOPIC", "no spaces", "1 to 230 letters (a to z), digits, dots, hyphens and underscores"),
+    (SinkSettings, "ALERTS_PER_MINUTE", "many", "a whole number, at least 1"),
+    (SinkSettings, "SINK_BATCH_SIZE", "1000001", "a whole number from 1 to 1,000,000"),
+    (StreamProcessingSettings, "MATERIALISE_INTERVAL", "0", "a number above 0, at most 86,400"),
+    (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "lots", _HEAP),
+    (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "1", _HEAP),
+    (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "511m", _HEAP),
+    (StreamProcessingSettings, "SPARK_EXECUTOR_MEMORY", "1.5g", _HEAP),
+    (StreamProcessingSettings, "SPARK_EXECUTOR_MEMORY", "512mb", _HEAP),
+]
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value", "allowed"), WRONG, ids=[f"{name}={value}" for _, name, value, _ in WRONG]
+)
+def test_a_wrong_setting_is_reported_with_what_is_allowed(
+    cls: type[Settings], name: str, value: str, allowed: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        cls.read({}, {name: value})
+    assert str(error.value) == f"{name}={value!r}: expected {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        (cls, name)
+        for cls in (ProducerSettings, StreamProcessingSettings, PageSettings)
+        for name, schema in cls.model_json_schema()["properties"].items()
+        if schema.get("type") in ("integer", "number")
+    ],
+)
+def test_no_number_may_be_infinite(cls: type[Settings], name: str) -> None:
+    for value in ("inf", "nan"):
+        with pytest.raises(SettingsError, match=f"{name.upper()}="):
+            cls.read({}, {name.upper(): value})
+
+
+@pytest.mark.parametrize("heap", ["512m", "2g", "2G", "1t", "600000k"])
+def test_a_heap_is_a_number_with_a_unit_of_java(heap: str) -> None:
+    assert StreamProcessingSettings.read({}, {"SPARK_DRIVER_MEMORY": heap}).spark_driver_memory == heap
+
+
 COMPLETE = {
     "SASL": (Settings, {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_USERNAME": "a", "KAFKA_PASSWORD": "b"}),
     "credentials that the protocol does not use": (Settings, {"KAFKA_USERNAME": "a", "KAFKA_PASSWORD": "b"}),
@@ -206,6 +265,13 @@ COMPLETE = {
 @pytest.mark.parametrize(("cls", "values"), COMPLETE.values(), ids=list(COMPLETE))
 def test_settings_that_are_complete_are_accepted(cls: type[Settings], values: Mapping[str, str]) -> None:
     cls.read(values)
+
+
+def test_the_page_starts_with_wrong_settings_of_the_sink_alone() -> None:
+    wrong = {"ALERTS_PER_MINUTE": "many", "SINK_BATCH_SIZE": "0", "ALERT_WEBHOOK_SECRET": "a", "PAGE_PORT": "8091"}
+    with pytest.raises(SettingsError, match="ALERTS_PER_MINUTE"):
+        SinkSettings.read({}, wrong)
+    assert PageSettings.read({}, wrong).page_port == 8091
 
 
 def test_conflicts_are_also_checked_where_code_creates_the_settings() -> None:

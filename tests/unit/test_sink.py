@@ -141,6 +141,7 @@ def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_cha
     assert alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 3}}, "later") == []
     (alert,) = alert_lifecycle.idle_resolved(firing, {key: rule}, {key: {"max_interactions": 2}}, "later")
     assert (alert.status, alert.resolved_at, alert.version) == ("resolved", "later", firing[key].version)
+    assert alert.observed == "now 2, was 6"
 
 
 def test_the_change_within_a_window_is_exact_to_a_twentieth_of_the_window() -> None:
@@ -459,12 +460,12 @@ def test_a_changed_data_mapper_is_reloaded_and_an_invalid_one_leaves_the_last_ru
     assert not rules.reload(), "it is reported once"
     assert [rule.threshold for rule in rules.current.all_rules] == [13]
     mapper.unlink()
-    with pytest.raises(DataMapperError, match="cannot be read"):
+    with pytest.raises(DataMapperError, match=f"^{mapper} does not exist$"):
         rules.reload()
 
 
 def test_a_missing_data_mapper_is_reported_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DataMapperError, match=r"nowhere\.yml cannot be read"):
+    with pytest.raises(DataMapperError, match=r"nowhere\.yml does not exist$"):
         data_mapper.load(tmp_path / "nowhere.yml")
 
 

@@ -1,17 +1,22 @@
 """Gaps in a partition, checkpoints of queries, their progress, and the metadata of appends, without Spark."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from arro3.core import Table
+from deltalake import write_deltalake
 from prometheus_client import REGISTRY
-from stream_processing import definitions
+from stream_processing import commands, definitions, ingest
+from stream_processing.arrow import arrow_column
 from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
-from stream_processing.lake import AppendInfo
+from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.progress import report, source_lag
 
+from contract.tables import ColumnType
 from runtime.health import Health
 
 
@@ -135,3 +140,45 @@ def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_h
         " measure=<Measure.LAST: 'the latest timestamp'>)"
     )
     assert len(lines) == 14
+
+
+def test_the_lake_knows_the_sizes_of_its_files_without_spark(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    lake.create_missing_tables()
+    assert lake.file_sizes() == []
+    columns: dict[str, Any] = {
+        name: arrow_column(ColumnType.KEYWORD, ["a"]) for name in ("user_id", "item_id", "interaction_type")
+    }
+    row = Table.from_pydict(columns | {"timestamp": arrow_column(ColumnType.DATE, [0])})
+    for _ in range(2):
+        write_deltalake(lake.interactions, row, mode="append")
+    files = [file.stat().st_size for file in (tmp_path / "interactions").glob("*.parquet")]
+    assert sorted(lake.file_sizes()) == sorted(files)
+    assert len(files) == 2
+
+
+def test_a_start_after_accept_gap_is_no_warning_and_one_after_a_lost_checkpoint_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    for query in (ACCEPT_GAP, "an-id"):
+        ingest._log_start(AppendInfo(query, 0, "another-id", {"avroic": {"0": 12}}), "checkpoints/ingest")
+    assert [(each.levelname, each.message) for each in caplog.records] == [
+        ("INFO", "continuing after accept-gap at {'avroic': {'0': 12}}"),
+        (
+            "WARNING",
+            "checkpoints/ingest is missing: continuing from the offsets in the table's history, {'avroic': {'0': 12}}",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "checkpoint_exists", "expected"),
+    [(ACCEPT_GAP, True, True), (ACCEPT_GAP, False, False), ("an-id", True, False), (None, True, False)],
+    ids=["killed before the end", "done", "appended since", "never appended"],
+)
+def test_a_gap_that_was_accepted_by_half_is_accepted_by_the_next_run(
+    query: str | None, checkpoint_exists: bool, expected: bool
+) -> None:
+    info = None if query is None else AppendInfo(query, 0, "another-id", {})
+    assert commands._is_half_accepted(info, checkpoint_exists) == expected

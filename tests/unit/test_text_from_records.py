@@ -81,5 +81,5 @@ def test_dead_letters_are_printed_as_text(monkeypatch: pytest.MonkeyPatch, capsy
     assert dead_letter_commands.show_one(settings, "0-7") == 0
     shown = capsys.readouterr().out
     assert "\x1b" not in listed + shown
-    assert len(listed.splitlines()) == 2
+    assert len(listed.splitlines()) == 3, "the header, the dead letter, and the number per service"
     assert shown.splitlines()[-1] == SHOWN + r"\xff\n"

@@ -7,6 +7,7 @@ rows after a crash lead to the same alerts with the same ids.
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
@@ -19,6 +20,10 @@ WAITING_INDEX: Final = "alerts_waiting"
 """Alerts of rules with `for` that are true, but not for long enough to fire."""
 CHANGE_WINDOWS_INDEX: Final = "alerts_histories"
 """Recent values of fields, for the rules with `within`."""
+
+SILENCED: Final = "row silenced"
+RULE_REMOVED: Final = "rule removed"
+"""Reasons, for the log, why an alert is resolved whatever the value is."""
 
 Status = Literal["waiting", "cancelled", "firing", "resolved"]
 """`waiting` becomes `firing` after the rule's `for`, or `cancelled` if its rule stops being true before that. The
@@ -62,15 +67,22 @@ class Alert:
     """The partition of the row: the sink that it is assigned to handles the alert."""
     status: Status = FIRING
     resolved_at: str | None = None
+    resolved_because: str = dataclass_field(default="", compare=False)
+    """For the log, and not in the document: the value that resolved the alert, or what became of its rule or row."""
 
     @property
     def key(self) -> AlertKey:
         """The rule and the row."""
         return AlertKey(self.rule, self.index, self.id)
 
+    @property
+    def observed(self) -> str:
+        """The value that fired; of an alert that was just resolved, why, and the value that had fired."""
+        return f"{self.resolved_because}, was {self.value}" if self.resolved_because else f"value {self.value}"
+
     def document(self) -> dict[str, Any]:
         """Return the fields of the document."""
-        return {name: value for name, value in vars(self).items() if name != "alert_id"}
+        return {name: value for name, value in vars(self).items() if name not in ("alert_id", "resolved_because")}
 
 
 def alert_from(alert_id: str, document: Mapping[str, Any]) -> Alert:
@@ -120,7 +132,7 @@ def _evaluate(
     if alert is not None:
         if true:
             return alert if wait is not None else None
-        return resolved(alert, row.version, _time(row))
+        return resolved(alert, row.version, _time(row), _why_resolved(rule, row, fields))
     if true and wait is not None:
         assert row.fields is not None
         return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
@@ -134,7 +146,7 @@ def idle_resolved(
 ) -> list[Alert]:
     """Return the alerts of idle rows, now resolved: as time passed, the change within the window became too small."""
     return [
-        resolved(firing[key], firing[key].version, at)
+        resolved(firing[key], firing[key].version, at, _now(deltas[key].get(rule.field)))
         for key, rule in rules.items()
         if not rule.still_holds(deltas[key])
     ]
@@ -154,9 +166,21 @@ def cancelled(waiting: Alert, version: int) -> Alert:
     return replace(waiting, status="cancelled", version=version)
 
 
-def resolved(alert: Alert, version: int, at: str) -> Alert:
-    """Return the alert as resolved."""
-    return replace(alert, status=RESOLVED, resolved_at=at, version=version)
+def resolved(alert: Alert, version: int, at: str, because: str) -> Alert:
+    """Return the alert as resolved; `because` is for the log."""
+    return replace(alert, status=RESOLVED, resolved_at=at, version=version, resolved_because=because)
+
+
+def _why_resolved(rule: Rule, row: Row, fields: Mapping[str, Any] | None) -> str:
+    if row.fields is None:
+        return "row deleted"
+    if rule.is_silent_about(row.key.id):
+        return SILENCED
+    return _now(None if fields is None else fields.get(rule.field))
+
+
+def _now(value: Any) -> str:
+    return "now without a value" if value is None else f"now {value}"
 
 
 def _new_alert(rule: Rule, row: Row, value: Any) -> Alert:

@@ -14,7 +14,7 @@ from elasticsearch_sink_alert.alerting import plain_yaml
 from elasticsearch_sink_alert.alerting.plain_yaml import Entries, Items
 from elasticsearch_sink_alert.alerting.rule_parser import InvalidRuleError, listed, parse_rule, shown
 from elasticsearch_sink_alert.alerting.rules import Rule
-from elasticsearch_sink_alert.alerting.text_file import Problem, UnusableFileError, printable, read_text
+from elasticsearch_sink_alert.alerting.text_file import Problem, UnusableFileError, printable, read_text, unreadable
 
 _SETTLED_AFTER: Final = 1_000_000_000
 """Nanoseconds."""
@@ -82,7 +82,7 @@ def load(path: Path) -> DataMapper:
     try:
         document = plain_yaml.parse(read_text(path))
     except (OSError, ValueError) as error:
-        raise DataMapperError(f"{path} cannot be read: {printable(str(error))}") from None
+        raise DataMapperError(unreadable(path, error)) from None
     except UnusableFileError as error:
         raise _error(path, error.problems) from None
     reader = _Reader()

@@ -110,13 +110,13 @@ class AlertEngine:
             self._save(alert_lifecycle.idle_resolved(firing, rules, deltas, alert_lifecycle.format_time(now)))
 
     def reload_rules(self) -> None:
-        """Read the data mapper again if it has changed; if it is invalid now, the rules before stay in force."""
+        """Read the data mapper again if it has changed; if it cannot be used now, the rules before stay in force."""
         try:
             if not self._rules.reload():
                 return
         except DataMapperError as error:
             self._health.failing(DATA_MAPPER, f"the rules before the last change stay in force: {error}")
-            logger.error("the data mapper is invalid now, the rules before the change stay in force:\n%s", error)
+            logger.error("the data mapper cannot be used now, the rules before the change stay in force:\n%s", error)
             return
         self._health.ok(DATA_MAPPER)
         logger.info("reloaded the data mapper: %d rules", len(self._rules.current.all_rules))
@@ -131,16 +131,18 @@ class AlertEngine:
         known = self._rules.current.by_name
         now = alert_lifecycle.format_time(datetime.now(UTC))
 
-        def is_orphan(alert: Alert) -> bool:
-            return alert.rule not in known or known[alert.rule].is_silent_about(alert.id)
+        def reason(alert: Alert) -> str:
+            if alert.rule not in known:
+                return alert_lifecycle.RULE_REMOVED
+            return alert_lifecycle.SILENCED if known[alert.rule].is_silent_about(alert.id) else ""
 
         store = self._store
         orphans = [
-            alert_lifecycle.resolved(alert, alert.version, now) for alert in filter(is_orphan, store.firing.values())
+            alert_lifecycle.resolved(alert, alert.version, now, because)
+            for alert in store.firing.values()
+            if (because := reason(alert))
         ]
-        orphans += [
-            alert_lifecycle.cancelled(alert, alert.version) for alert in filter(is_orphan, store.waiting.values())
-        ]
+        orphans += [alert_lifecycle.cancelled(alert, alert.version) for alert in filter(reason, store.waiting.values())]
         self._save(orphans)
 
     def _save(self, changed: Sequence[Alert]) -> None:
@@ -154,6 +156,6 @@ class AlertEngine:
             if alert.status in ("waiting", "cancelled"):
                 continue
             metrics.ALERTS.labels(alert.rule, alert.status).inc()
-            logger.info("%s: %s (%s %s, value %s)", alert.status, alert.rule, alert.index, alert.id, alert.value)
+            logger.info("%s: %s (%s %s, %s)", alert.status, alert.rule, alert.index, alert.id, alert.observed)
         self._notify(changed)
         metrics.FIRING.set(len(self._store.firing))

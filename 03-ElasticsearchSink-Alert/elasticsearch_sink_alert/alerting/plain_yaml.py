@@ -33,6 +33,14 @@ _PARSER_BUGS: Final = (
 )  # fmt: skip
 """Raised by the parser itself over input that it does not expect."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_CLOSED_BY: Final = {
+    "flow sequence": ("the list", "]"),
+    "flow mapping": ("the mapping", "}"),
+    "quoted scalar": ("the text", "a quote"),
+}
+"""By the parser's name of a construct: its name in a message, and what ends it."""
+_QUOTED_OR_COMMENT: Final = re.compile(r"""\"[^\"]*\"|'[^']*'|#.*""")
+_OPERATOR: Final = re.compile(r"(?:^|[\[{,:\s])([<>]=?|[!=]=)\s*(?:[,\]}]|$)")
 _MAX_SHOWN: Final = 80
 """Characters of a wrong value in a message."""
 
@@ -74,7 +82,7 @@ def parse(text: str) -> Any:
         problem = f"holds the character U+{int(error.character):04X}, which YAML does not allow"
         raise UnusableFileError(Problem(line, problem)) from None
     except MarkedYAMLError as error:
-        raise UnusableFileError(Problem(_line_of_error(error), _describe(error))) from None
+        raise UnusableFileError(_problem(error, text)) from None
     except _PARSER_BUGS as error:
         raise UnusableFileError(Problem(1, f"not YAML: {type(error).__name__}: {error}")) from None
     if conversion.problems:
@@ -94,13 +102,32 @@ def _new_parser() -> YAML:
     return parser
 
 
-def _describe(error: MarkedYAMLError) -> str:
+def _problem(error: MarkedYAMLError, text: str) -> Problem:
+    """Return what is wrong, and the line on which the user has to look for it."""
+    line = _line_of_error(error)
     if isinstance(error, MaxDepthExceededError):
-        return _TOO_DEEP
+        return Problem(line, _TOO_DEEP)
     if isinstance(error, ComposerError):
         is_several = error.context is not None and "single document" in error.context
-        return "holds several documents: expected one" if is_several else f"not YAML: {error.problem}"
-    return f"not YAML: {error.problem} (is an operator without quotes?)"
+        return Problem(line, "holds several documents: expected one" if is_several else f"not YAML: {error.problem}")
+    operator = _unquoted_operator(text, line)
+    if operator:
+        return Problem(line, f'not YAML: {error.problem} (an operator needs quotes: "{operator}")')
+    start = int(error.context_mark.line) + 1 if error.context_mark else line
+    for construct, (name, end) in _CLOSED_BY.items():
+        # The parser notices a missing end at whatever comes next, often some lines below.
+        if start < line and error.context is not None and construct in error.context:
+            before = f"line {line}" if line <= text.rstrip().count("\n") + 1 else "the end of the file"
+            return Problem(start, f"not YAML: {name} that starts here is not closed by {end} before {before}")
+    return Problem(line, f"not YAML: {error.problem}")
+
+
+def _unquoted_operator(text: str, line: int) -> str:
+    """Return the first operator without quotes on a line; empty if there is none."""
+    lines = text.split("\n")
+    unquoted = _QUOTED_OR_COMMENT.sub("", lines[line - 1]) if line <= len(lines) else ""
+    found = _OPERATOR.search(unquoted)
+    return found[1] if found else ""
 
 
 class _Conversion:
@@ -194,7 +221,7 @@ class _Conversion:
         except (ValueError, LookupError, ArithmeticError):
             self._refuse(node, f"{_shown(text)} is not of the type {kind}")
             return None
-        self._refuse(node, f"the tag {_shown(str(node.tag))} is not allowed")
+        self._refuse_tag(node)
         return None
 
     def _text(self, node: ScalarNode, text: str) -> str | None:
@@ -220,7 +247,11 @@ class _Conversion:
 
     def _require_tag(self, node: Node, kind: str) -> None:
         if _kind(node) != kind:
-            self._refuse(node, f"the tag {_shown(str(node.tag))} is not allowed")
+            self._refuse_tag(node)
+
+    def _refuse_tag(self, node: Node) -> None:
+        hint = ' (an operator needs quotes: "!=")' if str(node.tag).startswith("!=") else ""
+        self._refuse(node, f"the tag {_shown(str(node.tag))} is not allowed{hint}")
 
     def _refuse(self, node: Node, text: str) -> None:
         self.problems.append(Problem(_line(node), text))

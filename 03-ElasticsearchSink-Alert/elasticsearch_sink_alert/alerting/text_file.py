@@ -38,6 +38,15 @@ def read_text(path: Path) -> str:
         raise UnusableFileError(Problem(line, "not UTF-8 text: save it as UTF-8")) from None
 
 
+def unreadable(path: Path, error: OSError | ValueError) -> str:
+    """Return in one line why `read_text` cannot read a file."""
+    file = printable(str(path))
+    if isinstance(error, FileNotFoundError):
+        return f"{file} does not exist"
+    reason = error.strerror if isinstance(error, OSError) else None
+    return f"{file} cannot be read: {printable(reason or str(error))}"
+
+
 def printable(text: str) -> str:
     """Return the text on one line, with escapes for characters that cannot be shown."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -6,7 +6,7 @@ with ``--again``.
 
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ _TIMEOUT = 10.0
 """Seconds."""
 _NO_CLIENT_LOG = {"log_level": 0}
 """An error is reported once, as the one that ends the command."""
+_COLUMNS = ("ID", "TIME", "TOPIC", "PARTITION", "OFFSET", "KEY", "REASON")
+_MAX_WIDTH = 40
+"""Characters up to which a column is widened for a long text."""
 _POSITION = (dead_letters.PARTITION, dead_letters.OFFSET)
 
 
@@ -44,14 +47,22 @@ class DeadLetter(NamedTuple):
         return self.headers.get(dead_letters.REASON, "")
 
     @property
+    def service(self) -> str:
+        """The service that wrote the dead letter."""
+        return self.headers.get(dead_letters.SERVICE, "?")
+
+    @property
     def origin(self) -> str:
         """The topic, partition and offset of the original record."""
-        return " ".join(self.headers.get(name, "?") for name in (dead_letters.TOPIC, *_POSITION))
+        return " ".join(self._position())
 
-    def line(self) -> str:
-        """Return a summary in one line."""
-        key = (self.key or b"").decode(errors="replace")
-        return f"{self.id:>8}  {self.at}  {self.origin}  {key}  {self.reason}" + ("  (replayed)" * self.replayed)
+    def columns(self) -> tuple[str, ...]:
+        """Return the texts of `_COLUMNS`."""
+        reason = self.reason + "  (replayed)" * self.replayed
+        return tuple(map(escape_controls, (self.id, self.at, *self._position(), _as_text(self.key), reason)))
+
+    def _position(self) -> tuple[str, ...]:
+        return tuple(self.headers.get(name, "?") for name in (dead_letters.TOPIC, *_POSITION))
 
 
 class _Latest(NamedTuple):
@@ -65,23 +76,24 @@ class _Latest(NamedTuple):
 def show_list(settings: Settings, reason: str) -> int:
     """Print the dead letters whose reason contains this text, and their number per service."""
     found = _read(settings, reason)
-    for dead_letter in found:
-        print(escape_controls(dead_letter.line()))
-    for service, number in Counter(dead_letter.headers.get(dead_letters.SERVICE, "?") for dead_letter in found).items():
-        print(f"{number} dead letters of {escape_controls(service)}")
+    for line in _table([dead_letter.columns() for dead_letter in found]):
+        print(line)
+    for service, number in Counter(dead_letter.service for dead_letter in found).items():
+        print(f"{_count(number)} of {escape_controls(service)}")
     if not found:
         print("no dead letters" + (f" with {reason!r} in their reason" if reason else ""))
     return 0
 
 
 def show_one(settings: Settings, dead_letter_id: str) -> int:
-    """Print the headers, key and value of a dead letter; returns 1 if there is none with that id."""
+    """Print the time, headers, key and value of a dead letter; returns 1 if there is none with that id."""
     for dead_letter in _read(settings, ""):
         if dead_letter.id == dead_letter_id:
+            print(f"time: {dead_letter.at}")
             for name, value in dead_letter.headers.items():
                 print(f"{name}: {escape_controls(value)}")
-            print(f"key: {escape_controls((dead_letter.key or b'').decode(errors='backslashreplace'))}\n")
-            print(escape_controls((dead_letter.value or b"").decode(errors="backslashreplace")))
+            print(f"key: {escape_controls(_as_text(dead_letter.key))}\n")
+            print(escape_controls(_as_text(dead_letter.value)))
             return 0
     print(f"no dead letter has the id {dead_letter_id!r}: `dead-letters list` prints the ids", file=sys.stderr)
     return 1
@@ -94,11 +106,17 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
     holds only the start of its original. Returns 1 if the topic refuses one.
     """
     found = [dead_letter for dead_letter in _read(settings, reason) if again or not dead_letter.replayed]
-    ours = [
-        dead_letter
-        for dead_letter in found
-        if dead_letter.headers.get(dead_letters.SERVICE) == SERVICE and dead_letter.key
-    ]
+    ours = [dead_letter for dead_letter in found if dead_letter.service == SERVICE and dead_letter.key]
+    sent, refused = _replay_rows(settings, ours) if ours else (0, 0)
+    if ours or not found:
+        print(f"{sent} replayed, {len(ours) - sent - refused} skipped")
+    for line in _not_replayed(found):
+        print(line)
+    return 1 if refused else 0
+
+
+def _replay_rows(settings: Settings, ours: Sequence[DeadLetter]) -> tuple[int, int]:
+    """Send rows to their topic again; return the number of those that it accepted, and of those that it refused."""
     latest = _latest_records(settings, {dead_letter.key for dead_letter in ours if dead_letter.key is not None})
     producer = _producer(settings)
     sent = refused = 0
@@ -119,10 +137,37 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
         except KafkaException as error:
             print(f"{dead_letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
             refused += 1
-    print(f"{sent} replayed, {len(ours) - sent - refused} skipped")
-    if others := len(found) - len(ours):
-        print(f"{others} more are not rows with a key: the same bytes would be refused again")
-    return 1 if refused else 0
+    return sent, refused
+
+
+def _not_replayed(found: Iterable[DeadLetter]) -> Iterator[str]:
+    """Yield a line for each kind of dead letter that is never replayed, with the reason."""
+    why = "not replayed, the same bytes would be rejected again"
+    for service, number in Counter(each.service for each in found if each.service != SERVICE).items():
+        yield f"{_count(number)} of {escape_controls(service)}: {why}"
+    if number := sum(each.service == SERVICE and not each.key for each in found):
+        yield f"{_count(number)} without a key: {why}"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the rows below a header, in columns; nothing if there are no rows."""
+    if not rows:
+        return
+    lines = [_COLUMNS, *rows]
+    widths = [min(max(map(len, column)), _MAX_WIDTH) for column in zip(*lines, strict=True)]
+    for line in lines:
+        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _count(number: int) -> str:
+    return "1 dead letter" if number == 1 else f"{number} dead letters"
+
+
+def _as_text(data: bytes | None) -> str:
+    """Return a key or value for the terminal."""
+    if data is None:
+        return "none"
+    return data.decode(errors="backslashreplace") if data else "empty"
 
 
 def _why_skipped(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> str:

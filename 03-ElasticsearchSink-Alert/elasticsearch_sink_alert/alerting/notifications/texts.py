@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Self
 from elasticsearch_sink_alert.alerting.alert_lifecycle import INDEX, Alert
 from elasticsearch_sink_alert.alerting.notifications.notifier import Message
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import Summary
-from elasticsearch_sink_alert.alerting.text_file import UnusableFileError, printable, read_text
+from elasticsearch_sink_alert.alerting.text_file import UnusableFileError, read_text, unreadable
 
 DEFAULT_TEMPLATE: Final = Path(__file__).with_name("default_template.txt")
 _ALERT_FIELDS: Final = (
@@ -85,7 +85,7 @@ def _sections(path: Path) -> tuple[_Section, _Section | None]:
     try:
         lines = [line.rstrip() for line in read_text(path).rstrip().split("\n")]
     except (OSError, ValueError) as error:
-        raise TemplateError(f"{path} cannot be read: {printable(str(error))}") from None
+        raise TemplateError(unreadable(path, error)) from None
     except UnusableFileError as error:
         raise TemplateError(f"{path}:{error}") from None
     end = lines.index(_SEPARATOR) if _SEPARATOR in lines else len(lines)

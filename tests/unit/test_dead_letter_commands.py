@@ -1,0 +1,101 @@
+"""What the commands for dead letters print, without a server."""
+
+import pytest
+from elasticsearch_sink_alert.cli import dead_letter_commands
+from elasticsearch_sink_alert.cli.dead_letter_commands import DeadLetter
+from elasticsearch_sink_alert.settings import SinkSettings
+
+from contract import dead_letters
+
+SETTINGS = SinkSettings()
+
+
+def _dead_letter(id_: str, service: str, key: bytes | None = None, *, value: bytes | None = b"{}") -> DeadLetter:
+    headers = {
+        dead_letters.TOPIC: "avroic",
+        dead_letters.PARTITION: "3",
+        dead_letters.OFFSET: "2022",
+        dead_letters.REASON: "not JSON",
+        dead_letters.SERVICE: service,
+    }
+    return DeadLetter(id_, "2026-01-01T00:00:00+00:00", key, value, headers, replayed=id_ == "0-2")
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+    """The dead letters of the topic: a test adds them."""
+    added: list[DeadLetter] = []
+    monkeypatch.setattr(dead_letter_commands, "_read", lambda *_: added)
+    return added
+
+
+def test_the_list_names_its_columns(found: list[DeadLetter], capsys: pytest.CaptureFixture[str]) -> None:
+    found += [
+        _dead_letter("0-1", "stream-processing", b"user_1"),
+        _dead_letter("0-2", "stream-processing"),
+        _dead_letter("0-3", "stream-processing", b"k" * 60),
+    ]
+    assert dead_letter_commands.show_list(SETTINGS, "") == 0
+    assert [line.split(maxsplit=6) for line in capsys.readouterr().out.splitlines()] == [
+        ["ID", "TIME", "TOPIC", "PARTITION", "OFFSET", "KEY", "REASON"],
+        ["0-1", "2026-01-01T00:00:00+00:00", "avroic", "3", "2022", "user_1", "not JSON"],
+        ["0-2", "2026-01-01T00:00:00+00:00", "avroic", "3", "2022", "none", "not JSON  (replayed)"],
+        ["0-3", "2026-01-01T00:00:00+00:00", "avroic", "3", "2022", "k" * 60, "not JSON"],
+        ["3", "dead", "letters", "of", "stream-processing"],
+    ]
+
+
+def test_the_columns_of_the_list_are_aligned(found: list[DeadLetter], capsys: pytest.CaptureFixture[str]) -> None:
+    found += [_dead_letter("0-1", "stream-processing", b"user_1"), _dead_letter("10-200", "stream-processing")]
+    dead_letter_commands.show_list(SETTINGS, "")
+    header, *lines, _ = capsys.readouterr().out.splitlines()
+    for column, text in {"TOPIC": "avroic", "OFFSET": "2022", "REASON": "not JSON"}.items():
+        assert {line.index(text) for line in lines} == {header.index(column)}
+
+
+def test_without_dead_letters_the_list_has_no_header(
+    found: list[DeadLetter], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dead_letter_commands.show_list(SETTINGS, "") == 0
+    assert capsys.readouterr().out == "no dead letters\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "last_lines"),
+    [
+        (b"user_1", b"{}", ["key: user_1", "", "{}"]),
+        (None, None, ["key: none", "", "none"]),
+        (b"", b"", ["key: empty", "", "empty"]),
+    ],
+)
+def test_a_dead_letter_is_shown_with_its_time_its_headers_and_what_it_lacks(
+    found: list[DeadLetter],
+    capsys: pytest.CaptureFixture[str],
+    key: bytes | None,
+    value: bytes | None,
+    last_lines: list[str],
+) -> None:
+    found.append(_dead_letter("0-1", "stream-processing", key, value=value))
+    assert dead_letter_commands.show_one(SETTINGS, "0-1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "time: 2026-01-01T00:00:00+00:00"
+    assert "dead_letter.reason: not JSON" in lines
+    assert lines[-3:] == last_lines
+
+
+def test_what_is_never_replayed_is_counted_with_the_reason(
+    found: list[DeadLetter], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found += [_dead_letter(f"1-{n}", "stream-processing", b"user_1") for n in range(12)]
+    assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
+    why = "not replayed, the same bytes would be rejected again"
+    assert capsys.readouterr().out == f"12 dead letters of stream-processing: {why}\n"
+    found[:] = [_dead_letter("1-1", "elasticsearch-sink-alert"), _dead_letter("1-2", "elasticsearch-sink-alert", b"")]
+    assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
+    assert capsys.readouterr().out == f"2 dead letters without a key: {why}\n"
+    found.pop()
+    assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
+    assert capsys.readouterr().out == f"1 dead letter without a key: {why}\n"
+    found.clear()
+    assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
+    assert capsys.readouterr().out == "0 replayed, 0 skipped\n"

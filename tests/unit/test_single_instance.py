@@ -1,0 +1,45 @@
+"""A command notices a running job by its lock, before it starts Java."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from stream_processing.single_instance import AnotherInstanceError, require_unclaimed
+
+_HOLDER = (
+    "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); sys.stdin.read()"
+)
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield
+        holder.communicate()
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_command_beside_a_running_job_fails_at_once(tmp_path: Path, scheme: str) -> None:
+    with _held(tmp_path / ".lock"):
+        started = time.monotonic()
+        with pytest.raises(AnotherInstanceError, match=rf"another stream job holds {tmp_path}/\.lock: stop it"):
+            require_unclaimed(f"{scheme}{tmp_path}", timeout=0.1)
+        assert time.monotonic() - started < 5
+    require_unclaimed(f"{scheme}{tmp_path}", timeout=0.1)
+
+
+@pytest.mark.parametrize("checkpoints", ["missing", "s3a://lake/checkpoints"])
+def test_checkpoints_without_a_lock_are_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    require_unclaimed(checkpoints)
+    assert list(tmp_path.iterdir()) == []
