@@ -89,5 +89,5 @@ if __name__ == "__main__":
     setattr(owner, name, wrap(getattr(owner, name)))
     if os.environ["KILL_AT"] in _OF_INGEST and os.environ["KILL_AT"].endswith(_BY_SPARK):
         # Every batch is a large one.
-        ingest._MAX_COLLECTED_RECORDS = 0
+        vars(ingest)["_MAX_COLLECTED_RECORDS"] = 0
     sys.exit(service.main())

@@ -9,7 +9,7 @@ A record is ordinary if it is certainly valid by `stream_processing.parsing`; th
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeGuard
 
 import orjson
 
@@ -46,17 +46,19 @@ def _read(value: bytes) -> Fields | None:
     if type(record) is not dict or len(record) != len(_FIELDS):
         return None
     user_id, item_id, interaction_type, timestamp = map(record.get, _FIELDS)
-    is_valid = (
+    if (
         _is_id(user_id)
         and _is_id(item_id)
         # A structure has no hash.
         and type(interaction_type) is str
         and interaction_type in INTERACTION_TYPES
+        # A bool is an int.
         and type(timestamp) is int
         and MIN_TIMESTAMP <= timestamp <= MAX_TIMESTAMP
-    )
-    return (user_id, item_id, interaction_type, timestamp) if is_valid else None
+    ):
+        return user_id, item_id, interaction_type, timestamp
+    return None
 
 
-def _is_id(value: object) -> bool:
+def _is_id(value: object) -> TypeGuard[str]:
     return type(value) is str and 0 < len(value.encode()) <= MAX_ID_BYTES

@@ -25,7 +25,8 @@ class KeyedState:
 
         The cost grows with the interactions, and by some 20 ns with each value of the key.
         """
-        added = interactions.group_by(self.key).agg(state_columns(POLARS)).collect(engine="streaming")
+        columns: list[pl.Expr] = state_columns(POLARS)
+        added = interactions.group_by(self.key).agg(columns).collect(engine="streaming")
         return self.merge(added)
 
     def merge(self, added: pl.DataFrame) -> pl.DataFrame:

@@ -26,12 +26,14 @@ INTERACTIONS_SCHEMA = StructType(
     ]
 )
 
-INTERACTIONS_FRAME = {
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "interaction_type": pl.String,
-    "timestamp": pl.Datetime("us", "UTC"),
-}
+INTERACTIONS_FRAME = pl.Schema(
+    {
+        "user_id": pl.String(),
+        "item_id": pl.String(),
+        "interaction_type": pl.String(),
+        "timestamp": pl.Datetime("us", "UTC"),
+    }
+)
 """The same columns as a Polars schema."""
 
 _MAX_SMALL_FILES: Final = 100
