@@ -138,7 +138,7 @@ class Aggregator:
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
         self._publish_overall()
-        self._producer.flush()
+        self._producer.flusher()()
         write_text(self._session, self._topic_file, self._topic_id())
 
     @property
@@ -177,8 +177,8 @@ class Aggregator:
         def write() -> None:
             started = time.monotonic()
             with self._lock:
-                checkpoint = self._counts.checkpoint()
-            if self._writer.write(checkpoint, self._producer.flush):
+                checkpoint, flush = self._counts.checkpoint(), self._producer.flusher()
+            if self._writer.write(checkpoint, flush):
                 self._snapshot_version = checkpoint.version
             _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
 

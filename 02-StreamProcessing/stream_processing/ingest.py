@@ -91,7 +91,7 @@ def start_ingest(
     set_polling_interval(session, settings.loop_sleep)
     return (
         coalesced.writeStream.queryName(NAME)
-        .trigger(processingTime=f"{settings.batch_interval} seconds")
+        .trigger(processingTime=f"{max(1, round(settings.batch_interval * 1000))} milliseconds")
         .option("checkpointLocation", checkpoint.path)
         .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append))
         .start()

@@ -1,10 +1,10 @@
 """Connects Spark and the driver to Kafka: client options, sources, sinks and topic metadata."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from confluent_kafka import Producer, TopicCollection
+from confluent_kafka import KafkaError, Message, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient
 from pyspark.sql import DataFrame
 
@@ -106,39 +106,76 @@ def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
     return str(found[topic].result().topic_id)
 
 
+class _Sent:
+    """Counts the records of a period of time, and those of them that the broker has answered."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self._errors = errors
+        self._count = 0
+        self._answered = 0
+
+    @property
+    def is_answered(self) -> bool:
+        return self._answered == self._count
+
+    def add(self, count: int) -> None:
+        self._count += count
+
+    def on_delivery(self, error: KafkaError | None, _: Message) -> None:
+        self._answered += 1
+        if error is not None:
+            self._errors.append(error.str())
+
+
 class RowProducer:
-    """Sends records from the driver, many in flight; an error of one is raised by the next call."""
+    """Sends records from the driver, many in flight; an error of one is raised by the next call.
+
+    One thread sends, another may wait.
+    """
 
     def __init__(self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int) -> None:
         self._topic = topic
         self._errors: list[str] = []
+        self._unanswered: list[_Sent] = []
         self._producer = Producer(
             producer_config(settings.kafka_client, max_message_bytes)
-            | {
-                "linger.ms": 2,
-                "compression.type": "lz4",
-                "queue.buffering.max.messages": 2_000_000,
-                "on_delivery": lambda error, _: self._errors.append(error.str()) if error else None,
-            }
+            | {"linger.ms": 2, "compression.type": "lz4", "queue.buffering.max.messages": 2_000_000},
+            logger=logger,
         )
 
     def send(self, records: Iterable[tuple[str, str]]) -> None:
         """Send keys and values without waiting for the broker; raises `ConnectionError` if earlier ones have failed."""
+        sent = _Sent(self._errors)
+        count = 0
         for key, value in records:
             while True:
                 try:
-                    self._producer.produce(self._topic, key=key, value=value)
+                    self._producer.produce(self._topic, key=key, value=value, on_delivery=sent.on_delivery)
                     break
                 except BufferError:
                     self._producer.poll(0.1)
+            count += 1
+        sent.add(count)
+        self._unanswered = [each for each in self._unanswered if not each.is_answered]
+        self._unanswered.append(sent)
         self._producer.poll(0)
         self._raise_errors()
 
-    def flush(self) -> None:
-        """Wait until the broker has acknowledged all records; raises `ConnectionError` if it has not."""
-        # librdkafka fails a record after five minutes, as Spark's sink does.
-        self._producer.flush()
-        self._raise_errors()
+    def flusher(self) -> Callable[[], None]:
+        """Return a function that waits until the broker has acknowledged the records sent before this call.
+
+        It does not wait for later ones, which can follow without end. It raises `ConnectionError` if the broker has
+        not acknowledged one.
+        """
+        unanswered = list(self._unanswered)
+
+        def flush() -> None:
+            # librdkafka fails a record after five minutes, as Spark's sink does.
+            while not all(sent.is_answered for sent in unanswered):
+                self._producer.poll(0.1)
+            self._raise_errors()
+
+        return flush
 
     def _raise_errors(self) -> None:
         if self._errors:

@@ -19,6 +19,13 @@ from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
 
+_VACUUM_EVERY: Final = 20
+"""Snapshots of a key after which the files of the replaced ones are deleted."""
+_CONFIGURATION: Final = {
+    "delta.checkpointInterval": str(_VACUUM_EVERY),
+    "delta.logRetentionDuration": "interval 1 minutes",
+}
+
 logger = logging.getLogger(__name__)
 
 
@@ -72,9 +79,14 @@ class Snapshots:
             rows,
             mode="overwrite",
             schema_mode="overwrite",
+            configuration=_CONFIGURATION,
             storage_options=self._lake.storage_options,
             commit_properties=CommitProperties(custom_metadata={_LAKE_VERSION: str(version)}),
         )
+        table = DeltaTable(self._path(key), storage_options=self._lake.storage_options)
+        if table.version() % _VACUUM_EVERY == 0:
+            # Only the start of this job reads them.
+            table.vacuum(0, enforce_retention_duration=False, dry_run=False)
 
     def _files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
         if snapshot.version is None:

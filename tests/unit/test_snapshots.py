@@ -146,6 +146,15 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
         assert by_id == rows
 
 
+def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
+    state = KeyedState("user_id")
+    state.add(_frame(_interactions(1)).lazy())
+    for version in range(45):
+        snapshots.save("user_id", state.rows, version)
+    assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
+    assert snapshots.load("user_id", lake.version())[0].version == 44
+
+
 def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Snapshots) -> None:
     counts = Counts()
     interactions = _interactions(1)
