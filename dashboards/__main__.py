@@ -25,7 +25,11 @@ def main() -> int:
     logs.configure("INFO")
     stop = stop_on_signal()
     health = Health("import")
-    serve(health, "127.0.0.1", int(os.environ.get("DASHBOARDS_PORT", "9104")), setting="DASHBOARDS_PORT")
+    port = os.environ.get("DASHBOARDS_PORT", "9104")
+    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        logger.error("DASHBOARDS_PORT=%r: expected a whole number from 1 to 65,535", port)
+        return 2
+    serve(health, "127.0.0.1", int(port), setting="DASHBOARDS_PORT")
     kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")
     try:
         user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))

@@ -18,6 +18,7 @@ from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from runtime import proxies
 from runtime.logs import escape_controls
+from runtime.signals import set_in_handler
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def _stop_on_signal() -> threading.Event:
 
     def interrupt(*_: object) -> None:
         # The exception alone could be lost: raised in a library's callback, it may be swallowed there.
-        stop.set()
+        set_in_handler(stop)
         raise KeyboardInterrupt
 
     for number in (signal.SIGTERM, signal.SIGINT):

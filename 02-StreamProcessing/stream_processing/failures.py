@@ -5,10 +5,14 @@ restart it safely in the same Java process: tasks and producers of the failed ba
 killed, which is safe at any point, and the whole process restarts.
 """
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException
@@ -18,6 +22,8 @@ from runtime import kafka_errors
 from runtime.commands import command
 from stream_processing import state_memory
 from stream_processing.spark_internals import exception_causes, kill_java
+
+logger = logging.getLogger(__name__)
 
 _TRANSIENT_ERRORS: Final = (
     "org.apache.kafka.common.errors.TimeoutException",
@@ -47,6 +53,8 @@ _REMEDIES: Final = {
     ),
     _OUT_OF_MEMORY: f"if it was out of memory, {state_memory.REMEDY}; no data is lost",
 }
+JAVA: Final = "Java, in which Spark runs,"
+_REPORT_TIMEOUT: Final = 10.0
 _EXIT_TIMEOUT: Final = 3.0
 """Seconds to wait for the exit status of a Java process that no longer answers."""
 
@@ -72,6 +80,34 @@ def describe_java_exit(java: "subprocess.Popen[bytes] | None", error: Exception)
                 return f"it was ended by {signal.Signals(-status).name}"
             return f"it exited with status {status}; {hint}"
     return f"it does not answer ({type(error).__name__}); {hint}"
+
+
+@contextmanager
+def exit_after_java(java: "subprocess.Popen[bytes] | None", timeout: float = _REPORT_TIMEOUT) -> Iterator[None]:
+    """End this process if Java ends during the `with` block, which then has `timeout` seconds to notice that itself.
+
+    A call to Java does not return while a child process of a killed Java has its connections open.
+    """
+    left = threading.Event()
+
+    def follow() -> None:
+        if java is not None:
+            java.wait()
+            if not left.wait(timeout):
+                logger.error("%s has failed: %s", JAVA, describe_java_exit(java, ConnectionError()))
+                _exit_at_once(1)
+
+    threading.Thread(target=follow, name="java", daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+
+
+def _exit_at_once(status: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def remedies(failure: str) -> list[str]:

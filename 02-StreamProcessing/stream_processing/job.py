@@ -14,7 +14,14 @@ from runtime import health, topic_admin
 from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
 from stream_processing.aggregator import Aggregator, Append
 from stream_processing.definitions import require_same_definitions
-from stream_processing.failures import describe_failure, describe_java_exit, is_transient, remedies
+from stream_processing.failures import (
+    JAVA,
+    describe_failure,
+    describe_java_exit,
+    exit_after_java,
+    is_transient,
+    remedies,
+)
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
@@ -103,11 +110,12 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     state = health.Health(ingest.NAME, aggregate.NAME)
     health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
     session = _prepare(settings, lake, stop)
-    lock = claim(session, settings.checkpoints)
-    queries = Queries(session, settings, lake)
-    maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
-    logger.info("ready")
-    failures = _watch(queries, state, stop)
+    with exit_after_java(spark_internals.java_process()):
+        lock = claim(session, settings.checkpoints)
+        queries = Queries(session, settings, lake)
+        maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
+        logger.info("ready")
+        failures = _watch(queries, state, stop)
     if failures:
         _report_failures(failures, stop)
         return 1
@@ -153,7 +161,7 @@ def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dic
             # Whoever stops the job may have ended Java too.
             if stop.wait(_CHECK_INTERVAL):
                 break
-            failures = {"Java, in which Spark runs,": describe_java_exit(spark_internals.java_process(), error)}
+            failures = {JAVA: describe_java_exit(spark_internals.java_process(), error)}
         if failures:
             return failures
     return {}

@@ -40,7 +40,7 @@ def start_java(config: Mapping[str, str]) -> None:
     It is in a process group of its own: a signal to the job's group, such as that of Ctrl-C, would end Spark beside the
     queries that are being stopped.
     """
-    if SparkContext._gateway is not None:
+    if java_process() is not None:
         return
     conf = SparkConf()
     for name, value in config.items():
@@ -74,6 +74,7 @@ def kill_java() -> None:
     if process is not None:
         process.kill()
         process.wait()
+        _forget_java()
 
 
 def end_java(timeout: float) -> None:
@@ -103,6 +104,12 @@ def stop_java(session: SparkSession) -> None:
     gateway.shutdown()
     gateway.proc.stdin.close()
     gateway.proc.wait()
+    _forget_java()
+
+
+def _forget_java() -> None:
+    """Let the next start be one of a new process."""
+    SparkContext._gateway = SparkContext._jvm = None
 
 
 def java_process_id(session: SparkSession) -> int:

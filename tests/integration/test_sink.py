@@ -410,7 +410,7 @@ def test_an_invalid_data_mapper_stops_the_sink_with_file_and_line(pipeline: Pipe
     sink = pipeline.service(SINK, DATA_MAPPER=mapper)
     with pytest.raises(Exception, match="exited with a non-zero code: 2"):
         sink.start()
-    assert f"{mapper}:4: table agg_interactions_item: rule [max, >, 1]: unknown field 'max'" in pipeline.log(SINK)
+    assert f"{mapper}:4: table agg_interactions_item: rule [max, \">\", 1]: unknown field 'max'" in pipeline.log(SINK)
 
 
 def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: Pipeline) -> None:

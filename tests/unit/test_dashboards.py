@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 from elasticsearch_sink_alert.indexing.index_templates import mappings
 
+from dashboards.__main__ import main as dashboards_main
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from dashboards.saved_objects import FILE, SavedObject, ndjson
 
@@ -201,3 +202,15 @@ def test_a_refusal_is_raised_with_the_response_of_kibana(kibana: str) -> None:
 def test_the_importer_waits_for_kibana_until_its_timeout() -> None:
     with pytest.raises(NotUpError, match="no response from Kibana"):
         import_objects("http://127.0.0.1:1", FILE, timeout=0.1)
+
+
+@pytest.mark.parametrize("port", ["http", "0", "65536", ""])
+def test_a_port_that_is_none_is_reported_with_the_setting(
+    port: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dashboards"])
+    monkeypatch.setattr("dashboards.__main__.stop_on_signal", threading.Event)
+    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setenv("DASHBOARDS_PORT", port)
+    assert dashboards_main() == 2
+    assert f"DASHBOARDS_PORT={port!r}: expected a whole number from 1 to 65,535" in caplog.messages

@@ -1,5 +1,6 @@
 """Writes records that cannot be indexed to the dead letter topic: the original bytes, and the reason."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -8,7 +9,11 @@ from confluent_kafka import KafkaError, Message, Producer
 from contract import dead_letters
 from elasticsearch_sink_alert.kafka.rows import Rejected
 from runtime import topic_admin
+from runtime.client_logs import lower_routine
 from runtime.kafka_client import producer_config
+
+logger = logging.getLogger(__name__)
+logger.addFilter(lower_routine)
 
 SERVICE: Final = "elasticsearch-sink-alert"
 """Value of the header that says which service wrote a dead letter."""
@@ -81,7 +86,7 @@ class DeadLetterWriter:
     def _connect(self) -> tuple[Producer, dead_letters.Capacity]:
         limit = min(self._max_message_bytes(), dead_letters.MAX_BYTES)
         config = producer_config(self._kafka_client, limit) | {"message.timeout.ms": 0}
-        return Producer(config), dead_letters.Capacity.of(limit)
+        return Producer(config, logger=logger), dead_letters.Capacity.of(limit)
 
     def _max_message_bytes(self) -> int:
         # Short requests: the sink polls Kafka between them, to keep its group membership.
