@@ -10,8 +10,7 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from stream_processing import aggregate
-from stream_processing.ingest import append
+from stream_processing.ingest import append, collect_records
 from stream_processing.lake import AppendInfo, Lake
 from stream_processing.parsing import parse
 from stream_processing.quoting import double_quoted
@@ -57,21 +56,15 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     )  # fmt: skip
 
     def ingest(batch: DataFrame, batch_id: int) -> None:
-        append(batch, lake, AppendInfo("", batch_id, "", {}))
+        # A small batch, and a large one.
+        collect_records(batch)
+        append(parse(batch), lake, AppendInfo("", batch_id, "", {}))
 
-    def collect(batch: DataFrame, _: int) -> None:
-        batch.selectExpr("inline(rows)").collect()
-
-    ingest_query = (
-        parse(records).writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
-    )
+    ingest_query = records.writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
     query = ingest_query.start()
     while lake.count() == 0 and query.isActive:
         query.awaitTermination(1)
     query.stop()
-    changed = aggregate.changed_rows(session, lake).writeStream.outputMode("update")
-    aggregate_query = changed.option("checkpointLocation", f"{settings.checkpoints}/2").foreachBatch(collect)
-    aggregate_query.trigger(availableNow=True).start().awaitTermination()
 
 
 def _load_kafka_clients(session: SparkSession) -> None:

@@ -22,6 +22,8 @@ from runtime.topic_reader import offset_ranges
 
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
+_COMMITS: Final = 5
+"""Commits among which the last append is: the others are compactions, which never follow each other that often."""
 _BATCHES: Final = "stream_batches"
 """Batches that the stream job's query `ingest` has finished."""
 
@@ -161,12 +163,12 @@ class Observer:
         """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""
         try:
             table = DeltaTable(f"{self._warehouse.rstrip('/')}/{INTERACTIONS}", without_files=True)
-            (commit,) = table.history(1)
-            appended = json.loads(commit["userMetadata"])
+            commits = table.history(_COMMITS)
+            appended = json.loads(next(commit["userMetadata"] for commit in commits if commit.get("userMetadata")))
             read = appended["offsets"][self._settings.kafka_topic]
             is_finished = metrics.get(_BATCHES, 0) > appended["batch"]
             left = sum(max(0, end - int(read.get(str(partition), 0))) for partition, end in ends.items())
-        except (DeltaError, ValueError, KeyError, TypeError, AttributeError):
+        except (DeltaError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
             return None
         return left if is_finished else None
 

@@ -191,7 +191,7 @@ class _BatchWriter:
         if is_repeated and self._lake.has_append(info):
             send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
             return
-        records = None if self._size(info) > _MAX_COLLECTED_RECORDS else _collect(batch)
+        records = None if self._size(info) > _MAX_COLLECTED_RECORDS else collect_records(batch)
         if records is None:
             self._write_by_spark(parse(batch), info, is_repeated)
         else:
@@ -247,7 +247,7 @@ class _BatchWriter:
         return AppendInfo(self._query_id, batch_id, self._topic_id, self._checkpoint.end_offsets(batch_id))
 
 
-def _collect(batch: DataFrame) -> list[Row] | None:
+def collect_records(batch: DataFrame) -> list[Row] | None:
     """Return the records of a batch; None if one of them is large."""
     is_small = (F.octet_length("value") <= _MAX_COLLECTED_BYTES) & (
         F.coalesce(F.octet_length("key"), F.lit(0)) <= _MAX_COLLECTED_BYTES
