@@ -69,7 +69,9 @@ class Snapshots:
             return Snapshot(empty_state(key), None)
         table = DeltaTable(path, storage_options=options)
         (commit,) = table.history(1)
-        rows = pl.scan_parquet(table.file_uris(), storage_options=options or None).collect()
+        # The snapshot of an empty lake has none.
+        files = table.file_uris()
+        rows = pl.scan_parquet(files, storage_options=options or None).collect() if files else empty_state(key)
         return Snapshot(rows, int(commit[_LAKE_VERSION]))
 
     def save(self, key: str, rows: pl.DataFrame, version: int) -> None:

@@ -146,6 +146,12 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
         assert by_id == rows
 
 
+def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots) -> None:
+    snapshots.save("user_id", KeyedState("user_id").rows, lake.version())
+    snapshot, files = snapshots.load("user_id", lake.version())
+    assert (len(snapshot.rows), snapshot.version, list(files)) == (0, lake.version(), [])
+
+
 def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
     state = KeyedState("user_id")
     state.add(_frame(_interactions(1)).lazy())
