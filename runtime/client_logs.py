@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-_LOADING: Final = re.compile(r"^GETPID .*Coordinator load in progress")
-"""A broker that has just started; the client tries again by itself."""
+_ROUTINE: Final = re.compile(r"^GETPID .*Coordinator load in progress|^BGQUEUE ")
+"""A broker that has just started, and the client tries again by itself; or the end of an admin client."""
 _FAILURE: Final = re.compile(r"^FAIL \[rdkafka")
 _REFUSED: Final = "Connection refused"
 _CHANGING: Final = re.compile(r"rdkafka#\w+-\d+|ipv[46]#\S+|\(after [^)]*\)?.*$")
@@ -16,8 +16,8 @@ _REPEAT_SECONDS: Final = 60.0
 
 
 def lower_routine(record: logging.LogRecord) -> bool:
-    """Log that a new broker is still loading at DEBUG; a filter for a logger."""
-    return _lowered(record) if _LOADING.search(record.getMessage()) else True
+    """Log at DEBUG what needs no action; a filter for a logger."""
+    return _lowered(record) if _ROUTINE.search(record.getMessage()) else True
 
 
 class WhileWaiting:

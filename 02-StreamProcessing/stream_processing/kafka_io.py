@@ -95,13 +95,15 @@ def write_records(
 
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     """Return the current partitions of the topic."""
-    return list(AdminClient({**settings.kafka_client}).list_topics(topic, timeout=30).topics[topic].partitions)
+    return list(
+        AdminClient({**settings.kafka_client}, logger=logger).list_topics(topic, timeout=30).topics[topic].partitions
+    )
 
 
 def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
     """Return the id of the topic, which a topic recreated under the same name does not share."""
     # The client has to exist until its answer arrives.
-    admin = AdminClient({**settings.kafka_client})
+    admin = AdminClient({**settings.kafka_client}, logger=logger)
     found = admin.describe_topics(TopicCollection([topic]), request_timeout=30)
     return str(found[topic].result().topic_id)
 

@@ -13,6 +13,7 @@ _REFUSED = (
     " ipv4#127.0.0.1:9092 failed: Connection refused (after 0ms in state CONNECT)"
 )
 _UNTRUSTED = "FAIL [rdkafka#producer-{}] [thrd:ssl://b:1/0]: certificate verify failed (after {}ms)"
+_ENDING = "BGQUEUE [rdkafka#producer-2] [thrd:background]: Purging 1 unserved events from background queue"
 _LOADING = "GETPID [rdkafka#producer-3] [thrd:main]: Failed to acquire PID: Broker: Coordinator load in progress"
 
 
@@ -23,7 +24,12 @@ def _record(message: str, level: int = logging.ERROR) -> logging.LogRecord:
 def test_a_broker_that_is_not_up_yet_is_logged_at_debug(caplog: pytest.LogCaptureFixture) -> None:
     for logged, level in ((False, logging.INFO), (True, logging.DEBUG)):
         caplog.set_level(level, "test_client_logs")
-        for message, keep in ((_REFUSED, WhileWaiting()), (_LOADING, WhileWaiting()), (_LOADING, lower_routine)):
+        for message, keep in (
+            (_REFUSED, WhileWaiting()),
+            (_LOADING, WhileWaiting()),
+            (_LOADING, lower_routine),
+            (_ENDING, lower_routine),
+        ):
             record = _record(message)
             assert keep(record) is logged
             assert record.levelname == "DEBUG"
