@@ -36,6 +36,7 @@ INTERACTIONS_FRAME = pl.Schema(
 )
 """The same columns as a Polars schema."""
 
+_WRITER_PROPERTIES: Final = WriterProperties(compression="ZSTD")
 _MAX_SMALL_FILES: Final = 100
 """A commit without Spark costs 50 microseconds for each file of the table."""
 _SMALL_FILE_BYTES: Final = 4 << 20
@@ -128,7 +129,17 @@ class Lake:
         table = self.table(INTERACTIONS)
         sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
         if sum(size < _SMALL_FILE_BYTES for size in sizes) > _MAX_SMALL_FILES:
-            table.optimize.compact(target_size=_SMALL_FILE_BYTES)
+            self.compact(_SMALL_FILE_BYTES)
+
+    def compact(self, target_bytes: int) -> None:
+        """Rewrite the files of the interactions table that are smaller, into files of about this size.
+
+        Not by Spark, whose commit of a version is no atomic step on every file system: it could replace the version
+        of an append that was committed at the same moment. This commit can be replaced, and then changes nothing.
+        """
+        self.table(INTERACTIONS).optimize.compact(
+            target_size=target_bytes, max_concurrent_tasks=1, writer_properties=_WRITER_PROPERTIES
+        )
 
     def write_marker(self, info: AppendInfo) -> None:
         """Commit an append without rows that carries this info; only while no job writes the table."""
@@ -181,7 +192,7 @@ def append_rows(table: DeltaTable, interactions: pl.DataFrame, info: AppendInfo)
         table,
         interactions,
         mode="append",
-        writer_properties=WriterProperties(compression="ZSTD"),
+        writer_properties=_WRITER_PROPERTIES,
         commit_properties=CommitProperties(custom_metadata={"userMetadata": info.to_json()}),
     )
 

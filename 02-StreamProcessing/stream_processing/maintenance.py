@@ -26,8 +26,6 @@ _COMPACTION_INTERVAL: Final = 20.0
 
 logger = logging.getLogger(__name__)
 
-_MIN_FILE_BYTES: Final = 16 << 20
-"""Files of at least this size are not compacted, so that a round rewrites new files only."""
 _MAX_FILE_BYTES: Final = 64 << 20
 """The size that a compacted file can reach."""
 _MAX_READ_MINUTES: Final = 60.0
@@ -47,10 +45,9 @@ class Maintenance:
         """`first_needed_version` returns the first version of the lake that the aggregation can still read."""
         # A session of its own: its configuration does not affect the queries.
         self._session = session.newSession()
-        self._session.conf.set("spark.databricks.delta.optimize.minFileSize", str(_MIN_FILE_BYTES))
-        self._session.conf.set("spark.databricks.delta.optimize.maxFileSize", str(_MAX_FILE_BYTES))
-        self._session.conf.set("spark.databricks.delta.optimize.maxThreads", "1")
         self._session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
+        # Spark's commit of a version is no atomic step on every file system: beside ingest, it could replace an append.
+        self._session.conf.set("spark.databricks.delta.vacuum.logging.enabled", "false")
         # A vacuum lists the table's folder in 200 tasks by default.
         self._session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", "2")
         self._settings = settings
@@ -80,7 +77,7 @@ class Maintenance:
         """Run one round over all tables."""
         started = time.monotonic()
         interactions = SparkDeltaTable.forPath(self._session, self._lake.interactions)
-        interactions.optimize().executeCompaction()
+        self._lake.compact(_MAX_FILE_BYTES)
         if self._is_old_history_needed():
             logger.info("old files and log entries are kept: the aggregates do not cover them yet")
         else:
