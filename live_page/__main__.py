@@ -40,7 +40,13 @@ def main() -> int:
         logger.error("%s", error)
         return 2
     sources = create_sources(settings)
-    observer = Observer(settings, elasticsearch_client(settings), settings.warehouse, settings.service_urls)
+    observer = Observer(
+        settings,
+        elasticsearch_client(settings),
+        settings.warehouse,
+        settings.service_urls,
+        settings.kafka_group_id,
+    )
     poller = Poller(observer, sources.history)
     app.on_startup(poller.start)
     app.on_shutdown(poller.stop)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.settings import SharedSinkSettings
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -23,7 +24,6 @@ from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
-from runtime.settings import Settings
 from runtime.signals import set_in_handler
 
 _DRAIN_SECONDS = 45.0
@@ -100,9 +100,9 @@ def _service(service: services.Service, plan: Plan) -> ManagedProcess:
 
 
 def _observer(plan: Plan) -> Observer:
-    settings = Settings(kafka_broker=plan.kafka_broker)
+    settings = SharedSinkSettings(kafka_broker=plan.kafka_broker)
     client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
-    return Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
+    return Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls, settings.kafka_group_id)
 
 
 def _has_display() -> bool:

@@ -236,12 +236,14 @@ def test_the_view_shows_a_dash_for_an_unknown_number() -> None:
 
 
 def test_the_pipeline_is_drained_only_when_every_stage_has_caught_up() -> None:
-    drained = Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0)
+    drained = Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0, uncommitted=0)
     assert drained.is_drained
-    assert not Snapshot(sent=11, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0).is_drained
-    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=7, sink_lag=0).is_drained
-    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=1).is_drained
-    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=None, sink_lag=0).is_drained
+    assert not Snapshot(sent=11, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0, uncommitted=0).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=7, sink_lag=0, uncommitted=0).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=1, uncommitted=0).is_drained
+    # The sink does not know yet of the latest rows.
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=8, sink_lag=0, uncommitted=3).is_drained
+    assert not Snapshot(sent=10, in_the_lake=8, dead_letters=2, aggregated=None, sink_lag=0, uncommitted=0).is_drained
     assert not Snapshot().is_drained
 
 
