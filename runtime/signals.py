@@ -3,6 +3,10 @@
 import _thread
 import signal
 import threading
+from concurrent.futures import Future
+from typing import Any, Final
+
+_CHECK_SECONDS: Final = 0.05
 
 
 class StoppedError(Exception):
@@ -15,6 +19,18 @@ def stop_on_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: set_in_handler(stop))
     return stop
+
+
+def wait_for(stop: threading.Event, *futures: "Future[Any]") -> None:
+    """Wait for all results. Raises the first error, and `StoppedError` as soon as `stop` is set."""
+    while not all(future.done() for future in futures):
+        for future in futures:
+            if future.done():
+                future.result()
+        if stop.wait(_CHECK_SECONDS):
+            raise StoppedError
+    for future in futures:
+        future.result()
 
 
 def set_in_handler(event: threading.Event) -> None:

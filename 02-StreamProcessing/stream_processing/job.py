@@ -13,6 +13,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime import health, topic_admin
+from runtime.signals import wait_for
 from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
 from stream_processing.failures import (
     JAVA,
@@ -92,7 +93,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
-        lock = claim(session, settings.checkpoints)
+        lock = claim(session, settings.checkpoints, stop)
         queries = Queries(session, settings, lake)
         maintenance = Maintenance(session, settings, lake).start(stop)
         logger.info("ready")
@@ -115,8 +116,8 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
 
 def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> SparkSession:
     """Start Spark, and create topics and tables meanwhile: Java takes seconds to start."""
-    with ThreadPoolExecutor() as pool:
-        starting = pool.submit(start_session, settings)
+
+    def create() -> None:
         topic_admin.create_missing_topics(
             settings.kafka_client,
             stop,
@@ -129,7 +130,12 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         sizes = lake.file_sizes()
         metrics.LAKE_FILES.set(len(sizes))
         metrics.LAKE_BYTES.set(sum(sizes))
-        return starting.result()
+
+    # Not as a context manager, which would wait for both after an error or a signal.
+    pool = ThreadPoolExecutor()
+    starting, creating = pool.submit(start_session, settings), pool.submit(create)
+    wait_for(stop, starting, creating)
+    return starting.result()
 
 
 def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dict[str, str]:
