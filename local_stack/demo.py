@@ -162,14 +162,18 @@ def _signals_only_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _drain(observer: Observer, processes: Sequence[ManagedProcess], console: Console) -> Snapshot:
-    """Return the first drained snapshot, or the latest one after `_DRAIN_SECONDS`."""
+    """Return a snapshot of the drained pipeline, or the latest one after `_DRAIN_SECONDS`."""
     end = time.monotonic() + _DRAIN_SECONDS
+    is_drained = False
     while True:
         _require_still_running(processes, console)
         snapshot = observer.snapshot()
-        if snapshot.is_drained or time.monotonic() > end:
+        # The parts of a snapshot are read at the same time: only those of the next one are all drained.
+        if is_drained or time.monotonic() > end:
             return snapshot
-        time.sleep(0.5)
+        is_drained = snapshot.is_drained
+        if not is_drained:
+            time.sleep(0.5)
 
 
 def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int], console: Console) -> None:

@@ -7,7 +7,9 @@ import socket
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mirakuru import TCPExecutor
@@ -261,3 +263,10 @@ def test_java_reads_the_truststore_of_the_authorities_that_python_trusts(tmp_pat
     ).stdout
     assert f"contains {len(authorities)} entries" in listing
     assert listing.count("trustedCertEntry") == len(authorities)
+
+
+def test_the_summary_is_of_a_snapshot_that_was_started_after_the_pipeline_had_drained() -> None:
+    drained = Snapshot(sent=8, in_the_lake=8, dead_letters=0, aggregated=8, sink_lag=0, uncommitted=0)
+    later = replace(drained, documents={"agg_interactions_user": 8})
+    observer = SimpleNamespace(snapshot=iter([drained, later]).__next__)
+    assert demo._drain(observer, [], Console()) is later  # type: ignore[arg-type]
