@@ -1,0 +1,64 @@
+"""A terminal that closes stops the stack, and does not interrupt how it stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from local_stack import __main__ as stack
+from local_stack import demo
+from local_stack.terminal import Console
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_closed_terminal_interrupts_the_start_once() -> None:
+    stop = stack._stop_on_signal()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.wait(5)
+    # The shell and the kernel each send it.
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_a_closed_terminal_stops_the_running_demo() -> None:
+    stop = threading.Event()
+    with demo._signals_only_set(stop):
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.wait(5)
+
+
+def test_what_is_printed_to_a_closed_terminal_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    controller, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        console = Console()
+        assert console.is_terminal
+        console.print("ready")
+        assert os.read(controller, 100) == b"ready\r\n"
+        os.close(controller)
+        console.print("stopping")
+        console.print("stopped")
+
+
+def test_what_is_printed_to_a_program_that_has_ended_is_discarded() -> None:
+    program = (
+        "from local_stack.terminal import Console; c = Console(); input(); c.print('stopping'); c.print('stopped')"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(b"\n", timeout=30)
+    assert (process.returncode, errors) == (0, b"")
