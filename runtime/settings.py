@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
-    PositiveInt,
     SecretStr,
     StringConstraints,
     ValidationError,
@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
 from runtime import dotenv, expectations, proxies
+from runtime.addresses import require_brokers, require_http_url, shown
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535, description="a port from 0 to 65535")]
@@ -29,6 +30,16 @@ TopicName = Annotated[
     str,
     StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$"),
     Field(description="1 to 230 letters (a to z), digits, dots, hyphens and underscores"),
+]
+BrokerList = Annotated[
+    NonEmptyStr,
+    AfterValidator(require_brokers),
+    Field(description="host:port, such as localhost:9092 or [::1]:9092, or several of them separated by commas"),
+]
+HttpUrl = Annotated[
+    NonEmptyStr,
+    AfterValidator(require_http_url),
+    Field(description="a URL with http:// or https:// and a host, such as http://localhost:8080"),
 ]
 _SECRETS = Path("/run/secrets")
 """The folder of Docker's secrets."""
@@ -58,7 +69,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
-    kafka_broker: NonEmptyStr = "localhost:9092"
+    kafka_broker: BrokerList = "localhost:9092"
     """Bootstrap servers, host:port, separated by commas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
@@ -67,8 +78,9 @@ class Settings(BaseSettings):
     kafka_ca_file: Path | None = None
     """The brokers' certificate authority (PEM); unset: those that the machine trusts."""
     kafka_topic: TopicName = "avroic"
-    kafka_topic_partition: PositiveInt = 4
-    kafka_topic_replication_factor: PositiveInt = 1
+    kafka_topic_partition: Annotated[int, Field(ge=1, le=10_000)] = 4
+    kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
+    """Kafka's protocol has 16 bits for it."""
     loop_sleep: Annotated[float, Field(ge=0, le=86_400)] = 2.0
     """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"
@@ -188,4 +200,5 @@ def _line(error: ErrorDetails, allowed: Mapping[str, Mapping[str, Any]]) -> str:
     if not error["loc"]:
         return error["msg"]
     name = str(error["loc"][0])
-    return f"{name.upper()}={error['input']!r}: expected {expectations.describe(allowed[name])}"
+    value = shown(str(error["input"]))
+    return f"{name.upper()}={value!r}: expected {expectations.describe(allowed[name])}"
