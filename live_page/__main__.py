@@ -55,7 +55,7 @@ def main() -> int:
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
     # The server listens only after the handlers of its start have returned.
-    app.on_startup(lambda: background_tasks.create(_log_when_listening(f"http://{host}:{port}")))
+    app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
     ui.run(
         partial(build, sources),
         host=host,
