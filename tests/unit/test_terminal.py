@@ -6,11 +6,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 
 from local_stack import __main__ as stack
-from local_stack import demo
+from local_stack import demo, services
 from local_stack.terminal import Console
 
 
@@ -62,3 +64,29 @@ def test_what_is_printed_to_a_program_that_has_ended_is_discarded() -> None:
         process.stdout = None
         _, errors = process.communicate(b"\n", timeout=30)
     assert (process.returncode, errors) == (0, b"")
+
+
+def test_a_class_archive_that_ignores_its_interruption_is_killed_with_its_java(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a background job of a shell script. Its Java has a process group of its own.
+    script = (
+        "import os, signal, subprocess; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        " java = subprocess.Popen(['sleep', '60'], preexec_fn=os.setpgrp); print(java.pid, flush=True); signal.pause()"
+    )
+    archiving = subprocess.Popen(
+        [sys.executable, "-I", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert archiving.stdout is not None
+    java = psutil.Process(int(archiving.stdout.readline()))
+    monkeypatch.setattr(services, "_has_cds_archive", lambda: False)
+    monkeypatch.setattr(services, "_start_archiving", lambda *_, **__: archiving)
+    monkeypatch.setattr(services, "_CANCEL_TIMEOUT", 0.01)
+    with services.cds_archive_in_background(tmp_path):
+        assert java.is_running()
+    assert archiving.returncode == -signal.SIGKILL
+    assert not java.is_running() or java.status() == psutil.STATUS_ZOMBIE
