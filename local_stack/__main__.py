@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 
+import rich.console
 from rich.text import Text
 
 from build_tools.jars import JarError
@@ -78,7 +79,7 @@ def _stop_on_signal() -> threading.Event:
     return stop
 
 
-def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> None:
+def _run(args: argparse.Namespace, console: rich.console.Console, stop: threading.Event) -> None:
     plan = Plan(resolve(args.data), args.kafka_port, args.es_port, seconds=args.seconds, view=not args.no_view)
     if args.free_ports:
         plan = plan.with_free_ports()
@@ -88,7 +89,7 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
         demo.run_servers(plan, console, stop)
 
 
-def _fail(console: Console, reason: str, what: str = "cannot run:") -> int:
+def _fail(console: rich.console.Console, reason: str, what: str = "cannot run:") -> int:
     text = "\n".join(map(escape_controls, reason.splitlines()))
     console.print(Text.assemble((what, "red"), f" {text}"), soft_wrap=True)
     return 1

@@ -5,7 +5,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,9 +13,10 @@ from pydantic import (
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
@@ -43,6 +44,8 @@ HttpUrl = Annotated[
 ]
 _SECRETS = Path("/run/secrets")
 """The folder of Docker's secrets."""
+_NOT_UTF_8: Final = "string_unicode"
+"""Pydantic's type of this error."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -129,6 +132,18 @@ class Settings(BaseSettings):
                 " remove KAFKA_CA_FILE"
             )
 
+    @field_validator("*")
+    @classmethod
+    def _is_unicode(cls, value: Any) -> Any:
+        """Refuse a variable of the environment that is not UTF-8: libraries cannot take its surrogates."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise PydanticKnownError(_NOT_UTF_8) from None
+        return value
+
     @model_validator(mode="after")
     def _have_no_conflicts(self) -> Self:
         if conflicts := "\n".join(self.conflicts()):
@@ -200,5 +215,8 @@ def _line(error: ErrorDetails, allowed: Mapping[str, Mapping[str, Any]]) -> str:
     if not error["loc"]:
         return error["msg"]
     name = str(error["loc"][0])
-    value = shown(str(error["input"]))
-    return f"{name.upper()}={value!r}: expected {expectations.describe(allowed[name])}"
+    schemas = (allowed[name], *allowed[name].get("anyOf", ()))
+    is_secret = any(schema.get("format") == "password" for schema in schemas)
+    value = "***" if is_secret else repr(shown(str(error["input"])))
+    expected = "text in UTF-8" if error["type"] == _NOT_UTF_8 else expectations.describe(allowed[name])
+    return f"{name.upper()}={value}: expected {expected}"

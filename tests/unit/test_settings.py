@@ -251,7 +251,6 @@ WRONG = [
             "http://a b",
             "http://user@localhost",
             "http://a:9200,http://[::1",
-            "http://\udcff",
         )
     ],
     (SinkSettings, "KIBANA_URL", "http://[::1", _URL),
@@ -291,6 +290,21 @@ ADDRESSES = [
 @pytest.mark.parametrize(("cls", "name", "value"), ADDRESSES, ids=[value for _, _, value in ADDRESSES])
 def test_an_address_in_any_of_its_forms_is_accepted(cls: type[Settings], name: str, value: str) -> None:
     assert getattr(cls.read({}, {name: value}), name.lower()) == value
+
+
+def test_text_that_is_not_utf_8_is_reported_and_secrets_are_not_printed() -> None:
+    secrets = {"KAFKA_PASSWORD": "secret\udcff", "ALERT_NOTIFY": "secret\udcff"}
+    text = {"METRICS_HOST": "\udcff", "KAFKA_GROUP_ID": "a\udcff"}
+    with pytest.raises(SettingsError) as error:
+        SinkSettings.read({}, secrets | text)
+    assert sorted(str(error.value).splitlines()) == [
+        "ALERT_NOTIFY=***: expected text in UTF-8",
+        r"KAFKA_GROUP_ID='a\udcff': expected text in UTF-8",
+        "KAFKA_PASSWORD=***: expected text in UTF-8",
+        r"METRICS_HOST='\udcff': expected text in UTF-8",
+    ]
+    with pytest.raises(SettingsError, match=r"^AWS_SECRET_ACCESS_KEY=\*\*\*: expected text in UTF-8\n"):
+        StreamProcessingSettings.read({}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "secret\udcff"})
 
 
 def test_a_long_wrong_value_is_cut() -> None:
