@@ -24,7 +24,7 @@ from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
-from runtime.signals import set_in_handler
+from runtime.signals import set_in_handler, stop_signals
 
 _DRAIN_SECONDS = 45.0
 
@@ -150,10 +150,8 @@ def _require_still_running(processes: Sequence[ManagedProcess], console: Console
 
 @contextlib.contextmanager
 def _signals_only_set(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGTERM and SIGINT: a KeyboardInterrupt within `subprocess` can leave a process's lock held."""
-    previous = {
-        number: signal.signal(number, lambda *_: set_in_handler(stop)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    """Set `stop` on a stop signal: a KeyboardInterrupt within `subprocess` can leave a process's lock held."""
+    previous = {number: signal.signal(number, lambda *_: set_in_handler(stop)) for number in stop_signals()}
     try:
         yield
     finally:

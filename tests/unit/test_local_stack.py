@@ -151,7 +151,7 @@ def test_a_demo_whose_process_ends_early_prints_the_summary_and_then_the_reason(
     monkeypatch.setattr(stack, "Console", lambda: Console(file=terminal, width=100))
     monkeypatch.setattr("sys.argv", ["local_stack", "demo", "--no-view", "--data", str(tmp_path)])
     environment = dict(os.environ)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         assert stack.main() == 1
     finally:

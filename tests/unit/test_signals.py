@@ -5,18 +5,18 @@ from concurrent.futures import Future
 
 import pytest
 
-from runtime.signals import StoppedError, stop_on_signal, wait_for
+from runtime.signals import StoppedError, stop_on_signal, stop_signals, wait_for
 
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_sets_the_event(number: signal.Signals) -> None:
     stop = stop_on_signal()
     assert not stop.is_set()
@@ -53,3 +53,10 @@ def test_results_that_are_there_are_no_wait() -> None:
     stop = threading.Event()
     stop.set()
     wait_for(stop, done)
+
+
+def test_a_closed_terminal_does_not_stop_a_program_that_nohup_has_started() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    stop_on_signal()
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.SIGHUP not in stop_signals()
