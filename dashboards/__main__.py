@@ -7,11 +7,13 @@ Running it again changes nothing. After the import it keeps running, idle and he
 import argparse
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from runtime import logs
+from runtime.addresses import require_http_url, shown, without_passwords
 from runtime.health import Health, serve
 from runtime.signals import stop_on_signal
 
@@ -26,18 +28,23 @@ def main() -> int:
     stop = stop_on_signal()
     health = Health("import")
     port = os.environ.get("DASHBOARDS_PORT", "9104")
-    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        logger.error("DASHBOARDS_PORT=%r: expected a whole number from 1 to 65,535", port)
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+        logger.error("DASHBOARDS_PORT=%r: expected a whole number from 1 to 65,535", shown(port))
         return 2
     serve(health, "127.0.0.1", int(port), setting="DASHBOARDS_PORT")
     kibana = os.environ.get("KIBANA_HOST", "http://localhost:5601")
+    try:
+        require_http_url(kibana)
+    except ValueError:
+        logger.error("KIBANA_HOST=%r: expected a URL with http:// or https:// and a host", shown(kibana))
+        return 2
     try:
         user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))
         count = import_objects(kibana, Path(__file__).with_name("kibana.ndjson"), 300, user, password)
     except (NotUpError, RefusedError) as error:
         logger.error("%s", error)
         return 1
-    logger.info("%d saved objects imported: %s/app/dashboards", count, kibana)
+    logger.info("%d saved objects imported: %s/app/dashboards", count, without_passwords(kibana))
     health.ok("import")
     stop.wait()
     return 0

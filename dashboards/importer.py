@@ -8,6 +8,8 @@ from typing import Any
 import urllib3
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from runtime.addresses import without_passwords
+
 _TIMEOUT = urllib3.Timeout(connect=5.0, read=60.0)
 
 
@@ -46,13 +48,14 @@ def _import(http: urllib3.PoolManager, kibana: str, objects: bytes) -> int:
             headers={**http.headers, "content-type": content_type, "kbn-xsrf": "true"},
         )
     except urllib3.exceptions.HTTPError as error:
-        raise NotUpError(f"no response from Kibana at {kibana}: {error}") from None
+        raise NotUpError(f"no response from Kibana at {without_passwords(kibana)}: {error}") from None
     if response.status in (429, 502, 503, 504):
-        raise NotUpError(f"Kibana at {kibana} responded {response.status}")
+        raise NotUpError(f"Kibana at {without_passwords(kibana)} responded {response.status}")
     result = _decoded(response.data)
     if response.status != 200 or not result.get("success"):
         raise RefusedError(
-            f"Kibana at {kibana} responded {response.status}: {response.data.decode(errors='replace')[:2000]}"
+            f"Kibana at {without_passwords(kibana)} responded {response.status}:"
+            f" {response.data.decode(errors='replace')[:2000]}"
         )
     return int(result["successCount"])
 

@@ -19,6 +19,7 @@ from live_page.sources import create_sources, elasticsearch_client
 from observer.reading_history import Poller
 from observer.snapshot import Observer
 from runtime import listening, logs
+from runtime.signals import stop_signals
 
 logger = logging.getLogger("live_page")
 
@@ -40,7 +41,13 @@ def main() -> int:
         logger.error("%s", error)
         return 2
     sources = create_sources(settings)
-    observer = Observer(settings, elasticsearch_client(settings), settings.warehouse, settings.service_urls)
+    observer = Observer(
+        settings,
+        elasticsearch_client(settings),
+        settings.warehouse,
+        settings.service_urls,
+        settings.kafka_group_id,
+    )
     poller = Poller(observer, sources.history)
     app.on_startup(poller.start)
     app.on_shutdown(poller.stop)
@@ -50,9 +57,11 @@ def main() -> int:
     # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    if signal.SIGHUP in stop_signals():
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
     # The server listens only after the handlers of its start have returned.
-    app.on_startup(lambda: background_tasks.create(_log_when_listening(f"http://{host}:{port}")))
+    app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
     ui.run(
         partial(build, sources),
         host=host,

@@ -5,7 +5,7 @@ from typing import Annotated
 from elasticsearch_sink_alert.settings import SharedSinkSettings
 from pydantic import Field
 
-from runtime.settings import NonEmptyStr
+from runtime.settings import HttpUrl, NonEmptyStr
 
 
 class PageSettings(SharedSinkSettings):
@@ -17,9 +17,9 @@ class PageSettings(SharedSinkSettings):
     page_names: str = ""
     """Host names of the page besides localhost, separated by commas."""
     warehouse: NonEmptyStr = ".data/warehouse"
-    producer_url: NonEmptyStr = "http://localhost:9101"
-    stream_url: NonEmptyStr = "http://localhost:9102"
-    sink_url: NonEmptyStr = "http://localhost:9103"
+    producer_url: HttpUrl = "http://localhost:9101"
+    stream_url: HttpUrl = "http://localhost:9102"
+    sink_url: HttpUrl = "http://localhost:9103"
     sql_seconds: float = Field(default=5.0, gt=0, le=300)
     """Timeout of a query over the lake."""
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 
-from rich.console import Console
+import rich.console
 from rich.text import Text
 
 from build_tools.jars import JarError
@@ -16,9 +16,10 @@ from local_stack.environment import inherited
 from local_stack.plan import Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
+from local_stack.terminal import Console
 from runtime import proxies
 from runtime.logs import escape_controls
-from runtime.signals import set_in_handler
+from runtime.signals import set_in_handler, stop_signals
 
 
 def main() -> int:
@@ -62,20 +63,23 @@ def _parse_args() -> argparse.Namespace:
 
 
 def _stop_on_signal() -> threading.Event:
-    """Have SIGTERM and SIGINT (Ctrl-C) set an event and raise KeyboardInterrupt, so that everything is stopped."""
+    """Have the stop signals set an event and raise KeyboardInterrupt, so that everything is stopped."""
     stop = threading.Event()
 
-    def interrupt(*_: object) -> None:
+    def interrupt(number: int, _: object) -> None:
+        # A terminal that closes sends it several times; the later ones must not interrupt the stop.
+        if number == signal.SIGHUP and stop.is_set():
+            return
         # The exception alone could be lost: raised in a library's callback, it may be swallowed there.
         set_in_handler(stop)
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, interrupt)
     return stop
 
 
-def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> None:
+def _run(args: argparse.Namespace, console: rich.console.Console, stop: threading.Event) -> None:
     plan = Plan(resolve(args.data), args.kafka_port, args.es_port, seconds=args.seconds, view=not args.no_view)
     if args.free_ports:
         plan = plan.with_free_ports()
@@ -85,7 +89,7 @@ def _run(args: argparse.Namespace, console: Console, stop: threading.Event) -> N
         demo.run_servers(plan, console, stop)
 
 
-def _fail(console: Console, reason: str, what: str = "cannot run:") -> int:
+def _fail(console: rich.console.Console, reason: str, what: str = "cannot run:") -> int:
     text = "\n".join(map(escape_controls, reason.splitlines()))
     console.print(Text.assemble((what, "red"), f" {text}"), soft_wrap=True)
     return 1

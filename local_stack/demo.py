@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from elasticsearch import Elasticsearch
+from elasticsearch_sink_alert.settings import SharedSinkSettings
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -23,8 +24,7 @@ from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.snapshot import Observer, Snapshot
-from runtime.settings import Settings
-from runtime.signals import set_in_handler
+from runtime.signals import set_in_handler, stop_signals
 
 _DRAIN_SECONDS = 45.0
 
@@ -100,9 +100,9 @@ def _service(service: services.Service, plan: Plan) -> ManagedProcess:
 
 
 def _observer(plan: Plan) -> Observer:
-    settings = Settings(kafka_broker=plan.kafka_broker)
+    settings = SharedSinkSettings(kafka_broker=plan.kafka_broker)
     client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
-    return Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls)
+    return Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls, settings.kafka_group_id)
 
 
 def _has_display() -> bool:
@@ -150,10 +150,8 @@ def _require_still_running(processes: Sequence[ManagedProcess], console: Console
 
 @contextlib.contextmanager
 def _signals_only_set(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGTERM and SIGINT: a KeyboardInterrupt within `subprocess` can leave a process's lock held."""
-    previous = {
-        number: signal.signal(number, lambda *_: set_in_handler(stop)) for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    """Set `stop` on a stop signal: a KeyboardInterrupt within `subprocess` can leave a process's lock held."""
+    previous = {number: signal.signal(number, lambda *_: set_in_handler(stop)) for number in stop_signals()}
     try:
         yield
     finally:
@@ -162,14 +160,18 @@ def _signals_only_set(stop: threading.Event) -> Iterator[None]:
 
 
 def _drain(observer: Observer, processes: Sequence[ManagedProcess], console: Console) -> Snapshot:
-    """Return the first drained snapshot, or the latest one after `_DRAIN_SECONDS`."""
+    """Return a snapshot of the drained pipeline, or the latest one after `_DRAIN_SECONDS`."""
     end = time.monotonic() + _DRAIN_SECONDS
+    is_drained = False
     while True:
         _require_still_running(processes, console)
         snapshot = observer.snapshot()
-        if snapshot.is_drained or time.monotonic() > end:
+        # The parts of a snapshot are read at the same time: only those of the next one are all drained.
+        if is_drained or time.monotonic() > end:
             return snapshot
-        time.sleep(0.5)
+        is_drained = snapshot.is_drained
+        if not is_drained:
+            time.sleep(0.5)
 
 
 def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int], console: Console) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from local_stack import servers, services
 from runtime import dotenv
+from runtime.addresses import shown
 
 DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 """The services that the demo starts."""
@@ -98,5 +99,5 @@ def _port_of(service: services.Service) -> int:
     try:
         port = int(value)
     except ValueError:
-        raise StackError(f"{service.port_setting}={value!r} is no port: set it to one from 1 to 65535") from None
+        raise StackError(f"{service.port_setting}={shown(value)!r} is no port: set it to one from 1 to 65535") from None
     return port or servers.free_port()

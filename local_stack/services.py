@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pyspark
 from mirakuru import HTTPExecutor
 from rich.console import Console
@@ -25,6 +26,8 @@ _CDS_ARCHIVE = Path(sys.prefix) / "stream_processing.jsa"
 """Valid for this environment's Java and jars only."""
 _START_TIMEOUT = 240
 """Seconds; long enough for a busy machine."""
+_CANCEL_TIMEOUT = 10.0
+"""Seconds after which a process that was interrupted is killed, such as one in which SIGINT is ignored."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,18 @@ def cds_archive_in_background(data: Path) -> Iterator[None]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         try:
-            process.communicate(timeout=10)
+            process.communicate(timeout=_CANCEL_TIMEOUT)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill_session(process.pid)
             process.communicate()
+
+
+def _kill_session(leader: int) -> None:
+    """Kill the leader of a session and all processes in it: its Java has a process group of its own."""
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == leader:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _has_cds_archive() -> bool:

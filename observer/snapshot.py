@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
@@ -50,6 +50,9 @@ class Snapshot:
     aggregated: int | None = None
     published: int | None = None
     sink_lag: int | None = None
+    """Records that the sink knows of and has not indexed."""
+    uncommitted: int | None = None
+    """Offsets of the aggregated topic that the sink has not committed, which it does after indexing."""
     dead_letters: int | None = None
     documents: Mapping[str, int] = field(default_factory=dict)
     """Number of documents per index."""
@@ -71,7 +74,8 @@ class Snapshot:
             # The counts stay different after aborted records or dead letters of the sink.
             self.unread == 0 or self.sent == (self.in_the_lake or 0) + (self.dead_letters or 0)
         )
-        return is_read and (self.aggregated or 0) == self.in_the_lake and self.sink_lag == 0
+        is_indexed = self.sink_lag == 0 and self.uncommitted == 0
+        return is_read and (self.aggregated or 0) == self.in_the_lake and is_indexed
 
     @property
     def offsets_match_records(self) -> bool:
@@ -85,9 +89,17 @@ class Observer:
     """Takes snapshots; leaves out what does not answer within seconds."""
 
     def __init__(
-        self, settings: Settings, elasticsearch: Elasticsearch, warehouse: str, services: Mapping[str, str]
+        self,
+        settings: Settings,
+        elasticsearch: Elasticsearch,
+        warehouse: str,
+        services: Mapping[str, str],
+        group_id: str,
     ) -> None:
-        """Create an observer of `services`: the URLs below which each has /health and /metrics."""
+        """Create an observer of `services`: the URLs below which each has /health and /metrics.
+
+        `group_id` is the consumer group of the sink.
+        """
         self._settings = settings
         self._warehouse = warehouse
         self._services = dict(services)
@@ -95,6 +107,8 @@ class Observer:
         self._consumer = Consumer(
             {**settings.kafka_client, "group.id": "observer", "log_level": 0, "isolation.level": "read_committed"}
         )
+        # Never subscribed, so it is no member of the group.
+        self._sink_group = Consumer({**settings.kafka_client, "group.id": group_id, "log_level": 0})
         self._elasticsearch = elasticsearch
         # A thread for each service, Kafka and Elasticsearch: none waits for another that does not answer.
         self._pool = ThreadPoolExecutor(len(self._services) + 2, thread_name_prefix="observer")
@@ -103,6 +117,7 @@ class Observer:
         """Close all connections."""
         self._pool.shutdown()
         self._consumer.close()
+        self._sink_group.close()
         self._elasticsearch.close()
 
     def snapshot(self) -> Snapshot:
@@ -147,10 +162,12 @@ class Observer:
         settings = self._settings
         try:
             ends = self._end_offsets(settings.kafka_topic)
+            rows = offset_ranges(self._consumer, settings.aggregated_topic, _TIMEOUT)
             return {
                 "ends": ends,
                 "sent": sum(ends.values()),
-                "published": sum(self._end_offsets(settings.aggregated_topic).values()),
+                "published": sum(end for _, end in rows.values()),
+                "uncommitted": self._uncommitted(rows),
                 "dead_letters": sum(self._end_offsets(settings.dead_letter_topic).values()),
             }
         except KafkaException:
@@ -158,6 +175,12 @@ class Observer:
 
     def _end_offsets(self, topic: str) -> dict[int, int]:
         return {partition: end for partition, (_, end) in offset_ranges(self._consumer, topic, _TIMEOUT).items()}
+
+    def _uncommitted(self, rows: Mapping[int, tuple[int, int]]) -> int:
+        partitions = [TopicPartition(self._settings.aggregated_topic, partition) for partition in rows]
+        committed = self._sink_group.committed(partitions, timeout=_TIMEOUT) if partitions else []
+        # Without a committed offset, it is negative.
+        return sum(max(0, rows[p.partition][1] - max(p.offset, rows[p.partition][0])) for p in committed)
 
     def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
         """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from io import StringIO
 from os import path
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Final
 
 from dotenv.parser import Binding, parse_stream
+
+from runtime.addresses import shown
 
 _EXAMPLE: Final = Path(__file__).parents[1] / ".env.example"
 """Lists every setting. The images do not contain it, as their settings come from Compose."""
@@ -79,12 +82,12 @@ def read(file: Path, known: Collection[str]) -> Dotenv:
             continue
         name = binding.key.upper()
         if binding.value is None:
-            warnings.append(f"{at}: {binding.key} has no effect: expected NAME=value")
+            warnings.append(f"{at}: {shown(binding.key)} has no effect: expected NAME=value")
             continue
         if name in known and re.search(r"[\r\n]", binding.value):
             errors.append(f"{at}: the quote after {name}= is not closed on this line")
         if name in lines:
-            warnings.append(f"{at}: {name} is also set on line {lines[name]}: this line takes precedence")
+            warnings.append(f"{at}: {shown(name)} is also set on line {lines[name]}: this line takes precedence")
         lines[name] = line
         values[name] = binding.value
         if known and name not in known:
@@ -96,9 +99,13 @@ def read(file: Path, known: Collection[str]) -> Dotenv:
 
 def _text(file: Path) -> str:
     try:
+        mode = file.stat().st_mode
+        if S_ISDIR(mode):
+            raise DotenvError(f"{file} is a folder, not a file with settings: remove it, or rename it")
+        if not S_ISREG(mode):
+            # Reading a pipe could wait forever.
+            raise DotenvError(f"{file} is not a regular file: remove it, or replace it by a file with settings")
         raw = file.read_bytes()
-    except IsADirectoryError:
-        raise DotenvError(f"{file} is a folder, not a file with settings: remove it, or rename it") from None
     except OSError as error:
         raise DotenvError(f"{file} cannot be read: {error.strerror or error}") from None
     if b"\0" in raw:
@@ -123,6 +130,6 @@ def _warnings_of_unknown(name: str, known: Collection[str]) -> Iterator[str]:
     similar = difflib.get_close_matches(name, sorted(known), n=1, cutoff=_MIN_SIMILARITY)
     prefixes = {setting.split("_")[0] for setting in known}
     if similar:
-        yield f"unknown setting {name} is ignored: did you mean {similar[0]}?"
+        yield f"unknown setting {shown(name)} is ignored: did you mean {similar[0]}?"
     elif name.split("_")[0] in prefixes and not name.startswith(_COMPOSE_PREFIXES):
-        yield f"unknown setting {name} is ignored: .env.example lists all settings"
+        yield f"unknown setting {shown(name)} is ignored: .env.example lists all settings"

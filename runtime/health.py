@@ -6,6 +6,7 @@ Prometheus' text format. Requests are answered under this machine's own names on
 
 import json
 import logging
+import socket
 import threading
 from collections.abc import Iterable, Mapping
 from socketserver import ThreadingMixIn
@@ -71,6 +72,10 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class _Ipv6Server(_Server):
+    address_family = socket.AF_INET6
+
+
 class _SilentHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -95,7 +100,7 @@ def serve(
         if not is_own_name(environ.get("HTTP_HOST", "")):
             start_response("403 Forbidden", [("Content-Type", "application/json")])
             return [_FOREIGN_HOST]
-        path = environ["PATH_INFO"]
+        path = environ["PATH_INFO"].rstrip("/")
         if path != "/health":
             return (routes or {}).get(path, metrics)(environ, start_response)
         report = health.report()
@@ -104,8 +109,8 @@ def serve(
         return [f"{json.dumps(report)}\n".encode()]
 
     try:
-        server = make_server(host, port, app, _Server, _SilentHandler)
-    except (OSError, OverflowError, UnicodeError) as error:
+        server = make_server(host, port, app, _Ipv6Server if ":" in host else _Server, _SilentHandler)
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = listening.describe(error, host, port, host_setting="METRICS_HOST", port_setting=setting)
         logger.error("%s", reason)
         raise SystemExit(2) from None

@@ -4,11 +4,22 @@ import errno
 import socket
 from typing import Final
 
+from runtime.addresses import shown
+
 _FREE_ONE: Final = " (0: a free one)"
 
 
 class ListenError(Exception):
     """The service cannot listen; the message names the setting and has the remedy."""
+
+
+def url(host: str, port: int) -> str:
+    """Return the URL of a server.
+
+    >>> url("127.0.0.1", 8090), url("::1", 8090)
+    ('http://127.0.0.1:8090', 'http://[::1]:8090')
+    """
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def require_port(host: str, port: int, *, host_setting: str, port_setting: str) -> None:
@@ -26,7 +37,7 @@ def require_port(host: str, port: int, *, host_setting: str, port_setting: str) 
                 if family == socket.AF_INET6:
                     probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 probe.bind(address)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         reason = describe(error, host, port, host_setting=host_setting, port_setting=port_setting, lowest=1)
         raise ListenError(reason) from None
 
@@ -41,4 +52,6 @@ def describe(error: Exception, host: str, port: int, *, host_setting: str, port_
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return f"{port_setting}={port} is a privileged port, which this user cannot listen on: set it to one from 1024"
     reason = error.strerror if isinstance(error, OSError) else "not a host name"
-    return f"{host_setting}={host} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"
+    return (
+        f"{host_setting}={shown(host)} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"
+    )

@@ -5,21 +5,23 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
-    PositiveInt,
     SecretStr,
     StringConstraints,
     ValidationError,
+    field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
 from runtime import dotenv, expectations, proxies
+from runtime.addresses import require_brokers, require_http_url, shown
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535, description="a port from 0 to 65535")]
@@ -30,8 +32,20 @@ TopicName = Annotated[
     StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,230}$"),
     Field(description="1 to 230 letters (a to z), digits, dots, hyphens and underscores"),
 ]
+BrokerList = Annotated[
+    NonEmptyStr,
+    AfterValidator(require_brokers),
+    Field(description="host:port, such as localhost:9092 or [::1]:9092, or several of them separated by commas"),
+]
+HttpUrl = Annotated[
+    NonEmptyStr,
+    AfterValidator(require_http_url),
+    Field(description="a URL with http:// or https:// and a host, such as http://localhost:8080"),
+]
 _SECRETS = Path("/run/secrets")
 """The folder of Docker's secrets."""
+_NOT_UTF_8: Final = "string_unicode"
+"""Pydantic's type of this error."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
@@ -58,7 +72,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, allow_inf_nan=False)
 
-    kafka_broker: NonEmptyStr = "localhost:9092"
+    kafka_broker: BrokerList = "localhost:9092"
     """Bootstrap servers, host:port, separated by commas."""
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
@@ -67,8 +81,9 @@ class Settings(BaseSettings):
     kafka_ca_file: Path | None = None
     """The brokers' certificate authority (PEM); unset: those that the machine trusts."""
     kafka_topic: TopicName = "avroic"
-    kafka_topic_partition: PositiveInt = 4
-    kafka_topic_replication_factor: PositiveInt = 1
+    kafka_topic_partition: Annotated[int, Field(ge=1, le=10_000)] = 4
+    kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
+    """Kafka's protocol has 16 bits for it."""
     loop_sleep: Annotated[float, Field(ge=0, le=86_400)] = 2.0
     """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"
@@ -116,6 +131,18 @@ class Settings(BaseSettings):
                 f"KAFKA_CA_FILE has no effect with KAFKA_SECURITY_PROTOCOL={protocol}: set that to SSL or SASL_SSL, or"
                 " remove KAFKA_CA_FILE"
             )
+
+    @field_validator("*")
+    @classmethod
+    def _is_unicode(cls, value: Any) -> Any:
+        """Refuse a variable of the environment that is not UTF-8: libraries cannot take its surrogates."""
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise PydanticKnownError(_NOT_UTF_8) from None
+        return value
 
     @model_validator(mode="after")
     def _have_no_conflicts(self) -> Self:
@@ -188,4 +215,8 @@ def _line(error: ErrorDetails, allowed: Mapping[str, Mapping[str, Any]]) -> str:
     if not error["loc"]:
         return error["msg"]
     name = str(error["loc"][0])
-    return f"{name.upper()}={error['input']!r}: expected {expectations.describe(allowed[name])}"
+    schemas = (allowed[name], *allowed[name].get("anyOf", ()))
+    is_secret = any(schema.get("format") == "password" for schema in schemas)
+    value = "***" if is_secret else repr(shown(str(error["input"])))
+    expected = "text in UTF-8" if error["type"] == _NOT_UTF_8 else expectations.describe(allowed[name])
+    return f"{name.upper()}={value}: expected {expected}"

@@ -1,20 +1,42 @@
-"""Stops a service on SIGTERM and Ctrl-C."""
+"""Stops a program on SIGTERM, on Ctrl-C, and when its terminal closes."""
 
 import _thread
 import signal
 import threading
+from concurrent.futures import Future
+from typing import Any, Final
+
+_CHECK_SECONDS: Final = 0.05
 
 
 class StoppedError(Exception):
     """The service was stopped while it waited for a server."""
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return SIGTERM, SIGINT (Ctrl-C) and SIGHUP (the terminal was closed), the last unless `nohup` ignores it."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT) if is_ignored else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 def stop_on_signal() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set from now on; call it in the main thread."""
+    """Return an event that the `stop_signals` set from now on; call it in the main thread."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, lambda *_: set_in_handler(stop))
     return stop
+
+
+def wait_for(stop: threading.Event, *futures: "Future[Any]") -> None:
+    """Wait for all results. Raises the first error, and `StoppedError` as soon as `stop` is set."""
+    while not all(future.done() for future in futures):
+        for future in futures:
+            if future.done():
+                future.result()
+        if stop.wait(_CHECK_SECONDS):
+            raise StoppedError
+    for future in futures:
+        future.result()
 
 
 def set_in_handler(event: threading.Event) -> None:

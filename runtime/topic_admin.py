@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -18,10 +18,14 @@ from runtime.signals import StoppedError
 logger = logging.getLogger(__name__)
 logger.addFilter(WhileWaiting())
 
+_T = TypeVar("_T")
+
 _REQUEST_TIMEOUT: Final = 5.0
 """Seconds."""
 _CONNECTION: Final = {"socket.connection.setup.timeout.ms": 5000, "reconnect.backoff.ms": 2000}
 """Few connection attempts, as each that fails is a line in the log."""
+_SHORT_WAIT: Final = 1.0
+"""Seconds after which waiting for the broker is logged."""
 _LONG_WAIT: Final = 10.0
 """Seconds after which waiting for the broker is a warning, which is repeated after twice the time."""
 _DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
@@ -55,31 +59,49 @@ def create_missing_topics(kafka_client: Mapping[str, str | int], stop: threading
     An existing topic is never changed; a warning reports how it differs. Raises `StoppedError` when `stop` is set
     meanwhile, and `TopicError` if a retry cannot help, such as for more replicas than brokers.
     """
-    _retrying(interruptible_sleep(stop), kafka_client)(_create, kafka_client, topics)
+    _retry(interruptible_sleep(stop), kafka_client, lambda: _create(kafka_client, topics))
 
 
 class _WaitLog:
-    """Logs that the broker does not answer: at once, and with the reason when it takes long."""
+    """Logs that the broker does not answer: after a moment, and with the reason when it takes long."""
 
     def __init__(self, kafka_client: Mapping[str, str | int]) -> None:
         self._broker = kafka_client["bootstrap.servers"]
+        self._is_logged = False
         self._warn_at = _LONG_WAIT
 
     def __call__(self, state: RetryCallState) -> None:
         seconds = state.seconds_since_start or 0.0
-        if state.attempt_number == 1:
-            logger.info("waiting for Kafka at %s", self._broker)
+        self.log_once()
         if seconds >= self._warn_at and state.outcome is not None:
             logger.warning("%s; waiting for %.0f s", state.outcome.exception(), seconds)
             self._warn_at = 2 * seconds
 
+    def log_once(self) -> None:
+        """Log that the service waits, unless that is logged already."""
+        if not self._is_logged:
+            self._is_logged = True
+            logger.info("waiting for Kafka at %s", self._broker)
 
-def _retrying(sleep: Callable[[float], None], kafka_client: Mapping[str, str | int]) -> Retrying:
+
+def _retry(sleep: Callable[[float], None], kafka_client: Mapping[str, str | int], request: Callable[[], _T]) -> _T:
+    log = _WaitLog(kafka_client)
+    # The first request alone may take longer than a user waits for a line.
+    timer = threading.Timer(_SHORT_WAIT, log.log_once)
+    timer.daemon = True
+    timer.start()
+    try:
+        return _retrying(sleep, log)(request)
+    finally:
+        timer.cancel()
+
+
+def _retrying(sleep: Callable[[float], None], log: _WaitLog) -> Retrying:
     return Retrying(
         retry=retry_if_exception_type(_BrokerUnavailableError),
         wait=wait_random_exponential(multiplier=0.5, max=10),
         sleep=sleep,
-        before_sleep=_WaitLog(kafka_client),
+        before_sleep=log,
     )
 
 
@@ -212,4 +234,4 @@ def wait_for_max_message_bytes(
                 raise _BrokerUnavailableError(f"no answer from Kafka at {broker}: {_text(error)}") from None
             raise TopicError(f"max.message.bytes of topic {topic} cannot be read: {_text(error)}") from None
 
-    return _retrying(sleep, kafka_client)(request)
+    return _retry(sleep, kafka_client, request)

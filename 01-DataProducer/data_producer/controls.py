@@ -4,6 +4,7 @@ There is no authentication: it is for demonstrations, and disabled unless `PRODU
 """
 
 import json
+import re
 import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -144,7 +145,7 @@ def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object
     if environ["REQUEST_METHOD"] != "POST" or environ.get("CONTENT_TYPE", "").split(";")[0] != _JSON:
         return "415 Unsupported Media Type", {"error": f"expected a POST of {_JSON}"}
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isdigit() or int(length) > _MAX_BODY_BYTES:
+    if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _MAX_BODY_BYTES:
         return "413 Content Too Large", {"error": f"expected at most {_MAX_BODY_BYTES} bytes"}
     try:
         request = ControlRequest.model_validate_json(environ["wsgi.input"].read(int(length)))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, Field
 
 from runtime.settings import Port, Settings
 
@@ -45,7 +45,7 @@ class ProducerSettings(Settings):
     """Exponent of the power law of users and items; 0: uniform."""
     producer_rate: Interval = 1.0
     """The interval: seconds between interactions; 0: as fast as possible."""
-    producer_limit: NonNegativeInt = 0
+    producer_limit: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 0
     """Stop after this number of interactions; 0: no limit."""
     producer_controls: bool = False
     """Whether /control on the metrics' port, which has no authentication, changes the producer while it runs."""

@@ -3,19 +3,28 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from confluent_kafka import KafkaException
 
 from runtime import logs, topic_admin
-from runtime.signals import StoppedError, stop_on_signal
+from runtime.signals import StoppedError, stop_on_signal, wait_for
 from stream_processing import commands, definitions, ingest, job, spark_internals
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
 from stream_processing.session import NoJarsError, start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.single_instance import COMMAND_TIMEOUT, AnotherInstanceError, claim, require_unclaimed
+from stream_processing.single_instance import (
+    COMMAND_TIMEOUT,
+    AnotherInstanceError,
+    CheckpointsError,
+    claim,
+    require_unclaimed,
+)
 from stream_processing.spark_internals import JavaStartError
 from stream_processing.spark_master import NoMasterError
 
@@ -24,6 +33,7 @@ logger = logging.getLogger("stream_processing")
 _COMMANDS: Final = {"rebuild": commands.rebuild, "accept-gap": commands.accept_gap}
 _EXPECTED_ERRORS: Final = (
     AnotherInstanceError,
+    CheckpointsError,
     JavaStartError,
     NoJarsError,
     NoMasterError,
@@ -34,6 +44,8 @@ _EXPECTED_ERRORS: Final = (
     topic_admin.TopicError,
 )
 """Errors that are logged without a stack trace: their message has reason and remedy."""
+_INTERRUPTED: Final = 130
+"""Exit status of a command that was stopped before it changed anything."""
 
 
 def main() -> int:
@@ -45,16 +57,18 @@ def main() -> int:
     settings = StreamProcessingSettings.load()
     logs.configure(settings.log_level)
     stop = stop_on_signal()
+    # Java is in another process group than a terminal's: with `stty tostop`, its first line of the log would stop it.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     lake = Lake.of(settings)
     try:
-        return job.run(settings, lake, stop) if command is None else _run_command(command, settings, lake)
+        return job.run(settings, lake, stop) if command is None else _run_command(command, settings, lake, stop)
     except _EXPECTED_ERRORS as error:
         logger.error("%s", error)
         return 1
     except StoppedError:
         # Before any query has started. At the end of this process Java would log how its own start fails.
         spark_internals.kill_java()
-        return 0
+        return 0 if command is None else _INTERRUPTED
     except job.KafkaUnavailableError as error:
         logger.error("Kafka was unavailable for too long, restarting: %s", error)
         restart_process()
@@ -72,11 +86,16 @@ def _parse_command() -> str | None:
     return command
 
 
-def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> int:
+def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
     require_unclaimed(settings.checkpoints)
-    session = start_session(settings)
-    lock = claim(session, settings.checkpoints, COMMAND_TIMEOUT)
+    # In a thread: in the main one, Spark would replace the handler of Ctrl-C by its own.
+    starting = ThreadPoolExecutor().submit(start_session, settings)
+    wait_for(stop, starting)
+    session = starting.result()
+    lock = claim(session, settings.checkpoints, stop, COMMAND_TIMEOUT)
     lake.create_missing_tables()
+    if stop.is_set():
+        raise StoppedError
     _COMMANDS[name](session, settings, lake)
     spark_internals.silence(session)
     stop_session(session)
@@ -85,7 +104,11 @@ def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake) -> i
 
 
 if __name__ == "__main__":
-    status = main()
+    try:
+        status = main()
+    except Exception:
+        logger.exception("unexpected error")
+        status = 1
     sys.stdout.flush()
-    # An interrupted batch can still have a thread in native code, which would crash in an orderly end of Python.
+    # An orderly end of Python would wait for threads that wait for a server, and crash those in native code.
     os._exit(status)

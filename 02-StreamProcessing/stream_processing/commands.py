@@ -8,6 +8,7 @@ from contextlib import closing
 from confluent_kafka import Consumer
 from pyspark.sql import SparkSession
 
+from runtime.client_logs import WhileWaiting
 from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, ingest, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
@@ -19,6 +20,7 @@ from stream_processing.snapshots import snapshots_folder
 from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
+logger.addFilter(WhileWaiting())
 
 
 class OffsetsUnknownError(Exception):
@@ -99,7 +101,7 @@ def _gaps(
 ) -> Iterator[PartitionGap]:
     """Compare the recorded `offsets` with each partition of the topic."""
     positions = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
-    consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"})
+    consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"}, logger=logger)
     with closing(consumer):
         for partition, (earliest, end) in sorted(offset_ranges(consumer, topic, timeout=30).items()):
             yield PartitionGap(partition, positions.get(partition, earliest), earliest, end, recreated)

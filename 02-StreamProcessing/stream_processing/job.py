@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime import health, topic_admin
+from runtime.signals import wait_for
 from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
 from stream_processing.aggregator import Aggregator, Append
 from stream_processing.definitions import require_same_definitions
@@ -111,7 +112,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
-        lock = claim(session, settings.checkpoints)
+        lock = claim(session, settings.checkpoints, stop)
         queries = Queries(session, settings, lake)
         maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
         logger.info("ready")
@@ -134,8 +135,8 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
 
 def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> SparkSession:
     """Start Spark, and create topics and tables meanwhile: Java takes seconds to start."""
-    with ThreadPoolExecutor() as pool:
-        starting = pool.submit(start_session, settings)
+
+    def create() -> None:
         topic_admin.create_missing_topics(
             settings.kafka_client,
             stop,
@@ -148,7 +149,12 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         sizes = lake.file_sizes()
         metrics.LAKE_FILES.set(len(sizes))
         metrics.LAKE_BYTES.set(sum(sizes))
-        return starting.result()
+
+    # Not as a context manager, which would wait for both after an error or a signal.
+    pool = ThreadPoolExecutor()
+    starting, creating = pool.submit(start_session, settings), pool.submit(create)
+    wait_for(stop, starting, creating)
+    return starting.result()
 
 
 def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dict[str, str]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, PositiveInt, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
-from runtime.settings import NonEmptyStr, Port, Seconds, Settings, missing
+from runtime.settings import HttpUrl, NonEmptyStr, Port, Seconds, Settings, missing
 
 _HADOOP_NAMES: Final = {
     "AWS_REGION": "fs.s3a.endpoint.region",
@@ -54,7 +54,7 @@ class StreamProcessingSettings(Settings):
     """Location of the Delta tables: a path or any URI that Hadoop supports."""
     checkpoints: NonEmptyStr = ".data/checkpoints"
     """Location of the queries' progress and state: a path or any URI that Hadoop supports."""
-    aws_endpoint_url: str | None = None
+    aws_endpoint_url: HttpUrl | None = None
     """The S3-compatible server for s3a:// locations; unset for Amazon's."""
     aws_region: str = "us-east-1"
     aws_access_key_id: str | None = None
@@ -64,7 +64,7 @@ class StreamProcessingSettings(Settings):
     """Location of the counts per key while the job runs: the heap of the driver or executors (about 350 bytes per key,
     twice while a batch changes it), or RocksDB, slower and outside the heap. Checkpoints contain them in either case,
     each in its own format."""
-    max_offsets_per_batch: PositiveInt = 1_500_000
+    max_offsets_per_batch: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_500_000
     """The maximum number of records that one ingest batch reads from Kafka."""
     batch_interval: Seconds = 0.4
     """Seconds between the starts of two batches; a backlog is read without a pause."""

@@ -6,6 +6,8 @@ starts meanwhile has to wait for its end: if both published, an old row could fo
 
 import fcntl
 import logging
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,7 +16,9 @@ from py4j.java_gateway import JavaObject
 from pyspark.sql import SparkSession
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
+from contract.dead_letters import truncated
 from runtime import commands
+from runtime.topic_admin import interruptible_sleep
 from stream_processing.spark_internals import local_lock
 
 logger = logging.getLogger(__name__)
@@ -29,10 +33,17 @@ class AnotherInstanceError(Exception):
     """Another stream job uses these checkpoints."""
 
 
-def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) -> JavaObject | None:
+class CheckpointsError(Exception):
+    """The folder of the checkpoints cannot be used; the message names the setting and the reason."""
+
+
+def claim(
+    session: SparkSession, checkpoints: str, stop: threading.Event, timeout: float = _TIMEOUT
+) -> JavaObject | None:
     """Lock the checkpoint folder until this Java process ends, however it ends.
 
-    Waits `timeout` seconds for another holder, then raises `AnotherInstanceError`. Returns None, without a lock, if
+    Waits `timeout` seconds for another holder, then raises `AnotherInstanceError`; `StoppedError` as soon as `stop` is
+    set. Returns None, without a lock, if
     the folder is not on a file system of this machine: Spark still notices two jobs on one checkpoint, but only when
     both commit.
     """
@@ -51,6 +62,7 @@ def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) ->
     wait = Retrying(
         retry=retry_if_result(lambda lock: lock is None),
         wait=wait_fixed(0.2),
+        sleep=interruptible_sleep(stop),
         stop=stop_after_delay(timeout),
         before_sleep=log_first_attempt,
         retry_error_callback=fail,
@@ -61,11 +73,13 @@ def claim(session: SparkSession, checkpoints: str, timeout: float = _TIMEOUT) ->
 def require_unclaimed(checkpoints: str, timeout: float = COMMAND_TIMEOUT) -> None:
     """Raise `AnotherInstanceError` if another stream job uses the checkpoints, without starting Java.
 
-    Only a command asks this, before its own `claim`, so that it fails at once.
+    Only a command asks this, before its own `claim`, so that it fails at once. Raises `CheckpointsError`.
     """
-    location = urlsplit(checkpoints)
-    path = Path(location.path if location.scheme == "file" else checkpoints, _LOCK_FILE)
-    if location.scheme not in ("", "file") or not path.exists():
+    try:
+        path = _existing_lock(checkpoints)
+    except (OSError, ValueError) as error:
+        raise _unusable(checkpoints, error) from None
+    if path is None:
         return
 
     def fail(_: RetryCallState) -> None:
@@ -79,6 +93,17 @@ def require_unclaimed(checkpoints: str, timeout: float = COMMAND_TIMEOUT) -> Non
     )(_is_free, path)
 
 
+def _existing_lock(checkpoints: str) -> Path | None:
+    location = urlsplit(checkpoints)
+    if location.scheme not in ("", "file"):
+        return None
+    path = Path(location.path if location.scheme == "file" else checkpoints, _LOCK_FILE)
+    # Opened already here: `exists` hides some errors.
+    with suppress(FileNotFoundError), path.open("r+b"):
+        return path
+    return None
+
+
 def _is_free(lock: Path) -> bool:
     # Java's locks are those of fcntl: they belong to a process, and its end releases them.
     with lock.open("r+b") as file:
@@ -87,6 +112,11 @@ def _is_free(lock: Path) -> bool:
         except OSError:
             return False
         return True
+
+
+def _unusable(checkpoints: str, error: Exception) -> CheckpointsError:
+    reason = error.strerror if isinstance(error, OSError) else error
+    return CheckpointsError(f"CHECKPOINTS={truncated(checkpoints)!r} cannot be used: {reason}")
 
 
 def _error(path: str) -> AnotherInstanceError:

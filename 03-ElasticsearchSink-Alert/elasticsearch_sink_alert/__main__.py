@@ -26,6 +26,7 @@ from elasticsearch_sink_alert.kafka.group_consumer import KAFKA, GroupConsumer
 from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import Sink
 from runtime import health, logs, topic_admin
+from runtime.addresses import shown
 from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("elasticsearch_sink_alert")
@@ -93,7 +94,7 @@ def run(settings: SinkSettings) -> int:
         return 1
     except NotElasticsearchError as error:
         logger.error(
-            "ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to the URL of one", settings.es_host, error
+            "ES_HOST=%s is no Elasticsearch 7.14 to 7.17 (%s): set it to the URL of one", shown(settings.es_host), error
         )
         return 1
     except StoppedError:
@@ -121,7 +122,10 @@ def _run_sink(
         alert_engine = AlertEngine(rules, windows, store, notifications.notify, state)
         dead_letters = DeadLetterWriter(settings.kafka_client, settings.dead_letter_topic, consumer.sleep)
         logger.info(
-            "ready: %s at %s, %d rules", settings.aggregated_topic, settings.es_host, len(rules.current.all_rules)
+            "ready: %s at %s, %d rules",
+            settings.aggregated_topic,
+            shown(settings.es_host),
+            len(rules.current.all_rules),
         )
         # Objects that exist now live until the end, and those of a batch have no reference cycles to collect.
         gc.freeze()

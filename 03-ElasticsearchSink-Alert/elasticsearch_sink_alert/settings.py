@@ -5,20 +5,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from runtime import commands
-from runtime.settings import NonEmptyStr, Port, Settings, missing
+from runtime.addresses import require_http_urls, shown, split_list
+from runtime.settings import HttpUrl, NonEmptyStr, Port, Settings, missing
 
 _DEFAULT_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
 """In an image: the copy from its build."""
+
+
+_UrlList = Annotated[
+    NonEmptyStr,
+    AfterValidator(require_http_urls),
+    Field(
+        description="a URL with http:// or https:// and a host, such as http://localhost:9200, or several of them"
+        " separated by commas"
+    ),
+]
 
 
 class SharedSinkSettings(Settings):
     """The settings of the sink that the live page reads too: the cluster, the consumer group, the rules."""
 
     kafka_group_id: NonEmptyStr = "ElasticsearchSink-Alert"
-    es_host: NonEmptyStr = "http://localhost:9200"
+    es_host: _UrlList = "http://localhost:9200"
     """One or more URLs of Elasticsearch, separated by commas."""
     es_username: str = ""
     es_password: SecretStr = SecretStr("")
@@ -55,11 +66,11 @@ class SharedSinkSettings(Settings):
         yield from super().conflicts()
         remedy = "set both, or ES_API_KEY alone, or none of them"
         if not self.es_api_key and self.es_username and not self.es_password:
-            yield missing("ES_PASSWORD", f"ES_USERNAME={self.es_username}", remedy)
+            yield missing("ES_PASSWORD", f"ES_USERNAME={shown(self.es_username)}", remedy)
         if not self.es_api_key and self.es_password and not self.es_username:
             yield missing("ES_USERNAME", "ES_PASSWORD", remedy)
         if self.es_ca_file is not None and not any(host.startswith("https://") for host in self.es_hosts):
-            yield f"ES_CA_FILE has no effect with ES_HOST={self.es_host}: use https://, or remove ES_CA_FILE"
+            yield f"ES_CA_FILE has no effect with ES_HOST={shown(self.es_host)}: use https://, or remove ES_CA_FILE"
 
     @property
     def es_client(self) -> dict[str, Any]:
@@ -76,7 +87,7 @@ class SharedSinkSettings(Settings):
     @property
     def es_hosts(self) -> list[str]:
         """The URLs as a list."""
-        return [host.strip() for host in self.es_host.split(",") if host.strip()]
+        return split_list(self.es_host)
 
 
 class SinkSettings(SharedSinkSettings):
@@ -89,9 +100,9 @@ class SinkSettings(SharedSinkSettings):
     """Key that signs the webhook's requests; empty: they are not signed."""
     alert_template: Path | None = None
     """A file with the texts of notifications; a relative path starts at the data mapper's folder."""
-    alerts_per_minute: PositiveInt = 20
+    alerts_per_minute: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     """Notifications per rule and minute; a summary counts the rest."""
-    kibana_url: NonEmptyStr = "http://localhost:5601"
+    kibana_url: HttpUrl = "http://localhost:5601"
     """Base URL of the links in notifications."""
     sink_batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Maximum number of records that are indexed, and then committed, together."""

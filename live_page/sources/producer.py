@@ -6,6 +6,7 @@ import requests
 
 from live_page.sources.errors import EmptyError, UnavailableError
 from observer import http
+from runtime.addresses import without_passwords
 
 _TIMEOUT: Final = 3.0
 _OFF: Final = "The producer's controls are off: set PRODUCER_CONTROLS=true in .env and restart the producer."
@@ -45,7 +46,7 @@ class ProducerControls:
         except ValueError:
             response_body = None
         if not isinstance(response_body, dict):
-            raise UnavailableError(f"The server at {self._url} is not the producer")
+            raise UnavailableError(f"The server at {without_passwords(self._url)} is not the producer")
         if not response.ok:
             raise RefusedError(str(response_body.get("error", f"HTTP status {response.status_code}")))
         return response_body

@@ -536,7 +536,9 @@ def test_a_pipeline_is_drained_after_an_aborted_transaction(site: Site, kafka: s
     _transact(pipeline, 3, is_committed=True)
     _transact(pipeline, 50, is_committed=False)
     settings = site.settings.model_copy(update={"kafka_topic": pipeline.topic, "warehouse": f"{tmp_path}/warehouse"})
-    observer = Observer(settings, elasticsearch_client(settings), settings.warehouse, {"stream": settings.stream_url})
+    observer = Observer(
+        settings, elasticsearch_client(settings), settings.warehouse, {"stream": settings.stream_url}, "drained-page"
+    )
     try:
         sent = observer.snapshot().sent
         assert sent is not None
@@ -554,10 +556,12 @@ def test_a_pipeline_is_drained_after_an_aborted_transaction(site: Site, kafka: s
         BATCHES.labels("ingest").set(1)
         drained = observer.snapshot()
         assert (drained.unread, drained.in_the_lake, drained.dead_letters) == (0, 3, 0)
+        assert drained.uncommitted == 0
         assert replace(drained, sink_lag=0).is_drained
         assert not drained.offsets_match_records
         pipeline.send(pipeline.topic, [(b"a", b"b")] * 4)
-        assert observer.snapshot().unread == 4
+        pipeline.send(pipeline.settings.aggregated_topic, [(b"a", b"b")] * 3)
+        assert (observer.snapshot().unread, observer.snapshot().uncommitted) == (4, 3)
         # Records of an open transaction are not committed yet.
         producer = Producer({"bootstrap.servers": kafka, "transactional.id": f"{pipeline.topic}-open"})
         producer.init_transactions()

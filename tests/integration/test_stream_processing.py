@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
 from contract.tables import table_named
 from local_stack.cache import SPARK
 from local_stack.services import STREAM
+from runtime.signals import StoppedError
 from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9
 from tests.reference import reference_tables
 
@@ -302,8 +304,13 @@ def test_a_second_job_waits_until_the_first_one_has_released_the_checkpoints(
         fcntl.lockf(lock_file, fcntl.LOCK_EX)
         # One after the other: simultaneous attempts in one JVM are an error.
         with pytest.raises(AnotherInstanceError, match="another stream job holds"):
-            claim(spark, checkpoints, timeout=0.5)
-        claimed = pool.submit(claim, spark, checkpoints, timeout=60)
+            claim(spark, checkpoints, threading.Event(), timeout=0.5)
+        stop = threading.Event()
+        stopped = pool.submit(claim, spark, checkpoints, stop, timeout=600)
+        stop.set()
+        with pytest.raises(StoppedError):
+            stopped.result(timeout=60)
+        claimed = pool.submit(claim, spark, checkpoints, threading.Event(), timeout=60)
         with pytest.raises(TimeoutError):
             claimed.result(timeout=1)
         fcntl.lockf(lock_file, fcntl.LOCK_UN)

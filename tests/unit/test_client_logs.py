@@ -54,7 +54,7 @@ def test_waiting_for_kafka_is_one_line_and_a_warning_with_the_reason_once_it_tak
     caplog.set_level(logging.INFO)
     log = topic_admin._WaitLog({"bootstrap.servers": "127.0.0.1:9092"})
     for attempt, seconds in enumerate((0.1, 1.0, 4.0, 11.0, 19.0, 23.0), start=1):
-        state = RetryCallState(topic_admin._retrying(lambda _: None, {"bootstrap.servers": ""}), None, (), {})
+        state = RetryCallState(topic_admin._retrying(lambda _: None, log), None, (), {})
         state.start_time, state.attempt_number = 0.0, attempt
         try:
             raise topic_admin._BrokerUnavailableError("no answer from Kafka at 127.0.0.1:9092: timed out")

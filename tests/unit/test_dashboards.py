@@ -204,7 +204,7 @@ def test_the_importer_waits_for_kibana_until_its_timeout() -> None:
         import_objects("http://127.0.0.1:1", FILE, timeout=0.1)
 
 
-@pytest.mark.parametrize("port", ["http", "0", "65536", ""])
+@pytest.mark.parametrize("port", ["http", "0", "65536", "", "\xb2", "9" * 50])
 def test_a_port_that_is_none_is_reported_with_the_setting(
     port: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,3 +214,15 @@ def test_a_port_that_is_none_is_reported_with_the_setting(
     monkeypatch.setenv("DASHBOARDS_PORT", port)
     assert dashboards_main() == 2
     assert f"DASHBOARDS_PORT={port!r}: expected a whole number from 1 to 65,535" in caplog.messages
+
+
+def test_a_kibana_url_that_is_none_is_reported_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dashboards"])
+    monkeypatch.setattr("dashboards.__main__.stop_on_signal", threading.Event)
+    monkeypatch.setattr("dashboards.__main__.serve", lambda *_, **__: 0)
+    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setenv("KIBANA_HOST", "http://user:secret@[::1")
+    assert dashboards_main() == 2
+    assert caplog.messages == ["KIBANA_HOST='http://user:***@[::1': expected a URL with http:// or https:// and a host"]

@@ -255,6 +255,7 @@ def test_a_rule_of_many_unknown_options_takes_no_time(tmp_path: Path) -> None:
         (b"a: b: c", "1: not YAML: mapping values are not allowed here"),
         (b"\ttabs", "1: not YAML"),
         (b"agg_interactions_item: *x\n", "1: not YAML: found undefined alias 'x'"),
+        (b"agg_interactions_item: *" + b"x" * 5_000, f"1: not YAML: found undefined alias '{'x' * 57}…"),
         (b"agg_interactions_item: []\nagg_interactions_item: []\n", "2: 'agg_interactions_item' is already on line 1"),
     ],
 )

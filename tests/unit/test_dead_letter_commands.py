@@ -99,3 +99,15 @@ def test_what_is_never_replayed_is_counted_with_the_reason(
     found.clear()
     assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
     assert capsys.readouterr().out == "0 replayed, 0 skipped\n"
+
+
+def test_no_header_of_a_dead_letter_controls_the_terminal(
+    found: list[DeadLetter], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dead_letter = _dead_letter("0-1", "stream-processing")
+    dead_letter.headers["\x1b]0;name\x07\nkey: forged"] = "\x1b]0;value\x07"
+    found.append(dead_letter)
+    assert dead_letter_commands.show_one(SETTINGS, "0-1") == 0
+    printed = capsys.readouterr().out
+    assert "\\x1b]0;name\\x07\\nkey: forged: \\x1b]0;value\\x07\n" in printed
+    assert "\x1b" not in printed

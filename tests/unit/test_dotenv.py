@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,21 @@ def test_a_folder_of_that_name_is_reported_unless_it_is_a_virtual_environment(
     assert errors_of(folder, capsys) == [" is a folder, not a file with settings: remove it, or rename it"]
     (folder / ".env" / "pyvenv.cfg").touch()
     assert Settings.load().kafka_topic == "avroic"
+
+
+def test_a_pipe_of_that_name_is_reported_and_not_waited_for(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(folder / ".env")
+    assert errors_of(folder, capsys) == [" is not a regular file: remove it, or replace it by a file with settings"]
+
+
+def test_a_long_name_is_cut_and_a_password_in_it_is_not_printed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / ".env").write_text(f"KAFKA_{'A' * 5_000}=1\nhttp://user:secret@localhost\n")
+    assert warnings_of(folder, capsys) == [
+        f"1: unknown setting KAFKA_{'A' * 94}… is ignored: .env.example lists all settings",
+        "2: http://user:***@localhost has no effect: expected NAME=value",
+    ]
 
 
 def test_an_unreadable_file_is_reported_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -180,11 +181,19 @@ def test_a_change_out_of_bounds_is_refused_with_the_bounds(service: str, body: s
     assert _request(f"{service}/control") == before
 
 
+@pytest.mark.parametrize("length", ["\xb2", "9" * 5_000, "-1", "+1", "1_0", "10001"])
+def test_a_content_length_that_is_not_a_small_number_is_refused(service: str, length: str) -> None:
+    code, response = _request(
+        f"{service}/control", {"Content-Type": "application/json", "Content-Length": length}, "{}"
+    )
+    assert (code, json.loads(response)) == (413, {"error": "expected at most 10000 bytes"})
+
+
 def test_controls_that_are_off_say_how_to_switch_them_on_and_the_page_does_too() -> None:
     state = Health("kafka")
     producer = f"http://127.0.0.1:{serve(state, '127.0.0.1', 0, {'/control': disabled})}"
-    for body in (None, '{"paused": true}', "nonsense"):
-        code, answer = _request(f"{producer}/control", {"Content-Type": "application/json"}, body)
+    for path, body in product(("/control", "/control/"), (None, '{"paused": true}', "nonsense")):
+        code, answer = _request(f"{producer}{path}", {"Content-Type": "application/json"}, body)
         assert code == 404
         assert json.loads(answer) == {
             "error": "the controls are off: set PRODUCER_CONTROLS=true and restart the producer"

@@ -109,7 +109,7 @@ def test_an_unknown_number_of_dead_letters_is_not_taken_for_zero() -> None:
 
 
 def test_aborted_records_do_not_keep_a_pipeline_from_being_drained() -> None:
-    drained = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0}
+    drained = {"in_the_lake": 8, "dead_letters": 0, "aggregated": 8, "sink_lag": 0, "uncommitted": 0}
     # 8 committed, 5 aborted, 2 markers.
     assert Snapshot(sent=15, unread=0, **drained).is_drained  # type: ignore[arg-type]
     assert not Snapshot(sent=15, unread=3, **drained).is_drained  # type: ignore[arg-type]

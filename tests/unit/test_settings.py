@@ -196,6 +196,11 @@ def test_settings_that_belong_together_are_reported_with_the_remedy(
 
 _INTERVAL = "a number of seconds between interactions, 0 (as fast as possible) or 0.000001 to 86,400"
 _HEAP = "a whole number with a unit, such as 768m or 2g, and at least 512m"
+_BROKERS = "host:port, such as localhost:9092 or [::1]:9092, or several of them separated by commas"
+_URL = "a URL with http:// or https:// and a host, such as http://localhost:8080"
+_URLS = (
+    "a URL with http:// or https:// and a host, such as http://localhost:9200, or several of them separated by commas"
+)
 WRONG = [
     (ProducerSettings, "PRODUCER_RATE", "fast", _INTERVAL),
     (ProducerSettings, "PRODUCER_RATE", "inf", _INTERVAL),
@@ -203,14 +208,55 @@ WRONG = [
     (ProducerSettings, "RANDOM_DATA_MAX_USERS", "999999999999", "a whole number from 1 to 1,000,000"),
     (ProducerSettings, "RANDOM_DATA_SEED", "a", "a whole number"),
     (ProducerSettings, "RANDOM_DATA_SKEW", "nan", "a number from 0 to 10"),
-    (ProducerSettings, "PRODUCER_LIMIT", "-1", "a whole number, at least 0"),
+    (ProducerSettings, "PRODUCER_LIMIT", "-1", "a whole number from 0 to 1,000,000,000,000"),
     (ProducerSettings, "PRODUCER_CONTROLS", "perhaps", "true or false"),
     (ProducerSettings, "PRODUCER_METRICS_PORT", "65536", "a port from 0 to 65535"),
     (Settings, "LOOP_SLEEP", "1e300", "a number from 0 to 86,400"),
     (Settings, "LOG_LEVEL", "loud", "DEBUG, INFO, WARNING or ERROR"),
-    (Settings, "KAFKA_BROKER", " ", "text that is not empty"),
+    *[
+        (Settings, "KAFKA_BROKER", value, _BROKERS)
+        for value in (
+            " ",
+            ",",
+            "http://localhost:1",
+            "localhost:99999",
+            "localhost:-1",
+            "localhost:0",
+            "localhost:",
+            ":9092",
+            "::1:9092",
+            "[::1",
+            "[localhost]:9092",
+            "localhost:9092,b:x",
+            "a b:9092",
+            "localhost:²",
+        )
+    ],
+    (Settings, "KAFKA_TOPIC_PARTITION", "99999999999", "a whole number from 1 to 10,000"),
+    (Settings, "KAFKA_TOPIC_REPLICATION_FACTOR", "32768", "a whole number from 1 to 32,767"),
+    (StreamProcessingSettings, "MAX_OFFSETS_PER_BATCH", "9" * 19, "a whole number from 1 to 1,000,000,000"),
+    (StreamProcessingSettings, "AWS_ENDPOINT_URL", "localhost:9000", _URL),
+    *[
+        (cls, "ES_HOST", value, _URLS)
+        for cls in (SinkSettings, PageSettings)
+        for value in (
+            ",",
+            "localhost:9200",
+            "http://[::1",
+            "http://",
+            "http://localhost:port",
+            "http://localhost:99999",
+            "ftp://localhost",
+            "http://a..b",
+            "http://a b",
+            "http://user@localhost",
+            "http://a:9200,http://[::1",
+        )
+    ],
+    (SinkSettings, "KIBANA_URL", "http://[::1", _URL),
+    *[(PageSettings, f"{service}_URL", "localhost:9101", _URL) for service in ("PRODUCER", "STREAM", "SINK")],
     (Settings, "KAFKA_TOPIC", "no spaces", "1 to 230 letters (a to z), digits, dots, hyphens and underscores"),
-    (SinkSettings, "ALERTS_PER_MINUTE", "many", "a whole number, at least 1"),
+    (SinkSettings, "ALERTS_PER_MINUTE", "many", "a whole number from 1 to 1,000,000"),
     (SinkSettings, "SINK_BATCH_SIZE", "1000001", "a whole number from 1 to 1,000,000"),
     (StreamProcessingSettings, "MATERIALISE_INTERVAL", "0", "a number above 0, at most 86,400"),
     (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "lots", _HEAP),
@@ -230,6 +276,72 @@ def test_a_wrong_setting_is_reported_with_what_is_allowed(
     with pytest.raises(SettingsError) as error:
         cls.read({}, {name: value})
     assert str(error.value) == f"{name}={value!r}: expected {allowed}"
+
+
+ADDRESSES = [
+    (Settings, "KAFKA_BROKER", value)
+    for value in ("kafka", "kafka:9092", "a_b.c-d:1,e:65535", "a:9092, b:9092,", "[::1]:9092", "[fe80::1%eth0]:9092")
+] + [
+    (SinkSettings, "ES_HOST", value)
+    for value in ("http://a", "https://[::1]:9200", "http://user:p%40ss@a:9200/path,https://b", "http://ü.example:1")
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), ADDRESSES, ids=[value for _, _, value in ADDRESSES])
+def test_an_address_in_any_of_its_forms_is_accepted(cls: type[Settings], name: str, value: str) -> None:
+    assert getattr(cls.read({}, {name: value}), name.lower()) == value
+
+
+def test_text_that_is_not_utf_8_is_reported_and_secrets_are_not_printed() -> None:
+    secrets = {"KAFKA_PASSWORD": "secret\udcff", "ALERT_NOTIFY": "secret\udcff"}
+    text = {"METRICS_HOST": "\udcff", "KAFKA_GROUP_ID": "a\udcff"}
+    with pytest.raises(SettingsError) as error:
+        SinkSettings.read({}, secrets | text)
+    assert sorted(str(error.value).splitlines()) == [
+        "ALERT_NOTIFY=***: expected text in UTF-8",
+        r"KAFKA_GROUP_ID='a\udcff': expected text in UTF-8",
+        "KAFKA_PASSWORD=***: expected text in UTF-8",
+        r"METRICS_HOST='\udcff': expected text in UTF-8",
+    ]
+    with pytest.raises(SettingsError, match=r"^AWS_SECRET_ACCESS_KEY=\*\*\*: expected text in UTF-8\n"):
+        StreamProcessingSettings.read({}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "secret\udcff"})
+
+
+def test_a_long_wrong_value_is_cut() -> None:
+    with pytest.raises(SettingsError) as error:
+        ProducerSettings.read({}, {"RANDOM_DATA_SEED": "9" * 5_000})
+    assert str(error.value) == f"RANDOM_DATA_SEED='{'9' * 100}…': expected a whole number"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user:secret@[::1",
+        "http://user:secret@localhost:port",
+        "user:secret@localhost",
+        "http://user:se/secret@localhost",
+        "http://user:se cret secret@localhost",
+        "http://user:x//secret@localhost",
+        "http://user:x@secret@localhost:port",
+        "http://a:1,http://user:secret@b:port",
+    ],
+)
+@pytest.mark.parametrize("name", ["ES_HOST", "KAFKA_BROKER", "KIBANA_URL"])
+def test_the_password_in_a_wrong_url_is_not_printed(name: str, url: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(":***@")) as error:
+        SinkSettings.read({}, {name: url})
+    assert "secret" not in str(error.value)
+
+
+def test_the_password_in_a_url_is_not_part_of_a_conflict() -> None:
+    values = {"ES_HOST": "http://user:secret@localhost", "ES_CA_FILE": "ca.pem", "ES_USERNAME": "u" * 200}
+    remedy = "set both, or ES_API_KEY alone, or none of them"
+    with pytest.raises(SettingsError) as error:
+        SinkSettings.read(values)
+    assert str(error.value).splitlines() == [
+        f"ES_PASSWORD is not set, but ES_USERNAME={'u' * 100}… needs it: {remedy}",
+        "ES_CA_FILE has no effect with ES_HOST=http://user:***@localhost: use https://, or remove ES_CA_FILE",
+    ]
 
 
 @pytest.mark.parametrize(

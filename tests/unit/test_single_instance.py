@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stream_processing.single_instance import AnotherInstanceError, require_unclaimed
+from stream_processing.single_instance import AnotherInstanceError, CheckpointsError, require_unclaimed
 
 _HOLDER = (
     "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); sys.stdin.read()"
@@ -43,3 +43,12 @@ def test_checkpoints_without_a_lock_are_not_in_use(
     monkeypatch.chdir(tmp_path)
     require_unclaimed(checkpoints)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_used_is_reported_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    for checkpoints, reason in (
+        (str(tmp_path), "Is a directory"), ("x" * 300, "File name too long"), ("http://[x", "Invalid IPv6 URL"),
+    ):  # fmt: skip
+        with pytest.raises(CheckpointsError, match=f"^CHECKPOINTS='.+' cannot be used: {reason}$"):
+            require_unclaimed(checkpoints)

@@ -50,6 +50,27 @@ def test_waiting_for_a_topics_limit_sleeps_as_the_caller_says() -> None:
     assert all(0 <= pause <= 10 for pause in pauses)
 
 
+def test_waiting_for_the_broker_is_logged_during_the_first_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(topic_admin, "_SHORT_WAIT", 0.01)
+    caplog.set_level("INFO")
+
+    def request() -> None:
+        end = time.monotonic() + 10
+        while not caplog.messages and time.monotonic() < end:
+            time.sleep(0.001)
+        assert caplog.messages == ["waiting for Kafka at 127.0.0.1:1"]
+
+    topic_admin._retry(lambda _: None, NO_BROKER, request)
+
+
+def test_a_broker_that_answers_is_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assert topic_admin._retry(lambda _: None, NO_BROKER, lambda: "answer") == "answer"
+    assert caplog.messages == []
+
+
 def test_a_configuration_that_the_client_rejects_is_not_retried() -> None:
     client: dict[str, str | int] = {"bootstrap.servers": "127.0.0.1:1", "sasl.mechanism": "NONE"}
     with pytest.raises(

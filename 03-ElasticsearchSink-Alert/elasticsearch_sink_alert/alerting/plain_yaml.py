@@ -42,7 +42,7 @@ _CLOSED_BY: Final = {
 _QUOTED_OR_COMMENT: Final = re.compile(r"""\"[^\"]*\"|'[^']*'|#.*""")
 _OPERATOR: Final = re.compile(r"(?:^|[\[{,:\s])([<>]=?|[!=]=)\s*(?:[,\]}]|$)")
 _MAX_SHOWN: Final = 80
-"""Characters of a wrong value in a message."""
+"""Characters of a wrong value, or of the parser's own text, in a message."""
 
 
 class Entries(dict[str, Any]):
@@ -84,7 +84,7 @@ def parse(text: str) -> Any:
     except MarkedYAMLError as error:
         raise UnusableFileError(_problem(error, text)) from None
     except _PARSER_BUGS as error:
-        raise UnusableFileError(Problem(1, f"not YAML: {type(error).__name__}: {error}")) from None
+        raise UnusableFileError(Problem(1, f"not YAML: {type(error).__name__}: {_cut(str(error))}")) from None
     if conversion.problems:
         raise UnusableFileError(*conversion.problems)
     return value
@@ -104,22 +104,22 @@ def _new_parser() -> YAML:
 
 def _problem(error: MarkedYAMLError, text: str) -> Problem:
     """Return what is wrong, and the line on which the user has to look for it."""
-    line = _line_of_error(error)
+    line, problem = _line_of_error(error), _cut(str(error.problem))
     if isinstance(error, MaxDepthExceededError):
         return Problem(line, _TOO_DEEP)
     if isinstance(error, ComposerError):
         is_several = error.context is not None and "single document" in error.context
-        return Problem(line, "holds several documents: expected one" if is_several else f"not YAML: {error.problem}")
+        return Problem(line, "holds several documents: expected one" if is_several else f"not YAML: {problem}")
     operator = _unquoted_operator(text, line)
     if operator:
-        return Problem(line, f'not YAML: {error.problem} (an operator needs quotes: "{operator}")')
+        return Problem(line, f'not YAML: {problem} (an operator needs quotes: "{operator}")')
     start = int(error.context_mark.line) + 1 if error.context_mark else line
     for construct, (name, end) in _CLOSED_BY.items():
         # The parser notices a missing end at whatever comes next, often some lines below.
         if start < line and error.context is not None and construct in error.context:
             before = f"line {line}" if line <= text.rstrip().count("\n") + 1 else "the end of the file"
             return Problem(start, f"not YAML: {name} that starts here is not closed by {end} before {before}")
-    return Problem(line, f"not YAML: {error.problem}")
+    return Problem(line, f"not YAML: {problem}")
 
 
 def _unquoted_operator(text: str, line: int) -> str:
@@ -274,5 +274,8 @@ def _line_of_error(error: MarkedYAMLError) -> int:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"

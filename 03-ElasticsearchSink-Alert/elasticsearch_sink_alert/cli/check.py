@@ -16,6 +16,8 @@ from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
 from elasticsearch_sink_alert.indexing.cluster import NotElasticsearchError, connect
 from elasticsearch_sink_alert.indexing.errors import describe_exception
 from elasticsearch_sink_alert.settings import SinkSettings
+from runtime.addresses import shown
+from runtime.logs import escape_controls
 
 _RANGES: Final = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 _EXAMPLES: Final = 3
@@ -32,11 +34,11 @@ def check(settings: SinkSettings, file: Path) -> int:
     try:
         client = connect(settings, timeout=10)
         for rule in mapper.all_rules:
-            print(_report(client, rule))
+            print(escape_controls(_report(client, rule)))
     except (ElasticsearchException, NotElasticsearchError) as error:
         print(
-            f"the rows cannot be counted: Elasticsearch at {settings.es_host} cannot be queried"
-            f" ({describe_exception(error)}); if it has another address, set ES_HOST",
+            f"the rows cannot be counted: Elasticsearch at {shown(settings.es_host)} cannot be queried"
+            f" ({escape_controls(describe_exception(error))}); if it has another address, set ES_HOST",
             file=sys.stderr,
         )
         return 1

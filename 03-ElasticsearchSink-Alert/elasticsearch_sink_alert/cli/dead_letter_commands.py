@@ -91,7 +91,7 @@ def show_one(settings: Settings, dead_letter_id: str) -> int:
         if dead_letter.id == dead_letter_id:
             print(f"time: {dead_letter.at}")
             for name, value in dead_letter.headers.items():
-                print(f"{name}: {escape_controls(value)}")
+                print(escape_controls(f"{name}: {value}"))
             print(f"key: {escape_controls(_as_text(dead_letter.key))}\n")
             print(escape_controls(_as_text(dead_letter.value)))
             return 0
@@ -135,7 +135,8 @@ def _replay_rows(settings: Settings, ours: Sequence[DeadLetter]) -> tuple[int, i
             )
             sent += 1
         except KafkaException as error:
-            print(f"{dead_letter.id} is refused by {settings.aggregated_topic}: {error.args[0].str()}", file=sys.stderr)
+            reason = escape_controls(error.args[0].str())
+            print(f"{dead_letter.id} is refused by {settings.aggregated_topic}: {reason}", file=sys.stderr)
             refused += 1
     return sent, refused
 

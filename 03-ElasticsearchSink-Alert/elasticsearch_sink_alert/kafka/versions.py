@@ -6,6 +6,7 @@ partition, as in a hybrid logical clock (Kulkarni et al., 2014). The last versio
 committed offset, and so moves with the partition.
 """
 
+import re
 from typing import Final
 
 _OFFSET_BITS: Final = 20
@@ -46,5 +47,5 @@ class VersionClock:
     def restore(self, partition: int, metadata: str | None) -> None:
         """Continue from a committed offset's metadata; without it, from the records' own times."""
         self._last.pop(partition, None)
-        if metadata and metadata.isdigit():
+        if metadata and re.fullmatch("[0-9]{1,19}", metadata):
             self._last[partition] = int(metadata)
