@@ -1,6 +1,7 @@
 """The stream job against real servers: parsing, restarts, dead letters, state, locking."""
 
 import fcntl
+import random
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from stream_processing import engines
+from stream_processing.interaction_reader import read
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, USERS, count_column, row_columns
 from stream_processing.parsing import parse, with_reason
@@ -147,6 +149,37 @@ def test_a_malformed_record_gets_the_reason(spark: SparkSession) -> None:
     records = spark.createDataFrame(rows, "value binary")
     malformed = parse(records).where("NOT is_valid").select("record.*")
     assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MALFORMED]
+
+
+def _mutated(rng: random.Random) -> bytes:
+    """Return a valid record with up to three random edits."""
+    value = bytearray(rng.choice([GOOD, COMPACT, *VALID]))
+    for _ in range(rng.randrange(4)):
+        at = rng.randrange(len(value) + 1)
+        value[at : at + rng.randrange(3)] = rng.choice(_EDITS)
+    return bytes(value)
+
+
+_EDITS = [
+    b"", b" ", b"0", b"7", b"-", b"-0", b"+", b".", b"e1", b"E+1", b'"', b"'", b",", b":", b"{", b"}", b"[", b"]", b"\\",
+    b"\\u0041", b"\\ud83d", b"\x00", b"\t", b"\n", b"\xff", b"\xc3\xbc", b"\xf0\x9f\x99\x82", b"\xed\xa0\x80",
+    b"\xef\xbb\xbf", b"null", b"true", b"NaN", b'"user_id":"x",', b'"timestamp":2,', b"//", b"/**/", b"like", b"view",
+]  # fmt: skip
+
+
+def test_what_is_read_without_spark_is_what_spark_reads(spark: SparkSession) -> None:
+    rng = random.Random(16)
+    values = [_mutated(rng) for _ in range(30_000)]
+    interactions, others = read(values)
+    assert min(len(interactions), len(others)) > 3_000
+    left = set(others)
+    ordinary = [(bytearray(value),) for n, value in enumerate(values) if n not in left]
+    parsed = parse(spark.createDataFrame(ordinary, "value binary"))
+    rows = parsed.select(
+        "is_valid", "user_id", "item_id", "interaction_type", F.unix_seconds("timestamp").alias("timestamp")
+    ).collect()
+    for row, fields, (value,) in zip(rows, interactions, ordinary, strict=True):
+        assert tuple(row) == (True, *fields), bytes(value)
 
 
 @pytest.mark.parametrize(
