@@ -161,7 +161,7 @@ def _mutated(rng: random.Random) -> bytes:
 
 
 _EDITS = [
-    b"", b" ", b"0", b"7", b"-", b"-0", b"+", b".", b"e1", b"E+1", b'"', b"'", b",", b":", b"{", b"}", b"[", b"]", b"\\",
+    b"", b" ", b"7", b"-", b"-0", b"+", b".", b"e1", b"E+1", b'"', b"'", b",", b":", b"{", b"}", b"[", b"]", b"\\",
     b"\\u0041", b"\\ud83d", b"\x00", b"\t", b"\n", b"\xff", b"\xc3\xbc", b"\xf0\x9f\x99\x82", b"\xed\xa0\x80",
     b"\xef\xbb\xbf", b"null", b"true", b"NaN", b'"user_id":"x",', b'"timestamp":2,', b"//", b"/**/", b"like", b"view",
 ]  # fmt: skip
