@@ -7,6 +7,7 @@ batch sends only those that are not in their topic yet.
 
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -37,6 +38,8 @@ _EARLIEST: Final = -2
 """The earliest offset in Spark's JSON."""
 _MAX_COLLECTED_RECORDS: Final = 20_000
 """The size of a batch up to which Spark's fixed cost of writing it exceeds the cost of writing it without Spark."""
+_FEW_RECORDS: Final = 100
+"""The size of a batch below which the next one starts later."""
 _MAX_COLLECTED_BYTES: Final = 4096
 """The size of a key or value in a batch that is written without Spark: limits the memory of this process."""
 _RECORD_SCHEMA: Final = StructType(
@@ -186,6 +189,7 @@ class _BatchWriter:
         self._offsets: dict[str, int] = (checkpoint.committed_offsets() or {}).get(settings.kafka_topic, {})
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        started = time.monotonic()
         info = self._append_info(batch_id)
         is_repeated = batch_id == self._repeated_batch
         if is_repeated and self._lake.has_append(info):
@@ -196,6 +200,9 @@ class _BatchWriter:
             self._write_by_spark(parse(batch), info, is_repeated)
         else:
             self._write(records, info, is_repeated)
+            if len(records) < _FEW_RECORDS:
+                # The next batch starts when this function returns: each has a fixed cost, whatever its size.
+                time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
 
     def _write_by_spark(self, parsed: DataFrame, info: AppendInfo, is_repeated: bool) -> None:
         observed = Observation()

@@ -61,13 +61,13 @@ class StreamProcessingSettings(Settings):
     """If this and the next are unset: the machine's own credentials, from its role or environment."""
     aws_secret_access_key: SecretStr | None = None
     state_store: Literal["memory", "rocksdb"] = "memory"
-    """Location of the counts per key while the job runs: the heap of the driver or executors (about 350 bytes per key,
-    twice while a batch changes it), or RocksDB, slower and outside the heap. Checkpoints contain them in either case,
-    each in its own format."""
+    """Location of the counts per key: the memory of this process, or Spark's state store in RocksDB, slower and for
+    more keys. After a change they are computed again from the lake."""
     max_offsets_per_batch: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_500_000
     """The maximum number of records that one ingest batch reads from Kafka."""
     batch_interval: Seconds = 0.4
-    """Seconds between the starts of two batches; a backlog is read without a pause."""
+    """Seconds between the starts of two batches, twice as many after a batch of a few records; a backlog is read
+    without a pause."""
     materialise_interval: Seconds = 20.0
     """Seconds between updates of the aggregate tables in the warehouse."""
     upkeep_interval: Seconds = 300.0
