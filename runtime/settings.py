@@ -82,8 +82,8 @@ class Settings(BaseSettings):
     """The brokers' certificate authority (PEM); unset: those that the machine trusts."""
     kafka_topic: TopicName = "avroic"
     kafka_topic_partition: Annotated[int, Field(ge=1, le=10_000)] = 4
-    kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=32_767)] = 1
-    """Kafka's protocol has 16 bits for it."""
+    kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """The maximum is that of the client library."""
     loop_sleep: Annotated[float, Field(ge=0, le=86_400)] = 2.0
     """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"

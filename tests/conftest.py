@@ -3,6 +3,7 @@
 import fcntl
 import os
 import random
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,3 +80,12 @@ def pipeline(kafka: str, elasticsearch_url: str, tmp_path: Path) -> Iterator[Pip
     indices = ",".join(index for index, _ in mappings())
     with Elasticsearch([elasticsearch_url]) as client:
         client.indices.delete(index=indices, ignore_unavailable=True)
+
+
+@pytest.fixture
+def signal_handlers() -> Iterator[None]:
+    """Restore the handlers of the signals that stop a program after the test."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -29,9 +29,16 @@ def test_more_replicas_than_brokers_is_one_error_line(pipeline: Pipeline, servic
     assert "KAFKA_TOPIC_REPLICATION_FACTOR is 3: set it to at most the number of brokers" in line
 
 
-def test_a_replication_factor_out_of_kafkas_range_is_one_error_line(pipeline: Pipeline) -> None:
-    line = _only_error(pipeline, PRODUCER, 1, KAFKA_TOPIC_REPLICATION_FACTOR=99_999)
-    assert "KAFKA_TOPIC_REPLICATION_FACTOR" in line
+def test_the_largest_replication_factor_is_one_error_line(pipeline: Pipeline) -> None:
+    line = _only_error(pipeline, PRODUCER, 1, KAFKA_TOPIC_REPLICATION_FACTOR=10_000)
+    assert "KAFKA_TOPIC_REPLICATION_FACTOR is 10000: set it to at most the number of brokers" in line
+
+
+def test_a_replication_factor_beyond_it_is_reported_before_the_service_starts(pipeline: Pipeline) -> None:
+    with pytest.raises(CalledProcessError) as raised:
+        pipeline.run_to_end(PRODUCER, KAFKA_TOPIC_REPLICATION_FACTOR=10_001)
+    assert raised.value.returncode == 2
+    assert "KAFKA_TOPIC_REPLICATION_FACTOR='10001': expected a whole number from 1 to 10,000" in pipeline.log(PRODUCER)
 
 
 def test_a_kafka_client_that_cannot_be_created_is_one_error_line(pipeline: Pipeline) -> None:

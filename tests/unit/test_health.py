@@ -42,4 +42,5 @@ def test_a_host_that_is_not_an_address_of_this_machine_is_reported_with_its_sett
     with pytest.raises(SystemExit) as stopped:
         serve(Health(), host, 0)
     assert stopped.value.code == 2
-    assert caplog.messages[0].startswith(f"METRICS_HOST={host} is not an address of this machine (")
+    name = host.encode(errors="backslashreplace").decode()
+    assert caplog.messages[0].startswith(f"METRICS_HOST={name} is not an address of this machine (")

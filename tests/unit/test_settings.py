@@ -233,7 +233,7 @@ WRONG = [
         )
     ],
     (Settings, "KAFKA_TOPIC_PARTITION", "99999999999", "a whole number from 1 to 10,000"),
-    (Settings, "KAFKA_TOPIC_REPLICATION_FACTOR", "32768", "a whole number from 1 to 32,767"),
+    (Settings, "KAFKA_TOPIC_REPLICATION_FACTOR", "10001", "a whole number from 1 to 10,000"),
     (StreamProcessingSettings, "MAX_OFFSETS_PER_BATCH", "9" * 19, "a whole number from 1 to 1,000,000,000"),
     (StreamProcessingSettings, "AWS_ENDPOINT_URL", "localhost:9000", _URL),
     *[

@@ -1,19 +1,12 @@
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
 
 from runtime.signals import StoppedError, stop_on_signal, stop_signals, wait_for
 
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,13 +16,7 @@ from local_stack import __main__ as stack
 from local_stack import demo, services
 from local_stack.terminal import Console
 
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers")
 
 
 def test_a_closed_terminal_interrupts_the_start_once() -> None:
