@@ -1,7 +1,6 @@
 """Runs benchmarks and prints one table: ``python -m benchmarks [NAME ...]``; all of them without a name."""
 
 import argparse
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import documents, growth, latency, sink, start, throughput
+from benchmarks.peers import driver
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
 from local_stack import cache, services
@@ -18,7 +18,8 @@ from runtime import proxies
 Benchmark = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "throughput": lambda stack, args: throughput.measure(stack, args.interactions, args.pathway),
+    "throughput": lambda stack, args: throughput.measure(stack, args.interactions),
+    "peers": lambda stack, args: driver.measure(stack, args.only, args.interactions, args.warm, 60, Console()),
     "documents": lambda stack, args: documents.measure(stack, args.interactions // 3),
     "sink": lambda stack, args: sink.measure(stack, args.rows),
     "start": lambda stack, _: start.measure(stack),
@@ -58,7 +59,8 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--history", type=int, default=50_000_000, help="largest number of interactions in the lake")
     parser.add_argument("--minutes", type=float, default=60, help="duration of the soak test")
     parser.add_argument("--warm", type=float, default=120, help="seconds of warm-up before latencies are measured")
-    parser.add_argument("--pathway", default=os.environ.get("PATHWAY_PYTHON"), help="path of a Python that has Pathway")
+    peers = ",".join(driver.PEERS)
+    parser.add_argument("--only", type=_peers, default=list(driver.PEERS), help=f"which peers to measure: {peers}")
     parser.add_argument("--json", type=Path, default=ROOT / ".data" / "benchmarks.json", help="file for the results")
     return parser.parse_args()
 
@@ -67,6 +69,12 @@ def _benchmark(name: str) -> str:
     if name not in BENCHMARKS:
         raise argparse.ArgumentTypeError(f"unknown benchmark {name!r}: expected {', '.join(BENCHMARKS)}")
     return name
+
+
+def _peers(names: str) -> list[str]:
+    if unknown := set(names.split(",")) - set(driver.PEERS):
+        raise argparse.ArgumentTypeError(f"unknown peer {min(unknown)!r}: expected {', '.join(driver.PEERS)}")
+    return names.split(",")
 
 
 if __name__ == "__main__":

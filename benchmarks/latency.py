@@ -36,9 +36,9 @@ def measure(stack: Stack, rate: int, warm: float, seconds: float) -> Iterator[Re
         observed = _poll_documents(client, seconds + _DRAIN_SECONDS)
     published = read_published(stack.kafka, topic + "_aggregated")
     published_ms = [ms for sent, ms in latencies(stack.kafka, topic, published) if start_ms <= sent < end_ms]
-    yield from _percentiles(f"send → aggregate in Kafka, {rate:,}/s", published_ms)
+    yield from percentiles(f"send → aggregate in Kafka, {rate:,}/s", published_ms)
     indexed_ms = list(_indexing_latencies(stack, topic, observed, start_ms, end_ms))
-    yield from _percentiles(f"send → document in Elasticsearch, {rate:,}/s", indexed_ms)
+    yield from percentiles(f"send → document in Elasticsearch, {rate:,}/s", indexed_ms)
 
 
 ObservedTotals = dict[bytes, list[tuple[int, int]]]
@@ -75,7 +75,8 @@ def _indexing_latencies(
                 yield observed[user][n][1] - sent_ms
 
 
-def _percentiles(name: str, milliseconds: Sequence[int]) -> Iterator[Result]:
+def percentiles(name: str, milliseconds: Sequence[int]) -> Iterator[Result]:
+    """Yield the 50th, 95th and 99th percentile in seconds."""
     ordered = sorted(milliseconds)
     for percent in (50, 95, 99):
         value = ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] / 1000

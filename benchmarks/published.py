@@ -14,7 +14,8 @@ import orjson
 from contract.keys import encode_key
 from runtime.topic_reader import read_to_end
 
-_USERS = encode_key("agg_interactions_user", "").encode()
+USERS = encode_key("agg_interactions_user", "").encode()
+"""How the keys of all users' rows start."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read_published(broker: str, topic: str) -> Published:
     """Read all rows of users from the aggregated topic."""
     published = Published()
     for key, value, at_ms in records(broker, topic):
-        if key.startswith(_USERS):
+        if key.startswith(USERS):
             row = orjson.loads(value)
             published.rows[row["user_id"].encode()].append(Row(at_ms, row["total_interactions"]))
     return published

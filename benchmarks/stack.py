@@ -3,11 +3,13 @@
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from confluent_kafka import Consumer
+from confluent_kafka.admin import AdminClient
 from mirakuru import HTTPExecutor
 
 from contract.topics import Topic
@@ -15,6 +17,7 @@ from local_stack import servers, services
 from local_stack.services import Service
 from runtime import topic_admin
 from runtime.settings import Settings
+from runtime.topic_reader import offset_ranges
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,25 @@ class Stack:
 
     def create_topic(self, name: str, partitions: int = 4) -> None:
         """Create a topic that only this benchmark uses."""
-        client = Settings(kafka_broker=self.kafka).kafka_client
-        topic_admin.create_missing_topics(client, threading.Event(), Topic(name, partitions, 1))
+        self.create(Topic(name, partitions, 1))
+
+    def create(self, *topics: Topic) -> None:
+        """Create topics as they are declared."""
+        topic_admin.create_missing_topics(self._client, threading.Event(), *topics)
+
+    def delete(self, *topics: Topic) -> None:
+        """Delete topics, which frees their disk space a minute later."""
+        for deleted in AdminClient(dict(self._client)).delete_topics([topic.name for topic in topics]).values():
+            deleted.result()
+
+    def size(self, topic: str) -> int:
+        """Return the number of records of a topic that nothing was deleted from."""
+        with closing(Consumer(dict(self._client) | {"group.id": "benchmarks"})) as consumer:
+            return sum(end - start for start, end in offset_ranges(consumer, topic, timeout=30.0).values())
+
+    @property
+    def _client(self) -> dict[str, str | int]:
+        return dict(Settings(kafka_broker=self.kafka).kafka_client)
 
     def settings(self, topic: str) -> dict[str, str]:
         """Return the settings of a service that uses `topic`."""

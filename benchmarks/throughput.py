@@ -1,22 +1,16 @@
-"""Benchmark: interactions a second of each stage over one backlog, and of Pathway where it is installed."""
+"""Benchmark: interactions a second of each stage over one backlog."""
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
 
-import orjson
-import psutil
-from mirakuru import HTTPExecutor, SimpleExecutor
+from mirakuru import HTTPExecutor
 
 from benchmarks.metrics import wait_for
-from benchmarks.published import read_published, records
+from benchmarks.process_tree import suspended
+from benchmarks.published import read_published
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from local_stack import services
@@ -28,8 +22,8 @@ _WARM_UP = 3
 leave, still compiles the job's code."""
 
 
-def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Result]:
-    """Measure the producer, the engine's limits, the whole job, and Pathway with the Python at `peer`."""
+def measure(stack: Stack, interactions: int) -> Iterator[Result]:
+    """Measure the producer, the engine's limits and the whole job."""
     seconds = stack.send("backlog", interactions)
     yield Result("producer alone", interactions / seconds, "interactions/s", interactions)
     for stage, name in {
@@ -47,8 +41,6 @@ def measure(stack: Stack, interactions: int, peer: str | None) -> Iterator[Resul
     with stack.service(services.STREAM, "whole") as job:
         rate = drain_backlog(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)
     yield Result("whole job, backlog to the last changed aggregate in Kafka", rate, "interactions/s", interactions)
-    if peer is not None:
-        yield from _pathway(stack, interactions, peer)
 
 
 def drain_backlog(
@@ -70,23 +62,12 @@ def drain_backlog(
     stack.send(topic, warm_up, **producer)
     wait_for_all(warm_up)
     # The job is suspended while the backlog is written.
-    with _suspended(job):
+    assert job.process is not None
+    with suspended(job.process.pid):
         stack.send(topic, interactions, **producer)
     start_ms = time.time() * 1000
     end_ms = wait_for_all(warm_up + interactions)[-1][0]
     return interactions / (end_ms - start_ms) * 1000
-
-
-@contextmanager
-def _suspended(service: HTTPExecutor) -> Iterator[None]:
-    assert service.process is not None
-    process = psutil.Process(service.process.pid)
-    processes = [process, *process.children(recursive=True)]
-    for each in processes:
-        each.suspend()
-    yield
-    for each in processes:
-        each.resume()
 
 
 def _wait_until_covered(read: Callable[[], list[tuple[int, int]]], interactions: int) -> list[tuple[int, int]]:
@@ -98,37 +79,3 @@ def _wait_until_covered(read: Callable[[], list[tuple[int, int]]], interactions:
         if curve and curve[-1][1] >= interactions:
             return curve
     raise TimeoutError(f"{curve[-1][1] if curve else 0} of {interactions} interactions were aggregated in 15 minutes")
-
-
-def _pathway(stack: Stack, interactions: int, python: str) -> Iterator[Result]:
-    for key in ("user_id", "item_id"):
-        stack.create_topic(f"pathway_{key}")
-    script = Path(__file__).with_name("pathway_peer.py")
-    spawn = [str(Path(python).with_name("pathway")), "spawn", "--threads", "2"]
-    environment = {**os.environ, "KAFKA_BROKER": stack.kafka, "PATH": f"{Path(python).parent}:{os.environ['PATH']}"}
-    command = [*spawn, python, str(script), "backlog", "pathway"]
-    with (stack.data / "pathway.log").open("w") as log:
-        peer = SimpleExecutor(command, envvars=environment, stdout=log, stderr=log)
-        # `kill` also ends the processes that it has started.
-        peer.start()
-        try:
-            curves = [
-                _wait_until_covered(partial(_pathway_curve, stack, key), interactions) for key in ("user_id", "item_id")
-            ]
-        finally:
-            peer.kill()
-    # From its first row, so that its start-up does not count, to its last.
-    milliseconds = max(curve[-1][0] for curve in curves) - min(curve[0][0] for curve in curves)
-    yield Result("Pathway, two workers, no lake", interactions / milliseconds * 1000, "interactions/s", interactions)
-
-
-def _pathway_curve(stack: Stack, key: str) -> list[tuple[int, int]]:
-    totals: dict[str, int] = defaultdict(int)
-    curve, covered = [], 0
-    for _, value, at_ms in sorted(records(stack.kafka, f"pathway_{key}"), key=lambda record: record[2]):
-        row = orjson.loads(value)
-        if row["diff"] > 0 and row["total_interactions"] > totals[row[key]]:
-            covered += row["total_interactions"] - totals[row[key]]
-            totals[row[key]] = row["total_interactions"]
-            curve.append((at_ms, covered))
-    return curve

@@ -1,0 +1,22 @@
+"""Runs an engine as a process."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mirakuru import SimpleExecutor
+
+from local_stack.process_marks import marked
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """Run a command during the `with` block; the value is the id of its process. Its children end with it."""
+    with log.open("w") as output:
+        executor = marked(SimpleExecutor(list(command), envvars=dict(environment), stdout=output, stderr=output))
+        executor.start()
+        try:
+            assert executor.process is not None
+            yield executor.process.pid
+        finally:
+            executor.kill()
