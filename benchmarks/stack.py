@@ -38,12 +38,13 @@ class Stack:
 
     def delete(self, *topics: Topic) -> None:
         """Delete topics, which frees their disk space a minute later."""
-        for deleted in AdminClient(dict(self._client)).delete_topics([topic.name for topic in topics]).values():
+        admin = AdminClient({**self._client})
+        for deleted in admin.delete_topics([topic.name for topic in topics]).values():
             deleted.result()
 
     def size(self, topic: str) -> int:
         """Return the number of records of a topic that nothing was deleted from."""
-        with closing(Consumer(dict(self._client) | {"group.id": "benchmarks"})) as consumer:
+        with closing(Consumer(self._client | {"group.id": "benchmarks"})) as consumer:
             return sum(end - start for start, end in offset_ranges(consumer, topic, timeout=30.0).values())
 
     @property

@@ -47,14 +47,13 @@ public final class FlinkSqlJob {
         }
         TableEnvironment tables = TableEnvironment.create(EnvironmentSettings.newInstance().withConfiguration(settings).build());
         StatementSet inserts = tables.createStatementSet();
-        for (String statement : Files.readString(Path.of(args[0])).split(";\\s*\n")) {
+        for (String statement : Files.readString(Path.of(args[0])).replaceAll("(?m)^--.*\\R", "").strip().split(";\\s*")) {
             if (statement.startsWith("INSERT")) {
                 inserts.addInsertSql(statement);
             } else {
                 tables.executeSql(statement);
             }
         }
-        System.out.println(inserts.explain());
         inserts.execute().await();
     }
 

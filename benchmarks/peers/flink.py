@@ -26,6 +26,7 @@ _PROGRAM: Final = JavaProgram(
         for pattern in ("parquet-*.jar", "hadoop-client-*.jar", "commons-logging-*.jar")
         for jar in sorted(_SPARK_JARS.glob(pattern))
     ),
+    provides=("org.apache.flink.table.factories.Factory", "FlinkSqlJob$ParquetFormat"),
 )
 _SETTINGS: Final = {
     "parallelism.default": 2,
@@ -56,7 +57,7 @@ INSERT INTO files SELECT * FROM interactions;
 @contextmanager
 def _start(stack: Stack, topic: str, output: str, *, files: bool) -> Iterator[int]:
     folder = stack.data / topic
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rows = _OUTPUT.format(output=output, broker=stack.kafka)
     statements = _STATEMENTS.read_text().format(topic=topic, broker=stack.kafka, output=rows)
     if files:

@@ -20,23 +20,23 @@ CREATE TABLE overall_rows (
 ) WITH ({output});
 
 -- Grouped by the key of the row, so that it is the key of the changelog too.
-CREATE TEMPORARY VIEW users AS SELECT *, clicks + likes + views + purchases AS total FROM (
+CREATE TEMPORARY VIEW users AS SELECT *, total_click + total_like + total_view + total_purchase AS total FROM (
   SELECT row_key,
-    COUNT(*) FILTER (WHERE interaction_type = 'click') AS clicks,
-    COUNT(*) FILTER (WHERE interaction_type = 'like') AS likes,
-    COUNT(*) FILTER (WHERE interaction_type = 'view') AS views,
-    COUNT(*) FILTER (WHERE interaction_type = 'purchase') AS purchases,
+    COUNT(*) FILTER (WHERE interaction_type = 'click') AS total_click,
+    COUNT(*) FILTER (WHERE interaction_type = 'like') AS total_like,
+    COUNT(*) FILTER (WHERE interaction_type = 'view') AS total_view,
+    COUNT(*) FILTER (WHERE interaction_type = 'purchase') AS total_purchase,
     MAX(`timestamp`) AS latest
   FROM (SELECT 'agg_interactions_user-' || user_id AS row_key, interaction_type, `timestamp` FROM interactions)
   GROUP BY row_key
 );
 
-CREATE TEMPORARY VIEW items AS SELECT *, clicks + likes + views + purchases AS total FROM (
+CREATE TEMPORARY VIEW items AS SELECT *, total_click + total_like + total_view + total_purchase AS total FROM (
   SELECT row_key,
-    COUNT(*) FILTER (WHERE interaction_type = 'click') AS clicks,
-    COUNT(*) FILTER (WHERE interaction_type = 'like') AS likes,
-    COUNT(*) FILTER (WHERE interaction_type = 'view') AS views,
-    COUNT(*) FILTER (WHERE interaction_type = 'purchase') AS purchases,
+    COUNT(*) FILTER (WHERE interaction_type = 'click') AS total_click,
+    COUNT(*) FILTER (WHERE interaction_type = 'like') AS total_like,
+    COUNT(*) FILTER (WHERE interaction_type = 'view') AS total_view,
+    COUNT(*) FILTER (WHERE interaction_type = 'purchase') AS total_purchase,
     MAX(`timestamp`) AS latest
   FROM (SELECT 'agg_interactions_item-' || item_id AS row_key, interaction_type, `timestamp` FROM interactions)
   GROUP BY row_key
@@ -44,15 +44,15 @@ CREATE TEMPORARY VIEW items AS SELECT *, clicks + likes + views + purchases AS t
 
 -- Ratios are rounded half up to two places, in whole numbers.
 INSERT INTO user_rows SELECT row_key, SUBSTRING(row_key FROM CHAR_LENGTH('agg_interactions_user-') + 1),
-  clicks, likes, views, purchases, total,
+  total_click, total_like, total_view, total_purchase, total,
   CAST((200 * total + types) / (2 * types) AS DOUBLE) / 100, TO_TIMESTAMP_LTZ(latest, 0)
-FROM (SELECT *, SIGN(clicks) + SIGN(likes) + SIGN(views) + SIGN(purchases) AS types FROM users);
+FROM (SELECT *, SIGN(total_click) + SIGN(total_like) + SIGN(total_view) + SIGN(total_purchase) AS types FROM users);
 
 -- A type that was not seen counts as all of them for the least.
 INSERT INTO item_rows SELECT row_key, SUBSTRING(row_key FROM CHAR_LENGTH('agg_interactions_item-') + 1),
-  LEAST(IF(clicks > 0, clicks, total), IF(likes > 0, likes, total),
-        IF(views > 0, views, total), IF(purchases > 0, purchases, total)),
-  GREATEST(clicks, likes, views, purchases), TO_TIMESTAMP_LTZ(latest, 0)
+  LEAST(IF(total_click > 0, total_click, total), IF(total_like > 0, total_like, total),
+        IF(total_view > 0, total_view, total), IF(total_purchase > 0, total_purchase, total)),
+  GREATEST(total_click, total_like, total_view, total_purchase), TO_TIMESTAMP_LTZ(latest, 0)
 FROM items;
 
 INSERT INTO overall_rows SELECT 'avg_interactions',

@@ -20,8 +20,8 @@ from local_stack.java import JAVA
 JARS: Final = Path(__file__).with_name("jars")
 FOLDER: Final = CACHE / "peers"
 _COMPILER: Final = Download("a Java compiler", JARS / "compiler.txt", FOLDER / "compiler")
-_JVM: Final = ("-Xmx1g", "-XX:+UseParallelGC")
-"""The stream job's own heap and collector."""
+_JVM: Final = ("-Xmx1g", "-XX:+UseParallelGC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+"""The heap and the collector are those of the stream job."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class JavaProgram:
     source: str
     libraries: Download
     more_libraries: tuple[str, ...] = ()
-    """Class path entries that other downloads have brought."""
-    options: tuple[str, ...] = ()
+    """Jars that other downloads have brought."""
+    provides: tuple[str, str] | None = None
+    """The interface of which Java's service loader shall find an implementation, and the class that is one."""
 
     def set_up(self, console: Console) -> None:
         """Download the compiler and the jars."""
@@ -40,17 +41,19 @@ class JavaProgram:
 
     @contextmanager
     def run(self, stack: Stack, name: str, arguments: Sequence[str]) -> Iterator[int]:
-        """Compile it, and run it during the `with` block, with a log called `name`."""
+        """Compile it, and run it during the `with` block, with data and a log called `name`."""
         source = Path(__file__).with_name(self.source)
         classes = stack.data / name / "classes"
-        class_path = os.pathsep.join([str(classes), f"{self.libraries.folder}/*", *self.more_libraries])
-        self._compile(source, classes)
-        command = [str(JAVA), *_JVM, *self.options, "-cp", class_path, source.stem, *arguments]
+        # Eclipse's compiler takes no wildcards.
+        jars = [*map(str, sorted(self.libraries.folder.glob("*.jar"))), *self.more_libraries]
+        compiler = [str(JAVA), "-cp", f"{_COMPILER.folder}/*", "org.eclipse.jdt.internal.compiler.batch.Main"]
+        options = ["-17", "-nowarn", "-cp", os.pathsep.join(jars), "-d", str(classes)]
+        subprocess.run([*compiler, *options, str(source)], check=True)
+        if self.provides is not None:
+            interface, implementation = self.provides
+            services = classes / "META-INF" / "services"
+            services.mkdir(parents=True)
+            (services / interface).write_text(f"{implementation}\n")
+        command = [str(JAVA), *_JVM, "-cp", os.pathsep.join([str(classes), *jars]), source.stem, *arguments]
         with running(command, stack.data / f"{name}.log", inherited(os.environ)) as pid:
             yield pid
-
-    def _compile(self, source: Path, classes: Path) -> None:
-        # Eclipse's compiler takes no wildcards.
-        jars = os.pathsep.join(str(jar) for jar in sorted(self.libraries.folder.glob("*.jar")))
-        command = [str(JAVA), "-cp", f"{_COMPILER.folder}/*", "org.eclipse.jdt.internal.compiler.batch.Main"]
-        subprocess.run([*command, "-17", "-nowarn", "-cp", jars, "-d", str(classes), str(source)], check=True)
