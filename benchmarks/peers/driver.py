@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import psutil
@@ -37,6 +38,8 @@ PEERS: Final[dict[str, Peer]] = {
 RATE: Final = 1_000
 """Interactions a second at which latency and cores are measured."""
 _SEED: Final = 7
+_LOG_LINES: Final = 20
+"""Of an engine that has failed."""
 
 
 def measure(
@@ -72,7 +75,7 @@ def _measure(stack: Stack, name: str, peer: Peer, interactions: int, warm: float
         sampled(pid) as costs,
         OutputTopic(stack.kafka, target.name) as output,
     ):
-        check = partial(_require_running, pid, peer)
+        check = partial(_require_running, pid, peer, stack.data / f"{source.name}.log")
         output.drain(interactions, check)
         with suspended(pid):
             send()
@@ -121,6 +124,7 @@ def _read_for(output: OutputTopic, seconds: float) -> None:
         output.read(min(left, 0.5))
 
 
-def _require_running(pid: int, peer: Peer) -> None:
+def _require_running(pid: int, peer: Peer, log: Path) -> None:
     if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-        raise RuntimeError(f"{peer.title} has ended")
+        lines = log.read_text().splitlines()[-_LOG_LINES:] if log.exists() else []
+        raise RuntimeError("\n".join([f"{peer.title} has ended:", *lines]))

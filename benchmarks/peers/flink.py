@@ -1,4 +1,4 @@
-"""Flink SQL in one process: `flink.sql` run by `FlinkSqlJob.java`, with and without files."""
+"""Flink SQL in one process: `jobs/flink.sql` run by `jobs/FlinkSqlJob.java`, with and without files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,13 @@ import pyspark
 
 from benchmarks.peers.java_program import FOLDER, JARS, JavaProgram
 from benchmarks.peers.peer import Peer
+from benchmarks.peers.processes import JOBS
 from benchmarks.stack import Stack
 from local_stack.cache import Download
 
 _CHECKPOINT_SECONDS: Final = 10
 _MINI_BATCH_MS: Final = 500
-_STATEMENTS: Final = Path(__file__).with_name("flink.sql")
+_STATEMENTS: Final = JOBS / "flink.sql"
 _SPARK_JARS: Final = Path(pyspark.__file__).parent / "jars"
 _PROGRAM: Final = JavaProgram(
     "FlinkSqlJob.java",

@@ -10,7 +10,7 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks.peers.processes import running
+from benchmarks.peers.processes import JOBS, running
 from benchmarks.stack import Stack
 from local_stack import cache
 from local_stack.cache import CACHE, Download
@@ -26,7 +26,7 @@ _JVM: Final = ("-Xmx1g", "-XX:+UseParallelGC", "-Dorg.slf4j.simpleLogger.default
 
 @dataclass(frozen=True)
 class JavaProgram:
-    """A source file beside this one, and the jars that it needs."""
+    """A source file of the jobs, and the jars that it needs."""
 
     source: str
     libraries: Download
@@ -42,7 +42,7 @@ class JavaProgram:
     @contextmanager
     def run(self, stack: Stack, name: str, arguments: Sequence[str]) -> Iterator[int]:
         """Compile it, and run it during the `with` block, with data and a log called `name`."""
-        source = Path(__file__).with_name(self.source)
+        source = JOBS / self.source
         classes = stack.data / name / "classes"
         # Eclipse's compiler takes no wildcards.
         jars = [*map(str, sorted(self.libraries.folder.glob("*.jar"))), *self.more_libraries]

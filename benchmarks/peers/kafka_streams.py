@@ -1,4 +1,4 @@
-"""Kafka Streams: `KafkaStreamsJob.java` over in-memory stores."""
+"""Kafka Streams: `jobs/KafkaStreamsJob.java` over in-memory stores."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

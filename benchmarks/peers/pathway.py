@@ -1,4 +1,4 @@
-"""Pathway: `pathway_job.py` in a virtual environment of its own."""
+"""Pathway: `jobs/pathway_job.py` in a virtual environment of its own."""
 
 import hashlib
 import shutil
@@ -13,13 +13,13 @@ from rich.console import Console
 
 from benchmarks.peers.java_program import FOLDER
 from benchmarks.peers.peer import Peer
-from benchmarks.peers.processes import running
+from benchmarks.peers.processes import JOBS, running
 from benchmarks.stack import Stack
 from local_stack import pip_runner
 
 _COMMIT_MS: Final = 500
 _REQUIREMENTS: Final = Path(__file__).with_name("pathway.txt")
-_PROGRAM: Final = Path(__file__).with_name("pathway_job.py")
+_PROGRAM: Final = JOBS / "pathway_job.py"
 _VENV: Final = FOLDER / f"pathway-{sys.version_info.major}.{sys.version_info.minor}"
 _BIN: Final = _VENV / "bin"
 

@@ -3,10 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from mirakuru import SimpleExecutor
 
 from local_stack.process_marks import marked
+
+JOBS: Final = Path(__file__).with_name("jobs")
+"""What the engines run."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The rows of all aggregate tables in Pathway.
 
-``KAFKA_BROKER=... pathway spawn --threads 2 python benchmarks/peers/pathway_job.py TOPIC OUTPUT_TOPIC COMMIT_MS``
+``KAFKA_BROKER=... pathway spawn --threads 2 python benchmarks/peers/jobs/pathway_job.py TOPIC OUTPUT_TOPIC COMMIT_MS``
 """
 
 import functools
