@@ -39,11 +39,12 @@ lint: installed-tests ## check with ruff: lint and format
 types: installed-tests ## check types with mypy, strict
 	@$(RUN) -m mypy
 
-bench: installed-demo ## measure throughput and latency; ARGS="throughput latency" for some benchmarks
+bench: installed-demo ## measure throughput and latency; ARGS="throughput latency" for some benchmarks, ARGS=peers for other engines
 	@$(RUN) -m benchmarks $(ARGS)
 
-plots: installed-tests ## draw the benchmarks' charts in img/ from docs/benchmarks.json
+plots: installed-tests ## draw the benchmarks' charts and write the table of peers, from docs/benchmarks.json
 	@$(RUN) -m benchmarks.plots docs/benchmarks.json img
+	@$(RUN) -m benchmarks.peers.table docs/benchmarks.json docs/performance.md
 
 pictures: installed-tests ## take the pictures in img/ from a running demo: some minutes, needs Chromium
 	@"$(PYTHON)" -m venv $(VENV)/recorder && $(VENV)/recorder/bin/pip install --quiet --disable-pip-version-check --require-hashes -r img/requirements.txt
@@ -62,6 +63,7 @@ lock: ## pin the newest versions that the requirements.in files allow (needs uv)
 	  $(PIN) -c tests/requirements.txt $$folder/requirements.in -o $$folder/requirements.txt || exit 1; \
 	done
 	@$(PIN) --allow-unsafe local_stack/bootstrap.in -o local_stack/bootstrap.txt
+	@$(PIN) benchmarks/peers/pathway.in -o benchmarks/peers/pathway.txt
 	@$(PIN) --unsafe-package none img/requirements.in -o img/requirements.txt
 
 installed-demo:

@@ -44,8 +44,8 @@ def main() -> None:
             for result in BENCHMARKS[name](stack, args):
                 console.print(f"{result.name}: {result.value:,.2f} {result.unit}", soft_wrap=True)
                 results.append(result)
-        # After each benchmark: the next one may fail.
-        save(results, args.json)
+                # After each result: what follows may fail.
+                save(results, args.json)
     show(results, console, relative_to=throughput.LIMIT)
 
 

@@ -36,10 +36,11 @@ class Stack:
         """Create topics as they are declared."""
         topic_admin.create_missing_topics(self._client, threading.Event(), *topics)
 
-    def delete(self, *topics: Topic) -> None:
-        """Delete topics, which frees their disk space a minute later."""
+    def delete_topics(self, prefix: str) -> None:
+        """Delete the topics whose names start like this, which frees their disk space a minute later."""
         admin = AdminClient({**self._client})
-        for deleted in admin.delete_topics([topic.name for topic in topics]).values():
+        names = [name for name in admin.list_topics(timeout=30).topics if name.startswith(prefix)]
+        for deleted in admin.delete_topics(names).values():
             deleted.result()
 
     def size(self, topic: str) -> int:

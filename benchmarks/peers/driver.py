@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.latency import percentiles
 from benchmarks.peers import flink, kafka_streams, pathway, project
 from benchmarks.peers.output_topic import OutputTopic
-from benchmarks.peers.peer import Peer
+from benchmarks.peers.peer import BACKLOG, CORES, COST, EXACT, LATENCY, MEMORY, RATE, Peer
 from benchmarks.peers.reference import Reference, parse_row
 from benchmarks.process_tree import sampled, suspended
 from benchmarks.published import records
@@ -35,8 +35,6 @@ PEERS: Final[dict[str, Peer]] = {
     "kafka-streams-exactly-once": kafka_streams.EXACTLY_ONCE,
     "pathway": pathway.PATHWAY,
 }
-RATE: Final = 1_000
-"""Interactions a second at which latency and cores are measured."""
 _SEED: Final = 7
 _LOG_LINES: Final = 20
 """Of an engine that has failed."""
@@ -53,15 +51,6 @@ def measure(
         PEERS[name].set_up(console)
     for name in names:
         yield from _measure(stack, name, PEERS[name], interactions, warm, seconds)
-
-
-def result_name(peer: Peer, measure: str) -> str:
-    """Return the name of a result.
-
-    >>> result_name(PEERS["flink"], "backlog")
-    'peers, Flink SQL: backlog'
-    """
-    return f"peers, {peer.title}: {measure}"
 
 
 def _measure(stack: Stack, name: str, peer: Peer, interactions: int, warm: float, seconds: float) -> Iterator[Result]:
@@ -88,19 +77,20 @@ def _measure(stack: Stack, name: str, peer: Peer, interactions: int, warm: float
             end_ms = time.time() * 1000
         output.drain(stack.size(source.name), check)
     rate = interactions / (drained_ms - resumed_ms) * 1000
-    yield Result(result_name(peer, "backlog"), rate, "interactions/s", interactions)
+    yield Result(peer.result_name(BACKLOG), rate, "interactions/s", interactions)
     cost = costs.core_seconds(resumed_ms, drained_ms) / interactions * 1e6
-    yield Result(result_name(peer, "cost of a backlog"), cost, "core-seconds per million", interactions)
+    yield Result(peer.result_name(COST), cost, "core-seconds per million", interactions)
     reference, milliseconds = _latencies(stack, source.name, output, start_ms, end_ms)
-    yield from percentiles(result_name(peer, f"send → row in Kafka, {RATE:,}/s"), milliseconds)
+    yield from percentiles(peer.result_name(LATENCY), milliseconds)
     cores = costs.core_seconds(start_ms, end_ms) / (end_ms - start_ms) * 1000
-    yield Result(result_name(peer, f"cores at {RATE:,}/s"), cores, "cores", len(milliseconds))
-    yield Result(result_name(peer, "peak memory"), costs.peak_memory / (1 << 20), "MB")
+    yield Result(peer.result_name(CORES), cores, "cores", len(milliseconds))
+    yield Result(peer.result_name(MEMORY), costs.peak_memory / (1 << 20), "MB")
     expected = reference.rows()
     exact = sum(key in output.rows and parse_row(key, output.rows[key]) == row for key, row in expected.items())
     rows = len(expected | output.rows)
-    yield Result(result_name(peer, "rows equal to the reference"), exact / rows, "of the rows", rows)
-    stack.delete(source, target)
+    yield Result(peer.result_name(EXACT), exact / rows, "of the rows", rows)
+    # With those that Kafka Streams has created.
+    stack.delete_topics(source.name)
 
 
 def _latencies(

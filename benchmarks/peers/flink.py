@@ -38,6 +38,8 @@ _SETTINGS: Final = {
     "pipeline.object-reuse": "true",
     "state.backend.type": "hashmap",
     "execution.checkpointing.interval": f"{_CHECKPOINT_SECONDS} s",
+    # Longer than the process is suspended.
+    "heartbeat.timeout": "600 s",
     # A failure ends the process instead of repeating.
     "restart-strategy.type": "none",
 }
@@ -70,23 +72,25 @@ def _start(stack: Stack, topic: str, output: str, *, files: bool) -> Iterator[in
         yield pid
 
 
-def _peer(title: str, settings: str, does_not: str, *, files: bool) -> Peer:
+def _peer(title: str, lake: str, settings: str, does_not: str, *, files: bool) -> Peer:
     return Peer(
         title=title,
         version="Flink 2.2.1, Kafka connector 5.0.0-2.2",
+        lake=lake,
         settings=f"mini-batches of {_MINI_BATCH_MS} ms, parallelism 2, state in memory, a checkpoint each"
         f" {_CHECKPOINT_SECONDS} s, rows published at least once, a heap of 1 GB, one process{settings}",
-        does_not=f"{does_not}; a malformed record stops it; no checks of fields",
+        does_not=f"no dead letters: a malformed record stops it; no checks of fields{does_not}",
         set_up=_PROGRAM.set_up,
         start=partial(_start, files=files),
     )
 
 
-WITHOUT_FILES: Final = _peer("Flink SQL", "", "no lake", files=False)
+WITHOUT_FILES: Final = _peer("Flink SQL", "none", "", "", files=False)
 WITH_FILES: Final = _peer(
     "Flink SQL, with files",
-    "; every interaction in Parquet files with zstd, which a checkpoint completes",
-    "files without a table: no transactions, schema or compaction; rows are published before their interactions are in"
-    f" a file that can be read, up to {_CHECKPOINT_SECONDS} s",
+    "Parquet files",
+    "; files with zstd, by a format of this benchmark over Spark's Parquet library instead of flink-parquet",
+    "; files that are no table: no transactions, schema or compaction. A row is published up to"
+    f" {_CHECKPOINT_SECONDS} s before its interactions are in a file that can be read",
     files=True,
 )

@@ -23,7 +23,8 @@ _SETTINGS: Final = {
     "buffered.records.per.partition": 10_000,
     "consumer.auto.offset.reset": "earliest",
     "consumer.max.poll.records": 10_000,
-    # A transaction is open while the process is suspended.
+    # Longer than the process is suspended.
+    "consumer.session.timeout.ms": 600_000,
     "producer.transaction.timeout.ms": 600_000,
 }
 
@@ -46,9 +47,10 @@ def _peer(title: str, guarantee: str, does_not: str) -> Peer:
     return Peer(
         title=f"Kafka Streams, {title}",
         version="Kafka Streams 3.9.1",
+        lake="none",
         settings=f"`{guarantee}`, a commit each {_COMMIT_MS} ms, 2 threads, stores in memory with changelog topics,"
         " a cache of 64 MB, a heap of 1 GB",
-        does_not=f"no lake; a malformed record stops it; no checks of fields; {does_not}",
+        does_not=f"no dead letters: a malformed record stops it; no checks of fields; {does_not}",
         set_up=_PROGRAM.set_up,
         start=partial(_start, guarantee=guarantee),
     )

@@ -50,9 +50,10 @@ def _start(stack: Stack, topic: str, output: str) -> Iterator[int]:
 PATHWAY: Final = Peer(
     title="Pathway",
     version="Pathway 0.33.0",
+    lake="none",
     settings=f"two workers, a commit each {_COMMIT_MS} ms",
-    does_not="no lake; no snapshots of its state: a restart counts from the start of the topic; each change also"
-    " publishes the row that it replaces, marked as deleted; malformed records are only logged",
+    does_not="no snapshots of its state: a restart counts from the start of the topic; each change also"
+    " publishes the row that it replaces, marked as deleted; no dead letters",
     set_up=_set_up,
     start=_start,
 )

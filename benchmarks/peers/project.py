@@ -23,8 +23,9 @@ def _start(stack: Stack, topic: str, output: str) -> Iterator[int]:
 PROJECT: Final = Peer(
     title="this project",
     version=f"Spark {pyspark.__version__}, Delta Lake",
+    lake="Delta",
     settings="the defaults: a heap of 1 GB, checks of every field, every interaction in the lake before it is counted",
-    does_not="",
+    does_not="–",
     set_up=lambda _: None,
     start=_start,
 )

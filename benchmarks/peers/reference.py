@@ -20,15 +20,7 @@ _DATES: Final = {
 
 
 class Reference:
-    """The counts of all interactions that were added.
-
-    >>> reference = Reference()
-    >>> interaction = b'{"user_id": "u", "item_id": "i", "interaction_type": "view", "timestamp": 7}'
-    >>> reference.add(interaction), reference.add(interaction)
-    (1, 2)
-    >>> reference.rows()["avg_interactions"]
-    {'avg_interactions': 2.0, 'last_interaction': 7}
-    """
+    """The counts of all interactions that were added."""
 
     def __init__(self) -> None:
         # Per key: the count of each interaction type, then the latest timestamp.

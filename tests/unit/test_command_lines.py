@@ -7,7 +7,7 @@ import pytest
 
 from local_stack.services import ROOT
 
-_OTHERS = ("benchmarks/pathway_peer.py", "live_page/sources/sql_worker.py")
+_OTHERS = ("benchmarks/peers/jobs/pathway_job.py", "live_page/sources/sql_worker.py")
 """Programs that only this project starts; the first needs a package that is not installed."""
 _FOLDERS = ("01-DataProducer", "02-StreamProcessing", "03-ElasticsearchSink-Alert")
 _PACKAGES = ("benchmarks", "build_tools", "dashboards", "img", "live_page", "local_stack", "runtime")
