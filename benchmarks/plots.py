@@ -59,7 +59,9 @@ def _latency(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, An
             used.append(result)
             series.setdefault(match[1], {})[match[2]] = result["value"]
     axes = figure.subplots()
-    _draw_percentiles(axes, series, legend="center left")
+    _draw_percentiles(axes, series)
+    if series:
+        axes.legend(loc="center left")
     axes.set_xlabel("seconds")
     return used
 
@@ -85,12 +87,13 @@ def _peers(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]
     left.margins(x=0.15)
     left.set_xlabel("million interactions a second, warm")
     left.spines[["top", "right"]].set_visible(False)
-    _draw_percentiles(right, {name: series[name] for name in rates}, legend="best")
+    _draw_percentiles(right, {name: series[name] for name in rates})
+    right.legend(loc="best")
     right.set_xlabel(f"seconds from send to row at {RATE:,}/s")
     return used
 
 
-def _draw_percentiles(axes: Axes, series: dict[str, dict[str, float]], *, legend: str) -> None:
+def _draw_percentiles(axes: Axes, series: dict[str, dict[str, float]]) -> None:
     """Draw a line for each name, from the 50th to the 99th percentile, the first name at the top."""
     for n, percentiles in enumerate(reversed(series.values())):
         axes.plot([percentiles["50"], percentiles["99"]], [n, n], color=_GREY, zorder=0)
@@ -99,8 +102,6 @@ def _draw_percentiles(axes: Axes, series: dict[str, dict[str, float]], *, legend
     axes.set_yticks(range(len(series)), list(reversed(series)))
     axes.set_xlim(left=0)
     axes.margins(y=0.2)
-    if series:
-        axes.legend(loc=legend)
     axes.spines[["top", "right"]].set_visible(False)
 
 

@@ -14,7 +14,6 @@ from benchmarks.peers.processes import JOBS, running
 from benchmarks.stack import Stack
 from local_stack import cache
 from local_stack.cache import CACHE, Download
-from local_stack.environment import inherited
 from local_stack.java import JAVA
 
 JARS: Final = Path(__file__).with_name("jars")
@@ -55,5 +54,5 @@ class JavaProgram:
             services.mkdir(parents=True)
             (services / interface).write_text(f"{implementation}\n")
         command = [str(JAVA), *_JVM, "-cp", os.pathsep.join([str(classes), *jars]), source.stem, *arguments]
-        with running(command, stack.data / f"{name}.log", inherited(os.environ)) as pid:
+        with running(command, stack.data / f"{name}.log") as pid:
             yield pid

@@ -43,7 +43,7 @@ def _set_up(console: Console) -> None:
 def _start(stack: Stack, topic: str, output: str) -> Iterator[int]:
     spawn = [str(_BIN / "pathway"), "spawn", "--threads", "2"]
     command = [*spawn, str(_BIN / "python"), str(_PROGRAM), topic, output, str(_COMMIT_MS)]
-    with running(command, stack.data / f"{topic}.log", {"KAFKA_BROKER": stack.kafka}) as pid:
+    with running(command, stack.data / f"{topic}.log", KAFKA_BROKER=stack.kafka) as pid:
         yield pid
 
 

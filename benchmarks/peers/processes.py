@@ -1,6 +1,6 @@
 """Runs an engine as a process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -14,10 +14,10 @@ JOBS: Final = Path(__file__).with_name("jobs")
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Iterator[int]:
+def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[int]:
     """Run a command during the `with` block; the value is the id of its process. Its children end with it."""
     with log.open("w") as output:
-        executor = marked(SimpleExecutor(list(command), envvars=dict(environment), stdout=output, stderr=output))
+        executor = marked(SimpleExecutor(list(command), envvars=environment, stdout=output, stderr=output))
         executor.start()
         try:
             assert executor.process is not None

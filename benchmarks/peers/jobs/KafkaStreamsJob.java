@@ -32,7 +32,7 @@ public final class KafkaStreamsJob {
 
     /** A record of the topic; its key is the user. */
     public record Interaction(String user_id, String item_id, String interaction_type, long timestamp) {
-        /** Whatever is counted, as its type's index and its time. */
+        /** What the aggregates need: the index of the type, and the time. */
         long[] event() {
             return new long[] {TYPES.indexOf(interaction_type), timestamp};
         }
