@@ -5,6 +5,7 @@ every row that they change is published again. So nothing has to be committed to
 row is computed from committed interactions.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -17,7 +18,8 @@ import polars as pl
 from pyspark.sql import SparkSession
 
 from runtime.health import Health
-from stream_processing import metrics
+from runtime.signals import StoppedError
+from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
@@ -33,6 +35,8 @@ from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
 _MATERIALISE: Final = "materialise"
+logger = logging.getLogger(__name__)
+
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
 _STOP_TIMEOUT: Final = 5.0
@@ -63,8 +67,9 @@ class Aggregator:
         self._session = session
         self._settings = settings
         self._lake = lake
+        self._stop = threading.Event()
         limit = max_message_bytes(settings, settings.aggregated_topic)
-        self._producer = RowProducer(settings, settings.aggregated_topic, limit)
+        self._producer = RowProducer(settings, settings.aggregated_topic, limit, self._stop)
         self._publisher = RowPublisher(self._producer)
         self._lock = threading.Lock()
         """Held while an append is counted and its rows are handed to the producer."""
@@ -72,9 +77,10 @@ class Aggregator:
         log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
         self._snapshots = Snapshots(snapshots_folder(settings), lake, log)
         self._snapshot_version = -1
+        self._memory: tuple[int, int] | None = (state_memory.memory_limit(), spark_internals.max_heap_bytes(session))
+        """The bytes for this process and Java, and for Java's heap; None after a warning."""
         self._writer = TableWriter(lake, self._snapshots)
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
-        self._stop = threading.Event()
         self._error: BaseException | None = None
         self._threads = [self._thread(NAME, self._follow), self._thread(_MATERIALISE, self._materialise)]
 
@@ -118,6 +124,8 @@ class Aggregator:
         def guarded() -> None:
             try:
                 run()
+            except StoppedError:
+                pass
             except BaseException as error:
                 self._error = error
 
@@ -180,9 +188,15 @@ class Aggregator:
                 checkpoint, flush = self._counts.checkpoint(), self._producer.flusher()
             if self._writer.write(checkpoint, flush):
                 self._snapshot_version = checkpoint.version
+            self._warn_once()
             _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+    def _warn_once(self) -> None:
+        if self._memory and (warning := state_memory.warning(self._counts.estimated_bytes(), *self._memory)):
+            logger.warning(warning)
+            self._memory = None
 
 
 def _report(name: str, started: float, rows: int) -> None:

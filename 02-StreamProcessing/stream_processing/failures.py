@@ -20,7 +20,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from runtime import kafka_errors
 from runtime.commands import command
-from stream_processing import state_memory
 from stream_processing.spark_internals import exception_causes, kill_java
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,7 @@ _REMEDIES: Final = {
         "records were deleted from the topic before the job read them:"
         f" `{command('stream_processing', 'accept-gap')}` lists them and lets the next start continue after them"
     ),
-    _OUT_OF_MEMORY: f"if it was out of memory, {state_memory.REMEDY}; no data is lost",
+    _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
 JAVA: Final = "Java, in which Spark runs,"
 _REPORT_TIMEOUT: Final = 10.0

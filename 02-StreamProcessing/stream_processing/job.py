@@ -1,4 +1,4 @@
-"""Runs the three queries and maintenance in one Spark application, until a signal or a failure."""
+"""Runs ingest, the aggregation and maintenance in one Spark application, until a signal or a failure."""
 
 import logging
 import threading
@@ -23,6 +23,7 @@ from stream_processing.failures import (
     is_transient,
     remedies,
 )
+from stream_processing.kafka_io import UndeliveredError
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
@@ -71,7 +72,10 @@ class Aggregation(Protocol):
 
 
 class Queries:
-    """The ingest query, and the aggregation that follows it."""
+    """The ingest query, and the aggregation that follows it.
+
+    Raises `KafkaUnavailableError` if the aggregation's first rows cannot be published.
+    """
 
     def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
         require_same_definitions(session, settings)
@@ -83,7 +87,10 @@ class Queries:
         else:
             remove(session, snapshots_folder(settings))
             self._aggregation = SparkAggregation(session, settings, lake)
-        self._aggregation.start()
+        try:
+            self._aggregation.start()
+        except UndeliveredError as error:
+            raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
         self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
 
@@ -98,9 +105,9 @@ class Queries:
         return ingest_failed | self._aggregation.failures()
 
     def stop(self) -> None:
-        """Stop ingest, then the aggregation."""
-        self._ingest.stop()
+        """Stop the aggregation, for which ingest may be waiting, then ingest."""
         self._aggregation.stop()
+        self._ingest.stop()
 
 
 def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
