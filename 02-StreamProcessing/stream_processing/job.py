@@ -1,4 +1,4 @@
-"""Runs the three queries and maintenance in one Spark application, until a signal or a failure."""
+"""Runs ingest, aggregation and maintenance in one Spark application, until a signal or a failure."""
 
 import logging
 import threading
@@ -35,9 +35,9 @@ from stream_processing.storage import remove
 logger = logging.getLogger(__name__)
 
 _CHECK_INTERVAL: Final = 1.0
-"""Seconds between checks of the queries."""
+"""Seconds between checks of ingest and aggregation."""
 _STOP_TIMEOUT: Final = 6.0
-"""Seconds that the queries have to stop: with the rest of the shutdown, less than the 10 s that a container has."""
+"""Seconds that they and Spark have to stop: with the rest of the shutdown, less than the 10 s that a container has."""
 _MAINTENANCE_TIMEOUT: Final = 3.0
 """Seconds for a round of maintenance to notice that Spark has stopped."""
 _JAVA_TIMEOUT: Final = 2.0
@@ -45,7 +45,7 @@ _JAVA_TIMEOUT: Final = 2.0
 
 
 class KafkaUnavailableError(Exception):
-    """Queries have failed because Kafka was unavailable for longer than their clients wait."""
+    """Ingest or aggregation has failed because Kafka was unavailable for longer than its clients wait."""
 
 
 class Aggregation(Protocol):
@@ -104,7 +104,7 @@ class Queries:
 
 
 def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
-    """Run the job until `stop` is set (status 0) or a query fails (status 1).
+    """Run the job until `stop` is set (status 0) or a part of it fails (status 1).
 
     Raises `KafkaUnavailableError` if only a restart of the process, which waits for Kafka, can help.
     """
@@ -158,7 +158,7 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
 
 
 def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dict[str, str]:
-    """Report the queries' progress until `stop` is set or one fails; return what has failed, and why."""
+    """Report progress until `stop` is set or a part fails; return what has failed, and why."""
     while not stop.wait(_CHECK_INTERVAL):
         try:
             queries.report(state)
@@ -183,7 +183,7 @@ def _report_failures(failures: dict[str, str], stop: threading.Event) -> None:
 
 
 def _shut_down(session: SparkSession, queries: Queries) -> bool:
-    """Stop the queries and Spark; return whether they have stopped in time."""
+    """Stop ingest, aggregation and Spark; return whether they have stopped in time."""
 
     def stop() -> None:
         # Whoever stops the job may have ended Java too.
