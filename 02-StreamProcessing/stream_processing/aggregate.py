@@ -1,7 +1,8 @@
-"""Query 2, aggregate: reads the lake, keeps counts per key in a state store, and publishes changed rows to Kafka.
+"""The query aggregate, only with `STATE_STORE=rocksdb`: from the lake to changed rows in Kafka.
 
-The lake is the source, so every published row is computed from committed interactions. An interrupted batch is repeated
-from the same files and the same state, and publishes the same rows again.
+It keeps the counts per key in Spark's state store. The lake is the source, so every published row is computed from
+committed interactions. An interrupted batch is repeated from the same files and the same state, and publishes the same
+rows again.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Runs ingest, the aggregation and maintenance in one Spark application, until a signal or a failure."""
+"""Runs ingest, aggregation and maintenance in one Spark application, until a signal or a failure."""
 
 import logging
 import threading

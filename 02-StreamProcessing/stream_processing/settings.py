@@ -53,7 +53,7 @@ class StreamProcessingSettings(Settings):
     warehouse: NonEmptyStr = ".data/warehouse"
     """Location of the Delta tables: a path or any URI that Hadoop supports."""
     checkpoints: NonEmptyStr = ".data/checkpoints"
-    """Location of the queries' progress and state: a path or any URI that Hadoop supports."""
+    """Location of the job's progress and of the counts: a path or any URI that Hadoop supports."""
     aws_endpoint_url: HttpUrl | None = None
     """The S3-compatible server for s3a:// locations; unset for Amazon's."""
     aws_region: str = "us-east-1"

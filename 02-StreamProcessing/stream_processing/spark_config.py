@@ -9,7 +9,7 @@ from stream_processing.quoting import double_quoted
 from stream_processing.settings import StreamProcessingSettings
 
 _SHUFFLE_PARTITIONS: Final = max(2, os.cpu_count() or 2)
-"""Also the number of partitions of the state: the first checkpoint fixes it."""
+"""Also the number of partitions of the state in RocksDB: the first checkpoint fixes it."""
 _JAVA_OPTIONS: Final = " ".join(
     [
         double_quoted(

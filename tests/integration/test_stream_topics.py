@@ -88,7 +88,7 @@ def test_a_topic_that_is_deleted_and_recreated_stops_the_job_until_the_gap_is_ac
     output = _command(pipeline, "accept-gap")
     assert output.count("the topic was recreated: records of the deleted topic from offset") == 4
     if history_expired:
-        # Maintenance would have kept the log entries that the aggregate query needs; here they are deleted.
+        # Maintenance would have kept the log entries that the aggregation needs; here they are deleted.
         _command(pipeline, "rebuild")
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(300 + count)))
