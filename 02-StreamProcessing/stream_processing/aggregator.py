@@ -30,7 +30,7 @@ from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
-from stream_processing.storage import read_text_if_exists, write_text
+from stream_processing.storage import modified_at, read_text_if_exists, write_text
 from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
@@ -41,6 +41,8 @@ _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds for each thread to end."""
+_REPLACEABLE: Final = 10.0
+"""Seconds after which a version of the lake is final; an append needs milliseconds to replace a compaction."""
 _POLL: Final = 0.5
 """Seconds between checks for the end of the job."""
 
@@ -74,8 +76,8 @@ class Aggregator:
         self._lock = threading.Lock()
         """Held while an append is counted and its rows are handed to the producer."""
         self._counts = Counts()
-        log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
-        self._snapshots = Snapshots(snapshots_folder(settings), lake, log)
+        self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
+        self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
         self._snapshot_version = -1
         self._memory: tuple[int, int] | None = (state_memory.memory_limit(), spark_internals.max_heap_bytes(session))
         """The bytes for this process and Java, and for Java's heap; None after a warning."""
@@ -185,6 +187,7 @@ class Aggregator:
         def write() -> None:
             started = time.monotonic()
             with self._lock:
+                self._cover_compactions()
                 checkpoint, flush = self._counts.checkpoint(), self._producer.flusher()
             if self._writer.write(checkpoint, flush):
                 self._snapshot_version = checkpoint.version
@@ -192,6 +195,17 @@ class Aggregator:
             _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+    def _cover_compactions(self) -> None:
+        """Advance the counts' version over compactions: otherwise an idle lake would keep all files for the start.
+
+        Not over recent ones, which an append that Spark commits at the same moment can replace.
+        """
+        while self._log.without_data(self._counts.version + 1):
+            written = modified_at(self._session, self._log.entry(self._counts.version + 1))
+            if written is None or time.time() - written < _REPLACEABLE:
+                break
+            self._counts.version += 1
 
     def _warn_once(self) -> None:
         if self._memory and (warning := state_memory.warning(self._counts.estimated_bytes(), *self._memory)):

@@ -74,10 +74,13 @@ class Aggregation(Protocol):
 class Queries:
     """The ingest query, and the aggregation that follows it.
 
-    Raises `KafkaUnavailableError` if the aggregation's first rows cannot be published.
+    Raises `KafkaUnavailableError` if the aggregation's first rows cannot be published, and `StoppedError` as soon as
+    `stop` is set: the whole lake may have to be counted first.
     """
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    def __init__(
+        self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
+    ) -> None:
         require_same_definitions(session, settings)
         # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
@@ -88,7 +91,7 @@ class Queries:
             remove(session, snapshots_folder(settings))
             self._aggregation = SparkAggregation(session, settings, lake)
         try:
-            self._aggregation.start()
+            wait_for(stop, ThreadPoolExecutor().submit(self._aggregation.start))
         except UndeliveredError as error:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
@@ -120,7 +123,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
         lock = claim(session, settings.checkpoints, stop)
-        queries = Queries(session, settings, lake)
+        queries = Queries(session, settings, lake, stop)
         maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
         logger.info("ready")
         failures = _watch(queries, state, stop)

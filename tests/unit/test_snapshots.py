@@ -157,8 +157,35 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
     state.add(_frame(_interactions(1)).lazy())
     for version in range(45):
         snapshots.save("user_id", state.rows, version)
+        # After the deletion, which has versions of its own.
+        assert version < 38 or snapshots.load("user_id", version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
     assert snapshots.load("user_id", lake.version())[0].version == 44
+
+
+def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
+    state = KeyedState("user_id")
+    state.add(_frame(_interactions(1)).lazy())
+    snapshots.save("user_id", state.rows.drop(STATE[0]), _append(lake, _interactions(1)))
+    snapshot, files = snapshots.load("user_id", lake.version())
+    assert snapshot.version is None
+    assert len(files) == 1
+
+
+def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
+    versions = [_append(lake, _interactions(n), n) for n in range(3)]
+    lake.compact(1 << 20)
+    log = LakeLog(lake.interactions, _read_text)
+    found = [log.without_data(version) for version in (*versions, lake.version(), lake.version() + 1)]
+    assert found == [False, False, False, True, False]
+
+
+def test_a_snapshot_is_stored_once_for_each_version(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
+    counts, writer = Counts(), TableWriter(lake, snapshots)
+    counts.add(_append(lake, _interactions(1)), _frame(_interactions(1)).lazy())
+    assert writer.write(counts.checkpoint(), _flush)
+    assert writer.write(counts.checkpoint(), _flush)
+    assert len(list(tmp_path.rglob("user_id/_delta_log/*.json"))) == 1
 
 
 def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Snapshots) -> None:
