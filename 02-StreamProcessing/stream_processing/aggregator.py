@@ -24,7 +24,7 @@ from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import Lake
+from stream_processing.lake import Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
@@ -59,7 +59,7 @@ class Append:
         """Return the interactions."""
         if self.interactions is not None:
             return self.interactions.lazy()
-        return pl.scan_parquet(list(self.files), storage_options=storage_options or None)
+        return read_files(self.files, storage_options)
 
 
 class Aggregator:

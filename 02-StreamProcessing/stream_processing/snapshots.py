@@ -11,9 +11,8 @@ from typing import Final
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from contract.tables import INTERACTIONS
 from stream_processing.keyed_state import empty_state
-from stream_processing.lake import Lake
+from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
 from stream_processing.measures import STATE
 from stream_processing.settings import StreamProcessingSettings
@@ -72,8 +71,8 @@ class Snapshots:
         # A deletion of old files is a commit too.
         version = next(int(commit[_LAKE_VERSION]) for commit in table.history() if _LAKE_VERSION in commit)
         # The snapshot of an empty lake has none.
-        files = table.file_uris()
-        rows = pl.scan_parquet(files, storage_options=options or None).collect() if files else empty_state(key)
+        files = table_files(table, path)
+        rows = read_files(files, options).collect() if files else empty_state(key)
         if set(rows.columns) != {key, *STATE}:
             logger.warning("the measures have changed: all aggregates by %s are computed again", key)
             return Snapshot(empty_state(key), None)
@@ -97,7 +96,7 @@ class Snapshots:
 
     def _files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
         if snapshot.version is None:
-            return self._lake.table(INTERACTIONS).file_uris()
+            return self._lake.files()
         return list(self._log.added_files(range(snapshot.version + 1, version + 1)))
 
     def _path(self, key: str) -> str:

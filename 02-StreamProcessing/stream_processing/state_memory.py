@@ -8,6 +8,8 @@ from typing import Final
 
 _PEAK: Final = 4
 """Bytes while an append is counted, for each byte of the counts (measured): old rows, new rows and hash tables."""
+_OTHER: Final = 600 << 20
+"""Bytes for everything else: a large append, Python, and Java outside its heap."""
 _CONTAINER_LIMITS: Final = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -20,12 +22,12 @@ def warning(state: int, memory: int, heap: int) -> str | None:
 
     `memory` is what this process and Java may use together, `heap` what Java's heap can grow to, both in bytes.
     """
-    available = memory - heap
+    available = memory - heap - _OTHER
     if state * _PEAK <= available:
         return None
     return (
         f"the counts of all users and items take up to {state * _PEAK >> 20:,} MB while they change, and"
-        f" {max(0, available) >> 20:,} MB are left beside the Java heap: give the job more memory (with Docker,"
+        f" {max(0, available) >> 20:,} MB are left beside Java and the rest: give the job more memory (with Docker,"
         " STREAM_MEMORY_LIMIT), or set STATE_STORE=rocksdb, which keeps the counts in files"
     )
 

@@ -10,13 +10,13 @@ MB = 1 << 20
 
 def test_counts_that_fit_beside_the_heap_cause_no_warning() -> None:
     assert warning(0, 1952 * MB, 1024 * MB) is None
-    assert warning(230 * MB, 1952 * MB, 1024 * MB) is None
+    assert warning(82 * MB, 1952 * MB, 1024 * MB) is None
 
 
 def test_counts_that_do_not_fit_cause_a_warning_with_their_size_and_the_remedy() -> None:
-    message = warning(240 * MB, 1952 * MB, 1024 * MB)
+    message = warning(83 * MB, 1952 * MB, 1024 * MB)
     assert message is not None
-    for part in ("960 MB", "928 MB", "STREAM_MEMORY_LIMIT", "STATE_STORE=rocksdb"):
+    for part in ("332 MB", "328 MB", "STREAM_MEMORY_LIMIT", "STATE_STORE=rocksdb"):
         assert part in message
 
 
