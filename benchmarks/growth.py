@@ -22,7 +22,7 @@ _SAMPLES = 4
 
 
 def users(stack: Stack, interactions: int) -> Iterator[Result]:
-    """Measure the whole job with 1,000 and with 1,000,000 distinct users: rate, memory, and a restart with the latter."""
+    """Measure the whole job with 1,000 and with 1,000,000 users: rate, memory, and a restart with the latter."""
     warm_up = interactions // 2
     for count in (1_000, 1_000_000):
         topic = f"users-{count}"
