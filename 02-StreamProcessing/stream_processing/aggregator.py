@@ -24,7 +24,7 @@ from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import Lake, read_files
+from stream_processing.lake import INTERACTIONS_FRAME, Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
@@ -59,6 +59,9 @@ class Append:
         """Return the interactions."""
         if self.interactions is not None:
             return self.interactions.lazy()
+        if not self.files:
+            # A batch of malformed records only.
+            return pl.LazyFrame(schema=INTERACTIONS_FRAME)
         return read_files(self.files, storage_options)
 
 

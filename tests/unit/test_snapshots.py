@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from stream_processing.aggregator import Append
 from stream_processing.counts import KEYS, Counts
 from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
@@ -170,6 +171,12 @@ def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapsho
     snapshot, files = snapshots.load("user_id", lake.version())
     assert snapshot.version is None
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("append", [Append(1), Append(1, _frame([]))], ids=["by Spark", "without Spark"])
+def test_an_append_without_interactions_changes_nothing(append: Append) -> None:
+    changed = Counts().add(1, append.scan({}))
+    assert {key: len(rows) for key, rows in changed.items()} == dict.fromkeys(KEYS, 0)
 
 
 def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
