@@ -13,6 +13,7 @@ import polars as pl
 
 from contract.tables import AGGREGATE_TABLES
 from stream_processing.counts import Checkpoint
+from stream_processing.keyed_state import publishable
 from stream_processing.lake import Lake, merge_rows
 from stream_processing.snapshots import Snapshots
 
@@ -35,7 +36,7 @@ class TableWriter:
         `flush` waits until Kafka has all rows of the checkpoint: a restart would not publish them again.
         """
         for key, changed in checkpoint.changed.items():
-            rows = checkpoint.states[key].filter(pl.col(key).is_in(changed.implode()))
+            rows = publishable(key, checkpoint.states[key].filter(pl.col(key).is_in(changed.implode())))
             for table in AGGREGATE_TABLES:
                 if table.key == key and len(rows):
                     merge_rows(self._lake, table, rows)
