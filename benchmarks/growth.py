@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from statistics import median
 
-import psutil
 from mirakuru import HTTPExecutor
 
+from benchmarks.cost import memory
 from benchmarks.metrics import metric, wait_for
 from benchmarks.results import Result
 from benchmarks.stack import Stack
@@ -22,20 +22,17 @@ _SAMPLES = 4
 
 
 def users(stack: Stack, interactions: int) -> Iterator[Result]:
-    """Measure the whole job with 1,000 and 1,000,000 distinct users: rate, memory, and a restart with the larger state.
-
-    The heap is 2 GB, which the counts of a million users need.
-    """
+    """Measure the whole job with 1,000 and with 1,000,000 users: rate, memory, and a restart with the latter."""
     warm_up = interactions // 2
     for count in (1_000, 1_000_000):
         topic = f"users-{count}"
-        with stack.service(services.STREAM, topic, SPARK_DRIVER_MEMORY="2g") as job:
+        with stack.service(services.STREAM, topic) as job:
             rate = drain_backlog(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
             yield Result(f"whole job with {count:,} users", rate, "interactions/s", interactions)
-            yield Result(f"driver's memory with {count:,} users", _memory(job) / (1 << 20), "MB")
+            yield Result(f"driver's memory with {count:,} users", memory(job) / (1 << 20), "MB")
     stack.send(topic, 1_000)
     started_at = time.monotonic()
-    with stack.service(services.STREAM, topic, SPARK_DRIVER_MEMORY="2g") as job:
+    with stack.service(services.STREAM, topic) as job:
         wait_for(job, "stream_aggregated_interactions", warm_up + interactions + 1_000)
         yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - started_at, "s")
 
@@ -55,10 +52,10 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
             time.sleep(_WARM_UP_SECONDS)
             batches = _batches(job)
-            memory = _memory(job)
+            used = memory(job)
         for query, seconds in batches.items():
             yield Result(f"batch of {query}, {level:,} in the lake", median(seconds), "s", len(seconds))
-        yield Result(f"driver's memory, {level:,} in the lake", memory / (1 << 20), "MB")
+        yield Result(f"driver's memory, {level:,} in the lake", used / (1 << 20), "MB")
 
 
 def soak(stack: Stack, minutes: float) -> Iterator[Result]:
@@ -85,7 +82,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
             yield Result(f"{after}: entries of the table's log", len(list(log.iterdir())), "files")
             checkpoints = (stack.data / topic / "checkpoints").rglob("*")
             yield Result(f"{after}: files in checkpoints", sum(file.is_file() for file in checkpoints), "files")
-            yield Result(f"{after}: driver's memory", _memory(job) / (1 << 20), "MB")
+            yield Result(f"{after}: driver's memory", memory(job) / (1 << 20), "MB")
 
 
 def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
@@ -101,10 +98,3 @@ def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
                 numbers[query] = number
                 durations.append(metric(job, "stream_batch_seconds", query))
     return seconds
-
-
-def _memory(job: HTTPExecutor) -> float:
-    """Return the resident bytes of the job and its children."""
-    assert job.process is not None
-    process = psutil.Process(job.process.pid)
-    return float(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))

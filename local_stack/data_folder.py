@@ -17,6 +17,8 @@ _UNUSABLE: Final = {
     "${": "Elasticsearch reads it as a setting",
     "%": "the tables' paths are URIs, where it starts an escape",
     "\\": "the tables' paths are URIs, where it becomes a slash",
+    **dict.fromkeys("#?", "the tables' paths are URIs, where it ends the path"),
+    **dict.fromkeys("[]|^", "the library that writes the tables accepts no such character"),
 }
 """Characters that no path of data may have, with the reason."""
 _REMEDY: Final = 'choose another folder with --data (make: ARGS="--data FOLDER")'
@@ -39,11 +41,11 @@ def resolve(folder: str) -> Path:
 
 def require_usable(data: Path) -> None:
     """Create the data folder. Raises `DataFolderError` if it cannot be used."""
+    if not str(data).isprintable():
+        raise DataFolderError(f"the data folder {str(data)!r} has unprintable characters in its path: {_REMEDY}")
     for text, reason in _UNUSABLE.items():
         if text in str(data):
             raise DataFolderError(f"the data folder {data} has {text!r} in its path, and {reason}: {_REMEDY}")
-    if not str(data).isprintable():
-        raise DataFolderError(f"the data folder {str(data)!r} has unprintable characters in its path: {_REMEDY}")
     probe = data / f".writable-{os.getpid()}"
     try:
         data.mkdir(parents=True, exist_ok=True)

@@ -154,7 +154,7 @@ class Observer:
         in_the_lake = _whole(metrics.get("stream_lake_interactions"))
         if in_the_lake is None:
             return self.lake_rows(INTERACTIONS)
-        # The job counts a batch only after Delta's clean-up, when it may already be aggregated.
+        # The job adds an append to this metric after the aggregation has taken it over, when it may already be counted.
         return max(in_the_lake, _whole(metrics.get("stream_aggregated_interactions")) or 0)
 
     def _read_topics(self) -> dict[str, Any]:

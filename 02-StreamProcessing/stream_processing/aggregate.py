@@ -1,7 +1,8 @@
-"""Query 2, aggregate: reads the lake, keeps counts per key in a state store, and publishes changed rows to Kafka.
+"""The query aggregate, only with `STATE_STORE=rocksdb`: from the lake to changed rows in Kafka.
 
-The lake is the source, so every published row is computed from committed interactions. An interrupted batch is repeated
-from the same files and the same state, and publishes the same rows again.
+It keeps the counts per key in Spark's state store. The lake is the source, so every published row is computed from
+committed interactions. An interrupted batch is repeated from the same files and the same state, and publishes the same
+rows again.
 """
 
 import logging
@@ -14,7 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
-from stream_processing import metrics, spark_internals, state_memory
+from stream_processing import metrics, spark_internals
 from stream_processing.engines import SPARK
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
@@ -86,10 +87,6 @@ class _BatchPublisher:
         self._settings = settings
         self._max_message_bytes = max_message_bytes(settings, settings.aggregated_topic)
         self._sender = RecordSender(settings, settings.aggregated_topic, self._max_message_bytes)
-        self._heap: int | None = None
-        """Size in bytes of the driver's heap; None if it does not hold the state, or after the warning."""
-        if settings.state_store == "memory" and settings.deploy_mode == "client":
-            self._heap = spark_internals.max_heap_bytes(session)
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
         write_records(
@@ -106,17 +103,11 @@ class _BatchPublisher:
             )  # fmt: skip
         keys = _stored_keys(spark_internals.state_store_rows(execution))
         self._publish_overall(batch.sparkSession, dict(zip(STATE, counts, strict=True)), keys[_USER])
-        self._warn_once(sum(keys.values()))
 
     def _publish_overall(self, session: SparkSession, state: dict[str, int | None], users: int) -> None:
         self._sender.send(_overall_records(session, state, users))
         metrics.AGGREGATED.set(sum(count or 0 for name, count in state.items() if name != LAST))
         metrics.USERS.set(users)
-
-    def _warn_once(self, keys: int) -> None:
-        if self._heap is not None and (warning := state_memory.warning(keys, self._heap)):
-            logger.warning(warning)
-            self._heap = None
 
 
 def _overall_records(session: SparkSession, state: dict[str, int | None], users: int) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ every row that they change is published again. So nothing has to be committed to
 row is computed from committed interactions.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -17,26 +18,31 @@ import polars as pl
 from pyspark.sql import SparkSession
 
 from runtime.health import Health
-from stream_processing import metrics
+from runtime.signals import StoppedError
+from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import Lake
+from stream_processing.lake import INTERACTIONS_FRAME, Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
-from stream_processing.storage import read_text_if_exists, write_text
+from stream_processing.storage import modified_at, read_text_if_exists, write_text
 from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
 _MATERIALISE: Final = "materialise"
+logger = logging.getLogger(__name__)
+
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds for each thread to end."""
+_REPLACEABLE: Final = 10.0
+"""Seconds after which a version of the lake is final; an append needs milliseconds to replace a compaction."""
 _POLL: Final = 0.5
 """Seconds between checks for the end of the job."""
 
@@ -53,7 +59,10 @@ class Append:
         """Return the interactions."""
         if self.interactions is not None:
             return self.interactions.lazy()
-        return pl.scan_parquet(list(self.files), storage_options=storage_options or None)
+        if not self.files:
+            # A batch of malformed records only.
+            return pl.LazyFrame(schema=INTERACTIONS_FRAME)
+        return read_files(self.files, storage_options)
 
 
 class Aggregator:
@@ -63,18 +72,20 @@ class Aggregator:
         self._session = session
         self._settings = settings
         self._lake = lake
+        self._stop = threading.Event()
         limit = max_message_bytes(settings, settings.aggregated_topic)
-        self._producer = RowProducer(settings, settings.aggregated_topic, limit)
+        self._producer = RowProducer(settings, settings.aggregated_topic, limit, self._stop)
         self._publisher = RowPublisher(self._producer)
         self._lock = threading.Lock()
         """Held while an append is counted and its rows are handed to the producer."""
         self._counts = Counts()
-        log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
-        self._snapshots = Snapshots(snapshots_folder(settings), lake, log)
+        self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
+        self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
         self._snapshot_version = -1
+        self._memory: tuple[int, int] | None = (state_memory.memory_limit(), spark_internals.max_heap_bytes(session))
+        """The bytes for this process and Java, and for Java's heap; None after a warning."""
         self._writer = TableWriter(lake, self._snapshots)
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
-        self._stop = threading.Event()
         self._error: BaseException | None = None
         self._threads = [self._thread(NAME, self._follow), self._thread(_MATERIALISE, self._materialise)]
 
@@ -118,6 +129,8 @@ class Aggregator:
         def guarded() -> None:
             try:
                 run()
+            except StoppedError:
+                pass
             except BaseException as error:
                 self._error = error
 
@@ -177,12 +190,30 @@ class Aggregator:
         def write() -> None:
             started = time.monotonic()
             with self._lock:
+                self._cover_compactions()
                 checkpoint, flush = self._counts.checkpoint(), self._producer.flusher()
             if self._writer.write(checkpoint, flush):
                 self._snapshot_version = checkpoint.version
+            self._warn_once()
             _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+    def _cover_compactions(self) -> None:
+        """Advance the counts' version over compactions: otherwise an idle lake would keep all files for the start.
+
+        Not over recent ones, which an append that Spark commits at the same moment can replace.
+        """
+        while self._log.without_data(self._counts.version + 1):
+            written = modified_at(self._session, self._log.entry(self._counts.version + 1))
+            if written is None or time.time() - written < _REPLACEABLE:
+                break
+            self._counts.version += 1
+
+    def _warn_once(self) -> None:
+        if self._memory and (warning := state_memory.warning(self._counts.estimated_bytes(), *self._memory)):
+            logger.warning(warning)
+            self._memory = None
 
 
 def _report(name: str, started: float, rows: int) -> None:

@@ -64,7 +64,7 @@ def parse_offsets(text: str) -> list[dict[str, Any]]:
 
 def batch_ids(names: Iterable[str]) -> list[int]:
     """Return the batch ids among the names of the files in `offsets` or `commits`, which hold temporary files too."""
-    return [int(name) for name in names if name.isdigit()]
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def unfinished_batch(started: Iterable[int], committed: Iterable[int]) -> int | None:

@@ -28,7 +28,7 @@ class OffsetsUnknownError(Exception):
 
 
 def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
-    """Delete the aggregates' state, so that the next start recomputes it from the lake, in a single batch.
+    """Delete the aggregates' state, so that the next start recomputes it from the whole lake at once.
 
     Every row is then published again, none older than before, and reaches the tables and indices as usual.
     Interactions that arrive meanwhile wait in Kafka and in the lake: ingest's checkpoint is not touched.
@@ -43,8 +43,9 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
 def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[PartitionGap]:
     """Let the job continue although records were deleted from the topic, and log which; the lake keeps its rows.
 
-    Without a gap, nothing changes. If rows are missing from the aggregated topic, as with a new Kafka, it is refilled
-    as by `rebuild`. Raises `OffsetsUnknownError`.
+    Without a gap, nothing changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a
+    new Kafka, it is refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
+    `OffsetsUnknownError`.
     """
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{ingest.NAME}")
     last_append = lake.last_append()
@@ -79,7 +80,7 @@ def _is_half_accepted(last_append: AppendInfo | None, checkpoint_exists: bool) -
 def _refill_if_rows_are_missing(
     session: SparkSession, settings: StreamProcessingSettings, lake: Lake, certainly: bool
 ) -> None:
-    """Rebuild if the aggregated topic is not the one that the tables were read from, or has a gap."""
+    """Rebuild if the aggregated topic is not the one that the query materialise has read, or has a gap."""
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{materialise.NAME}")
     if not checkpoint.exists:
         return

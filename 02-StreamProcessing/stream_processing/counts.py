@@ -45,6 +45,10 @@ class Counts:
         """The number of distinct users."""
         return len(self._states[_USER])
 
+    def estimated_bytes(self) -> int:
+        """Return the memory that the states take while they do not change."""
+        return sum(int(state.rows.estimated_size()) for state in self._states.values())
+
     def restore(self, key: str, state: KeyedState, changed: pl.DataFrame) -> None:
         """Set the state of a key; `changed` are its rows that the aggregate tables do not have yet."""
         self._states[key] = state

@@ -1,8 +1,8 @@
 """Explains why the job failed, and restarts it if the cause is transient.
 
-A transient failure, such as an outage of Kafka that lasts longer than its clients wait, ends a query. Spark cannot
-restart it safely in the same Java process: tasks and producers of the failed batch may still publish. So Java is
-killed, which is safe at any point, and the whole process restarts.
+A transient failure, such as an outage of Kafka that lasts longer than its clients wait, ends ingest or aggregation.
+Neither can be restarted safely in the same process: tasks and producers of the failed batch may still publish. So Java
+is killed, which is safe at any point, and the whole process restarts.
 """
 
 import logging
@@ -20,7 +20,6 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from runtime import kafka_errors
 from runtime.commands import command
-from stream_processing import state_memory
 from stream_processing.spark_internals import exception_causes, kill_java
 
 logger = logging.getLogger(__name__)
@@ -39,10 +38,10 @@ _TRANSIENT_ERRORS: Final = (
     # From librdkafka, within a batch.
     "KafkaError{code=_TIMED_OUT",
     "KafkaError{code=_TRANSPORT",
-    # From the driver's own producer (`kafka_io.RecordSender`), as Java quotes it.
+    # From the driver's own producers (in `kafka_io`), as Java or the aggregator quotes it.
     "records were not delivered: Local: Message timed out",
 )
-"""Parts of the texts of a query's exception or of its causes."""
+"""Parts of the texts of a query's exception or of its causes, or of the error of the aggregator."""
 _DATA_LOSS: Final = "failOnDataLoss"
 """Part of Spark's message when offsets that it has not read are no longer in the topic."""
 _OUT_OF_MEMORY: Final = "OutOfMemoryError"
@@ -51,7 +50,7 @@ _REMEDIES: Final = {
         "records were deleted from the topic before the job read them:"
         f" `{command('stream_processing', 'accept-gap')}` lists them and lets the next start continue after them"
     ),
-    _OUT_OF_MEMORY: f"if it was out of memory, {state_memory.REMEDY}; no data is lost",
+    _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
 JAVA: Final = "Java, in which Spark runs,"
 _REPORT_TIMEOUT: Final = 10.0

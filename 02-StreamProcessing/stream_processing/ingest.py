@@ -1,4 +1,4 @@
-"""Query 1, ingest: writes each interaction from Kafka to the lake once, and each malformed record to the dead letters.
+"""The query ingest: writes each interaction from Kafka to the lake once, and each malformed record to the dead letters.
 
 A job that is killed before the append is committed repeats the batch from the same offsets. After the commit, the
 table's history contains the batch, and the repeated batch skips the append. While it sends dead letters, the repeated

@@ -1,4 +1,4 @@
-"""Runs the three queries and maintenance in one Spark application, until a signal or a failure."""
+"""Runs ingest, aggregation and maintenance in one Spark application, until a signal or a failure."""
 
 import logging
 import threading
@@ -23,6 +23,7 @@ from stream_processing.failures import (
     is_transient,
     remedies,
 )
+from stream_processing.kafka_io import UndeliveredError
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
@@ -71,9 +72,15 @@ class Aggregation(Protocol):
 
 
 class Queries:
-    """The ingest query, and the aggregation that follows it."""
+    """The ingest query, and the aggregation that follows it.
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    Raises `KafkaUnavailableError` if the aggregation's first rows cannot be published, and `StoppedError` as soon as
+    `stop` is set: the whole lake may have to be counted first.
+    """
+
+    def __init__(
+        self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
+    ) -> None:
         require_same_definitions(session, settings)
         # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
@@ -83,7 +90,10 @@ class Queries:
         else:
             remove(session, snapshots_folder(settings))
             self._aggregation = SparkAggregation(session, settings, lake)
-        self._aggregation.start()
+        try:
+            wait_for(stop, ThreadPoolExecutor().submit(self._aggregation.start))
+        except UndeliveredError as error:
+            raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
         self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
 
@@ -98,9 +108,9 @@ class Queries:
         return ingest_failed | self._aggregation.failures()
 
     def stop(self) -> None:
-        """Stop ingest, then the aggregation."""
-        self._ingest.stop()
+        """Stop the aggregation, for which ingest may be waiting, then ingest."""
         self._aggregation.stop()
+        self._ingest.stop()
 
 
 def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> int:
@@ -113,7 +123,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
         lock = claim(session, settings.checkpoints, stop)
-        queries = Queries(session, settings, lake)
+        queries = Queries(session, settings, lake, stop)
         maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
         logger.info("ready")
         failures = _watch(queries, state, stop)

@@ -1,6 +1,8 @@
 """Connects Spark and the driver to Kafka: client options, sources, sinks and topic metadata."""
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -12,6 +14,7 @@ from contract import dead_letters
 from runtime import topic_admin
 from runtime.client_logs import WhileWaiting, lower_routine
 from runtime.kafka_client import producer_config
+from runtime.signals import StoppedError
 from stream_processing.quoting import double_quoted
 from stream_processing.settings import StreamProcessingSettings
 
@@ -23,6 +26,12 @@ _admin_logger.addFilter(WhileWaiting())
 _MIN_REQUEST_BYTES: Final = 1 << 20
 _MIN_BUFFER_BYTES: Final = 32 << 20
 """Both are the defaults of Kafka's Java client."""
+_STOP_TIMEOUT: Final = 2.0
+"""Seconds that a stop waits for Kafka; rows that are not acknowledged by then are published after the next start."""
+
+
+class UndeliveredError(ConnectionError):
+    """Kafka has not acknowledged records within the client's timeout."""
 
 
 def connection_options(settings: StreamProcessingSettings) -> dict[str, str]:
@@ -118,6 +127,8 @@ class _Sent:
 
     def __init__(self, errors: list[str]) -> None:
         self._errors = errors
+        self._lock = threading.Lock()
+        """Both threads of a `RowProducer` receive answers."""
         self._count = 0
         self._answered = 0
 
@@ -129,7 +140,8 @@ class _Sent:
         self._count += count
 
     def on_delivery(self, error: KafkaError | None, _: Message) -> None:
-        self._answered += 1
+        with self._lock:
+            self._answered += 1
         if error is not None:
             self._errors.append(error.str())
 
@@ -137,11 +149,15 @@ class _Sent:
 class RowProducer:
     """Sends records from the driver, many in flight; an error of one is raised by the next call.
 
-    One thread sends, another may wait.
+    One thread sends, another may wait. Both end with a `StoppedError` if Kafka does not answer after `stop` was set.
     """
 
-    def __init__(self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int) -> None:
+    def __init__(
+        self, settings: StreamProcessingSettings, topic: str, max_message_bytes: int, stop: threading.Event
+    ) -> None:
         self._topic = topic
+        self._stop = stop
+        self._give_up_at = 0.0
         self._errors: list[str] = []
         self._unanswered: list[_Sent] = []
         self._producer = Producer(
@@ -151,7 +167,10 @@ class RowProducer:
         )
 
     def send(self, records: Iterable[tuple[str, str]]) -> None:
-        """Send keys and values without waiting for the broker; raises `ConnectionError` if earlier ones have failed."""
+        """Send keys and values, without waiting for the broker.
+
+        Raises `UndeliveredError` if earlier ones have failed.
+        """
         sent = _Sent(self._errors)
         count = 0
         for key, value in records:
@@ -160,7 +179,7 @@ class RowProducer:
                     self._producer.produce(self._topic, key=key, value=value, on_delivery=sent.on_delivery)
                     break
                 except BufferError:
-                    self._producer.poll(0.1)
+                    self._wait()
             count += 1
         sent.add(count)
         self._unanswered = [each for each in self._unanswered if not each.is_answered]
@@ -171,22 +190,29 @@ class RowProducer:
     def flusher(self) -> Callable[[], None]:
         """Return a function that waits until the broker has acknowledged the records sent before this call.
 
-        It does not wait for later ones, which can follow without end. It raises `ConnectionError` if the broker has
-        not acknowledged one.
+        It does not wait for later ones, which can follow without end. It raises `UndeliveredError` if the broker
+        has not acknowledged one.
         """
         unanswered = list(self._unanswered)
 
         def flush() -> None:
             # librdkafka fails a record after five minutes, as Spark's sink does.
             while not all(sent.is_answered for sent in unanswered):
-                self._producer.poll(0.1)
+                self._wait()
             self._raise_errors()
 
         return flush
 
+    def _wait(self) -> None:
+        self._producer.poll(0.1)
+        if self._stop.is_set():
+            self._give_up_at = self._give_up_at or time.monotonic() + _STOP_TIMEOUT
+            if time.monotonic() > self._give_up_at:
+                raise StoppedError
+
     def _raise_errors(self) -> None:
         if self._errors:
-            raise ConnectionError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")
+            raise UndeliveredError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")
 
 
 class RecordSender:
@@ -205,10 +231,10 @@ class RecordSender:
         )
 
     def send(self, records: Sequence[tuple[str, str]]) -> None:
-        """Send keys and values and wait until the broker has acknowledged them; raises `ConnectionError` otherwise."""
+        """Send keys and values and wait until the broker has acknowledged them; raises `UndeliveredError` otherwise."""
         for key, value in records:
             self._producer.produce(self._topic, key=key.encode(), value=value.encode())
         # librdkafka fails a record after five minutes, as Spark's sink does.
         self._producer.flush()
         if self._errors:
-            raise ConnectionError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")
+            raise UndeliveredError(f"{self._topic}: {len(self._errors)} records were not delivered: {self._errors[0]}")

@@ -4,6 +4,7 @@ from typing import Final
 
 import polars as pl
 
+from contract.interaction import MAX_ID_BYTES
 from stream_processing.engines import POLARS
 from stream_processing.measures import COUNTS, LAST, STATE, state_columns
 
@@ -44,6 +45,11 @@ class KeyedState:
     def overall(self) -> pl.DataFrame:
         """Return the state over all values of the key, in one row."""
         return self.rows.select(*(pl.col(name).sum() for name in COUNTS), pl.col(LAST).max())
+
+
+def publishable(key: str, states: pl.DataFrame) -> pl.DataFrame:
+    """Drop keys that are longer than a record may have; ingest rejects them, and an older lake can have some."""
+    return states.filter(pl.col(key).str.len_bytes() <= MAX_ID_BYTES)
 
 
 def empty_state(key: str) -> pl.DataFrame:

@@ -1,7 +1,7 @@
 """The Delta tables: locations, schemas, and the append info in the history of the interactions table."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
 
@@ -105,6 +105,10 @@ class Lake:
         """Return the current version of the interactions table."""
         return self.table(INTERACTIONS).version()
 
+    def files(self) -> list[str]:
+        """Return the locations of the current files of the interactions table."""
+        return table_files(self.table(INTERACTIONS), self.interactions)
+
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""
         return self.table(INTERACTIONS).count()
@@ -168,6 +172,16 @@ class Lake:
             DeltaTable.create(
                 self.path(name), schema, mode="ignore", configuration=properties, storage_options=self.storage_options
             )
+
+
+def table_files(table: DeltaTable, location: str) -> list[str]:
+    """Return the locations of a table's files; `DeltaTable.file_uris` would escape characters of the folder."""
+    return [f"{location}/{path}" for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
+
+
+def read_files(files: Sequence[str], storage_options: dict[str, str]) -> pl.LazyFrame:
+    """Return the rows of Parquet files."""
+    return pl.scan_parquet(list(files), glob=False, storage_options=storage_options or None)
 
 
 def merge_rows(lake: Lake, table: AggregateTable, state: pl.DataFrame) -> None:

@@ -22,17 +22,26 @@ class LakeLog:
     read_text: Callable[[str], str | None]
     """Reads a small file; None if it does not exist."""
 
+    def without_data(self, version: int) -> bool:
+        """Whether the log has this version, and it added no data, such as a compaction."""
+        text = self.read_text(self.entry(version))
+        return text is not None and not list(added_files(text))
+
     def added_files(self, versions: Iterable[int]) -> Iterator[str]:
         """Yield the locations of the files that these versions appended; compactions add no data.
 
         Raises `MissingLogEntryError`.
         """
         for version in versions:
-            text = self.read_text(f"{self.table}/_delta_log/{version:020d}.json")
+            text = self.read_text(self.entry(version))
             if text is None:
                 raise MissingLogEntryError(f"{self.table} has no log entry of version {version}")
             for path in added_files(text):
                 yield f"{self.table}/{path}"
+
+    def entry(self, version: int) -> str:
+        """Return the location of a version's entry."""
+        return f"{self.table}/_delta_log/{version:020d}.json"
 
 
 def added_files(entry: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Keeps the lake small beside the running queries: compacts small files, removes old versions and old log entries.
+"""Keeps the lake small while the job runs: compacts small files, removes old versions and old log entries.
 
-A round does not block any batch. Compaction changes no data, so the aggregate query, which reads the table as a
-stream, does not see it; removed files and entries are older than any that a reader or query can still need.
+A round does not block any batch. Compaction changes no data, so the aggregation skips it; removed files and
+entries are older than any that a reader, the aggregation or its next start can still need.
 """
 
 import logging
@@ -43,7 +43,7 @@ class Maintenance:
         first_needed_version: Callable[[], int],
     ) -> None:
         """`first_needed_version` returns the first version of the lake that the aggregation can still read."""
-        # A session of its own: its configuration does not affect the queries.
+        # A session of its own: its configuration does not affect the query.
         self._session = session.newSession()
         self._session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
         # Spark's commit of a version is no atomic step on every file system: beside ingest, it could replace an append.

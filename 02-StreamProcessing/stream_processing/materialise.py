@@ -1,8 +1,8 @@
-"""Query 3, materialise: merges the changed rows from Kafka into the aggregate tables, at an interval of its own.
+"""The query materialise, only with `STATE_STORE=rocksdb`: from changed rows in Kafka to the aggregate tables.
 
-Spark finds the latest row of each key; delta-rs runs the MERGE. It takes milliseconds where Spark's takes seconds of
-both cores, which the other two queries need. Whole rows are replaced by key, so a repeated MERGE changes nothing.
-No other process writes these tables.
+It runs at an interval of its own. Spark finds the latest row of each key; delta-rs runs the MERGE. It takes
+milliseconds where Spark's takes seconds of both cores, which the other two queries need. Whole rows are replaced by
+key, so a repeated MERGE changes nothing. No other process writes these tables.
 """
 
 import json

@@ -8,6 +8,7 @@ from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES, AggregateTable
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer
+from stream_processing.keyed_state import publishable
 from stream_processing.measures import record_key, record_value
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,10 @@ class RowPublisher:
 
 
 def _publishable(key: str, states: pl.DataFrame) -> pl.DataFrame:
-    """Drop keys that are longer than a record may have; ingest rejects them, and an older lake can have some."""
-    publishable = states.filter(pl.col(key).str.len_bytes() <= MAX_ID_BYTES)
-    if len(publishable) < len(states):
+    found = publishable(key, states)
+    if len(found) < len(states):
         logger.warning(
             "%d changed keys are in the lake and not published: their ids have more than %d bytes",
-            len(states) - len(publishable), MAX_ID_BYTES,
+            len(states) - len(found), MAX_ID_BYTES,
         )  # fmt: skip
-    return publishable
+    return found

@@ -22,6 +22,10 @@ _MIN_HEAP: Final = 512
 """MB. Spark requires 450 MB of usable heap, which is some percent less than the configured one."""
 
 
+_NOT_IN_LOCATIONS: Final = "%\\#?[]|^"
+"""delta-rs takes a location as a URI, and makes part of another one of it."""
+
+
 def _is_heap(size: str) -> str:
     match = re.fullmatch(r"(\d{1,9})([kmgt])", size, re.ASCII | re.IGNORECASE)
     if match is None or int(match[1]) * _MEGABYTES[match[2].lower()] < _MIN_HEAP:
@@ -37,6 +41,20 @@ HeapSize = Annotated[
 """The size of a Java heap, as Java's own option -Xmx takes it."""
 
 
+def _is_location(location: str) -> str:
+    if set(location) & set(_NOT_IN_LOCATIONS):
+        raise ValueError("not a location that delta-rs accepts")
+    return location
+
+
+Location = Annotated[
+    NonEmptyStr,
+    AfterValidator(_is_location),
+    Field(description=f"a path or a URI without any of the characters {' '.join(_NOT_IN_LOCATIONS)}"),
+]
+"""Of Delta tables."""
+
+
 class StreamProcessingSettings(Settings):
     """The settings of the stream job beside those that all services share."""
 
@@ -50,10 +68,10 @@ class StreamProcessingSettings(Settings):
     """Folder of the connectors' jars; unset if they are among Spark's own, as in the image."""
     class_archive: Path | None = None
     """Java's archive of the classes that the job loads (`build_tools.cds_archive`); the file may be missing."""
-    warehouse: NonEmptyStr = ".data/warehouse"
+    warehouse: Location = ".data/warehouse"
     """Location of the Delta tables: a path or any URI that Hadoop supports."""
-    checkpoints: NonEmptyStr = ".data/checkpoints"
-    """Location of the queries' progress and state: a path or any URI that Hadoop supports."""
+    checkpoints: Location = ".data/checkpoints"
+    """Location of the job's progress and of the counts: a path or any URI that Hadoop supports."""
     aws_endpoint_url: HttpUrl | None = None
     """The S3-compatible server for s3a:// locations; unset for Amazon's."""
     aws_region: str = "us-east-1"

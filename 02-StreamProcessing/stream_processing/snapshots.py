@@ -11,10 +11,10 @@ from typing import Final
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
-from contract.tables import INTERACTIONS
 from stream_processing.keyed_state import empty_state
-from stream_processing.lake import Lake
+from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
+from stream_processing.measures import STATE
 from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
@@ -68,11 +68,15 @@ class Snapshots:
         if not DeltaTable.is_deltatable(path, options):
             return Snapshot(empty_state(key), None)
         table = DeltaTable(path, storage_options=options)
-        (commit,) = table.history(1)
+        # A deletion of old files is a commit too.
+        version = next(int(commit[_LAKE_VERSION]) for commit in table.history() if _LAKE_VERSION in commit)
         # The snapshot of an empty lake has none.
-        files = table.file_uris()
-        rows = pl.scan_parquet(files, storage_options=options or None).collect() if files else empty_state(key)
-        return Snapshot(rows, int(commit[_LAKE_VERSION]))
+        files = table_files(table, path)
+        rows = read_files(files, options).collect() if files else empty_state(key)
+        if set(rows.columns) != {key, *STATE}:
+            logger.warning("the measures have changed: all aggregates by %s are computed again", key)
+            return Snapshot(empty_state(key), None)
+        return Snapshot(rows, version)
 
     def save(self, key: str, rows: pl.DataFrame, version: int) -> None:
         """Replace the snapshot of a key."""
@@ -92,7 +96,7 @@ class Snapshots:
 
     def _files_since(self, snapshot: Snapshot, version: int) -> Sequence[str]:
         if snapshot.version is None:
-            return self._lake.table(INTERACTIONS).file_uris()
+            return self._lake.files()
         return list(self._log.added_files(range(snapshot.version + 1, version + 1)))
 
     def _path(self, key: str) -> str:

@@ -9,7 +9,7 @@ from stream_processing.quoting import double_quoted
 from stream_processing.settings import StreamProcessingSettings
 
 _SHUFFLE_PARTITIONS: Final = max(2, os.cpu_count() or 2)
-"""Also the number of partitions of the state: the first checkpoint fixes it."""
+"""Also the number of partitions of the state in RocksDB: the first checkpoint fixes it."""
 _JAVA_OPTIONS: Final = " ".join(
     [
         double_quoted(
@@ -27,10 +27,8 @@ _JAVA_OPTIONS: Final = " ".join(
 )
 _FILE_MANAGER: Final = "org.apache.spark.sql.execution.streaming.FileSystemBasedCheckpointFileManager"
 _OBJECT_STORE_FILE_MANAGER: Final = "org.apache.spark.internal.io.cloud.AbortableStreamBasedCheckpointFileManager"
-_STATE_STORE_PROVIDERS: Final = {
-    "memory": "org.apache.spark.sql.execution.streaming.state.HDFSBackedStateStoreProvider",
-    "rocksdb": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
-}
+_STATE_STORE_PROVIDER: Final = "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider"
+"""For `STATE_STORE=rocksdb`; otherwise no query has state."""
 
 
 def spark_config(settings: StreamProcessingSettings, java_options: str = "") -> dict[str, str]:
@@ -89,9 +87,7 @@ _DELTA: Final = {
 
 def _streaming(settings: StreamProcessingSettings) -> dict[str, str]:
     return {
-        "spark.sql.streaming.stateStore.providerClass": _STATE_STORE_PROVIDERS[settings.state_store],
-        # The version before the last would only serve a repeated task, which reads it from the checkpoint instead.
-        "spark.sql.streaming.maxBatchesToRetainInMemory": "1",
+        "spark.sql.streaming.stateStore.providerClass": _STATE_STORE_PROVIDER,
         "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
         "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "true",
         "spark.sql.streaming.minBatchesToRetain": "20",

@@ -1,28 +1,42 @@
-"""Estimates whether the in-memory state fits into the Java heap."""
+"""Estimates whether the counts fit into the memory of this process."""
 
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
-from runtime.commands import command
-
-_BYTES_PER_KEY: Final = 700
-"""350 for a key's counts (measured), twice while a batch changes all of them."""
-_STATE_SHARE: Final = 0.6
-"""Share of the heap for the state; a batch's own records and Java need the rest."""
-REMEDY: Final = (
-    "raise SPARK_DRIVER_MEMORY, or set STATE_STORE=rocksdb, which keeps the counts outside the Java heap, and run"
-    f" `{command('stream_processing', 'rebuild')}` once"
+_PEAK: Final = 4
+"""Bytes while an append is counted, for each byte of the counts (measured): old rows, new rows and hash tables."""
+_OTHER: Final = 600 << 20
+"""Bytes for everything else: a large append, Python, and Java outside its heap."""
+_CONTAINER_LIMITS: Final = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
-"""The action that the log suggests if the heap is too small."""
+"""Of the two versions of Linux' control groups."""
 
 
-def warning(keys: int, heap: int) -> str | None:
-    """Return a warning with the remedy if the state of `keys` keys is too large for a heap of `heap` bytes, else None.
+def warning(state: int, memory: int, heap: int) -> str | None:
+    """Return a warning with the remedy if counts of `state` bytes are too large, else None.
 
-    With a larger state Java spends most of its time collecting garbage, long before it runs out of memory.
+    `memory` is what this process and Java may use together, `heap` what Java's heap can grow to, both in bytes.
     """
-    if keys * _BYTES_PER_KEY <= heap * _STATE_SHARE:
+    available = memory - heap - _OTHER
+    if state * _PEAK <= available:
         return None
     return (
-        f"the counts of {keys:,} users and items take up to {keys * _BYTES_PER_KEY >> 20:,} MB of the Java heap of"
-        f" {heap >> 20:,} MB, and Java will be busy collecting garbage: {REMEDY}"
+        f"the counts of all users and items take up to {state * _PEAK >> 20:,} MB while they change, and"
+        f" {max(0, available) >> 20:,} MB are left beside Java and the rest: give the job more memory (with Docker,"
+        " STREAM_MEMORY_LIMIT), or set STATE_STORE=rocksdb, which keeps the counts in files"
     )
+
+
+def memory_limit(limits: Sequence[Path] = _CONTAINER_LIMITS) -> int:
+    """Return the bytes that this process and Java may use together: the container's limit, or all of the machine's."""
+    known = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in limits:
+        # A container without a limit has the word "max", or no such file.
+        with suppress(OSError, ValueError):
+            known.append(int(limit.read_text()))
+    return min(known)

@@ -13,6 +13,7 @@ import polars as pl
 
 from contract.tables import AGGREGATE_TABLES
 from stream_processing.counts import Checkpoint
+from stream_processing.keyed_state import publishable
 from stream_processing.lake import Lake, merge_rows
 from stream_processing.snapshots import Snapshots
 
@@ -26,31 +27,32 @@ class TableWriter:
     def __init__(self, lake: Lake, snapshots: Snapshots) -> None:
         self._lake = lake
         self._snapshots = snapshots
-        self._unsaved: set[str] = set()
+        self._saved_version: int | None = None
         self._next_snapshot = 0.0
 
     def write(self, checkpoint: Checkpoint, flush: Callable[[], None]) -> bool:
-        """Merge the changed rows, and store a snapshot if one is due; returns whether it did.
+        """Merge the changed rows, and store a snapshot if one is due; returns whether snapshots have this version.
 
         `flush` waits until Kafka has all rows of the checkpoint: a restart would not publish them again.
         """
         for key, changed in checkpoint.changed.items():
-            rows = checkpoint.states[key].filter(pl.col(key).is_in(changed.implode()))
+            rows = publishable(key, checkpoint.states[key].filter(pl.col(key).is_in(changed.implode())))
             for table in AGGREGATE_TABLES:
                 if table.key == key and len(rows):
                     merge_rows(self._lake, table, rows)
-            self._unsaved.add(key)
         if checkpoint.changed and checkpoint.overall is not None:
             for table in AGGREGATE_TABLES:
                 if table.key is None:
                     merge_rows(self._lake, table, checkpoint.overall)
         started = time.monotonic()
+        if checkpoint.version == self._saved_version:
+            return True
         if started < self._next_snapshot:
             return False
         flush()
-        for key in self._unsaved:
-            self._snapshots.save(key, checkpoint.states[key], checkpoint.version)
-        self._unsaved.clear()
+        for key, rows in checkpoint.states.items():
+            self._snapshots.save(key, rows, checkpoint.version)
+        self._saved_version = checkpoint.version
         finished = time.monotonic()
         self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
         return True

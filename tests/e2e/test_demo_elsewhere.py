@@ -61,7 +61,7 @@ def _demo(data: Path, *arguments: str, **environment: str) -> Iterator["subproce
 def test_the_demo_runs_in_a_folder_with_special_characters_beside_other_installations(tmp_path: Path) -> None:
     (tmp_path / "modules" / "pyspark").mkdir(parents=True)
     (tmp_path / "modules" / "pyspark" / "__init__.py").write_text("raise ImportError('another pyspark')\n")
-    data = tmp_path / 'it\'s "odd" & é東 #1;[x]'
+    data = tmp_path / 'it\'s "odd" & é東 1;{x}'
     with _demo(data, "--for", "10", PYTHONPATH=str(tmp_path / "modules"), **_OTHER_INSTALLATIONS) as demo:
         output = demo.communicate(timeout=400)[0]
     assert demo.returncode == 0, output

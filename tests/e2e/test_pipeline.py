@@ -38,7 +38,7 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         sent = pipeline.interactions(ignore=MALFORMED_VALUES)
         assert len(sent) == INTERACTIONS
         pipeline.assert_everywhere(sent)
-        _assert_dead_letters(pipeline)
+        eventually(lambda: _assert_dead_letters(pipeline))
         expected = reference_tables(sent)
         eventually(lambda: _assert_alerts(pipeline, expected))
 

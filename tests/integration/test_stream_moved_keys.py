@@ -33,7 +33,7 @@ def test_partitions_can_be_added_to_the_aggregated_topic_which_can_be_read_again
 
     # A job without a checkpoint, and a new sink.
     latest = {f"item_{n}": 100 + n for n in range(_ITEMS)}
-    with pipeline.running(STREAM), pipeline.running(SINK):
+    with pipeline.running(STREAM, STATE_STORE="rocksdb"), pipeline.running(SINK):
         eventually(lambda: assert_equal(_indexed(pipeline), latest))
         eventually(lambda: assert_equal(len(_materialised(pipeline)), _ITEMS))
         assert _materialised(pipeline) == latest

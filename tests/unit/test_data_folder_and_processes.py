@@ -55,8 +55,36 @@ def test_java_reads_paths_in_utf_8_in_any_locale(locale: dict[str, str]) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["a file", "below a file", "a,comma", "a${brace}", "100%41", "a\\b", "a\x1b[31m", "a\nline"],
-    ids=["file", "below a file", "comma", "brace", "percent", "backslash", "escape", "newline"],
+    [
+        "a file",
+        "below a file",
+        "a,comma",
+        "a${brace}",
+        "100%41",
+        "a\\b",
+        "a#1",
+        "a?",
+        "a[1]",
+        "a|b",
+        "a^b",
+        "a\x1b[31m",
+        "a\nline",
+    ],
+    ids=[
+        "file",
+        "below a file",
+        "comma",
+        "brace",
+        "percent",
+        "backslash",
+        "hash",
+        "question mark",
+        "bracket",
+        "bar",
+        "caret",
+        "escape",
+        "newline",
+    ],
 )
 def test_an_unusable_data_folder_is_one_line_with_the_remedy(tmp_path: Path, name: str) -> None:
     (tmp_path / "a file").write_text("")

@@ -196,6 +196,7 @@ def test_settings_that_belong_together_are_reported_with_the_remedy(
 
 _INTERVAL = "a number of seconds between interactions, 0 (as fast as possible) or 0.000001 to 86,400"
 _HEAP = "a whole number with a unit, such as 768m or 2g, and at least 512m"
+_LOCATION = r"a path or a URI without any of the characters % \ # ? [ ] | ^"
 _BROKERS = "host:port, such as localhost:9092 or [::1]:9092, or several of them separated by commas"
 _URL = "a URL with http:// or https:// and a host, such as http://localhost:8080"
 _URLS = (
@@ -259,6 +260,8 @@ WRONG = [
     (SinkSettings, "ALERTS_PER_MINUTE", "many", "a whole number from 1 to 1,000,000"),
     (SinkSettings, "SINK_BATCH_SIZE", "1000001", "a whole number from 1 to 1,000,000"),
     (StreamProcessingSettings, "MATERIALISE_INTERVAL", "0", "a number above 0, at most 86,400"),
+    (StreamProcessingSettings, "WAREHOUSE", "/lake[1]", _LOCATION),
+    (StreamProcessingSettings, "CHECKPOINTS", "s3a://bucket/50%", _LOCATION),
     (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "lots", _HEAP),
     (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "1", _HEAP),
     (StreamProcessingSettings, "SPARK_DRIVER_MEMORY", "511m", _HEAP),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from stream_processing.aggregator import Append
 from stream_processing.counts import KEYS, Counts
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows
+from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import STATE
 from stream_processing.snapshots import Snapshots
@@ -25,14 +26,14 @@ def _read_text(path: str) -> str | None:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    lake = Lake(str(tmp_path / "warehouse"))
+    lake = Lake(str(tmp_path / 'it\'s "odd" & é東 1;{x} *' / "warehouse"))
     lake.create_missing_tables()
     return lake
 
 
 @pytest.fixture
 def snapshots(lake: Lake, tmp_path: Path) -> Snapshots:
-    return Snapshots(str(tmp_path / "state"), lake, LakeLog(lake.interactions, _read_text))
+    return Snapshots(str(Path(lake.warehouse).with_name("state")), lake, LakeLog(lake.interactions, _read_text))
 
 
 def _interactions(seed: int, count: int = 200) -> list[Interaction]:
@@ -60,7 +61,7 @@ def _restored(lake: Lake, snapshots: Snapshots, key: str) -> tuple[KeyedState, p
     """Return the state after a restart, and the rows that it would publish."""
     snapshot, files = snapshots.load(key, lake.version())
     state = KeyedState(key, snapshot.rows)
-    return state, state.add(pl.scan_parquet(list(files))) if files else state.rows.clear()
+    return state, state.add(read_files(files, {})) if files else state.rows.clear()
 
 
 def _flush() -> None:
@@ -71,7 +72,7 @@ def test_an_append_carries_its_offsets_and_the_rows_as_they_were(lake: Lake) -> 
     interactions = _interactions(0)
     _append(lake, interactions, batch=7)
     assert lake.last_append() == AppendInfo("query", 7, "topic", {"t": {"0": 7}})
-    rows = pl.scan_parquet(lake.table(INTERACTIONS).file_uris()).collect()
+    rows = read_files(lake.files(), {}).collect()
     assert rows.sort(rows.columns).equals(_frame(interactions).sort(rows.columns))
 
 
@@ -113,7 +114,7 @@ def test_many_small_files_are_compacted(lake: Lake) -> None:
     for batch in range(101):
         _append(lake, _interactions(batch, 1), batch)
     lake.compact_small_files()
-    assert len(lake.table(INTERACTIONS).file_uris()) == 1
+    assert len(lake.files()) == 1
     assert lake.count() == 101
     assert lake.last_append() == AppendInfo("query", 100, "topic", {"t": {"0": 100}})
 
@@ -141,7 +142,7 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
         counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
         writer.write(counts.checkpoint(), _flush)
     for name, rows in reference_tables(sent).items():
-        found = pl.scan_parquet(lake.table(name).file_uris()).collect().to_dicts()
+        found = read_files(table_files(lake.table(name), lake.path(name)), {}).collect().to_dicts()
         by_id = {str(row.get("user_id") or row.get("item_id") or name): as_epoch_seconds(row) for row in found}
         assert by_id == rows
 
@@ -157,8 +158,41 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
     state.add(_frame(_interactions(1)).lazy())
     for version in range(45):
         snapshots.save("user_id", state.rows, version)
+        # After the deletion, which has versions of its own.
+        assert version < 38 or snapshots.load("user_id", version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
     assert snapshots.load("user_id", lake.version())[0].version == 44
+
+
+def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
+    state = KeyedState("user_id")
+    state.add(_frame(_interactions(1)).lazy())
+    snapshots.save("user_id", state.rows.drop(STATE[0]), _append(lake, _interactions(1)))
+    snapshot, files = snapshots.load("user_id", lake.version())
+    assert snapshot.version is None
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize("append", [Append(1), Append(1, _frame([]))], ids=["by Spark", "without Spark"])
+def test_an_append_without_interactions_changes_nothing(append: Append) -> None:
+    changed = Counts().add(1, append.scan({}))
+    assert {key: len(rows) for key, rows in changed.items()} == dict.fromkeys(KEYS, 0)
+
+
+def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
+    versions = [_append(lake, _interactions(n), n) for n in range(3)]
+    lake.compact(1 << 20)
+    log = LakeLog(lake.interactions, _read_text)
+    found = [log.without_data(version) for version in (*versions, lake.version(), lake.version() + 1)]
+    assert found == [False, False, False, True, False]
+
+
+def test_a_snapshot_is_stored_once_for_each_version(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
+    counts, writer = Counts(), TableWriter(lake, snapshots)
+    counts.add(_append(lake, _interactions(1)), _frame(_interactions(1)).lazy())
+    assert writer.write(counts.checkpoint(), _flush)
+    assert writer.write(counts.checkpoint(), _flush)
+    assert len(list(tmp_path.rglob("user_id/_delta_log/*.json"))) == 1
 
 
 def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Snapshots) -> None:

@@ -18,10 +18,10 @@ def test_a_local_session_has_no_executors_and_a_cluster_has() -> None:
     assert config["spark.master"] == "spark://spark-master:7077"
 
 
-@pytest.mark.parametrize(("store", "provider"), [("memory", "HDFSBacked"), ("rocksdb", "RocksDB")])
-def test_the_state_store_is_the_one_of_the_settings(store: str, provider: str) -> None:
+@pytest.mark.parametrize("store", ["memory", "rocksdb"])
+def test_spark_keeps_its_state_in_files(store: str) -> None:
     config = spark_config(_settings(state_store=store))
-    assert config["spark.sql.streaming.stateStore.providerClass"].endswith(f".{provider}StateStoreProvider")
+    assert config["spark.sql.streaming.stateStore.providerClass"].endswith(".RocksDBStateStoreProvider")
 
 
 def test_checkpoints_in_an_object_store_are_not_renamed() -> None:

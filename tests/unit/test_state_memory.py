@@ -1,21 +1,32 @@
-"""The stream job warns before its state outgrows the Java heap."""
+"""The stream job warns before its counts outgrow the memory of its process."""
 
-from stream_processing.state_memory import warning
+from pathlib import Path
 
-HEAP = 1 << 30
+import pytest
+from stream_processing.state_memory import memory_limit, warning
 
-
-def test_a_state_that_fits_causes_no_warning() -> None:
-    assert warning(0, HEAP) is None
-    assert warning(900_000, HEAP) is None
+MB = 1 << 20
 
 
-def test_a_state_that_does_not_fit_causes_a_warning_with_its_size_and_the_remedy() -> None:
-    message = warning(1_001_000, HEAP)
+def test_counts_that_fit_beside_the_heap_cause_no_warning() -> None:
+    assert warning(0, 1952 * MB, 1024 * MB) is None
+    assert warning(82 * MB, 1952 * MB, 1024 * MB) is None
+
+
+def test_counts_that_do_not_fit_cause_a_warning_with_their_size_and_the_remedy() -> None:
+    message = warning(83 * MB, 1952 * MB, 1024 * MB)
     assert message is not None
-    for part in ("1,001,000 users and items", "668 MB", "1,024 MB", "SPARK_DRIVER_MEMORY", "STATE_STORE=rocksdb"):
+    for part in ("332 MB", "328 MB", "STREAM_MEMORY_LIMIT", "STATE_STORE=rocksdb"):
         assert part in message
 
 
-def test_a_larger_heap_is_a_remedy() -> None:
-    assert warning(1_001_000, 2 * HEAP) is None
+def test_a_heap_that_is_as_large_as_the_memory_leaves_nothing() -> None:
+    assert "0 MB are left" in (warning(1, 1024 * MB, 2048 * MB) or "")
+
+
+@pytest.mark.parametrize(("text", "is_limit"), [("1048576\n", True), ("max\n", False), ("", False)])
+def test_the_limit_of_a_container_counts_if_it_has_one(tmp_path: Path, text: str, is_limit: bool) -> None:
+    file = tmp_path / "memory.max"
+    file.write_text(text)
+    assert (memory_limit([file, tmp_path / "none"]) == MB) is is_limit
+    assert memory_limit([]) > MB
