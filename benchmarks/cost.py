@@ -47,8 +47,7 @@ def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
     """Measure all processes of the demo at its default rate over `seconds`, `warm` seconds after it is ready."""
     started_at = time.monotonic()
     with _demo(stack, warm + seconds + 30) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if _READY in line)
+        _wait_until_ready(process)
         yield Result("demo without data → ready", time.monotonic() - started_at, "s")
         time.sleep(warm)
         tree = list(psutil.Process(process.pid).children(recursive=True))
@@ -58,14 +57,13 @@ def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
         yield Result("whole demo: memory", sum(each.memory_info().rss for each in tree) / (1 << 20), "MB")
     started_at = time.monotonic()
     with _demo(stack, 1) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if _READY in line)
+        _wait_until_ready(process)
         yield Result("demo with data → ready", time.monotonic() - started_at, "s")
 
 
 @contextmanager
 def _demo(stack: Stack, seconds: float) -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-m", "local_stack", "--free-ports", "--no-view"]
+    command = [sys.executable, "-m", "local_stack", "demo", "--free-ports", "--no-view"]
     command += ["--data", str(stack.data / "demo"), "--for", str(seconds)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     try:
@@ -76,6 +74,12 @@ def _demo(stack: Stack, seconds: float) -> Iterator["subprocess.Popen[str]"]:
         if process.poll() is None:
             process.terminate()
             process.wait(60)
+
+
+def _wait_until_ready(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    if not any(_READY in line for line in process.stdout):
+        raise RuntimeError("the demo has ended before it was ready")
 
 
 def cpu_seconds(executor: HTTPExecutor) -> float:
