@@ -6,9 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import psutil
-from mirakuru import HTTPExecutor
-
+from benchmarks.process_tree import Sample, process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from local_stack import services
@@ -27,7 +25,7 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
     topic = "cost"
     with ExitStack() as running:
         measured = {
-            name: running.enter_context(stack.service(service, topic))
+            name: process_id(running.enter_context(stack.service(service, topic)))
             for name, service in {"stream job": services.STREAM, "sink": services.SINK}.items()
         }
         for rate in _RATES:
@@ -35,12 +33,11 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
                 if rate:
                     producing.enter_context(stack.service(services.PRODUCER, topic, PRODUCER_RATE=1 / rate))
                 time.sleep(warm if rate == _RATES[0] else _SETTLE_SECONDS)
-                before = {name: cpu_seconds(executor) for name, executor in measured.items()}
-                time.sleep(seconds)
                 at = f"at {rate:,}/s" if rate else "idle"
-                for name, executor in measured.items():
-                    yield Result(f"{name}, {at}", (cpu_seconds(executor) - before[name]) / seconds, "cores")
-                    yield Result(f"{name}, {at}: memory", memory(executor) / (1 << 20), "MB")
+                before = {name: sample(pid) for name, pid in measured.items()}
+                time.sleep(seconds)
+                for name, pid in measured.items():
+                    yield from _costs(f"{name}, {at}", before[name], sample(pid))
 
 
 def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
@@ -50,15 +47,19 @@ def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
         _wait_until_ready(process)
         yield Result("demo without data → ready", time.monotonic() - started_at, "s")
         time.sleep(warm)
-        tree = list(psutil.Process(process.pid).children(recursive=True))
-        before = sum(map(_cpu_seconds, tree))
+        before = sample(process.pid)
         time.sleep(seconds)
-        yield Result("whole demo at its default rate", (sum(map(_cpu_seconds, tree)) - before) / seconds, "cores")
-        yield Result("whole demo: memory", sum(each.memory_info().rss for each in tree) / (1 << 20), "MB")
+        yield from _costs("whole demo at its default rate", before, sample(process.pid))
     started_at = time.monotonic()
     with _demo(stack, 1) as process:
         _wait_until_ready(process)
         yield Result("demo with data → ready", time.monotonic() - started_at, "s")
+
+
+def _costs(name: str, before: Sample, after: Sample) -> Iterator[Result]:
+    seconds = (after.at_ms - before.at_ms) / 1000
+    yield Result(name, (after.core_seconds - before.core_seconds) / seconds, "cores")
+    yield Result(f"{name}: memory", after.memory / (1 << 20), "MB")
 
 
 @contextmanager
@@ -80,25 +81,3 @@ def _wait_until_ready(process: "subprocess.Popen[str]") -> None:
     assert process.stdout is not None
     if not any(_READY in line for line in process.stdout):
         raise RuntimeError("the demo has ended before it was ready")
-
-
-def cpu_seconds(executor: HTTPExecutor) -> float:
-    """Return the processor time that a service and its children have taken."""
-    return sum(map(_cpu_seconds, processes(executor)))
-
-
-def memory(executor: HTTPExecutor) -> int:
-    """Return the resident bytes of a service and its children."""
-    return sum(int(process.memory_info().rss) for process in processes(executor))
-
-
-def processes(executor: HTTPExecutor) -> list[psutil.Process]:
-    """Return the processes of a service."""
-    assert executor.process is not None
-    process = psutil.Process(executor.process.pid)
-    return [process, *process.children(recursive=True)]
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)

@@ -6,8 +6,8 @@ from statistics import median
 
 from mirakuru import HTTPExecutor
 
-from benchmarks.cost import memory
 from benchmarks.metrics import metric, wait_for
+from benchmarks.process_tree import process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import drain_backlog
@@ -29,7 +29,7 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
         with stack.service(services.STREAM, topic) as job:
             rate = drain_backlog(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
             yield Result(f"whole job with {count:,} users", rate, "interactions/s", interactions)
-            yield Result(f"driver's memory with {count:,} users", memory(job) / (1 << 20), "MB")
+            yield Result(f"driver's memory with {count:,} users", sample(process_id(job)).memory / (1 << 20), "MB")
     stack.send(topic, 1_000)
     started_at = time.monotonic()
     with stack.service(services.STREAM, topic) as job:
@@ -52,7 +52,7 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
             time.sleep(_WARM_UP_SECONDS)
             batches = _batches(job)
-            used = memory(job)
+            used = sample(process_id(job)).memory
         for query, seconds in batches.items():
             yield Result(f"batch of {query}, {level:,} in the lake", median(seconds), "s", len(seconds))
         yield Result(f"driver's memory, {level:,} in the lake", used / (1 << 20), "MB")
@@ -71,8 +71,8 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
         stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001),
     ):
         started_at = time.monotonic()
-        for sample in range(1, _SAMPLES + 1):
-            elapsed = sample * minutes / _SAMPLES
+        for number in range(1, _SAMPLES + 1):
+            elapsed = number * minutes / _SAMPLES
             time.sleep(max(0, started_at + elapsed * 60 - _SAMPLE_SECONDS - time.monotonic()))
             batches = _batches(job)
             after = f"after {elapsed:g} min"
@@ -82,7 +82,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
             yield Result(f"{after}: entries of the table's log", len(list(log.iterdir())), "files")
             checkpoints = (stack.data / topic / "checkpoints").rglob("*")
             yield Result(f"{after}: files in checkpoints", sum(file.is_file() for file in checkpoints), "files")
-            yield Result(f"{after}: driver's memory", memory(job) / (1 << 20), "MB")
+            yield Result(f"{after}: driver's memory", sample(process_id(job)).memory / (1 << 20), "MB")
 
 
 def _batches(job: HTTPExecutor) -> dict[str, list[float]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import psutil
+from mirakuru import SimpleExecutor
 
 _SAMPLE_SECONDS: Final = 0.5
 
@@ -50,13 +51,13 @@ class Costs:
 @contextmanager
 def sampled(pid: int) -> Iterator[Costs]:
     """Sample the costs of a process during the `with` block, in a thread."""
-    samples = [_sample(pid)]
+    samples = [sample(pid)]
     stop = threading.Event()
 
     def run() -> None:
         while not stop.wait(_SAMPLE_SECONDS):
             with suppress(psutil.NoSuchProcess):
-                samples.append(_sample(pid))
+                samples.append(sample(pid))
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -80,12 +81,19 @@ def suspended(pid: int) -> Iterator[None]:
             process.resume()
 
 
+def process_id(executor: SimpleExecutor) -> int:
+    """Return the id of a running service's process."""
+    assert executor.process is not None
+    return executor.process.pid
+
+
 def _tree(pid: int) -> list[psutil.Process]:
     process = psutil.Process(pid)
     return [process, *process.children(recursive=True)]
 
 
-def _sample(pid: int) -> Sample:
+def sample(pid: int) -> Sample:
+    """Return what a process and its children have cost until now."""
     at_ms, core_seconds, memory = time.time() * 1000, 0.0, 0
     for process in _tree(pid):
         with suppress(psutil.NoSuchProcess), process.oneshot():

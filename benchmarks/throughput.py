@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from mirakuru import HTTPExecutor
 
 from benchmarks.metrics import wait_for
-from benchmarks.process_tree import suspended
+from benchmarks.process_tree import process_id, suspended
 from benchmarks.published import read_published
 from benchmarks.results import Result
 from benchmarks.stack import Stack
@@ -62,8 +62,7 @@ def drain_backlog(
     stack.send(topic, warm_up, **producer)
     wait_for_all(warm_up)
     # The job is suspended while the backlog is written.
-    assert job.process is not None
-    with suspended(job.process.pid):
+    with suspended(process_id(job)):
         stack.send(topic, interactions, **producer)
     start_ms = time.time() * 1000
     end_ms = wait_for_all(warm_up + interactions)[-1][0]

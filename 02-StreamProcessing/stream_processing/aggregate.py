@@ -16,6 +16,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from contract.interaction import MAX_ID_BYTES
 from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics, spark_internals
+from stream_processing.counts import KEYS, USER
 from stream_processing.engines import SPARK
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
@@ -30,8 +31,6 @@ _OVERALL: Final = "overall"
 _ALL_FILES: Final = 1_000_000
 _MAX_POLLING_INTERVAL: Final = 0.2
 """Seconds: the latency adds to that of ingest."""
-_USER: Final = "user_id"
-"""The key whose distinct values are counted."""
 
 
 logger = logging.getLogger(__name__)
@@ -58,8 +57,7 @@ def changed_rows(session: SparkSession, lake: Lake) -> DataFrame:
     """Return a row per changed key: `rows`, topic key and value of its row in each of its tables, and its counts."""
     # The first batch reads all files, so that none of its rows is older than one that was published before.
     interactions = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
-    keys = dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)])
-    return reduce(DataFrame.unionByName, [_changed_rows_of_key(interactions, key) for key in keys])
+    return reduce(DataFrame.unionByName, [_changed_rows_of_key(interactions, key) for key in KEYS])
 
 
 def _changed_rows_of_key(interactions: DataFrame, key: str) -> DataFrame:
@@ -68,7 +66,7 @@ def _changed_rows_of_key(interactions: DataFrame, key: str) -> DataFrame:
     All tables with the same key share one state. The users' aggregation has one more row, a roll-up with the counts
     over all users. That row has no key, and no `rows` yet: its tables need the number of users too.
     """
-    grouped = interactions.rollup(key) if key == _USER else interactions.groupBy(key)
+    grouped = interactions.rollup(key) if key == USER else interactions.groupBy(key)
     row_id = F.col(key)
     rows = [
         F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value"))
@@ -102,7 +100,7 @@ class _BatchPublisher:
                 unpublished, MAX_ID_BYTES,
             )  # fmt: skip
         keys = _stored_keys(spark_internals.state_store_rows(execution))
-        self._publish_overall(batch.sparkSession, dict(zip(STATE, counts, strict=True)), keys[_USER])
+        self._publish_overall(batch.sparkSession, dict(zip(STATE, counts, strict=True)), keys[USER])
 
     def _publish_overall(self, session: SparkSession, state: dict[str, int | None], users: int) -> None:
         self._sender.send(_overall_records(session, state, users))
@@ -126,7 +124,7 @@ def _overall_records(session: SparkSession, state: dict[str, int | None], users:
 def _stored_keys(state_rows: dict[str, int]) -> dict[str, int]:
     """Return the number of distinct values of each key column, from the rows of its state."""
     # The roll-up over all users is a row of its own.
-    return {key: rows - (key == _USER) for key, rows in state_rows.items()}
+    return {key: rows - (key == USER) for key, rows in state_rows.items()}
 
 
 def _as_long(name: str) -> Column:

@@ -24,7 +24,7 @@ from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import INTERACTIONS_FRAME, Lake, read_files
+from stream_processing.lake import Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
 from stream_processing.row_publisher import RowPublisher
@@ -59,9 +59,6 @@ class Append:
         """Return the interactions."""
         if self.interactions is not None:
             return self.interactions.lazy()
-        if not self.files:
-            # A batch of malformed records only.
-            return pl.LazyFrame(schema=INTERACTIONS_FRAME)
         return read_files(self.files, storage_options)
 
 
@@ -143,9 +140,7 @@ class Aggregator:
         for key in KEYS:
             snapshot, files = self._snapshots.load(key, current)
             state = KeyedState(key, snapshot.rows)
-            changed = state.rows.clear()
-            if files:
-                changed = state.add(Append(current, files=files).scan(self._lake.storage_options))
+            changed = state.add(read_files(files, self._lake.storage_options))
             self._counts.restore(key, state, changed)
             self._publisher.publish(key, changed if is_same_topic else state.rows)
             versions.append(-1 if snapshot.version is None else snapshot.version)

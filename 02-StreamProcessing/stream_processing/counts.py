@@ -10,9 +10,9 @@ from contract.tables import AGGREGATE_TABLES
 from stream_processing.keyed_state import KeyedState
 from stream_processing.measures import USERS
 
-_USER: Final = "user_id"
+USER: Final = "user_id"
 """The key whose distinct values are counted."""
-KEYS: Final = tuple(dict.fromkeys([_USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)]))
+KEYS: Final = tuple(dict.fromkeys([USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)]))
 """The key columns of the tables. All tables with the same key share one state."""
 _MAX_PARTS: Final = 64
 """Batches whose changed values are kept apart: they cost memory per change, and joined per value."""
@@ -43,7 +43,7 @@ class Counts:
     @property
     def users(self) -> int:
         """The number of distinct users."""
-        return len(self._states[_USER])
+        return len(self._states[USER])
 
     def estimated_bytes(self) -> int:
         """Return the memory that the states take while they do not change."""
@@ -58,13 +58,13 @@ class Counts:
         """Count an append; returns the changed rows of each key."""
         changed = {key: state.add(interactions) for key, state in self._states.items()}
         for key, rows in changed.items():
-            self._note(key, rows[key])
+            self._mark_changed(key, rows[key])
         self.version = version
         return changed
 
     def overall(self) -> pl.DataFrame | None:
         """Return the state over all users in one row, with their number; None if there is no user."""
-        state = self._states[_USER]
+        state = self._states[USER]
         return state.overall().with_columns(pl.lit(len(state), pl.Int64).alias(USERS)) if len(state) else None
 
     def checkpoint(self) -> Checkpoint:
@@ -74,7 +74,7 @@ class Counts:
         states = {key: state.rows for key, state in self._states.items()}
         return Checkpoint(self.version, states, changed, self.overall())
 
-    def _note(self, key: str, changed: pl.Series) -> None:
+    def _mark_changed(self, key: str, changed: pl.Series) -> None:
         parts = self._changed[key]
         parts.append(changed)
         if len(parts) > _MAX_PARTS:

@@ -13,8 +13,6 @@ from pyspark.sql.types import StringType, StructField, StructType, TimestampType
 
 from contract.tables import AGGREGATE_TABLES, INTERACTIONS, AggregateTable, ColumnType
 from stream_processing.arrow import arrow_column
-from stream_processing.engines import POLARS
-from stream_processing.measures import row_columns
 from stream_processing.settings import StreamProcessingSettings
 
 INTERACTIONS_SCHEMA = StructType(
@@ -179,14 +177,17 @@ def table_files(table: DeltaTable, location: str) -> list[str]:
     return [f"{location}/{path}" for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
 
 
-def read_files(files: Sequence[str], storage_options: dict[str, str]) -> pl.LazyFrame:
-    """Return the rows of Parquet files."""
+def read_files(
+    files: Sequence[str], storage_options: dict[str, str], schema: pl.Schema = INTERACTIONS_FRAME
+) -> pl.LazyFrame:
+    """Return the rows of Parquet files; none, with this schema, of no files."""
+    if not files:
+        return pl.LazyFrame(schema=schema)
     return pl.scan_parquet(list(files), glob=False, storage_options=storage_options or None)
 
 
-def merge_rows(lake: Lake, table: AggregateTable, state: pl.DataFrame) -> None:
-    """Merge the rows of these states into a table; a repeated merge changes nothing."""
-    rows = state.select(**row_columns(POLARS, table))
+def merge_rows(lake: Lake, table: AggregateTable, rows: pl.DataFrame | Table) -> None:
+    """Merge rows into an aggregate table; a repeated merge changes nothing."""
     if table.key is None:
         write_deltalake(lake.table(table.name), rows, mode="overwrite")
         return

@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, Final
 
 from arro3.core import Table
-from deltalake import write_deltalake
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
@@ -25,7 +24,7 @@ from contract.keys import RowKey, decode_key
 from contract.tables import AggregateTable, Column, ColumnType, table_named
 from stream_processing.arrow import arrow_column
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import Lake
+from stream_processing.lake import Lake, merge_rows
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
@@ -145,17 +144,10 @@ def _convert(column: Column, value: object) -> object:
 
 
 def _merge(lake: Lake, table: AggregateTable, rows: Sequence[Row]) -> None:
-    changed = _arrow_table(table, rows)
-    if table.key is None:
-        write_deltalake(lake.table(table.name), changed, mode="overwrite")
-        return
-    (
-        lake.table(table.name)
-        .merge(changed, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
-        .when_matched_update_all()
-        .when_not_matched_insert_all()
-        .execute()
+    changed = Table.from_pydict(
+        {column.name: arrow_column(column.type, [row[column.name] for row in rows]) for column in table.columns}
     )
+    merge_rows(lake, table, changed)
 
 
 def _delete(lake: Lake, table: AggregateTable, ids: Sequence[str]) -> None:
@@ -168,10 +160,4 @@ def _delete(lake: Lake, table: AggregateTable, ids: Sequence[str]) -> None:
         .merge(keys, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
         .when_matched_delete()
         .execute()
-    )
-
-
-def _arrow_table(table: AggregateTable, rows: Sequence[Row]) -> Table:
-    return Table.from_pydict(
-        {column.name: arrow_column(column.type, [row[column.name] for row in rows]) for column in table.columns}
     )

@@ -72,7 +72,7 @@ class Snapshots:
         version = next(int(commit[_LAKE_VERSION]) for commit in table.history() if _LAKE_VERSION in commit)
         # The snapshot of an empty lake has none.
         files = table_files(table, path)
-        rows = read_files(files, options).collect() if files else empty_state(key)
+        rows = read_files(files, options, empty_state(key).schema).collect()
         if set(rows.columns) != {key, *STATE}:
             logger.warning("the measures have changed: all aggregates by %s are computed again", key)
             return Snapshot(empty_state(key), None)

@@ -13,8 +13,10 @@ import polars as pl
 
 from contract.tables import AGGREGATE_TABLES
 from stream_processing.counts import Checkpoint
+from stream_processing.engines import POLARS
 from stream_processing.keyed_state import publishable
 from stream_processing.lake import Lake, merge_rows
+from stream_processing.measures import row_columns
 from stream_processing.snapshots import Snapshots
 
 _SNAPSHOT_SHARE = 0.05
@@ -39,11 +41,11 @@ class TableWriter:
             rows = publishable(key, checkpoint.states[key].filter(pl.col(key).is_in(changed.implode())))
             for table in AGGREGATE_TABLES:
                 if table.key == key and len(rows):
-                    merge_rows(self._lake, table, rows)
+                    merge_rows(self._lake, table, rows.select(**row_columns(POLARS, table)))
         if checkpoint.changed and checkpoint.overall is not None:
             for table in AGGREGATE_TABLES:
                 if table.key is None:
-                    merge_rows(self._lake, table, checkpoint.overall)
+                    merge_rows(self._lake, table, checkpoint.overall.select(**row_columns(POLARS, table)))
         started = time.monotonic()
         if checkpoint.version == self._saved_version:
             return True

@@ -7,6 +7,7 @@ from typing import Final
 
 from mirakuru import SimpleExecutor
 
+from benchmarks.process_tree import process_id
 from local_stack.process_marks import marked
 
 JOBS: Final = Path(__file__).with_name("jobs")
@@ -20,7 +21,6 @@ def running(command: Sequence[str], log: Path, **environment: str) -> Iterator[i
         executor = marked(SimpleExecutor(list(command), envvars=environment, stdout=output, stderr=output))
         executor.start()
         try:
-            assert executor.process is not None
-            yield executor.process.pid
+            yield process_id(executor)
         finally:
             executor.kill()

@@ -7,6 +7,7 @@ from typing import Final
 import pyspark
 
 from benchmarks.peers.peer import Peer
+from benchmarks.process_tree import process_id
 from benchmarks.stack import Stack
 from contract.topics import aggregated_topic_name
 from local_stack import services
@@ -16,8 +17,7 @@ from local_stack import services
 def _start(stack: Stack, topic: str, output: str) -> Iterator[int]:
     assert output == aggregated_topic_name(topic)
     with stack.service(services.STREAM, topic) as job:
-        assert job.process is not None
-        yield job.process.pid
+        yield process_id(job)
 
 
 PROJECT: Final = Peer(

@@ -61,7 +61,7 @@ def _restored(lake: Lake, snapshots: Snapshots, key: str) -> tuple[KeyedState, p
     """Return the state after a restart, and the rows that it would publish."""
     snapshot, files = snapshots.load(key, lake.version())
     state = KeyedState(key, snapshot.rows)
-    return state, state.add(read_files(files, {})) if files else state.rows.clear()
+    return state, state.add(read_files(files, {}))
 
 
 def _flush() -> None:
