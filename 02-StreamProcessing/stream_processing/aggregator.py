@@ -23,7 +23,6 @@ from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.counts import KEYS, Counts
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
-from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
@@ -39,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
+_PUBLICATION_SHARE: Final = 0.2
+"""The maximum share of the time in which rows are published, which costs more than counting. A row that changes again
+before the next publication is published once: behind a backlog of a million users, that halves the rows."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds for each thread to end."""
 _REPLACEABLE: Final = 10.0
@@ -74,13 +76,14 @@ class Aggregator:
         self._producer = RowProducer(settings, settings.aggregated_topic, limit, self._stop)
         self._publisher = RowPublisher(self._producer)
         self._lock = threading.Lock()
-        """Held while an append is counted and its rows are handed to the producer."""
+        """Held while an append is counted, and while rows are handed to the producer."""
         self._counts = Counts()
         self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
         self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
         self._snapshot_version = -1
         self._memory: tuple[int, int] | None = (state_memory.memory_limit(), spark_internals.max_heap_bytes(session))
         """The bytes for this process and Java, and for Java's heap; None after a warning."""
+        self._next_publication = 0.0
         self._writer = TableWriter(lake, self._snapshots)
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
         self._error: BaseException | None = None
@@ -139,14 +142,13 @@ class Aggregator:
         is_same_topic = self._is_same_topic()
         for key in KEYS:
             snapshot, files = self._snapshots.load(key, current)
-            state = KeyedState(key, snapshot.rows)
-            changed = state.add(read_files(files, self._lake.storage_options))
-            self._counts.restore(key, state, changed)
-            self._publisher.publish(key, changed if is_same_topic else state.rows)
+            self._counts.restore(key, snapshot.rows, read_files(files, self._lake.storage_options))
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
-        self._publish_overall()
-        self._producer.flusher()()
+        if not is_same_topic:
+            self._counts.publish_all()
+        self._publish()
+        self._producer.flush()
         write_text(self._session, self._topic_file, self._topic_id())
 
     @property
@@ -162,37 +164,59 @@ class Aggregator:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
-            try:
-                append = self._appends.get(timeout=_POLL)
-            except queue.Empty:
-                continue
-            started = time.monotonic()
+            append = self._next_append(self._pause() if self._counts.has_unpublished else _POLL)
+            started, published = time.monotonic(), 0
             with self._lock:
-                changed = self._counts.add(append.version, append.scan(self._lake.storage_options))
-                for key, rows in changed.items():
-                    self._publisher.publish(key, rows)
-                self._publish_overall()
-            _report(NAME, started, sum(map(len, changed.values())))
+                if append is not None:
+                    self._counts.add(append.version, append.scan(self._lake.storage_options))
+                if self._counts.has_unpublished and not self._pause():
+                    published = self._publish()
+            if append is not None or published:
+                _report(NAME, started, published)
 
-    def _publish_overall(self) -> None:
+    def _next_append(self, timeout: float) -> Append | None:
+        try:
+            return self._appends.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _pause(self) -> float:
+        """Return the seconds until the next publication."""
+        return max(0.0, self._next_publication - time.monotonic())
+
+    def _publish(self) -> int:
+        """Publish the rows that have changed since the last publication; returns their number."""
+        started = time.monotonic()
+        changed = self._counts.take_unpublished()
+        for key, rows in changed.items():
+            self._publisher.publish(key, rows)
         overall = self._counts.overall()
         if overall is not None:
             self._publisher.publish(None, overall)
             metrics.AGGREGATED.set(overall.select(total(POLARS)).item())
             metrics.USERS.set(self._counts.users)
+        finished = time.monotonic()
+        self._next_publication = finished + (finished - started) * (1 / _PUBLICATION_SHARE - 1)
+        return sum(map(len, changed.values()))
 
     def _materialise(self) -> None:
         def write() -> None:
             started = time.monotonic()
             with self._lock:
                 self._cover_compactions()
-                checkpoint, flush = self._counts.checkpoint(), self._producer.flusher()
-            if self._writer.write(checkpoint, flush):
-                self._snapshot_version = checkpoint.version
+                if self._counts.has_unpublished:
+                    self._publish()
+                counted = self._counts.take_unwritten()
+            if self._writer.write(counted, self._flush):
+                self._snapshot_version = counted.version
             self._warn_once()
-            _report(_MATERIALISE, started, sum(map(len, checkpoint.changed.values())))
+            _report(_MATERIALISE, started, sum(map(len, counted.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+    def _flush(self) -> None:
+        with self._lock:
+            self._producer.flush()
 
     def _cover_compactions(self) -> None:
         """Advance the counts' version over compactions: otherwise an idle lake would keep all files for the start.

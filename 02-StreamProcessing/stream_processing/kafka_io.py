@@ -122,34 +122,10 @@ def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
     return str(found[topic].result().topic_id)
 
 
-class _Sent:
-    """Counts the records of a period of time, and those of them that the broker has answered."""
-
-    def __init__(self, errors: list[str]) -> None:
-        self._errors = errors
-        self._lock = threading.Lock()
-        """Both threads of a `RowProducer` receive answers."""
-        self._count = 0
-        self._answered = 0
-
-    @property
-    def is_answered(self) -> bool:
-        return self._answered == self._count
-
-    def add(self, count: int) -> None:
-        self._count += count
-
-    def on_delivery(self, error: KafkaError | None, _: Message) -> None:
-        with self._lock:
-            self._answered += 1
-        if error is not None:
-            self._errors.append(error.str())
-
-
 class RowProducer:
-    """Sends records from the driver, many in flight; an error of one is raised by the next call.
+    """Sends records from the driver, many in flight; an error of one is raised by a later call.
 
-    One thread sends, another may wait. Both end with a `StoppedError` if Kafka does not answer after `stop` was set.
+    Every method ends with a `StoppedError` if Kafka does not answer after `stop` was set.
     """
 
     def __init__(
@@ -159,56 +135,51 @@ class RowProducer:
         self._stop = stop
         self._give_up_at = 0.0
         self._errors: list[str] = []
-        self._unanswered: list[_Sent] = []
         self._producer = Producer(
             producer_config(settings.kafka_client, max_message_bytes)
-            | {"linger.ms": 2, "compression.type": "lz4", "queue.buffering.max.messages": 2_000_000},
+            | {
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 200_000,
+                # A call for each record would cost a third of sending it.
+                "delivery.report.only.error": True,
+            },
             logger=logger,
         )
 
     def send(self, records: Iterable[tuple[str, str]]) -> None:
-        """Send keys and values, without waiting for the broker.
+        """Send keys and values, without waiting for the broker while there is room for them.
 
         Raises `UndeliveredError` if earlier ones have failed.
         """
-        sent = _Sent(self._errors)
-        count = 0
         for key, value in records:
             while True:
                 try:
-                    self._producer.produce(self._topic, key=key, value=value, on_delivery=sent.on_delivery)
+                    self._producer.produce(self._topic, key=key, value=value, on_delivery=self._on_error)
                     break
                 except BufferError:
-                    self._wait()
-            count += 1
-        sent.add(count)
-        self._unanswered = [each for each in self._unanswered if not each.is_answered]
-        self._unanswered.append(sent)
+                    self._poll(self._producer.poll)
         self._producer.poll(0)
         self._raise_errors()
 
-    def flusher(self) -> Callable[[], None]:
-        """Return a function that waits until the broker has acknowledged the records sent before this call.
+    def flush(self) -> None:
+        """Wait until the broker has acknowledged all records; raises `UndeliveredError` if it has not."""
+        # librdkafka fails a record after five minutes, as Spark's sink does.
+        while self._poll(self._producer.flush):
+            pass
+        self._raise_errors()
 
-        It does not wait for later ones, which can follow without end. It raises `UndeliveredError` if the broker
-        has not acknowledged one.
-        """
-        unanswered = list(self._unanswered)
-
-        def flush() -> None:
-            # librdkafka fails a record after five minutes, as Spark's sink does.
-            while not all(sent.is_answered for sent in unanswered):
-                self._wait()
-            self._raise_errors()
-
-        return flush
-
-    def _wait(self) -> None:
-        self._producer.poll(0.1)
+    def _poll(self, poll: Callable[[float], int]) -> int:
+        result = poll(0.1)
         if self._stop.is_set():
             self._give_up_at = self._give_up_at or time.monotonic() + _STOP_TIMEOUT
             if time.monotonic() > self._give_up_at:
                 raise StoppedError
+        return result
+
+    def _on_error(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._errors.append(error.str())
 
     def _raise_errors(self) -> None:
         if self._errors:

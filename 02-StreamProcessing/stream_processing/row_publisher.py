@@ -1,6 +1,7 @@
 """Publishes changed rows to the aggregated topic."""
 
 import logging
+from typing import Final
 
 import polars as pl
 
@@ -10,6 +11,9 @@ from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer
 from stream_processing.keyed_state import publishable
 from stream_processing.measures import record_key, record_value
+
+_ROWS_AT_ONCE: Final = 20_000
+"""Bounds the memory of the texts."""
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +32,9 @@ class RowPublisher:
                 self._send(table, publishable)
 
     def _send(self, table: AggregateTable, states: pl.DataFrame) -> None:
-        records = states.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
-        self._producer.send(zip(records["key"], records["value"], strict=True))
+        for part in states.iter_slices(_ROWS_AT_ONCE):
+            records = part.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
+            self._producer.send(zip(records["key"], records["value"], strict=True))
 
 
 def _publishable(key: str, states: pl.DataFrame) -> pl.DataFrame:

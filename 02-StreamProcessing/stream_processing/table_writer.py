@@ -9,12 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
-import polars as pl
-
 from contract.tables import AGGREGATE_TABLES
-from stream_processing.counts import Checkpoint
+from stream_processing.counts import CountedVersion
 from stream_processing.engines import POLARS
-from stream_processing.keyed_state import publishable
+from stream_processing.keyed_state import publishable, select_rows
 from stream_processing.lake import Lake, merge_rows
 from stream_processing.measures import row_columns
 from stream_processing.snapshots import Snapshots
@@ -32,29 +30,29 @@ class TableWriter:
         self._saved_version: int | None = None
         self._next_snapshot = 0.0
 
-    def write(self, checkpoint: Checkpoint, flush: Callable[[], None]) -> bool:
+    def write(self, counted: CountedVersion, flush: Callable[[], None]) -> bool:
         """Merge the changed rows, and store a snapshot if one is due; returns whether snapshots have this version.
 
-        `flush` waits until Kafka has all rows of the checkpoint: a restart would not publish them again.
+        `flush` waits until Kafka has all rows of these counts: a restart would not publish them again.
         """
-        for key, changed in checkpoint.changed.items():
-            rows = publishable(key, checkpoint.states[key].filter(pl.col(key).is_in(changed.implode())))
+        for key, changed in counted.changed.items():
+            rows = publishable(key, select_rows(counted.rows[key], key, changed))
             for table in AGGREGATE_TABLES:
                 if table.key == key and len(rows):
                     merge_rows(self._lake, table, rows.select(**row_columns(POLARS, table)))
-        if checkpoint.changed and checkpoint.overall is not None:
+        if counted.overall is not None and any(map(len, counted.changed.values())):
             for table in AGGREGATE_TABLES:
                 if table.key is None:
-                    merge_rows(self._lake, table, checkpoint.overall.select(**row_columns(POLARS, table)))
+                    merge_rows(self._lake, table, counted.overall.select(**row_columns(POLARS, table)))
         started = time.monotonic()
-        if checkpoint.version == self._saved_version:
+        if counted.version == self._saved_version:
             return True
         if started < self._next_snapshot:
             return False
         flush()
-        for key, rows in checkpoint.states.items():
-            self._snapshots.save(key, rows, checkpoint.version)
-        self._saved_version = checkpoint.version
+        for key, rows in counted.rows.items():
+            self._snapshots.save(key, select_rows(rows, key), counted.version)
+        self._saved_version = counted.version
         finished = time.monotonic()
         self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
         return True

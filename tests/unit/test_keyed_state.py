@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import polars as pl
 import pytest
 from stream_processing.engines import POLARS
-from stream_processing.keyed_state import KeyedState
+from stream_processing.keyed_state import KeyedState, select_rows
 from stream_processing.lake import INTERACTIONS_FRAME
 from stream_processing.measures import record_key, record_value
 
@@ -30,6 +30,12 @@ def _random_interactions(rng: random.Random, count: int) -> list[Interaction]:
     ]
 
 
+def _add(state: KeyedState, interactions: list[Interaction]) -> pl.DataFrame:
+    """Return the new states of the changed values."""
+    changed = state.add(_frame(interactions))
+    return select_rows(state.rows, state.key, changed)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_batches_add_up_to_the_tables_of_all_interactions(seed: int) -> None:
     rng = random.Random(seed)
@@ -43,7 +49,7 @@ def test_batches_add_up_to_the_tables_of_all_interactions(seed: int) -> None:
         batch, rest = rest[:size], rest[size:]
         for table in tables:
             assert table.key is not None
-            changed = states[table.key].add(_frame(batch))
+            changed = _add(states[table.key], batch)
             assert set(changed[table.key]) == {getattr(interaction, table.key) for interaction in batch}
             records = changed.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
             published |= {key: as_epoch_seconds(json.loads(value)) for key, value in records.iter_rows()}
@@ -57,7 +63,7 @@ def test_batches_add_up_to_the_tables_of_all_interactions(seed: int) -> None:
 
 def test_a_row_is_json_as_the_contract_has_it() -> None:
     state = KeyedState("user_id")
-    changed = state.add(_frame([Interaction('a"\\\n\x01ü🙂', "item", "like", 253_402_300_799)]))
+    changed = _add(state, [Interaction('a"\\\n\x01ü🙂', "item", "like", 253_402_300_799)])
     (value,) = changed.select(record_value(POLARS, AGGREGATE_TABLES[0])).to_series()
     row = json.loads(value)
     assert row["user_id"] == 'a"\\\n\x01ü🙂'
@@ -72,3 +78,37 @@ def test_the_overall_state_covers_all_values() -> None:
     (overall,) = state.overall().to_dicts()
     assert sum(overall[f"count_{kind}"] for kind in INTERACTION_TYPES) == 100
     assert overall["last"] == datetime.fromtimestamp(max(i.timestamp for i in interactions), UTC)
+
+
+def test_rows_do_not_change_afterwards() -> None:
+    state = KeyedState("user_id")
+    before, after = (_random_interactions(random.Random(seed), 100) for seed in (1, 2))
+    state.add(_frame(before))
+    rows = state.rows
+    copy = select_rows(rows, "user_id").to_dicts()
+    state.add(_frame(after))
+    assert select_rows(rows, "user_id").to_dicts() == copy
+    assert select_rows(state.rows, "user_id").to_dicts() != copy
+
+
+def test_values_are_found_again_after_a_restart_in_another_order() -> None:
+    interactions = _random_interactions(random.Random(1), 200)
+    state = KeyedState("user_id")
+    state.add(_frame(interactions))
+    rows = select_rows(state.rows, "user_id")
+    restarted = KeyedState("user_id", rows.reverse())
+    changed = _add(restarted, interactions)
+    twice = KeyedState("user_id")
+    twice.add(_frame(interactions * 2))
+    assert changed.sort("user_id").equals(select_rows(twice.rows, "user_id").sort("user_id"))
+
+
+def test_a_hundred_thousand_values_are_numbered_in_their_order() -> None:
+    state = KeyedState("user_id")
+    for start in (0, 50_000):
+        users = [f"user_{n}" for n in range(start, start + 100_000)]
+        changed = _add(state, [Interaction(user, "item", "like", 0) for user in users])
+        assert sorted(changed["user_id"]) == sorted(users)
+    assert len(state) == 150_000
+    assert sum(state.rows["count_like"]) == 200_000
+    assert state.estimated_bytes > 150_000 * (5 * 8 + len("user_10000"))

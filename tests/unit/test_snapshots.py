@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from stream_processing.aggregator import Append
 from stream_processing.counts import KEYS, Counts
-from stream_processing.keyed_state import KeyedState
+from stream_processing.keyed_state import KeyedState, empty_state, select_rows
 from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import STATE
@@ -61,7 +61,8 @@ def _restored(lake: Lake, snapshots: Snapshots, key: str) -> tuple[KeyedState, p
     """Return the state after a restart, and the rows that it would publish."""
     snapshot, files = snapshots.load(key, lake.version())
     state = KeyedState(key, snapshot.rows)
-    return state, state.add(read_files(files, {}))
+    changed = state.add(read_files(files, {}))
+    return state, select_rows(state.rows, key, changed)
 
 
 def _flush() -> None:
@@ -80,14 +81,14 @@ def test_a_restart_counts_what_came_after_the_snapshot(lake: Lake, snapshots: Sn
     before, after = _interactions(1), _interactions(2, 3)
     counts = Counts()
     counts.add(_append(lake, before), _frame(before).lazy())
-    assert TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    assert TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
     _append(lake, after)
     for key in KEYS:
         state, changed = _restored(lake, snapshots, key)
         assert set(changed[key]) == {getattr(interaction, key) for interaction in after}
         expected = KeyedState(key)
         expected.add(_frame(before + after).lazy())
-        assert state.rows.sort(key).equals(expected.rows.sort(key))
+        assert select_rows(state.rows, key).sort(key).equals(select_rows(expected.rows, key).sort(key))
 
 
 def test_a_restart_without_a_snapshot_counts_the_whole_lake(lake: Lake, snapshots: Snapshots) -> None:
@@ -103,7 +104,7 @@ def test_a_compaction_is_not_counted_again(lake: Lake, snapshots: Snapshots) -> 
     for batch in range(3):
         interactions = _interactions(batch)
         counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
-    TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
     metrics = lake.table(INTERACTIONS).optimize.compact()
     assert metrics["numFilesRemoved"] == 3
     _, changed = _restored(lake, snapshots, "user_id")
@@ -123,7 +124,7 @@ def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake:
     counts = Counts()
     interactions = _interactions(1)
     counts.add(_append(lake, interactions), _frame(interactions).lazy())
-    TableWriter(lake, snapshots).write(counts.checkpoint(), _flush)
+    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
     version = _append(lake, _interactions(2))
     lake.table(INTERACTIONS).create_checkpoint()
     Path(lake.interactions, "_delta_log", f"{version:020d}.json").unlink()
@@ -140,7 +141,7 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
         interactions = _interactions(batch, 30)
         sent += interactions
         counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
-        writer.write(counts.checkpoint(), _flush)
+        writer.write(counts.take_unwritten(), _flush)
     for name, rows in reference_tables(sent).items():
         found = read_files(table_files(lake.table(name), lake.path(name)), {}).collect().to_dicts()
         by_id = {str(row.get("user_id") or row.get("item_id") or name): as_epoch_seconds(row) for row in found}
@@ -148,7 +149,7 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
 
 
 def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots) -> None:
-    snapshots.save("user_id", KeyedState("user_id").rows, lake.version())
+    snapshots.save("user_id", empty_state("user_id"), lake.version())
     snapshot, files = snapshots.load("user_id", lake.version())
     assert (len(snapshot.rows), snapshot.version, list(files)) == (0, lake.version(), [])
 
@@ -156,8 +157,9 @@ def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots
 def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
     state = KeyedState("user_id")
     state.add(_frame(_interactions(1)).lazy())
+    rows = select_rows(state.rows, "user_id")
     for version in range(45):
-        snapshots.save("user_id", state.rows, version)
+        snapshots.save("user_id", rows, version)
         # After the deletion, which has versions of its own.
         assert version < 38 or snapshots.load("user_id", version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
@@ -167,7 +169,7 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
 def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
     state = KeyedState("user_id")
     state.add(_frame(_interactions(1)).lazy())
-    snapshots.save("user_id", state.rows.drop(STATE[0]), _append(lake, _interactions(1)))
+    snapshots.save("user_id", select_rows(state.rows, "user_id").drop(STATE[0]), _append(lake, _interactions(1)))
     snapshot, files = snapshots.load("user_id", lake.version())
     assert snapshot.version is None
     assert len(files) == 1
@@ -175,8 +177,10 @@ def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapsho
 
 @pytest.mark.parametrize("append", [Append(1), Append(1, _frame([]))], ids=["by Spark", "without Spark"])
 def test_an_append_without_interactions_changes_nothing(append: Append) -> None:
-    changed = Counts().add(1, append.scan({}))
-    assert {key: len(rows) for key, rows in changed.items()} == dict.fromkeys(KEYS, 0)
+    counts = Counts()
+    counts.add(1, append.scan({}))
+    assert not counts.has_unpublished
+    assert {key: len(rows) for key, rows in counts.take_unpublished().items()} == dict.fromkeys(KEYS, 0)
 
 
 def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
@@ -190,8 +194,8 @@ def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
 def test_a_snapshot_is_stored_once_for_each_version(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
     counts, writer = Counts(), TableWriter(lake, snapshots)
     counts.add(_append(lake, _interactions(1)), _frame(_interactions(1)).lazy())
-    assert writer.write(counts.checkpoint(), _flush)
-    assert writer.write(counts.checkpoint(), _flush)
+    assert writer.write(counts.take_unwritten(), _flush)
+    assert writer.write(counts.take_unwritten(), _flush)
     assert len(list(tmp_path.rglob("user_id/_delta_log/*.json"))) == 1
 
 
@@ -204,5 +208,27 @@ def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Sna
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        TableWriter(lake, snapshots).write(counts.checkpoint(), fail)
+        TableWriter(lake, snapshots).write(counts.take_unwritten(), fail)
     assert snapshots.load("user_id", lake.version())[0].version is None
+
+
+def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> None:
+    counts, interactions = Counts(), _interactions(1, 30)
+    for _ in range(100):
+        counts.add(_append(lake, interactions), _frame(interactions).lazy())
+    unpublished, unwritten = counts.take_unpublished(), counts.take_unwritten()
+    for key in KEYS:
+        values = {getattr(interaction, key) for interaction in interactions}
+        assert sorted(unpublished[key][key]) == sorted(values)
+        assert len(unwritten.changed[key]) == len(values)
+        total = unpublished[key].select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item()
+        assert total == 3000
+    assert not counts.has_unpublished
+    counts.add(_append(lake, interactions[:1]), _frame(interactions[:1]).lazy())
+    assert {key: list(rows[key]) for key, rows in counts.take_unpublished().items()} == {
+        key: [getattr(interactions[0], key)] for key in KEYS
+    }
+    counts.publish_all()
+    assert {key: len(rows) for key, rows in counts.take_unpublished().items()} == {
+        key: len({getattr(interaction, key) for interaction in interactions}) for key in KEYS
+    }
