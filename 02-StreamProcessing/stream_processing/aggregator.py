@@ -168,7 +168,8 @@ class Aggregator:
             started, published = time.monotonic(), 0
             with self._lock:
                 if append is not None:
-                    self._counts.add(append.version, append.scan(self._lake.storage_options))
+                    with metrics.PHASE_SECONDS.labels("count").time():
+                        self._counts.add(append.version, append.scan(self._lake.storage_options))
                 if self._counts.has_unpublished and not self._pause():
                     published = self._publish()
             if append is not None or published:
@@ -187,12 +188,14 @@ class Aggregator:
     def _publish(self) -> int:
         """Publish the rows that have changed since the last publication; returns their number."""
         started = time.monotonic()
-        changed = self._counts.take_unpublished()
-        for key, rows in changed.items():
-            self._publisher.publish(key, rows)
-        overall = self._counts.overall()
+        with metrics.PHASE_SECONDS.labels("publish").time():
+            changed = self._counts.take_unpublished()
+            for key, rows in changed.items():
+                self._publisher.publish(key, rows)
+            overall = self._counts.overall()
+            if overall is not None:
+                self._publisher.publish(None, overall)
         if overall is not None:
-            self._publisher.publish(None, overall)
             metrics.AGGREGATED.set(overall.select(total(POLARS)).item())
             metrics.USERS.set(self._counts.users)
         finished = time.monotonic()

@@ -195,7 +195,10 @@ class _BatchWriter:
         if is_repeated and self._lake.has_append(info):
             send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
             return
-        records = None if self._size(info) > _MAX_COLLECTED_RECORDS else collect_records(batch)
+        records = None
+        if self._size(info) <= _MAX_COLLECTED_RECORDS:
+            with metrics.PHASE_SECONDS.labels("collect").time():
+                records = collect_records(batch)
         if records is None:
             self._write_by_spark(parse(batch), info, is_repeated)
         else:
@@ -207,7 +210,8 @@ class _BatchWriter:
     def _write_by_spark(self, parsed: DataFrame, info: AppendInfo, is_repeated: bool) -> None:
         observed = Observation()
         before = self._table.version()
-        append(parsed.observe(observed, *self._counts), self._lake, info)
+        with metrics.PHASE_SECONDS.labels("parse and append by Spark").time():
+            append(parsed.observe(observed, *self._counts), self._lake, info)
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         records, malformed = observed.get["records"], observed.get["malformed"]
@@ -221,15 +225,17 @@ class _BatchWriter:
         metrics.LAKE_ROWS.inc(rows)
 
     def _write(self, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
-        interactions, others = read([record.value for record in records])
-        rows = _frame(interactions)
+        with metrics.PHASE_SECONDS.labels("parse").time():
+            interactions, others = read([record.value for record in records])
+            rows = _frame(interactions)
         parsed = None
         if others:
             session = self._checkpoint.session
             parsed = parse(session.createDataFrame([records[n] for n in others], _RECORD_SCHEMA))
             valid = parsed.where("is_valid").select(*_FIELDS_FRAME)
             rows = pl.concat([rows, _frame(valid.withColumn("timestamp", F.unix_seconds("timestamp")).collect())])
-        append_rows(self._table, rows, info)
+        with metrics.PHASE_SECONDS.labels("append").time():
+            append_rows(self._table, rows, info)
         self._hand_over(Append(self._table.version(), rows), len(rows))
         if parsed is not None and (malformed := len(records) - len(rows)):
             self._send_dead_letters(parsed, is_repeated)

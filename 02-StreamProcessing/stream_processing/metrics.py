@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Summary
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
 LAKE_FILES: Final = Gauge(
@@ -19,6 +19,7 @@ DEAD_LETTERS: Final = Counter("stream_dead_letters", "Records sent to the dead l
 LAG: Final = Gauge("stream_lag_records", "Records of the source that are not processed yet", ["query"])
 BATCHES: Final = Gauge("stream_batches", "Batches that the query has finished", ["query"])
 BATCH_SECONDS: Final = Gauge("stream_batch_seconds", "Duration of the last batch", ["query"])
+PHASE_SECONDS: Final = Summary("stream_phase_seconds", "Duration of a phase of the work on a batch", ["phase"])
 BATCH_ROWS: Final = Gauge("stream_batch_rows", "Rows of the last batch", ["query"])
 
 for unknown in (LAKE_ROWS, LAKE_FILES, LAKE_BYTES, AGGREGATED, USERS):

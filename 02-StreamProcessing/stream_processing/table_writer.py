@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from contract.tables import AGGREGATE_TABLES
+from stream_processing import metrics
 from stream_processing.counts import CountedVersion
 from stream_processing.engines import POLARS
 from stream_processing.keyed_state import publishable, select_rows
@@ -35,6 +36,23 @@ class TableWriter:
 
         `flush` waits until Kafka has all rows of these counts: a restart would not publish them again.
         """
+        with metrics.PHASE_SECONDS.labels("merge").time():
+            self._merge(counted)
+        started = time.monotonic()
+        if counted.version == self._saved_version:
+            return True
+        if started < self._next_snapshot:
+            return False
+        flush()
+        with metrics.PHASE_SECONDS.labels("snapshot").time():
+            for key, rows in counted.rows.items():
+                self._snapshots.save(key, select_rows(rows, key), counted.version)
+        self._saved_version = counted.version
+        finished = time.monotonic()
+        self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
+        return True
+
+    def _merge(self, counted: CountedVersion) -> None:
         for key, changed in counted.changed.items():
             rows = publishable(key, select_rows(counted.rows[key], key, changed))
             for table in AGGREGATE_TABLES:
@@ -44,18 +62,6 @@ class TableWriter:
             for table in AGGREGATE_TABLES:
                 if table.key is None:
                     merge_rows(self._lake, table, counted.overall.select(**row_columns(POLARS, table)))
-        started = time.monotonic()
-        if counted.version == self._saved_version:
-            return True
-        if started < self._next_snapshot:
-            return False
-        flush()
-        for key, rows in counted.rows.items():
-            self._snapshots.save(key, select_rows(rows, key), counted.version)
-        self._saved_version = counted.version
-        finished = time.monotonic()
-        self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
-        return True
 
 
 def run_every(seconds: float, stop: threading.Event, action: Callable[[], object]) -> None:
