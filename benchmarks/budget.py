@@ -1,23 +1,20 @@
 """Benchmark: where the time of a batch goes at a constant rate, and what the machine itself can do."""
 
 import os
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from confluent_kafka import Consumer
 from mirakuru import HTTPExecutor
 
 from benchmarks.growth import batch_seconds
-from benchmarks.metrics import labelled_metric
+from benchmarks.metrics import by_label
 from benchmarks.process_tree import process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from local_stack import services
-from runtime.topic_reader import assign_all, offset_ranges
+from runtime.topic_reader import read_to_end
 
 _RATE: Final = 1_000
 _BLOCK: Final = 1 << 20
@@ -47,17 +44,53 @@ def _phases(stack: Stack, warm: float) -> Iterator[Result]:
     seconds = (cost_after.at_ms - cost_before.at_ms) / 1000
     yield Result(f"phases at {_RATE:,}/s: whole batch of ingest", sum(batches) / len(batches) * 1000, "ms", len(batches))
     for phase, (total, count) in after.items():
-        total, count = total - before[phase][0], count - before[phase][1]
-        if count:
-            yield Result(f"phases at {_RATE:,}/s: {phase}", total / count * 1000, "ms", int(count))
+        total_before, count_before = before.get(phase, (0.0, 0.0))
+        if count > count_before:
+            mean = (total - total_before) / (count - count_before)
+            yield Result(f"phases at {_RATE:,}/s: {phase}", mean * 1000, "ms", int(count - count_before))
     cores = (cost_after.core_seconds - cost_before.core_seconds) / seconds
     yield Result(f"phases at {_RATE:,}/s: processor", cores, "cores")
 
 
 def _totals(job: HTTPExecutor) -> dict[str, tuple[float, float]]:
     """Return the seconds and the number of each phase until now."""
-    counts = labelled_metric(job, "stream_phase_seconds_count", "phase")
+    counts = by_label(job, "stream_phase_seconds_count", "phase")
     return {
         phase: (seconds, counts[phase])
-        for phase, seconds in labelled_metric(job, "stream_phase_seconds_sum", "phase").items()
+        for phase, seconds in by_label(job, "stream_phase_seconds_sum", "phase").items()
     }
+
+
+def _broker(stack: Stack, interactions: int) -> Iterator[Result]:
+    topic = "limits"
+    stack.send(topic, interactions)
+    started_at = time.monotonic()
+    for _ in read_to_end({"bootstrap.servers": stack.kafka}, topic, group_id="benchmarks"):
+        pass
+    rate = interactions / (time.monotonic() - started_at)
+    yield Result("limits: Kafka → librdkafka in Python", rate, "records/s", interactions)
+
+
+def _disk(folder: Path) -> Iterator[Result]:
+    block = os.urandom(_BLOCK)
+    file = folder / "block"
+    started_at = time.monotonic()
+    with file.open("wb") as out:
+        for _ in range(_WRITTEN // _BLOCK):
+            out.write(block)
+        os.fsync(out.fileno())
+    yield Result("limits: disk, sequential write", _WRITTEN / (time.monotonic() - started_at) / 1e6, "MB/s")
+    started_at = time.monotonic()
+    for _ in range(_COMMITS):
+        with file.open("wb") as out:
+            out.write(block[:2048])
+            os.fsync(out.fileno())
+        file.replace(folder / "renamed")
+    yield Result("limits: disk, a small file with fsync", (time.monotonic() - started_at) / _COMMITS * 1000, "ms")
+
+
+def _memory() -> Iterator[Result]:
+    source = bytes(_WRITTEN)
+    started_at = time.monotonic()
+    copy = bytearray(source)
+    yield Result("limits: memory, copy", len(copy) / (time.monotonic() - started_at) / 1e9, "GB/s")

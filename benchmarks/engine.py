@@ -2,11 +2,13 @@
 
 nothing: Kafka to a noop sink. json: Kafka, Spark's JSON parser, noop sink. parse: Kafka, the job's own parser with all
 its checks, noop sink. ingest: the same into a Delta table. Session, source options and batch size are the job's.
-Prints a line of JSON: interactions a second of all batches but the first third, which is the warm-up.
+Prints a line of JSON: interactions a second, and microseconds of processor time for each, of all batches but the first
+third, which is the warm-up.
 """
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +20,8 @@ from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
 from stream_processing.parsing import parse
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
+
+from benchmarks.process_tree import sample
 
 _COLUMNS: Final = INTERACTIONS_SCHEMA.names
 _JSON: Final = "user_id STRING, item_id STRING, interaction_type STRING, timestamp BIGINT"
@@ -40,19 +44,28 @@ def main() -> None:
             .option("maxOffsetsPerTrigger", settings.max_offsets_per_batch)
             .load()
         )
+        core_seconds = []
+
+        def sampled_write(batch: DataFrame, number: int) -> None:
+            core_seconds.append(sample(os.getpid()).core_seconds)
+            write(batch, number)
+
         query = (
             transform(records.select("key", "value", "topic", "partition", "offset"))
             .writeStream.trigger(availableNow=True)
             .option("checkpointLocation", f"{folder}/checkpoint")
-            .foreachBatch(write)
+            .foreachBatch(sampled_write)
             .start()
         )
         query.awaitTermination()
+        core_seconds.append(sample(os.getpid()).core_seconds)
         batches = [(p["numInputRows"], p["durationMs"]["triggerExecution"]) for p in query.recentProgress]
         session.stop()
-    warm = batches[len(batches) // 3 :]
+    first = len(batches) // 3
+    warm = batches[first:]
     rows, milliseconds = (sum(column) for column in zip(*warm, strict=True))
-    print(json.dumps({"stage": stage, "rate": rows / milliseconds * 1000, "warm": rows}))
+    cost = (core_seconds[-1] - core_seconds[first]) / rows * 1e6
+    print(json.dumps({"stage": stage, "rate": rows / milliseconds * 1000, "cost": cost, "warm": rows}))
 
 
 def _stage(stage: str, lake: Lake) -> tuple[Callable[[DataFrame], DataFrame], Callable[[DataFrame, int], None]]:

@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+import polars as pl
 from mirakuru import HTTPExecutor
+from stream_processing.lake import Lake, read_files
 
 from benchmarks.metrics import metric, wait_for
 from benchmarks.process_tree import process_id, sample
@@ -19,6 +21,7 @@ _SAMPLE_SECONDS = 45.0
 """How long batches are observed for one sample."""
 _SAMPLES = 4
 """Of the soak test."""
+_QUERIES = 7
 
 
 def users(stack: Stack, interactions: int) -> Iterator[Result]:
@@ -27,8 +30,9 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
     for count in (1_000, 1_000_000):
         topic = f"users-{count}"
         with stack.service(services.STREAM, topic) as job:
-            rate = drain_backlog(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
+            rate, cost = drain_backlog(stack, job, topic, interactions, warm_up=warm_up, RANDOM_DATA_MAX_USERS=count)
             yield Result(f"whole job with {count:,} users", rate, "interactions/s", interactions)
+            yield Result(f"whole job with {count:,} users: processor time", cost, "µs", interactions)
             yield Result(f"driver's memory with {count:,} users", sample(process_id(job)).memory / (1 << 20), "MB")
     stack.send(topic, 1_000)
     started_at = time.monotonic()
@@ -38,11 +42,13 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
 
 
 def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
-    """Measure batches at 1,000 interactions a second, and memory, with each of `levels` interactions in the lake.
+    """Measure batches at 1,000 interactions a second, memory and a query, with each of `levels` interactions stored.
 
-    Each level has a job of its own, all equally warm, so that the first level does not pay for a cold machine.
+    Each level has a job of its own, all equally warm, so that the first level does not pay for a cold machine. The
+    query reads the whole table, once beside the running job and once at rest.
     """
     topic, in_the_lake = "history", 0
+    lake = Lake(str(stack.data / topic / "warehouse"))
     for level in levels:
         if level > in_the_lake:
             stack.send(topic, level - in_the_lake)
@@ -51,11 +57,27 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
             in_the_lake = level
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
             time.sleep(_WARM_UP_SECONDS)
-            batches = _batches(job)
+            batches = batch_seconds(job)
             used = sample(process_id(job)).memory
+            beside = _query_seconds(lake)
+            files = len(lake.file_sizes())
         for query, seconds in batches.items():
             yield Result(f"batch of {query}, {level:,} in the lake", median(seconds), "s", len(seconds))
         yield Result(f"driver's memory, {level:,} in the lake", used / (1 << 20), "MB")
+        yield Result(f"files, {level:,} in the lake", files, "files")
+        yield Result(f"query beside the job, {level:,} in the lake", beside, "s")
+        yield Result(f"query at rest, {level:,} in the lake", _query_seconds(lake), "s")
+
+
+def _query_seconds(lake: Lake) -> float:
+    """Return the median of the seconds that a query over all interactions takes."""
+    seconds = []
+    for _ in range(_QUERIES):
+        started_at = time.monotonic()
+        rows = read_files(lake.files(), {})
+        rows.group_by("item_id").agg(pl.len(), pl.col("timestamp").max()).collect(engine="streaming")
+        seconds.append(time.monotonic() - started_at)
+    return median(seconds)
 
 
 def soak(stack: Stack, minutes: float) -> Iterator[Result]:
@@ -74,7 +96,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
         for number in range(1, _SAMPLES + 1):
             elapsed = number * minutes / _SAMPLES
             time.sleep(max(0, started_at + elapsed * 60 - _SAMPLE_SECONDS - time.monotonic()))
-            batches = _batches(job)
+            batches = batch_seconds(job)
             after = f"after {elapsed:g} min"
             for query, seconds in batches.items():
                 yield Result(f"{after}: batch of {query}", median(seconds), "s", len(seconds))
@@ -85,7 +107,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
             yield Result(f"{after}: driver's memory", sample(process_id(job)).memory / (1 << 20), "MB")
 
 
-def _batches(job: HTTPExecutor) -> dict[str, list[float]]:
+def batch_seconds(job: HTTPExecutor) -> dict[str, list[float]]:
     """Observe for `_SAMPLE_SECONDS`: the seconds of each batch that completes, by query."""
     seconds: dict[str, list[float]] = {"ingest": [], "aggregate": []}
     numbers = {query: metric(job, "stream_batches", query) for query in seconds}

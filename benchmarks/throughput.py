@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from mirakuru import HTTPExecutor
 
 from benchmarks.metrics import wait_for
-from benchmarks.process_tree import process_id, suspended
+from benchmarks.process_tree import process_id, sampled, suspended
 from benchmarks.published import read_published
 from benchmarks.results import Result
 from benchmarks.stack import Stack
@@ -17,6 +17,7 @@ from local_stack import services
 
 LIMIT = "Kafka → parse with all checks → nothing"
 """The rate that the other rates are compared with."""
+WHOLE = "whole job, backlog to the last changed aggregate in Kafka"
 _WARM_UP = 3
 """Backlogs before the measured one: for that long Java's optimising compiler, which gets the CPU time that others
 leave, still compiles the job's code."""
@@ -38,17 +39,19 @@ def measure(stack: Stack, interactions: int) -> Iterator[Result]:
         )
         measured = json.loads(completed.stdout.splitlines()[-1])
         yield Result(name, measured["rate"], "interactions/s", measured["warm"])
+        yield Result(f"{name}: processor time", measured["cost"], "µs", measured["warm"])
     with stack.service(services.STREAM, "whole") as job:
-        rate = drain_backlog(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)
-    yield Result("whole job, backlog to the last changed aggregate in Kafka", rate, "interactions/s", interactions)
+        rate, cost = drain_backlog(stack, job, "whole", interactions, warm_up=_WARM_UP * interactions)
+    yield Result(WHOLE, rate, "interactions/s", interactions)
+    yield Result(f"{WHOLE}: processor time", cost, "µs", interactions)
 
 
 def drain_backlog(
     stack: Stack, job: HTTPExecutor, topic: str, interactions: int, *, warm_up: int, **producer: object
-) -> float:
-    """Return the interactions a second at which a job processes a backlog, after another one of `warm_up` interactions.
+) -> tuple[float, float]:
+    """Let a job process a backlog, after another one of `warm_up` interactions.
 
-    Measured from the job's first poll of the backlog to the last changed aggregate in Kafka.
+    Returns interactions a second, and microseconds of the job's processor time for each. Measured from the job's first poll of the backlog to the last changed aggregate in Kafka.
     """
 
     def progress() -> list[tuple[int, int]]:
@@ -65,8 +68,10 @@ def drain_backlog(
     with suspended(process_id(job)):
         stack.send(topic, interactions, **producer)
     start_ms = time.time() * 1000
-    end_ms = wait_for_all(warm_up + interactions)[-1][0]
-    return interactions / (end_ms - start_ms) * 1000
+    with sampled(process_id(job)) as costs:
+        end_ms = wait_for_all(warm_up + interactions)[-1][0]
+    cost = costs.core_seconds(start_ms, end_ms) / interactions * 1e6
+    return interactions / (end_ms - start_ms) * 1000, cost
 
 
 def _wait_until_covered(read: Callable[[], list[tuple[int, int]]], interactions: int) -> list[tuple[int, int]]:
