@@ -42,7 +42,9 @@ def _phases(stack: Stack, warm: float) -> Iterator[Result]:
         batches = batch_seconds(job)["ingest"]
         after, cost_after = _totals(job), sample(process_id(job))
     seconds = (cost_after.at_ms - cost_before.at_ms) / 1000
-    yield Result(f"phases at {_RATE:,}/s: whole batch of ingest", sum(batches) / len(batches) * 1000, "ms", len(batches))
+    yield Result(
+        f"phases at {_RATE:,}/s: whole batch of ingest", sum(batches) / len(batches) * 1000, "ms", len(batches)
+    )
     for phase, (total, count) in after.items():
         total_before, count_before = before.get(phase, (0.0, 0.0))
         if count > count_before:
@@ -56,8 +58,7 @@ def _totals(job: HTTPExecutor) -> dict[str, tuple[float, float]]:
     """Return the seconds and the number of each phase until now."""
     counts = by_label(job, "stream_phase_seconds_count", "phase")
     return {
-        phase: (seconds, counts[phase])
-        for phase, seconds in by_label(job, "stream_phase_seconds_sum", "phase").items()
+        phase: (seconds, counts[phase]) for phase, seconds in by_label(job, "stream_phase_seconds_sum", "phase").items()
     }
 
 

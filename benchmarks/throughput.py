@@ -51,7 +51,8 @@ def drain_backlog(
 ) -> tuple[float, float]:
     """Let a job process a backlog, after another one of `warm_up` interactions.
 
-    Returns interactions a second, and microseconds of the job's processor time for each. Measured from the job's first poll of the backlog to the last changed aggregate in Kafka.
+    Returns interactions a second, and microseconds of the job's processor time for each. Measured from the job's
+    first poll of the backlog to the last changed aggregate in Kafka.
     """
 
     def progress() -> list[tuple[int, int]]:
