@@ -16,14 +16,13 @@ from typing import Final
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import INTERACTIONS_SCHEMA, Lake
-from stream_processing.parsing import parse
+from stream_processing.lake import Lake
+from stream_processing.parsing import parse_canonical
 from stream_processing.session import start_session
 from stream_processing.settings import StreamProcessingSettings
 
 from benchmarks.process_tree import sample
 
-_COLUMNS: Final = INTERACTIONS_SCHEMA.names
 _JSON: Final = "user_id STRING, item_id STRING, interaction_type STRING, timestamp BIGINT"
 
 
@@ -78,18 +77,14 @@ def _stage(stage: str, lake: Lake) -> tuple[Callable[[DataFrame], DataFrame], Ca
     def to_noop(batch: DataFrame, _: int) -> None:
         batch.write.format("noop").mode("overwrite").save()
 
-    def valid_to_noop(batch: DataFrame, _: int) -> None:
-        to_noop(batch.where("is_valid").select(*_COLUMNS), 0)
-
     def to_lake(batch: DataFrame, _: int) -> None:
-        rows = batch.where("is_valid").select(*_COLUMNS)
-        rows.write.save(lake.interactions, format="delta", mode="append")
+        batch.write.save(lake.interactions, format="delta", mode="append")
 
     return {
         "nothing": (unparsed, to_noop),
         "json": (json_only, to_noop),
-        "parse": (parse, valid_to_noop),
-        "ingest": (parse, to_lake),
+        "parse": (parse_canonical, to_noop),
+        "ingest": (parse_canonical, to_lake),
     }[stage]
 
 

@@ -39,8 +39,8 @@ logger = logging.getLogger(__name__)
 _QUEUED: Final = 2
 """Appends that can wait to be counted: ingest is at most that far ahead."""
 _PUBLICATION_SHARE: Final = 0.2
-"""The maximum share of the time in which rows are published, which costs more than counting. A row that changes again
-before the next publication is published once: behind a backlog of a million users, that halves the rows."""
+"""The maximum share of the time in which rows are published during a backlog: this costs more than counting, and a row
+that changes again before the next publication is published once."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds for each thread to end."""
 _REPLACEABLE: Final = 10.0
@@ -56,6 +56,8 @@ class Append:
     version: int
     interactions: pl.DataFrame | None = None
     files: Sequence[str] = ()
+    more: bool = False
+    """Whether the next append follows at once, because of a backlog."""
 
     def scan(self, storage_options: dict[str, str]) -> pl.LazyFrame:
         """Return the interactions."""
@@ -168,6 +170,8 @@ class Aggregator:
             started, published = time.monotonic(), 0
             with self._lock:
                 if append is not None:
+                    if not append.more:
+                        self._next_publication = 0.0
                     with metrics.PHASE_SECONDS.labels("count").time():
                         self._counts.add(append.version, append.scan(self._lake.storage_options))
                 if self._counts.has_unpublished and not self._pause():

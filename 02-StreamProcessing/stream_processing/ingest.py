@@ -20,7 +20,7 @@ from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, Str
 
 from contract.tables import INTERACTIONS
 from runtime import commands
-from stream_processing import kafka_io, metrics
+from stream_processing import kafka_io, metrics, spark_internals
 from stream_processing.aggregator import Append
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
@@ -28,7 +28,7 @@ from stream_processing.interaction_reader import read
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
-from stream_processing.parsing import parse
+from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical
 from stream_processing.session import set_polling_interval
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
@@ -42,6 +42,14 @@ _FEW_RECORDS: Final = 100
 """The size of a batch below which the next one starts later."""
 _MAX_COLLECTED_BYTES: Final = 4096
 """The size of a key or value in a batch that is written without Spark: limits the memory of this process."""
+_BATCHES_WITH_OTHERS: Final = 20
+"""Large batches after one with records that are not canonical for which the same is expected."""
+_LOGGERS_OF_FAILED_WRITES: Final = (
+    "org.apache.spark.executor.Executor",
+    "org.apache.spark.scheduler.TaskSetManager",
+    "org.apache.spark.sql.execution.datasources.FileFormatWriter",
+    "org.apache.spark.sql.delta.files.DeltaFileFormatWriter",
+)
 _RECORD_SCHEMA: Final = StructType(
     [
         StructField("key", BinaryType()),
@@ -158,9 +166,8 @@ def _log_start(last_append: AppendInfo, checkpoint: str) -> None:
         )
 
 
-def append(parsed: DataFrame, lake: Lake, info: AppendInfo) -> None:
-    """Append a parsed batch's interactions to the lake in one commit, which carries `info`."""
-    rows = parsed.where("is_valid").select(*INTERACTIONS_SCHEMA.names)
+def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
+    """Append interactions to the lake in one commit, which carries `info`."""
     # Not Delta's own txnVersion: its lookup computes the table's whole snapshot at every append.
     rows.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
 
@@ -185,7 +192,9 @@ class _BatchWriter:
         self._repeated_batch = checkpoint.unfinished_batch()
         self._query_id: str | None = None
         self._table = lake.table(INTERACTIONS)
-        self._counts = (F.count(F.lit(1)).alias("records"), F.count_if(~F.col("is_valid")).alias("malformed"))
+        self._canonical_from = 0
+        """The number of large batches until one is expected to have canonical records only."""
+        self._malformed = F.count_if(~F.col("is_valid")).alias("malformed")
         self._offsets: dict[str, int] = (checkpoint.committed_offsets() or {}).get(settings.kafka_topic, {})
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -195,30 +204,48 @@ class _BatchWriter:
         if is_repeated and self._lake.has_append(info):
             send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
             return
-        records = None
-        if self._size(info) <= _MAX_COLLECTED_RECORDS:
+        records, size = None, self._size(info)
+        if size <= _MAX_COLLECTED_RECORDS:
             with metrics.PHASE_SECONDS.labels("collect").time():
                 records = collect_records(batch)
         if records is None:
-            self._write_by_spark(parse(batch), info, is_repeated)
+            self._write_by_spark(batch, info, is_repeated, more=size >= self._settings.max_offsets_per_batch)
         else:
             self._write(records, info, is_repeated)
             if len(records) < _FEW_RECORDS:
                 # The next batch starts when this function returns: each has a fixed cost, whatever its size.
                 time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
 
-    def _write_by_spark(self, parsed: DataFrame, info: AppendInfo, is_repeated: bool) -> None:
-        observed = Observation()
-        before = self._table.version()
+    def _write_by_spark(self, batch: DataFrame, info: AppendInfo, is_repeated: bool, *, more: bool) -> None:
+        before, rows_before = self._table.version(), self._table.count()
+        parsed, observed = None, Observation()
         with metrics.PHASE_SECONDS.labels("parse and append by Spark").time():
-            append(parsed.observe(observed, *self._counts), self._lake, info)
+            if not self._append_canonical(batch, info):
+                parsed = parse(batch)
+                valid = parsed.observe(observed, self._malformed).where("is_valid")
+                append(valid.select(*INTERACTIONS_SCHEMA.names), self._lake, info)
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
-        records, malformed = observed.get["records"], observed.get["malformed"]
-        self._hand_over(Append(self._table.version(), files=files), records - malformed)
-        if malformed:
+        self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
+        if parsed is not None and (malformed := observed.get["malformed"]):
             self._send_dead_letters(parsed, is_repeated)
             metrics.DEAD_LETTERS.inc(malformed)
+
+    def _append_canonical(self, batch: DataFrame, info: AppendInfo) -> bool:
+        """Append the batch if all of its records are canonical; returns false without an append otherwise."""
+        self._canonical_from -= 1
+        if self._canonical_from > 0 or self._settings.deploy_mode == "cluster":
+            # On a cluster, each task would be repeated.
+            return False
+        try:
+            with spark_internals.muted(self._checkpoint.session, *_LOGGERS_OF_FAILED_WRITES):
+                append(parse_canonical(batch), self._lake, info)
+        except Exception as error:
+            if NOT_CANONICAL not in str(error):
+                raise
+            self._canonical_from = _BATCHES_WITH_OTHERS
+            return False
+        return True
 
     def _hand_over(self, append: Append, rows: int) -> None:
         self._on_append(append)

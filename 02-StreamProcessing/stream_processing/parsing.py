@@ -1,8 +1,9 @@
 """Parses Kafka records into interactions, and gives a reason for each malformed one.
 
-Column expressions only: no JSON parse for a canonical record, one for most others, two more for suspicious ones. All
-of them are in the plan of every batch, which pays for their number; the texts of the reasons are in a plan of their
-own.
+Column expressions only, in three plans: `parse_canonical` for batches of canonical records only, which most batches
+are; `parse` for all others, with no JSON parse for a canonical record, one for most others, two more for suspicious
+ones; `with_reason` for the texts of the reasons. A plan pays for the number of its expressions, and for each step
+outside of Spark's generated code, such as a JSON parse, even if no record needs it.
 """
 
 import operator
@@ -55,6 +56,34 @@ _BEYOND_64_BITS: Final = r"^-?[1-9]\d{18,}$"
 """A whole number that Spark's parser rejects."""
 
 
+NOT_CANONICAL: Final = "this record is not canonical"
+
+
+def parse_canonical(records: DataFrame) -> DataFrame:
+    """Parse Kafka records (`value`: binary) into the columns of an interaction, at a third of the cost of `parse`.
+
+    The query fails with `NOT_CANONICAL` at a record that is not canonical.
+    """
+    tokens, seconds = F.col("tokens"), F.col("seconds")
+    user_id = F.when(F.col("canonical"), canonical_json.user_id(tokens))
+    return _canonical(records).select(
+        user_id.otherwise(F.raise_error(F.lit(NOT_CANONICAL)).cast("string")).alias("user_id"),
+        canonical_json.item_id(tokens).alias("item_id"),
+        canonical_json.interaction_type(tokens).alias("interaction_type"),
+        F.timestamp_seconds(seconds).alias("timestamp"),
+    )
+
+
+def _canonical(records: DataFrame) -> DataFrame:
+    """Add `text` and `tokens` of records, `seconds` of the timestamp, and whether they are `canonical`."""
+    text, tokens = F.col("text"), F.col("tokens")
+    # In steps: a step can use a column of the previous one several times, and Spark computes it once.
+    read = records.withColumn("text", F.col("value").cast("string")).withColumn("tokens", canonical_json.split(text))
+    return read.withColumn("seconds", canonical_json.timestamp(tokens)).withColumn(
+        "canonical", canonical_json.is_valid(tokens, F.col("seconds"), text, F.col("value"))
+    )
+
+
 def parse(records: DataFrame) -> DataFrame:
     """Parse Kafka records (`value`: binary) into the columns of an interaction, `is_valid` and `record`.
 
@@ -62,11 +91,7 @@ def parse(records: DataFrame) -> DataFrame:
     the interaction mean nothing, and `with_reason` computes the reason.
     """
     text, tokens, seconds, canonical = (F.col(name) for name in ("text", "tokens", "seconds", "canonical"))
-    # In steps: a step can use a column of the previous one several times, and Spark computes it once.
-    read = records.withColumn("text", F.col("value").cast("string")).withColumn("tokens", canonical_json.split(text))
-    checked = read.withColumn("seconds", canonical_json.timestamp(tokens)).withColumn(
-        "canonical", canonical_json.is_valid(tokens, seconds, text, F.col("value"))
-    )
+    checked = _canonical(records)
     parsed_text = _parsed_text(F.col("value"), text)
     # Null for a canonical record, which is then not checked at all.
     suspicious = F.when(~canonical, _is_suspicious(F.col("value"), text))

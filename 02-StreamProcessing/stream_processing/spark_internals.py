@@ -6,8 +6,8 @@ An upgrade of Spark or Delta Lake can break all of this without a deprecation; t
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
@@ -95,6 +95,20 @@ def silence(session: SparkSession) -> None:
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     # py4j logs each call that Java no longer answers, with its stack trace, directly to the root logger.
     logging.getLogger().addFilter(lambda record: record.name != "root")
+
+
+@contextmanager
+def muted(session: SparkSession, *loggers: str) -> Iterator[None]:
+    """Let these loggers of Java log nothing during the `with` block."""
+    log4j = jvm(session).org.apache.logging.log4j
+    levels = {name: log4j.LogManager.getLogger(name).getLevel() for name in loggers}
+    try:
+        for name in loggers:
+            log4j.core.config.Configurator.setLevel(name, log4j.Level.OFF)
+        yield
+    finally:
+        for name, level in levels.items():
+            log4j.core.config.Configurator.setLevel(name, level)
 
 
 def stop_java(session: SparkSession) -> None:
