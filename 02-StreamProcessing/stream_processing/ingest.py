@@ -49,6 +49,7 @@ _LOGGERS_OF_FAILED_WRITES: Final = (
     "org.apache.spark.scheduler.TaskSetManager",
     "org.apache.spark.sql.execution.datasources.FileFormatWriter",
     "org.apache.spark.sql.delta.files.DeltaFileFormatWriter",
+    "org.apache.spark.util.Utils",
 )
 _RECORD_SCHEMA: Final = StructType(
     [
@@ -244,6 +245,10 @@ class _BatchWriter:
             if NOT_CANONICAL not in str(error):
                 raise
             self._canonical_from = _BATCHES_WITH_OTHERS
+            logger.info(
+                "large batches have records that are not in the canonical form of stream_processing.canonical_json:"
+                " these are parsed too, at several times the cost"
+            )
             return False
         return True
 

@@ -49,6 +49,16 @@ def test_a_signal_to_the_process_group_does_not_reach_java(spark: SparkSession) 
     assert os.getpgid(spark_internals.java_process_id(spark)) != os.getpgrp()
 
 
+def test_muted_loggers_log_again_afterwards(spark: SparkSession) -> None:
+    names = ("muted.here", "org.apache.spark.executor.Executor")
+    loggers = [spark_internals.jvm(spark).org.apache.logging.log4j.LogManager.getLogger(name) for name in names]
+    levels = [str(logger.getLevel()) for logger in loggers]
+    with spark_internals.muted(spark, *names):
+        assert [str(logger.getLevel()) for logger in loggers] == ["OFF", "OFF"]
+    assert [str(logger.getLevel()) for logger in loggers] == levels
+    assert "OFF" not in levels
+
+
 def test_the_heap_has_the_size_of_the_settings(spark: SparkSession) -> None:
     assert 400 << 20 < spark_internals.max_heap_bytes(spark) <= 512 << 20
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from stream_processing import engines
 from stream_processing.interaction_reader import read
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, USERS, count_column, row_columns
-from stream_processing.parsing import parse, with_reason
+from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
@@ -151,6 +152,24 @@ def test_a_malformed_record_gets_the_reason(spark: SparkSession) -> None:
     assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MALFORMED]
 
 
+def test_a_batch_of_canonical_records_only_is_parsed_alike(spark: SparkSession) -> None:
+    rng = random.Random(17)
+    values = [*VALID, *(value for value, _ in MALFORMED if value is not None), *(_mutated(rng) for _ in range(20_000))]
+    parsed = parse(spark.createDataFrame([(bytearray(value),) for value in values], "value binary")).collect()
+    # Only the record of one that is not canonical is kept.
+    canonical = [(value, row) for value, row in zip(values, parsed, strict=True) if row.record is None]
+    others = [value for value, row in zip(values, parsed, strict=True) if row.record is not None]
+    assert min(len(canonical), len(others)) > 2_000
+    found = parse_canonical(spark.createDataFrame([(bytearray(value),) for value, _ in canonical], "value binary"))
+    for row, (value, expected) in zip(found.collect(), canonical, strict=True):
+        assert expected.is_valid
+        assert tuple(row) == tuple(expected[name] for name in found.columns), value
+    for value in [*others[:30], *rng.sample(others, 30), None]:
+        rows = [(bytearray(canonical[0][0]),), (None if value is None else bytearray(value),)]
+        with pytest.raises(Exception, match=NOT_CANONICAL):
+            parse_canonical(spark.createDataFrame(rows, "value binary")).collect()
+
+
 def _mutated(rng: random.Random) -> bytes:
     """Return a valid record with up to three random edits."""
     value = bytearray(rng.choice([GOOD, COMPACT, *VALID]))
@@ -257,6 +276,25 @@ def _assert_dead_letters(pipeline: Pipeline, times: int) -> None:
         assert message.key() == b"key"
         assert headers_of(message)["dead_letter.topic"] == pipeline.topic
         assert headers_of(message)["dead_letter.service"] == "stream-processing"
+
+
+def test_large_batches_are_exact_whether_their_records_are_canonical_or_not(pipeline: Pipeline) -> None:
+    first, sent = _interactions(100), _interactions(90_000, first=100)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(first)
+        eventually(lambda: pipeline.assert_published(first))
+    records: list[tuple[bytes, bytes | None]] = [(i.user_id.encode(), orjson.dumps(i)) for i in sent]
+    records[50_000] = (b"key", orjson.dumps(dict(reversed(asdict(sent[50_000]).items()))))
+    records[40_000:40_000] = [(b"key", value) for value, _ in MALFORMED]
+    pipeline.send(pipeline.topic, records)
+    with pipeline.running(STREAM, MAX_OFFSETS_PER_BATCH=30_000):
+        eventually(lambda: pipeline.assert_published(first + sent))
+        eventually(lambda: _assert_dead_letters(pipeline, 1))
+    assert pipeline.lake_count() == 90_100
+    log = pipeline.log(STREAM)
+    assert log.count("not in the canonical form") == 1
+    assert "ERROR" not in log
+    assert "Exception" not in log
 
 
 def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
