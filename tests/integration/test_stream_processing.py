@@ -164,8 +164,8 @@ def test_a_batch_of_canonical_records_only_is_parsed_alike(spark: SparkSession) 
     for row, (value, expected) in zip(found.collect(), canonical, strict=True):
         assert expected.is_valid
         assert tuple(row) == tuple(expected[name] for name in found.columns), value
-    for value in [*others[:30], *rng.sample(others, 30), None]:
-        rows = [(bytearray(canonical[0][0]),), (None if value is None else bytearray(value),)]
+    for other in [None, *rng.sample(others, 20)]:
+        rows = [(bytearray(canonical[0][0]),), (None if other is None else bytearray(other),)]
         with pytest.raises(Exception, match=NOT_CANONICAL):
             parse_canonical(spark.createDataFrame(rows, "value binary")).collect()
 
