@@ -1,5 +1,10 @@
 """Runs the page: ``python -m live_page``."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import asyncio
 import logging
