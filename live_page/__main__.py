@@ -56,7 +56,7 @@ def main() -> int:
     poller = Poller(observer, sources.history)
     app.on_startup(poller.start)
     app.on_shutdown(poller.stop)
-    app.add_middleware(Guard, names=settings.page_names.split(","))
+    app.add_middleware(Guard, names=[listening.local_host(host), *settings.page_names.split(",")])
     # NiceGUI allows every origin by default; the guard has checked it already, and no other site may read a response.
     core.sio.eio.cors_allowed_origins = []
     # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.

@@ -1,12 +1,14 @@
 """A service that cannot start logs one line with the setting and the remedy, and no traceback."""
 
 import socket
+import sys
 from subprocess import CalledProcessError
 
 import pytest
 from mirakuru import SimpleExecutor
 
-from local_stack.services import PRODUCER, SINK, Service
+from local_stack.services import PAGE, PRODUCER, SINK, Service
+from observer.services import OK, read_service
 from tests.pipeline import Pipeline, eventually
 
 
@@ -61,6 +63,24 @@ def test_a_port_in_use_is_one_error_line_with_its_setting(pipeline: Pipeline) ->
 def test_an_address_of_another_machine_is_one_error_line(pipeline: Pipeline, host: str) -> None:
     line = _only_error(pipeline, PRODUCER, 2, METRICS_HOST=host)
     assert f"METRICS_HOST={host} is not an address of this machine" in line
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "::1",
+        "::",
+        "0.0.0.0",
+        pytest.param("127.0.0.2", marks=pytest.mark.skipif(sys.platform != "linux", reason="not an address there")),
+    ],
+)
+def test_a_service_answers_where_it_listens(pipeline: Pipeline, host: str) -> None:
+    with (
+        pipeline.running(PRODUCER, METRICS_HOST=host) as producer,
+        pipeline.running(PAGE, PAGE_HOST=host),
+    ):
+        health, _ = read_service(producer.url.geturl().removesuffix("/health"))
+    assert health == OK
 
 
 @pytest.mark.parametrize("service", [PRODUCER, SINK])
