@@ -19,7 +19,7 @@ _MAX_PARTS: Final = 64
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CountsCheckpoint:
     """The counts as of a version of the lake, and the values of each key that have changed since the last checkpoint.
 
     Frames are immutable: a checkpoint takes no copy, and counting goes on meanwhile.
@@ -67,12 +67,12 @@ class Counts:
         state = self._states[USER]
         return state.overall().with_columns(pl.lit(len(state), pl.Int64).alias(USERS)) if len(state) else None
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self) -> CountsCheckpoint:
         """Return the counts; the next checkpoint has the changes after this one."""
         changed = {key: pl.concat(parts).unique() for key, parts in self._changed.items() if parts}
         self._changed = {key: [] for key in KEYS}
         states = {key: state.rows for key, state in self._states.items()}
-        return Checkpoint(self.version, states, changed, self.overall())
+        return CountsCheckpoint(self.version, states, changed, self.overall())
 
     def _mark_changed(self, key: str, changed: pl.Series) -> None:
         parts = self._changed[key]

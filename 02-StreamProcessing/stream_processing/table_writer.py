@@ -12,7 +12,7 @@ from collections.abc import Callable
 import polars as pl
 
 from contract.tables import AGGREGATE_TABLES
-from stream_processing.counts import Checkpoint
+from stream_processing.counts import CountsCheckpoint
 from stream_processing.engines import POLARS
 from stream_processing.keyed_state import publishable
 from stream_processing.lake import Lake, merge_rows
@@ -32,7 +32,7 @@ class TableWriter:
         self._saved_version: int | None = None
         self._next_snapshot = 0.0
 
-    def write(self, checkpoint: Checkpoint, flush: Callable[[], None]) -> bool:
+    def write(self, checkpoint: CountsCheckpoint, flush: Callable[[], None]) -> bool:
         """Merge the changed rows, and store a snapshot if one is due; returns whether snapshots have this version.
 
         `flush` waits until Kafka has all rows of the checkpoint: a restart would not publish them again.
