@@ -1,4 +1,5 @@
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as benchmarks
+from local_stack.servers import free_port
 from local_stack.services import ROOT
 from runtime.signals import StoppedError, end_on_interrupt, stop_on_signal, stop_signals, wait_for
 
@@ -84,6 +86,18 @@ def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_stack_trace(progra
     assert b"Traceback" not in errors
     # A shell makes this 130.
     assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_just_before_the_page_starts_its_server_is_not_lost(number: signal.Signals) -> None:
+    script = (
+        f"import signal; from nicegui import ui; ui.run = lambda *_, **__: (signal.raise_signal({int(number)}),"
+        " print('it went on')); from live_page.__main__ import main; raise SystemExit(main())"
+    )
+    variables = {**os.environ, "PAGE_PORT": str(free_port())}
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (0, ""), ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_ignored_interrupt_stays_ignored() -> None:
