@@ -1,6 +1,12 @@
 """Runs benchmarks and prints one table: ``python -m benchmarks [NAME ...]``; all of them without a name."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +20,7 @@ from benchmarks.stack import Stack, running
 from local_stack import cache, services
 from local_stack.services import ROOT
 from runtime import proxies
+from runtime.signals import interrupt_on_signal
 
 Benchmark = Callable[[Stack, argparse.Namespace], Iterator[Result]]
 
@@ -34,9 +41,18 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 
 
-def main() -> None:
-    """Run the benchmarks that the command line names."""
+def main() -> int:
+    """Run the benchmarks that the command line names; status 130 if they are stopped."""
     args = _parse_args()
+    interrupt_on_signal()
+    try:
+        _run(args)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(args: argparse.Namespace) -> None:
     proxies.exempt_local_hosts()
     console = Console()
     cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
@@ -81,4 +97,4 @@ def _peers(names: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

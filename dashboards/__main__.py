@@ -4,6 +4,11 @@ Running it again changes nothing. After the import it keeps running, idle and he
 `docker compose up --wait` considers a service that exits as failed.
 """
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import logging
 import os

@@ -1,5 +1,10 @@
 """Takes the pictures of the README: ``python -m img [architecture] [pages] [recording]`` (`make pictures`)."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import contextlib
 import os
@@ -24,6 +29,7 @@ from local_stack import services
 from local_stack.servers import HOST, free_port
 from local_stack.services import ROOT
 from runtime import proxies
+from runtime.signals import interrupt_on_signal
 
 _FOLDER: Final = Path(__file__).parent
 _RECORDER: Final = Path(sys.prefix) / "recorder" / "bin" / "termtosvg"
@@ -47,8 +53,8 @@ _PAGES: Final = {
 }
 
 
-def main() -> None:
-    """Take the pictures that the command line names, or all of them."""
+def main() -> int:
+    """Take the pictures that the command line names, or all of them; status 130 if it is stopped."""
     pictures = {"architecture": _architecture, "pages": _pages, "recording": _recording}
 
     def picture(name: str) -> str:
@@ -61,9 +67,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", type=picture, help=help_)
     args = parser.parse_args()
     proxies.exempt_local_hosts()
-    for name in args.names or pictures:
-        Console().print(f"{name} …")
-        pictures[name]()
+    interrupt_on_signal()
+    try:
+        for name in args.names or pictures:
+            Console().print(f"{name} …")
+            pictures[name]()
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 def _architecture() -> None:
@@ -143,4 +154,4 @@ def _recording() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

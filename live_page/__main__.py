@@ -1,5 +1,10 @@
 """Runs the page: ``python -m live_page``."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import asyncio
 import logging
@@ -51,14 +56,10 @@ def main() -> int:
     poller = Poller(observer, sources.history)
     app.on_startup(poller.start)
     app.on_shutdown(poller.stop)
-    app.add_middleware(Guard, names=settings.page_names.split(","))
+    app.add_middleware(Guard, names=[listening.local_host(host), *settings.page_names.split(",")])
     # NiceGUI allows every origin by default; the guard has checked it already, and no other site may read a response.
     core.sio.eio.cors_allowed_origins = []
-    # The server handles these itself, and raises them again after a clean stop: ignored, so that the exit status is 0.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    if signal.SIGHUP in stop_signals():
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+    _end_on_signals()
     app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
     # The server listens only after the handlers of its start have returned.
     app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
@@ -76,6 +77,20 @@ def main() -> int:
         binding_refresh_interval=None,
     )
     return 0
+
+
+def _end_on_signals() -> None:
+    """Have the stop signals end the page with status 0."""
+
+    def end(*_: object) -> None:
+        # While the server runs it handles these itself, and raises them again after it has stopped.
+        if not hasattr(Server, "instance") or not Server.instance.started:
+            raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    if signal.SIGHUP in stop_signals():
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 async def _log_when_listening(url: str) -> None:

@@ -1,5 +1,10 @@
 """The local stack's command line: ``python -m local_stack demo`` or ``stack``."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import os
 import signal

@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from local_stack import servers, services
-from runtime import dotenv
+from runtime import dotenv, listening
 from runtime.addresses import shown
 
 DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
@@ -26,13 +27,18 @@ class StoppedEarlyError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """The data folder, ports and duration of a run. Raises `StackError` if a port of the settings is not a number."""
+    """The data folder, addresses, ports and duration of a run.
+
+    Raises `StackError` if a port of the settings is not a number, or an address is none.
+    """
 
     data: Path
     kafka_port: int = 9092
     es_port: int = 9200
     service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in DEMO_SERVICES})
     """Ports of the page and of each service's /health and /metrics, by package."""
+    hosts: Mapping[str, str] = field(default_factory=lambda: {s.host_setting: _host_of(s) for s in DEMO_SERVICES})
+    """Addresses that the services listen on, by setting."""
     seconds: float | None = None
     """How long to run; until it is stopped if None."""
     view: bool = True
@@ -56,12 +62,17 @@ class Plan:
     @property
     def service_urls(self) -> dict[str, str]:
         """Each service's base URL of /health and /metrics, by package."""
-        return {s.package: f"http://{servers.HOST}:{self.service_ports[s.package]}" for s in services.ALL}
+        return {service.package: self._url(service) for service in services.ALL}
 
     @property
     def page_url(self) -> str:
         """The live page's URL."""
-        return f"http://localhost:{self.service_ports[services.PAGE.package]}"
+        url = self._url(services.PAGE)
+        return url.replace(servers.HOST, "localhost") if urlsplit(url).hostname == servers.HOST else url
+
+    def _url(self, service: services.Service) -> str:
+        host = listening.local_host(self.hosts[service.host_setting])
+        return listening.url(host, self.service_ports[service.package])
 
     @property
     def server_ports(self) -> list[tuple[int, str, str]]:
@@ -79,7 +90,7 @@ class Plan:
     @property
     def service_settings(self) -> dict[str, str]:
         """The settings of the services as variables. Raises `StackError` if `.env` cannot be read."""
-        settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host}
+        settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, **self.hosts}
         settings |= {name: value for name, value in _DEMO_DEFAULTS.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
 
@@ -90,6 +101,20 @@ def _user_setting(name: str) -> str:
         return os.environ.get(name) or dotenv.read_nearest().values.get(name) or ""
     except dotenv.DotenvError as error:
         raise StackError(str(error)) from None
+
+
+def _host_of(service: services.Service) -> str:
+    host = _user_setting(service.host_setting) or servers.HOST
+    try:
+        is_host = urlsplit(listening.url(host, 1)).hostname == host.lower()
+    except ValueError:
+        is_host = False
+    if not is_host:
+        raise StackError(
+            f"{service.host_setting}={shown(host)!r} is no address: set it to one of this machine, such as"
+            f" {servers.HOST}"
+        )
+    return host
 
 
 def _port_of(service: services.Service) -> int:

@@ -20,6 +20,7 @@ from local_stack.environment import inherited
 from local_stack.java import JAVA, JAVA_HOME
 from local_stack.process_marks import marked
 from local_stack.servers import HOST, log_file
+from runtime import listening
 
 ROOT = Path(__file__).parents[1]
 _CDS_ARCHIVE = Path(sys.prefix) / "stream_processing.jsa"
@@ -32,11 +33,12 @@ _CANCEL_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Service:
-    """A service's package, its port for /health and /metrics, and the setting that changes the port."""
+    """A service's package, its port for /health and /metrics, and the settings that change port and address."""
 
     package: str
     port_setting: str
     port: int
+    host_setting: str = "METRICS_HOST"
 
 
 PRODUCER = Service("data_producer", "PRODUCER_METRICS_PORT", 9101)
@@ -45,7 +47,7 @@ SINK = Service("elasticsearch_sink_alert", "SINK_METRICS_PORT", 9103)
 
 ALL = (PRODUCER, STREAM, SINK)
 
-PAGE = Service("live_page", "PAGE_PORT", 8090)
+PAGE = Service("live_page", "PAGE_PORT", 8090, "PAGE_HOST")
 
 
 def environment(data: Path) -> dict[str, str]:
@@ -133,18 +135,20 @@ def _start_archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]
 def run(service: Service, data: Path, settings: Mapping[str, str], *, port: int | None = None) -> HTTPExecutor:
     """Configure the service with data and log below `data`, without starting it.
 
-    `settings` take precedence over the environment and `.env`.
+    `settings` take precedence over the environment and `.env`. Without the setting of its address there, the service
+    listens on 127.0.0.1.
     """
     actual_port = service.port if port is None else port
+    host = settings.get(service.host_setting) or HOST
     executor = HTTPExecutor(
         [sys.executable, "-m", service.package],
-        url=f"http://{HOST}:{actual_port}/health",
+        url=f"{listening.url(listening.local_host(host), actual_port)}/health",
         method="GET",
         timeout=_START_TIMEOUT,
         request_timeout=2,
         cwd=str(ROOT),
         expected_returncode=0,
-        envvars={**environment(data), service.port_setting: str(actual_port), **settings},
+        envvars={**environment(data), service.port_setting: str(actual_port), **settings, service.host_setting: host},
         stdin=subprocess.DEVNULL,
         stdout=log_file(data, service.package),
         stderr=subprocess.STDOUT,

@@ -185,7 +185,7 @@ class Observer:
     def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
         """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""
         try:
-            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{INTERACTIONS}", without_files=True)
+            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{INTERACTIONS}")
             commits = table.history(_COMMITS)
             appended = json.loads(next(commit["userMetadata"] for commit in commits if commit.get("userMetadata")))
             read = appended["offsets"][self._settings.kafka_topic]

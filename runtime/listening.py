@@ -6,6 +6,8 @@ from typing import Final
 
 from runtime.addresses import shown
 
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""By the address with which a server listens at all addresses of this machine."""
 _FREE_ONE: Final = " (0: a free one)"
 
 
@@ -20,6 +22,15 @@ def url(host: str, port: int) -> str:
     ('http://127.0.0.1:8090', 'http://[::1]:8090')
     """
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def local_host(host: str) -> str:
+    """Return the host at which programs on this machine reach a server that listens at `host`.
+
+    >>> [local_host(host) for host in ("0.0.0.0", "::", "127.0.0.2", "localhost")]
+    ['127.0.0.1', '::1', '127.0.0.2', 'localhost']
+    """
+    return _LOOPBACK.get(host, host)
 
 
 def require_port(host: str, port: int, *, host_setting: str, port_setting: str) -> None:

@@ -3,14 +3,33 @@
 import _thread
 import signal
 import threading
-from concurrent.futures import Future
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    # Programs import this module before all others, so it imports little.
+    from concurrent.futures import Future
 
 _CHECK_SECONDS: Final = 0.05
 
 
 class StoppedError(Exception):
     """The service was stopped while it waited for a server."""
+
+
+def end_on_interrupt() -> None:
+    """Let Ctrl-C end the program at once and without a stack trace, until it sets its own handler.
+
+    Programs call this before their other imports, which take up to seconds. If SIGINT is ignored, as in the background
+    of a shell script, it stays ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def interrupt_on_signal() -> None:
+    """Have the `stop_signals` raise KeyboardInterrupt, so that a program that has started servers stops them."""
+    for number in stop_signals():
+        signal.signal(number, signal.default_int_handler)
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:

@@ -1,5 +1,10 @@
 """Runs the producer: ``python -m data_producer``."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import logging
 import sys

@@ -39,8 +39,9 @@ class ProducerSettings(Settings):
 
     random_data_max_users: Count = 10
     random_data_max_items: Count = 10
-    random_data_seed: int | None = None
-    """The same seed, users, items and skew generate the same interactions, except for the timestamps."""
+    random_data_seed: Annotated[int, Field(ge=0, le=2**64 - 1)] | None = None
+    """The same seed, users, items and skew generate the same interactions, except for the timestamps. Not
+    negative: Python takes -1 for 1."""
     random_data_skew: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Exponent of the power law of users and items; 0: uniform."""
     producer_rate: Interval = 1.0

@@ -1,5 +1,10 @@
 """Runs the stream job: ``python -m stream_processing``; or a command: rebuild, accept-gap."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import logging
 import os

@@ -29,7 +29,7 @@ from stream_processing.kafka_io import source_options
 from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical
-from stream_processing.session import set_polling_interval
+from stream_processing.session import set_polling_interval, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
 
@@ -103,7 +103,7 @@ def start_ingest(
     set_polling_interval(session, settings.loop_sleep)
     return (
         coalesced.writeStream.queryName(NAME)
-        .trigger(processingTime=f"{max(1, round(settings.batch_interval * 1000))} milliseconds")
+        .trigger(processingTime=trigger_interval(settings.batch_interval))
         .option("checkpointLocation", checkpoint.path)
         .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append))
         .start()

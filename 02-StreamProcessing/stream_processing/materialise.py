@@ -25,6 +25,7 @@ from contract.tables import AggregateTable, Column, ColumnType, table_named
 from stream_processing.arrow import arrow_column
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import Lake, merge_rows
+from stream_processing.session import trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 
 NAME: Final = "materialise"
@@ -67,7 +68,7 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     return (
         records.select("key", "value", "partition", "offset", "timestamp")
         .writeStream.queryName(NAME)
-        .trigger(processingTime=f"{settings.materialise_interval} seconds")
+        .trigger(processingTime=trigger_interval(settings.materialise_interval))
         .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
         .foreachBatch(merge)
         .start()

@@ -51,6 +51,15 @@ def set_polling_interval(session: SparkSession, seconds: float) -> None:
     session.conf.set("spark.sql.streaming.pollingDelay", f"{max(10, round(seconds * 1000))}ms")
 
 
+def trigger_interval(seconds: float) -> str:
+    """Return an interval between two batches as Spark takes it, which rejects exponents and more than 9 decimals.
+
+    >>> trigger_interval(0.4), trigger_interval(1e-6)
+    ('400 milliseconds', '1 milliseconds')
+    """
+    return f"{max(1, round(seconds * 1000))} milliseconds"
+
+
 def _require_jars(folder: Path | None) -> None:
     spark_jars = Path(os.environ.get("SPARK_HOME") or Path(pyspark.__file__).parent) / "jars"
     folders = [spark_jars] if folder is None else [folder, spark_jars]

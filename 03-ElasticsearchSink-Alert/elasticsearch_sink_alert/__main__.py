@@ -1,5 +1,10 @@
 """Runs the sink: ``python -m elasticsearch_sink_alert``, or one of its commands (``--help``)."""
 
+from runtime.signals import end_on_interrupt
+
+if __name__ == "__main__":
+    end_on_interrupt()
+
 import argparse
 import gc
 import logging

@@ -421,3 +421,10 @@ def test_the_aggregated_topic_is_compacted_and_stamped_by_the_broker(pipeline: P
         eventually(lambda: _assert_items(pipeline, {"item_1": 1}))
     (message,) = pipeline.read(topic.name)
     assert message.timestamp()[0] == 2  # TIMESTAMP_LOG_APPEND_TIME
+
+
+def test_the_sink_uses_nothing_that_its_client_deprecates(pipeline: Pipeline) -> None:
+    # With such a warning as an error, the sink would not get ready.
+    with pipeline.running(SINK, PYTHONWARNINGS="error:The 'body' parameter is deprecated"):
+        pipeline.publish(item_record(1, 20))
+        eventually(lambda: _assert_alerts(pipeline, firing=1))

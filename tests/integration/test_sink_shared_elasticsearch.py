@@ -277,7 +277,7 @@ def test_other_index_templates_do_not_change_the_indices_of_the_sink(pipeline: P
 def test_an_index_that_does_not_fit_ends_the_start_with_one_line(
     pipeline: Pipeline, mapping: dict[str, Any], problem: str
 ) -> None:
-    pipeline.elasticsearch.indices.create(index=ITEMS, body={"mappings": mapping})
+    pipeline.elasticsearch.indices.create(index=ITEMS, mappings=mapping)
     assert problem in _last_line(pipeline)
 
 
@@ -286,7 +286,7 @@ def test_the_sink_waits_if_an_index_stops_fitting_while_it_runs(pipeline: Pipeli
     with pipeline.running(SINK) as sink:
         pipeline.publish(item_record(1, 20))
         eventually(lambda: assert_equal(_max_interactions(pipeline), {"item_1": 20}))
-        indices.create(index="others", body={"mappings": {"properties": {"item_id": {"type": "long"}}}})
+        indices.create(index="others", mappings={"properties": {"item_id": {"type": "long"}}})
         try:
             swap = [{"remove_index": {"index": ITEMS}}, {"add": {"index": "others", "alias": ITEMS}}]
             indices.update_aliases(body={"actions": swap})

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from stream_processing import spark_internals
 from stream_processing.failures import describe_failure
-from stream_processing.session import start_session
+from stream_processing.session import start_session, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 
 from local_stack.cache import SPARK
@@ -90,6 +90,12 @@ def test_a_lock_is_only_possible_on_a_local_file_system(spark: SparkSession, tmp
     assert file_lock is not None
     file_lock.release()
     assert spark_internals.local_lock(spark, "webhdfs://127.0.0.1:9/folder", ".lock") is None
+
+
+@pytest.mark.parametrize("seconds", [1e-5, 1 / 3, 86_400.0])
+def test_spark_takes_every_interval_of_the_settings(spark: SparkSession, seconds: float) -> None:
+    trigger = spark_internals.jvm(spark).org.apache.spark.sql.streaming.Trigger
+    assert trigger.ProcessingTime(trigger_interval(seconds)).intervalMs() == max(1, round(seconds * 1000))
 
 
 def test_the_causes_of_a_failed_query_are_listed(spark: SparkSession, tmp_path: Path) -> None:

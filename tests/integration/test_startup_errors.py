@@ -1,12 +1,15 @@
 """A service that cannot start logs one line with the setting and the remedy, and no traceback."""
 
+import signal
 import socket
+import sys
 from subprocess import CalledProcessError
 
 import pytest
 from mirakuru import SimpleExecutor
 
-from local_stack.services import PRODUCER, SINK, Service
+from local_stack.services import PAGE, PRODUCER, SINK, STREAM, Service
+from observer.services import OK, read_service
 from tests.pipeline import Pipeline, eventually
 
 
@@ -63,19 +66,50 @@ def test_an_address_of_another_machine_is_one_error_line(pipeline: Pipeline, hos
     assert f"METRICS_HOST={host} is not an address of this machine" in line
 
 
-@pytest.mark.parametrize("service", [PRODUCER, SINK])
-def test_a_service_that_is_stopped_while_waiting_for_kafka_exits_cleanly(pipeline: Pipeline, service: Service) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "::1",
+        "::",
+        "0.0.0.0",
+        pytest.param("127.0.0.2", marks=pytest.mark.skipif(sys.platform != "linux", reason="not an address there")),
+    ],
+)
+def test_a_service_answers_where_it_listens(pipeline: Pipeline, host: str) -> None:
+    with (
+        pipeline.running(PRODUCER, METRICS_HOST=host) as producer,
+        pipeline.running(PAGE, PAGE_HOST=host),
+    ):
+        health, _ = read_service(producer.url.geturl().removesuffix("/health"))
+    assert health == OK
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("service", [PRODUCER, STREAM, SINK])
+def test_a_service_that_is_stopped_while_waiting_for_kafka_exits_cleanly(
+    pipeline: Pipeline, service: Service, number: signal.Signals
+) -> None:
     executor = pipeline.service(service, KAFKA_BROKER="127.0.0.1:1")
     try:
         # Start without waiting for /health: the service never becomes ready.
         SimpleExecutor.start(executor)
         eventually(lambda: _assert_waiting(pipeline, service))
         assert executor.process is not None
-        executor.process.terminate()
+        executor.process.send_signal(number)
         assert executor.process.wait(60) == 0
     finally:
         executor.kill()
-    assert "Traceback" not in pipeline.log(service)
+    assert {line.split()[1] for line in pipeline.log(service).splitlines()} <= {"INFO", "WARNING"}
+
+
+@pytest.mark.parametrize("service", [PRODUCER, STREAM, SINK, PAGE], ids=lambda service: service.package)
+def test_a_closed_terminal_ends_a_service_as_sigterm_does(pipeline: Pipeline, service: Service) -> None:
+    with pipeline.running(service) as executor:
+        assert executor.process is not None
+        before = len(pipeline.log(service))
+        executor.process.send_signal(signal.SIGHUP)
+        assert executor.process.wait(60) == 0
+    assert [line for line in pipeline.log(service)[before:].splitlines() if " INFO " not in line] == []
 
 
 def _assert_waiting(pipeline: Pipeline, service: Service) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import random
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -305,10 +306,14 @@ def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
-def test_a_stop_in_the_middle_of_batches_is_quiet(pipeline: Pipeline) -> None:
-    with pipeline.running(STREAM):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_in_the_middle_of_batches_is_quiet(pipeline: Pipeline, number: signal.Signals) -> None:
+    with pipeline.running(STREAM) as job:
+        assert job.process is not None
         for _ in range(3):
             pipeline.send_interactions(_interactions(2_000))
+        job.process.send_signal(number)
+        assert job.process.wait(60) == 0
     lines = pipeline.log(STREAM).splitlines()
     assert lines[-1].endswith(" INFO    stream_processing.job: stopping"), lines[-20:]
 

@@ -16,7 +16,7 @@ from stream_processing.session import NoJarsError, start_session
 from stream_processing.settings import StreamProcessingSettings
 
 from build_tools.jars import JarError
-from local_stack import cache, data_folder, exit_reason, servers
+from local_stack import cache, data_folder, exit_reason, servers, services
 from local_stack.__main__ import _fail
 from local_stack.data_folder import DataFolderError
 from local_stack.environment import inherited
@@ -163,6 +163,38 @@ def test_the_demo_uses_the_ports_of_the_settings(tmp_path: Path, monkeypatch: py
     assert Plan(tmp_path).page_url == "http://localhost:8123"
     monkeypatch.setenv("PAGE_PORT", "many")
     with pytest.raises(StackError, match="PAGE_PORT='many' is no port"):
+        Plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("host", "service", "page"),
+    [
+        ("::1", "http://[::1]:9101", "http://[::1]:8090"),
+        ("127.0.0.2", "http://127.0.0.2:9101", "http://127.0.0.2:8090"),
+        ("0.0.0.0", "http://127.0.0.1:9101", "http://localhost:8090"),
+        ("::", "http://[::1]:9101", "http://[::1]:8090"),
+    ],
+)
+def test_the_demo_polls_its_services_where_they_listen(
+    host: str, service: str, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("METRICS_HOST", "PAGE_HOST"):
+        monkeypatch.setenv(name, host)
+    plan = Plan(tmp_path)
+    assert (plan.service_urls["data_producer"], plan.page_url) == (service, page)
+    settings = plan.service_settings
+    assert (settings["METRICS_HOST"], settings["PRODUCER_URL"]) == (host, service)
+    executor = services.run(services.PRODUCER, tmp_path, settings)
+    assert executor.url.geturl() == f"{service}/health"
+
+
+@pytest.mark.parametrize("host", ["http://localhost", "localhost:9101", "a/b"])
+def test_an_address_that_no_url_can_have_is_reported(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METRICS_HOST", host)
+    with pytest.raises(StackError, match=f"^METRICS_HOST='{host}' is no address: set it to one of this machine"):
         Plan(tmp_path)
 
 

@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from data_producer.generator import InteractionGenerator
 from data_producer.settings import ProducerSettings
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -195,6 +196,8 @@ def test_settings_that_belong_together_are_reported_with_the_remedy(
 
 
 _INTERVAL = "a number of seconds between interactions, 0 (as fast as possible) or 0.000001 to 86,400"
+_MAX_SEED = "18446744073709551615"
+_SEED = "a whole number from 0 to 18,446,744,073,709,551,615"
 _HEAP = "a whole number with a unit, such as 768m or 2g, and at least 512m"
 _LOCATION = r"a path or a URI without any of the characters % \ # ? [ ] | ^"
 _BROKERS = "host:port, such as localhost:9092 or [::1]:9092, or several of them separated by commas"
@@ -207,7 +210,7 @@ WRONG = [
     (ProducerSettings, "PRODUCER_RATE", "inf", _INTERVAL),
     (ProducerSettings, "PRODUCER_RATE", "1e-9", _INTERVAL),
     (ProducerSettings, "RANDOM_DATA_MAX_USERS", "999999999999", "a whole number from 1 to 1,000,000"),
-    (ProducerSettings, "RANDOM_DATA_SEED", "a", "a whole number"),
+    *[(ProducerSettings, "RANDOM_DATA_SEED", value, _SEED) for value in ("a", "-1", "1.5", "1e30", str(10**30))],
     (ProducerSettings, "RANDOM_DATA_SKEW", "nan", "a number from 0 to 10"),
     (ProducerSettings, "PRODUCER_LIMIT", "-1", "a whole number from 0 to 1,000,000,000,000"),
     (ProducerSettings, "PRODUCER_CONTROLS", "perhaps", "true or false"),
@@ -281,6 +284,27 @@ def test_a_wrong_setting_is_reported_with_what_is_allowed(
     assert str(error.value) == f"{name}={value!r}: expected {allowed}"
 
 
+@pytest.mark.parametrize("cls", [ProducerSettings, StreamProcessingSettings, SinkSettings, PageSettings])
+def test_every_number_has_bounds(cls: type[Settings]) -> None:
+    properties = cls.model_json_schema()["properties"]
+    schemas = [(name, each) for name, schema in properties.items() for each in (schema, *schema.get("anyOf", ()))]
+    numbers = [(name, set(schema)) for name, schema in schemas if schema.get("type") in ("integer", "number")]
+    assert len(numbers) >= 4
+    for name, has in numbers:
+        assert "maximum" in has, name
+        assert has & {"minimum", "exclusiveMinimum"}, name
+
+
+@pytest.mark.parametrize(("value", "seed"), [("", None), ("0", 0), (_MAX_SEED, 2**64 - 1)])
+def test_the_generator_accepts_every_seed_and_an_empty_one_is_random(
+    value: str, seed: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANDOM_DATA_SEED", value)
+    settings = ProducerSettings.load()
+    assert settings.random_data_seed == seed
+    assert len(InteractionGenerator(9, 9, seed=settings.random_data_seed).batch(5, 1)) == 5
+
+
 ADDRESSES = [
     (Settings, "KAFKA_BROKER", value)
     for value in ("kafka", "kafka:9092", "a_b.c-d:1,e:65535", "a:9092, b:9092,", "[::1]:9092", "[fe80::1%eth0]:9092")
@@ -313,7 +337,7 @@ def test_text_that_is_not_utf_8_is_reported_and_secrets_are_not_printed() -> Non
 def test_a_long_wrong_value_is_cut() -> None:
     with pytest.raises(SettingsError) as error:
         ProducerSettings.read({}, {"RANDOM_DATA_SEED": "9" * 5_000})
-    assert str(error.value) == f"RANDOM_DATA_SEED='{'9' * 100}…': expected a whole number"
+    assert str(error.value) == f"RANDOM_DATA_SEED='{'9' * 100}…': expected {_SEED}"
 
 
 @pytest.mark.parametrize(

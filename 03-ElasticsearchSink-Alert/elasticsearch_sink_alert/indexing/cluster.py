@@ -172,8 +172,8 @@ def _create_or_extend(client: Elasticsearch, index: str, mapping: Mapping[str, A
     """Create the index, or add missing fields to it, with the alias through which rows are written."""
     if not client.indices.exists(index=index):
         try:
-            # With settings and mappings in the body: another template may have a higher priority by now.
-            client.indices.create(index=index, body=index_body(index, mapping))
+            # With settings and mappings: another template may have a higher priority by now.
+            client.indices.create(index=index, **index_body(index, mapping))
         except RequestError as error:
             # Another sink may have created it.
             if error.error != "resource_already_exists_exception":
