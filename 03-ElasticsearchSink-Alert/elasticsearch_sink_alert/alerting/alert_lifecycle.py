@@ -102,28 +102,29 @@ def evaluate(
     `firing` and `waiting` hold the alerts before; `rows` has at most one row of each key. Rules with `within` are
     evaluated on `deltas`.
     """
-    return [
-        changed
-        for row in rows
-        for rule in rules.get(row.key.table, ())
-        if (changed := _evaluate(rule, row, firing, waiting, deltas)) is not None
-    ]
+    changed = []
+    for row in rows:
+        table, id_ = row.key
+        for rule in rules.get(table, ()):
+            key = AlertKey(rule.name, table, id_)
+            alert, wait = firing.get(key), waiting.get(key)
+            fields = row.fields if rule.within is None else deltas.get(key)
+            if alert is not None or wait is not None:
+                if (updated := _update(alert, wait, rule, row, fields)) is not None:
+                    changed.append(updated)
+            elif fields is not None and rule.matches(fields) and not rule.is_silent_about(id_):
+                changed.append(_new_alert(rule, row, fields[rule.field]))
+    return changed
 
 
-def _evaluate(
-    rule: Rule,
-    row: Row,
-    firing: Mapping[AlertKey, Alert],
-    waiting: Mapping[AlertKey, Alert],
-    deltas: Deltas,
+def _update(
+    alert: Alert | None, wait: Alert | None, rule: Rule, row: Row, fields: Mapping[str, Any] | None
 ) -> Alert | None:
-    key = AlertKey(rule.name, row.key.table, row.key.id)
-    alert, wait = firing.get(key), waiting.get(key)
+    """Return the alert, firing or waiting before this row, if the row changes it."""
     last = alert or wait
     if last is not None and row.version < last.version:
         # The topic is indexed again, and a later row has been evaluated before.
         return None
-    fields: Mapping[str, Any] | None = row.fields if rule.within is None else deltas.get(key)
     if wait is not None and wait.fired_at <= _time(row):
         # The rule was true until this row, for long enough.
         alert = replace(wait, status=FIRING)
@@ -136,9 +137,7 @@ def _evaluate(
     if true and wait is not None:
         assert row.fields is not None
         return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
-    if wait is not None:
-        return cancelled(wait, row.version)
-    return _new_alert(rule, row, fields[rule.field]) if true and fields is not None else None
+    return None if wait is None else cancelled(wait, row.version)
 
 
 def idle_resolved(
