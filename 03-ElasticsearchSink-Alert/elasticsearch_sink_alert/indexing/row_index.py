@@ -63,10 +63,8 @@ def row_requests(rows: Iterable[Row]) -> list[BulkRequest]:
 
 def split_by_outcome(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Rejected]]:
     """Return the rows that are now the newest of their key, and the records that Elasticsearch refuses."""
-    if outcomes.count(WRITTEN) == len(rows):
-        current, refused = list(rows), []
-    else:
-        current, refused = _split(rows, outcomes)
+    all_written = outcomes.count(WRITTEN) == len(rows)
+    current, refused = (list(rows), []) if all_written else _split(rows, outcomes)
     for table, written in Counter([row.key.table for row in current]).items():
         metrics.ROWS.labels(table).inc(written)
     return current, refused
