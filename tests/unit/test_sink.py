@@ -130,7 +130,7 @@ def test_an_alert_that_became_due_between_two_rows_fires_by_their_times() -> Non
 def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_changes() -> None:
     rule = replace(RULE, threshold=5, resolve=2, within=60)
     state = AlertsInMemory(rule)
-    key = AlertKey(rule.name, ITEMS, "a")
+    key = (rule.name, RowKey(ITEMS, "a"))
     fired = []
     for at, (value, change) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
         state.deltas = {key: {"max_interactions": change}}

@@ -9,9 +9,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from contract.alerts import ALERTS, FIRING, RESOLVED
+from contract.keys import RowKey
 from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
 from elasticsearch_sink_alert.kafka.rows import Row
 
@@ -30,13 +31,8 @@ Status = Literal["waiting", "cancelled", "firing", "resolved"]
 document of a cancelled alert is deleted, so that no document has this status."""
 
 
-class AlertKey(NamedTuple):
-    """Identifies what can be firing only once at a time: a rule and a row."""
-
-    rule: str
-    table: str
-    id: str
-
+AlertKey = tuple[str, RowKey]
+"""Identifies what can be firing only once at a time: a rule's name and a row."""
 
 Deltas = Mapping[AlertKey, Mapping[str, float]]
 """By how much a field has changed within the window of a rule: by the field's name, like a row."""
@@ -73,7 +69,7 @@ class Alert:
     @property
     def key(self) -> AlertKey:
         """The rule and the row."""
-        return AlertKey(self.rule, self.index, self.id)
+        return self.rule, RowKey(self.index, self.id)
 
     @property
     def observed(self) -> str:
@@ -104,15 +100,14 @@ def evaluate(
     """
     changed = []
     for row in rows:
-        table, id_ = row.key
-        for rule in rules.get(table, ()):
-            key = AlertKey(rule.name, table, id_)
+        for rule in rules.get(row.key.table, ()):
+            key = (rule.name, row.key)
             alert, wait = firing.get(key), waiting.get(key)
             fields = row.fields if rule.within is None else deltas.get(key)
             if alert is not None or wait is not None:
                 if (updated := _update(alert, wait, rule, row, fields)) is not None:
                     changed.append(updated)
-            elif fields is not None and rule.matches(fields) and not rule.is_silent_about(id_):
+            elif fields is not None and rule.matches(fields) and not rule.is_silent_about(row.key.id):
                 changed.append(_new_alert(rule, row, fields[rule.field]))
     return changed
 

@@ -87,7 +87,7 @@ class ChangeWindows:
                 if isinstance(value, int | float):
                     window, at = _milliseconds(rule), row.record.timestamp_ms
                     samples = after[rule.name] = with_sample(before.get(rule.name, []), at, value, window)
-                    deltas[AlertKey(rule.name, *row.key)] = {rule.field: delta(samples, at, window)}
+                    deltas[rule.name, row.key] = {rule.field: delta(samples, at, window)}
             self._cached[row.key] = after
         self._writer.write([_action(row, self._cached[row.key]) for row in affected])
         for oldest in list(self._cached)[: max(0, len(self._cached) - _MAX_ROWS_IN_MEMORY)]:
@@ -96,11 +96,10 @@ class ChangeWindows:
 
     def deltas_at(self, at: int, rules: Mapping[AlertKey, Rule]) -> Deltas:
         """Return the changes until `at` (milliseconds since the epoch) of rows that are idle."""
-        row_keys = {key: RowKey(key.table, key.id) for key in rules}
-        self._load(list(row_keys.values()))
+        self._load([row_key for _, row_key in rules])
         return {
-            key: {rule.field: delta(self._cached[row_keys[key]].get(rule.name, []), at, _milliseconds(rule))}
-            for key, rule in rules.items()
+            (name, row_key): {rule.field: delta(self._cached[row_key].get(name, []), at, _milliseconds(rule))}
+            for (name, row_key), rule in rules.items()
         }
 
     def _load(self, keys: Sequence[RowKey]) -> None:

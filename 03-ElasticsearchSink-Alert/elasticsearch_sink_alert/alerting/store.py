@@ -68,7 +68,7 @@ class AlertStore:
         return [a for a in changed if a.key not in new or latest.get(a.key, -1) < a.version]
 
     def _latest_versions(self, keys: Iterable[AlertKey]) -> dict[AlertKey, int]:
-        ids = sorted({key.id for key in keys})
+        ids = sorted({row_key.id for _, row_key in keys})
         latest: dict[AlertKey, int] = {}
         for start in range(0, len(ids), _IDS_PER_SEARCH):
             for alert in self._read(alert_lifecycle.INDEX, {"terms": {"id": ids[start : start + _IDS_PER_SEARCH]}}):
