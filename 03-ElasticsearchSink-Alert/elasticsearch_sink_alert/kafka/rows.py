@@ -15,7 +15,7 @@ from elasticsearch_sink_alert.kafka.versions import VersionClock
 _ID_FIELDS: Final = {table.name: table.key for table in AGGREGATE_TABLES}
 
 
-@dataclass(slots=True)  # Not frozen: that takes three times as long to create.
+@dataclass(slots=True)  # Not frozen: that takes five times as long to create.
 class Record:
     """A Kafka record."""
 
