@@ -36,8 +36,8 @@ _STEADY_RATE = 1_000
 _WARM_SECONDS = 10
 _STEADY_SECONDS = 60
 _SAMPLED_EVERY = 47
-"""The distance between users whose documents are polled: few, as Elasticsearch has to answer meanwhile. Not in step with
-the sink's batches."""
+"""The distance between users whose documents are polled: few, as Elasticsearch has to answer meanwhile.
+Not in step with the sink's batches."""
 _POLL_SECONDS = 0.01
 
 LIMIT = "ready-made bulk requests → Elasticsearch"
