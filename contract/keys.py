@@ -15,6 +15,9 @@ from contract.tables import AGGREGATE_TABLES
 
 SEPARATOR: Final = "-"
 
+_WITH_KEY: Final = {table.name for table in AGGREGATE_TABLES if table.key is not None}
+_WITHOUT_KEY: Final = {table.name for table in AGGREGATE_TABLES if table.key is None}
+
 
 class RowKey(NamedTuple):
     """The table and the id of a row; in Elasticsearch, the index and the document id."""
@@ -35,12 +38,10 @@ def encode_key(table: str, row_id: str | None) -> str:
 
 def decode_key(key: str) -> RowKey:
     """Return the table and the id of a topic key; raises `UnknownKeyError`."""
-    for table in AGGREGATE_TABLES:
-        if table.key is None and key == table.name:
-            return RowKey(table.name, key)
-        if table.key is not None and key.startswith(table.name + SEPARATOR):
-            row_id = key[len(table.name) + len(SEPARATOR) :]
-            if row_id:
-                return RowKey(table.name, row_id)
+    name, _, row_id = key.partition(SEPARATOR)
+    if row_id and name in _WITH_KEY:
+        return RowKey(name, row_id)
+    if key in _WITHOUT_KEY:
+        return RowKey(key, key)
     known = ", ".join(encode_key(table.name, table.key and f"<{table.key}>") for table in AGGREGATE_TABLES)
     raise UnknownKeyError(f"key {truncated(key)!r} names no row: expected {known}")

@@ -70,7 +70,7 @@ class MemoryWindows:
         for row in rows:
             for rule in rules.get(row.key.table, ()):
                 if rule.within and row.fields:
-                    key, at = AlertKey(rule.name, *row.key), row.record.timestamp_ms
+                    key, at = (rule.name, row.key), row.record.timestamp_ms
                     window, value = int(rule.within * 1000), row.fields[rule.field]
                     self.samples[key] = with_sample(self.samples.get(key, []), at, value, window)
                     found[key] = {rule.field: delta(self.samples[key], at, window)}
@@ -118,7 +118,7 @@ class Engine:
 
     @property
     def firing(self) -> set[str]:
-        return {key.id for key in self.store.firing}
+        return {row_key.id for _, row_key in self.store.firing}
 
 
 def _at(seconds: float) -> datetime:
@@ -213,11 +213,11 @@ def test_due_alerts_fire_by_time_and_only_for_assigned_partitions(tmp_path: Path
     engine = Engine(tmp_path, FOR_10)
     engine.process(1, partition=0, a=13)
     engine.process(1, partition=1, b=13)
-    assert (engine.notified, {key.id for key in engine.store.waiting}) == ([], {"a", "b"})
+    assert (engine.notified, {row_key.id for _, row_key in engine.store.waiting}) == ([], {"a", "b"})
     engine.engine.fire_due(_at(10.9), {0, 1})
     assert engine.notified == []
     engine.engine.fire_due(_at(11), {1})
-    assert (engine.notified, {key.id for key in engine.store.waiting}) == ([("b", "firing")], {"a"})
+    assert (engine.notified, {row_key.id for _, row_key in engine.store.waiting}) == ([("b", "firing")], {"a"})
     engine.process(5, a=1)
     engine.engine.fire_due(_at(60), {0, 1})
     assert (engine.notified, engine.firing) == ([("b", "firing")], {"b"})

@@ -6,21 +6,30 @@ from typing import Any
 import orjson
 import pytest
 from elasticsearch.exceptions import ConnectionError, RequestError, TransportError
-from elasticsearch_sink_alert.indexing.bulk import BulkRequest, BulkWriter, Document, Outcome, Result, bulk_requests
+from elasticsearch_sink_alert.indexing.bulk import (
+    WRITTEN,
+    BulkRequest,
+    BulkWriter,
+    Outcome,
+    Response,
+    Result,
+    bulk_action,
+    bulk_requests,
+)
 from elasticsearch_sink_alert.indexing.errors import ReindexRequiredError, UnavailableError
 from elasticsearch_sink_alert.indexing.retrier import ELASTICSEARCH, Retrier
 
 from runtime.health import Health
 
-INDEXED, DELETED = Document("agg_x", "1", 1, b"{}"), Document("agg_x", "1", 1, None)
+INDEXED, DELETED = bulk_action("agg_x", "1", 1, b"{}"), bulk_action("agg_x", "1", 1, None)
 MISSING = {"type": "index_not_found_exception", "reason": "no such index [agg_x-sink]"}
 TOO_LARGE = TransportError(413, "Request Entity Too Large", {})
-WRITTEN = {"status": 201}
+CREATED = {"status": 201}
 
 
-def _attempt(documents: list[Document], *items: dict[str, Any]) -> list[Result]:
-    request = BulkRequest([(document, document.lines()) for document in documents])
-    request.attempt(lambda _: list(items))
+def _attempt(actions: list[bytes], *items: dict[str, Any]) -> list[Result]:
+    request = BulkRequest(actions)
+    request.attempt(lambda _: Response(items))
     return [outcome.result for outcome in request.outcomes]
 
 
@@ -31,10 +40,10 @@ class Server:
         self._respond = respond
         self.requests: list[list[str]] = []
 
-    def __call__(self, lines: Sequence[bytes]) -> list[dict[str, Any]]:
-        ids = [orjson.loads(each.split(b"\n")[0])["index"]["_id"] for each in lines]
+    def __call__(self, actions: Sequence[bytes]) -> Response:
+        ids = [orjson.loads(each.split(b"\n")[0])["index"]["_id"] for each in actions]
         self.requests.append(ids)
-        return self._respond(ids)
+        return Response(self._respond(ids))
 
 
 def _write(server: Server, *ids: str, checks: list[str] | None = None) -> list[Outcome]:
@@ -43,7 +52,7 @@ def _write(server: Server, *ids: str, checks: list[str] | None = None) -> list[O
             checks.append("checked")
 
     retrier = Retrier(Health(ELASTICSEARCH), sleep=lambda _: None)
-    return BulkWriter(server, retrier, require_same_cluster).write([Document("agg_x", id_, 1, b"{}") for id_ in ids])
+    return BulkWriter(server, retrier, require_same_cluster).write([bulk_action("agg_x", id_, 1, b"{}") for id_ in ids])
 
 
 @pytest.mark.parametrize(
@@ -58,7 +67,7 @@ def _write(server: Server, *ids: str, checks: list[str] | None = None) -> list[O
 )
 def test_each_document_has_an_outcome_of_its_own(item: dict[str, Any], result: Result) -> None:
     assert _attempt([INDEXED], item) == [result]
-    assert _attempt([INDEXED, INDEXED], WRITTEN, item) == [Result.WRITTEN, result]
+    assert _attempt([INDEXED, INDEXED], CREATED, item) == [Result.WRITTEN, result]
 
 
 def test_a_404_completes_only_a_deletion_and_only_if_the_index_exists() -> None:
@@ -72,18 +81,36 @@ def test_a_404_completes_only_a_deletion_and_only_if_the_index_exists() -> None:
 
 def test_a_response_of_another_length_is_not_accepted() -> None:
     with pytest.raises(UnavailableError, match="2 documents were sent, but the response has 1 items"):
-        _attempt([INDEXED, DELETED], WRITTEN)
+        _attempt([INDEXED, DELETED], CREATED)
+
+
+def test_a_response_without_errors_has_written_every_document() -> None:
+    request = BulkRequest([INDEXED, DELETED])
+    request.attempt(lambda _: Response([{}, {}], has_errors=False))
+    assert request.outcomes == [WRITTEN, WRITTEN]
+
+
+def test_a_response_without_errors_of_another_length_is_not_accepted() -> None:
+    with pytest.raises(UnavailableError, match="2 documents were sent, but the response has 1 items"):
+        BulkRequest([INDEXED, DELETED]).attempt(lambda _: Response([{}], has_errors=False))
 
 
 def test_documents_are_written_through_the_alias() -> None:
-    assert b'"_index":"agg_x-sink"' in INDEXED.lines()
-    assert b'"_index":"agg_x-sink"' in DELETED.lines()
+    assert b'"_index":"agg_x-sink"' in INDEXED
+    assert b'"_index":"agg_x-sink"' in DELETED
+
+
+def test_any_text_can_be_an_id() -> None:
+    for id_ in ('a"\\\n\x01', "ü🙂", "%d"):
+        metadata, source = bulk_action("agg_x", id_, 7, b'{"a": "%b"}').splitlines()
+        assert orjson.loads(metadata)["index"]["_id"] == id_
+        assert source == b'{"a": "%b"}'
 
 
 def test_only_documents_without_an_outcome_are_sent_again() -> None:
     rejected = {"status": 429, "error": {"type": "es_rejected_execution_exception", "reason": "queue full"}}
     items: Iterator[list[dict[str, Any]]] = iter(
-        [[WRITTEN, rejected, {"status": 409, "error": {"type": "v"}}], [WRITTEN]]
+        [[CREATED, rejected, {"status": 409, "error": {"type": "v"}}], [CREATED]]
     )
     server = Server(lambda _: next(items))
     checks: list[str] = []
@@ -99,7 +126,7 @@ def test_a_refused_connection_is_retried() -> None:
     def respond(ids: list[str]) -> list[dict[str, Any]]:
         if error := next(responses):
             raise error
-        return [WRITTEN] * len(ids)
+        return [CREATED] * len(ids)
 
     server = Server(respond)
     assert [outcome.result for outcome in _write(server, "a", "b")] == [Result.WRITTEN] * 2
@@ -110,7 +137,7 @@ def test_a_request_that_is_too_large_is_halved_until_only_one_document_is_refuse
     def respond(ids: list[str]) -> list[dict[str, Any]]:
         if "large" in ids:
             raise TOO_LARGE
-        return [WRITTEN] * len(ids)
+        return [CREATED] * len(ids)
 
     server = Server(respond)
     outcomes = _write(server, "a", "b", "c", "large", "d")
@@ -131,7 +158,7 @@ def test_a_request_whose_sum_is_too_large_is_written_in_halves() -> None:
     def respond(ids: list[str]) -> list[dict[str, Any]]:
         if len(ids) > 2:
             raise TOO_LARGE
-        return [WRITTEN] * len(ids)
+        return [CREATED] * len(ids)
 
     server = Server(respond)
     assert [outcome.result for outcome in _write(server, *"abcdef")] == [Result.WRITTEN] * 6
@@ -154,8 +181,8 @@ def test_a_missing_index_requires_the_topic_to_be_indexed_again() -> None:
 
 
 def test_requests_are_limited_in_documents_and_bytes() -> None:
-    small = [Document("agg_x", str(n), 1, b"{}") for n in range(5_001)]
-    assert [len(request.documents) for request in bulk_requests(small)] == [5_000, 1]
-    large = [Document("agg_x", str(n), 1, b'"' + b"x" * (2 << 20) + b'"') for n in range(5)]
-    assert [len(request.documents) for request in bulk_requests(large)] == [2, 2, 1]
+    small = [bulk_action("agg_x", str(n), 1, b"{}") for n in range(5_001)]
+    assert [len(request.actions) for request in bulk_requests(small)] == [5_000, 1]
+    large = [bulk_action("agg_x", str(n), 1, b'"' + b"x" * (2 << 20) + b'"') for n in range(5)]
+    assert [len(request.actions) for request in bulk_requests(large)] == [2, 2, 1]
     assert bulk_requests([]) == []

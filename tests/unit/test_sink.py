@@ -19,7 +19,7 @@ from elasticsearch_sink_alert.alerting.change_windows import delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError, ReloadingRules
 from elasticsearch_sink_alert.alerting.notifications.rate_limit import RateLimiter
 from elasticsearch_sink_alert.alerting.rules import Rule
-from elasticsearch_sink_alert.indexing.bulk import Document
+from elasticsearch_sink_alert.indexing.bulk import bulk_action
 from elasticsearch_sink_alert.indexing.index_templates import mappings
 from elasticsearch_sink_alert.kafka.rows import Record, Row, latest_rows
 from elasticsearch_sink_alert.kafka.versions import VersionClock
@@ -130,7 +130,7 @@ def test_an_alert_that_became_due_between_two_rows_fires_by_their_times() -> Non
 def test_a_rule_with_within_is_about_the_change_and_is_resolved_when_nothing_changes() -> None:
     rule = replace(RULE, threshold=5, resolve=2, within=60)
     state = AlertsInMemory(rule)
-    key = AlertKey(rule.name, ITEMS, "a")
+    key = (rule.name, RowKey(ITEMS, "a"))
     fired = []
     for at, (value, change) in enumerate([(100, 0), (105, 5), (106, 6), (107, 3)]):
         state.deltas = {key: {"max_interactions": change}}
@@ -333,7 +333,7 @@ def test_the_clock_continues_from_the_metadata_of_the_commit() -> None:
 
 
 def test_a_row_of_several_lines_becomes_one_line_of_the_bulk_request() -> None:
-    lines = Document(ITEMS, "a", 1, b'{\n "item_id": "a"\n}').lines().splitlines()
+    lines = bulk_action(ITEMS, "a", 1, b'{\n "item_id": "a"\n}').splitlines()
     assert len(lines) == 2
     assert orjson.loads(lines[1]) == {"item_id": "a"}
 

@@ -9,9 +9,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
 
 from contract.alerts import ALERTS, FIRING, RESOLVED
+from contract.keys import RowKey
 from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
 from elasticsearch_sink_alert.kafka.rows import Row
 
@@ -30,13 +31,8 @@ Status = Literal["waiting", "cancelled", "firing", "resolved"]
 document of a cancelled alert is deleted, so that no document has this status."""
 
 
-class AlertKey(NamedTuple):
-    """Identifies what can be firing only once at a time: a rule and a row."""
-
-    rule: str
-    table: str
-    id: str
-
+AlertKey = tuple[str, RowKey]
+"""Identifies what can be firing only once at a time: a rule's name and a row."""
 
 Deltas = Mapping[AlertKey, Mapping[str, float]]
 """By how much a field has changed within the window of a rule: by the field's name, like a row."""
@@ -73,7 +69,7 @@ class Alert:
     @property
     def key(self) -> AlertKey:
         """The rule and the row."""
-        return AlertKey(self.rule, self.index, self.id)
+        return self.rule, RowKey(self.index, self.id)
 
     @property
     def observed(self) -> str:
@@ -102,28 +98,28 @@ def evaluate(
     `firing` and `waiting` hold the alerts before; `rows` has at most one row of each key. Rules with `within` are
     evaluated on `deltas`.
     """
-    return [
-        changed
-        for row in rows
-        for rule in rules.get(row.key.table, ())
-        if (changed := _evaluate(rule, row, firing, waiting, deltas)) is not None
-    ]
+    changed = []
+    for row in rows:
+        for rule in rules.get(row.key.table, ()):
+            key = (rule.name, row.key)
+            alert, wait = firing.get(key), waiting.get(key)
+            fields = row.fields if rule.within is None else deltas.get(key)
+            if alert is not None or wait is not None:
+                if (updated := _update(alert, wait, rule, row, fields)) is not None:
+                    changed.append(updated)
+            elif fields is not None and rule.matches(fields) and not rule.is_silent_about(row.key.id):
+                changed.append(_new_alert(rule, row, fields[rule.field]))
+    return changed
 
 
-def _evaluate(
-    rule: Rule,
-    row: Row,
-    firing: Mapping[AlertKey, Alert],
-    waiting: Mapping[AlertKey, Alert],
-    deltas: Deltas,
+def _update(
+    alert: Alert | None, wait: Alert | None, rule: Rule, row: Row, fields: Mapping[str, Any] | None
 ) -> Alert | None:
-    key = AlertKey(rule.name, row.key.table, row.key.id)
-    alert, wait = firing.get(key), waiting.get(key)
+    """Return the alert, firing or waiting before this row, if the row changes it."""
     last = alert or wait
     if last is not None and row.version < last.version:
         # The topic is indexed again, and a later row has been evaluated before.
         return None
-    fields: Mapping[str, Any] | None = row.fields if rule.within is None else deltas.get(key)
     if wait is not None and wait.fired_at <= _time(row):
         # The rule was true until this row, for long enough.
         alert = replace(wait, status=FIRING)
@@ -136,9 +132,7 @@ def _evaluate(
     if true and wait is not None:
         assert row.fields is not None
         return replace(wait, version=row.version, value=row.fields[rule.field], row=row.fields)
-    if wait is not None:
-        return cancelled(wait, row.version)
-    return _new_alert(rule, row, fields[rule.field]) if true and fields is not None else None
+    return None if wait is None else cancelled(wait, row.version)
 
 
 def idle_resolved(

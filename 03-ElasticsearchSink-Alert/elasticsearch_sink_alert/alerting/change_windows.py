@@ -13,7 +13,7 @@ from elasticsearch import Elasticsearch
 from contract.keys import RowKey, encode_key
 from elasticsearch_sink_alert.alerting.alert_lifecycle import CHANGE_WINDOWS_INDEX, AlertKey, Deltas
 from elasticsearch_sink_alert.alerting.rules import Rule
-from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, bulk_action
 from elasticsearch_sink_alert.indexing.errors import require_no_errors
 from elasticsearch_sink_alert.indexing.retrier import Retrier
 from elasticsearch_sink_alert.kafka.rows import Row
@@ -74,33 +74,32 @@ class ChangeWindows:
 
     def add(self, rules: Mapping[str, Sequence[Rule]], rows: Iterable[Row]) -> Deltas:
         """Add the rows' values to the windows, save them, and return the changes within the rules' windows."""
-        rules_with_window = {table: [rule for rule in of_table if rule.within] for table, of_table in rules.items()}
-        affected = [row for row in rows if rules_with_window.get(row.key.table)]
+        with_window = {table: [rule for rule in of_table if rule.within] for table, of_table in rules.items()}
+        affected = [row for row in rows if with_window.get(row.key.table)] if any(with_window.values()) else []
         if not affected:
             return {}
         self._load([row.key for row in affected])
         deltas: dict[AlertKey, Mapping[str, float]] = {}
         for row in affected:
             before, after = self._cached[row.key], {}
-            for rule in rules_with_window[row.key.table]:
+            for rule in with_window[row.key.table]:
                 value = row.fields.get(rule.field) if row.fields else None
                 if isinstance(value, int | float):
                     window, at = _milliseconds(rule), row.record.timestamp_ms
                     samples = after[rule.name] = with_sample(before.get(rule.name, []), at, value, window)
-                    deltas[AlertKey(rule.name, *row.key)] = {rule.field: delta(samples, at, window)}
+                    deltas[rule.name, row.key] = {rule.field: delta(samples, at, window)}
             self._cached[row.key] = after
-        self._writer.write([_document(row, self._cached[row.key]) for row in affected])
+        self._writer.write([_action(row, self._cached[row.key]) for row in affected])
         for oldest in list(self._cached)[: max(0, len(self._cached) - _MAX_ROWS_IN_MEMORY)]:
             del self._cached[oldest]
         return deltas
 
     def deltas_at(self, at: int, rules: Mapping[AlertKey, Rule]) -> Deltas:
         """Return the changes until `at` (milliseconds since the epoch) of rows that are idle."""
-        row_keys = {key: RowKey(key.table, key.id) for key in rules}
-        self._load(list(row_keys.values()))
+        self._load([row_key for _, row_key in rules])
         return {
-            key: {rule.field: delta(self._cached[row_keys[key]].get(rule.name, []), at, _milliseconds(rule))}
-            for key, rule in rules.items()
+            (name, row_key): {rule.field: delta(self._cached[row_key].get(name, []), at, _milliseconds(rule))}
+            for (name, row_key), rule in rules.items()
         }
 
     def _load(self, keys: Sequence[RowKey]) -> None:
@@ -124,11 +123,11 @@ def _milliseconds(rule: Rule) -> int:
     return int((rule.within or 0) * 1000)
 
 
-def _document(row: Row, samples: Mapping[str, Samples]) -> Document:
+def _action(row: Row, samples: Mapping[str, Samples]) -> bytes:
     if row.fields is None:
-        return Document(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, None)
+        return bulk_action(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, None)
     source = {"index": row.key.table, "id": row.key.id, "samples": samples}
-    return Document(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, orjson.dumps(source))
+    return bulk_action(CHANGE_WINDOWS_INDEX, encode_key(*row.key), row.version, orjson.dumps(source))
 
 
 def _samples(document: Mapping[str, Any]) -> dict[str, Samples]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any, Final, Literal, get_args
 
 from contract.tables import ColumnType
@@ -62,7 +63,7 @@ class Rule:
         condition = f"{self.field} {self.operator} {self.threshold}"
         return condition if self.within is None else f"{condition} within {self.within:g} s"
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The unique name: the given one, or the table and the condition."""
         return self.declared_name or f"{self.table}: {self.alert_text}"
@@ -86,14 +87,22 @@ class Rule:
 
     def _compares(self, row: Mapping[str, Any], threshold: Threshold) -> bool:
         value = row.get(self.field)
-        if not isinstance(value, COMPARABLE[self.column_type]):
+        if not isinstance(value, self._comparable):
             return False
         if self.column_type is ColumnType.DATE:
             try:
-                return OPERATORS[self.operator](parse_time(str(value)), parse_time(str(threshold)))
+                return self._compare(parse_time(str(value)), parse_time(str(threshold)))
             except ValueError:
                 return False
-        return OPERATORS[self.operator](value, threshold)
+        return self._compare(value, threshold)
+
+    @cached_property
+    def _comparable(self) -> tuple[type, ...]:
+        return COMPARABLE[self.column_type]
+
+    @cached_property
+    def _compare(self) -> Callable[[Any, Any], bool]:
+        return OPERATORS[self.operator]
 
 
 def parse_time(text: str) -> datetime:

@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch, helpers
 from contract.alerts import FIRING, RESOLVED
 from elasticsearch_sink_alert.alerting import alert_lifecycle
 from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey
-from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Document, Outcome, Result
+from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Outcome, Result, bulk_action
 from elasticsearch_sink_alert.indexing.errors import require_no_errors
 from elasticsearch_sink_alert.indexing.retrier import Retrier
 from elasticsearch_sink_alert.kafka.versions import appended_at
@@ -68,7 +68,7 @@ class AlertStore:
         return [a for a in changed if a.key not in new or latest.get(a.key, -1) < a.version]
 
     def _latest_versions(self, keys: Iterable[AlertKey]) -> dict[AlertKey, int]:
-        ids = sorted({key.id for key in keys})
+        ids = sorted({row_key.id for _, row_key in keys})
         latest: dict[AlertKey, int] = {}
         for start in range(0, len(ids), _IDS_PER_SEARCH):
             for alert in self._read(alert_lifecycle.INDEX, {"terms": {"id": ids[start : start + _IDS_PER_SEARCH]}}):
@@ -77,9 +77,9 @@ class AlertStore:
 
     def save(self, changed: Sequence[Alert]) -> list[tuple[Alert, Outcome]]:
         """Write changed alerts, and only then update those in memory. Returns each with its outcome."""
-        outcomes = self._writer.write([_document(alert) for alert in changed])
+        outcomes = self._writer.write([_action(alert) for alert in changed])
         fired = [alert for alert in changed if alert.key in self.waiting and alert.status in (FIRING, RESOLVED)]
-        self._writer.write([_document(alert_lifecycle.cancelled(alert, alert.version)) for alert in fired])
+        self._writer.write([_action(alert_lifecycle.cancelled(alert, alert.version)) for alert in fired])
         for alert, outcome in zip(changed, outcomes, strict=True):
             self.firing.pop(alert.key, None)
             self.waiting.pop(alert.key, None)
@@ -92,8 +92,8 @@ class AlertStore:
         return list(zip(changed, outcomes, strict=True))
 
 
-def _document(alert: Alert) -> Document:
+def _action(alert: Alert) -> bytes:
     if alert.status == "cancelled":
-        return Document(alert_lifecycle.WAITING_INDEX, alert.alert_id, alert.version, None)
+        return bulk_action(alert_lifecycle.WAITING_INDEX, alert.alert_id, alert.version, None)
     index = alert_lifecycle.WAITING_INDEX if alert.status == "waiting" else alert_lifecycle.INDEX
-    return Document(index, alert.alert_id, alert.version, orjson.dumps(alert.document()))
+    return bulk_action(index, alert.alert_id, alert.version, orjson.dumps(alert.document()))

@@ -1,9 +1,10 @@
 """Writes documents with bulk requests, each guarded by its version, and returns the outcome of each one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -20,7 +21,7 @@ from elasticsearch_sink_alert.indexing.errors import (
     describe_error,
     error_of,
 )
-from elasticsearch_sink_alert.indexing.index_templates import write_alias
+from elasticsearch_sink_alert.indexing.index_templates import index_of, write_alias
 from elasticsearch_sink_alert.indexing.retrier import Retrier
 
 _MAX_REQUEST_BYTES: Final = 5 << 20
@@ -30,8 +31,23 @@ _MAX_REQUEST_DOCUMENTS: Final = 5_000
 _MAX_CONCURRENT_REQUESTS: Final = 5
 """Those of two batches, and one for alerts, which do not wait for the rows of later batches."""
 
-Send = Callable[[Sequence[bytes]], list[dict[str, Any]]]
-"""Sends the lines of a bulk request, and returns one item of the response per document."""
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The response to a bulk request."""
+
+    items: Sequence[Mapping[str, Any]]
+    """One for each action, in their order."""
+    has_errors: bool = True
+    """False: every document was written."""
+
+
+_ITEM_FIELDS: Final = ",".join(
+    f"items.*.{field}" for field in ("status", "error.type", "error.reason", "error.caused_by.reason")
+)
+
+Send = Callable[[Sequence[bytes]], Response]
+"""Sends the actions of a bulk request."""
 
 
 class Result(Enum):
@@ -52,68 +68,68 @@ class Outcome:
     reason: str = ""
 
 
-_WRITTEN: Final = Outcome(Result.WRITTEN)
+# Greater or equal: the same version again is the same document, as after a crash before the commit.
+_METADATA: Final = b'{"_index":%b,"_id":%b,"version":%d,"version_type":"external_gte"}'
+_INDEX: Final = b'{"index":' + _METADATA + b"}\n%b\n"
+_DELETE: Final = b'{"delete":' + _METADATA + b"}\n"
+
+WRITTEN: Final = Outcome(Result.WRITTEN)
 _SUPERSEDED: Final = Outcome(Result.SUPERSEDED)
 
 
-@dataclass(slots=True)
-class Document:
-    """A version of a document, or of its deletion."""
+def bulk_action(index: str, id_: str, version: int, source: bytes | None) -> bytes:
+    """Return the lines of a bulk request that write a version of a document, as JSON; None deletes the document."""
+    if source is None:
+        return _DELETE % (_alias(index), orjson.dumps(id_), version)
+    if b"\n" in source:
+        source = orjson.dumps(orjson.loads(source))
+    return _INDEX % (_alias(index), orjson.dumps(id_), version, source)
 
-    index: str
-    id: str
-    version: int
-    source: bytes | None
-    """JSON; None deletes the document."""
 
-    def lines(self) -> bytes:
-        """Return its lines of a bulk request."""
-        action = "delete" if self.source is None else "index"
-        # Greater or equal: the same version again is the same document, as after a crash before the commit.
-        metadata = {
-            "_index": write_alias(self.index),
-            "_id": self.id,
-            "version": self.version,
-            "version_type": "external_gte",
-        }
-        header = orjson.dumps({action: metadata})
-        if self.source is None:
-            return header + b"\n"
-        source = self.source if b"\n" not in self.source else orjson.dumps(orjson.loads(self.source))
-        return header + b"\n" + source + b"\n"
+@cache
+def _alias(index: str) -> bytes:
+    return orjson.dumps(write_alias(index))
 
 
 class BulkRequest:
-    """Documents that are sent together, and their outcomes."""
+    """Actions that are sent together, and the outcomes of their documents."""
 
-    def __init__(self, documents: Sequence[tuple[Document, bytes]]) -> None:
-        self.documents = documents
-        self._outcomes: list[Outcome | None] = [None] * len(documents)
+    def __init__(self, actions: Sequence[bytes]) -> None:
+        self.actions = actions
+        self._outcomes: list[Outcome | None] = [None] * len(actions)
 
     def attempt(self, send: Send) -> None:
-        """Send the documents that have no outcome yet; raises `UnavailableError` if one still has none.
+        """Send the actions that have no outcome yet; raises `UnavailableError` if one still has none.
 
         Raises `ReindexRequiredError` if an index is missing.
         """
         rest = [n for n, outcome in enumerate(self._outcomes) if outcome is None]
-        items = send([self.documents[n][1] for n in rest])
+        response = send([self.actions[n] for n in rest])
+        items = response.items
         if len(items) != len(rest):
             raise UnavailableError(f"{len(rest)} documents were sent, but the response has {len(items)} items")
+        if not response.has_errors:
+            for n in rest:
+                self._outcomes[n] = WRITTEN
+            return
         for n, item in zip(rest, items, strict=True):
-            self._outcomes[n] = _outcome(self.documents[n][0], item)
+            self._outcomes[n] = _outcome(self.actions[n], item)
         waiting = [item for n, item in zip(rest, items, strict=True) if self._outcomes[n] is None]
         if waiting:
             raise UnavailableError(f"{len(waiting)} of {len(rest)} documents: {_item_reason(waiting[0])}")
 
     def halves(self) -> tuple["BulkRequest", "BulkRequest"]:
-        """Return two requests, each for half of the documents."""
-        middle = len(self.documents) // 2
-        return BulkRequest(self.documents[:middle]), BulkRequest(self.documents[middle:])
+        """Return two requests, each with half of the actions."""
+        middle = len(self.actions) // 2
+        return BulkRequest(self.actions[:middle]), BulkRequest(self.actions[middle:])
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """The outcomes that are known, in the order of the documents."""
+        """The outcomes that are known, in the order of the actions."""
         return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def __str__(self) -> str:
+        return f"{len(self.actions)} documents to {_index_of(self.actions[0])}"
 
 
 class BulkWriter:
@@ -129,12 +145,12 @@ class BulkWriter:
         self._require_same_cluster = require_same_cluster
         self._pool = ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS, thread_name_prefix="bulk")
 
-    def write(self, documents: Sequence[Document]) -> list[Outcome]:
-        """Write documents, and return the outcomes in their order."""
-        return self.start(bulk_requests(documents))()
+    def write(self, actions: Iterable[bytes]) -> list[Outcome]:
+        """Write documents, and return the outcomes in the order of the actions."""
+        return self.start(bulk_requests(actions))()
 
     def start(self, requests: Sequence[BulkRequest]) -> Callable[[], list[Outcome]]:
-        """Send requests concurrently; the returned function waits, and returns the outcomes in the documents' order.
+        """Send requests concurrently; the returned function waits, and returns the outcomes in the actions' order.
 
         Every document has to be another one, as the order of the requests is not defined.
         """
@@ -157,13 +173,12 @@ class BulkWriter:
                 request.attempt(self._send)
 
         try:
-            description = f"writing {len(request.documents)} documents to {request.documents[0][0].index}"
-            self._retrier.call(description, attempt, sends_documents=True)
+            self._retrier.call(f"writing {request}", attempt, sends_documents=True)
         except TransportError as error:
             if classify_exception(error) is not ErrorKind.REFUSED:
                 raise
             # The whole request was refused, because of one document: bisect to find it.
-            if len(request.documents) == 1:
+            if len(request.actions) == 1:
                 return [Outcome(Result.REFUSED, f"Elasticsearch refuses it: {_request_reason(error)}")]
             return [outcome for half in request.halves() for outcome in self._complete(half)]
         return request.outcomes
@@ -178,24 +193,27 @@ class BulkWriter:
 def send_with(client: Elasticsearch) -> Send:
     """Return the function that sends bulk requests with this client; raises what the client does."""
 
-    def send(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    def send(actions: Sequence[bytes]) -> Response:
         response: Any = client.transport.perform_request(
             "POST",
             "/_bulk",
             headers={"content-type": "application/x-ndjson"},
             params={
-                "filter_path": "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason",
+                "filter_path": f"errors,{_ITEM_FIELDS}",
                 # No write creates an index.
                 "require_alias": "true",
                 # Default pipelines of the index settings or of other templates are not applied to rows.
                 "pipeline": "_none",
             },
-            body=b"".join(lines),
+            body=b"".join(actions),
         )
         try:
-            items = [result for item in response["items"] for result in item.values()]
+            has_errors, items = response["errors"], response["items"]
+            if has_errors is False:
+                return Response(items, has_errors=False)
+            items = [result for item in items for result in item.values()]
             if all("status" in item for item in items):
-                return items
+                return Response(items)
         except (AttributeError, KeyError, TypeError):
             pass
         raise UnavailableError(f"not Elasticsearch's response to a bulk request: {str(response)[:200]}")
@@ -214,44 +232,48 @@ class Serializer(JSONSerializer):
             raise SerializationError(s, error) from None
 
 
-def bulk_requests(documents: Iterable[Document]) -> list[BulkRequest]:
-    """Return the requests that write these documents, none of them larger than the limits."""
-    return [BulkRequest(chunk) for chunk in _chunks(documents)]
+def bulk_requests(actions: Iterable[bytes]) -> list[BulkRequest]:
+    """Return the requests with these actions, none of them larger than the limits."""
+    return [BulkRequest(chunk) for chunk in _chunks(actions)]
 
 
-def _chunks(documents: Iterable[Document]) -> Iterator[list[tuple[Document, bytes]]]:
-    chunk: list[tuple[Document, bytes]] = []
+def _chunks(actions: Iterable[bytes]) -> Iterator[list[bytes]]:
+    chunk: list[bytes] = []
     size = 0
-    for document in documents:
-        lines = document.lines()
-        if chunk and (size + len(lines) > _MAX_REQUEST_BYTES or len(chunk) == _MAX_REQUEST_DOCUMENTS):
+    for action in actions:
+        if chunk and (size + len(action) > _MAX_REQUEST_BYTES or len(chunk) == _MAX_REQUEST_DOCUMENTS):
             yield chunk
             chunk, size = [], 0
-        chunk.append((document, lines))
-        size += len(lines)
+        chunk.append(action)
+        size += len(action)
     if chunk:
         yield chunk
 
 
-def _outcome(document: Document, item: dict[str, Any]) -> Outcome | None:
+def _index_of(action: bytes) -> str:
+    (metadata,) = orjson.loads(action.split(b"\n", 1)[0]).values()
+    return index_of(metadata["_index"])
+
+
+def _outcome(action: bytes, item: Mapping[str, Any]) -> Outcome | None:
     """Return the outcome; None if a retry may succeed. Raises `ReindexRequiredError` if the index is missing."""
     status, error = item["status"], item.get("error")
     if error is None:
-        if isinstance(status, int) and (status < 300 or (status == 404 and document.source is None)):
-            return _WRITTEN  # The deletion of a document that does not exist answers 404.
+        if isinstance(status, int) and (status < 300 or (status == 404 and action.startswith(b'{"delete":'))):
+            return WRITTEN  # The deletion of a document that does not exist answers 404.
         return None
     if status == 409:
         return _SUPERSEDED
     match classify_error(status, str(error.get("type")), str(error.get("reason"))):
         case ErrorKind.INDEX_MISSING:
-            raise ReindexRequiredError(f"index {document.index} was deleted")
+            raise ReindexRequiredError(f"index {_index_of(action)} was deleted")
         case ErrorKind.TRANSIENT:
             return None
         case ErrorKind.REFUSED:
             return Outcome(Result.REFUSED, f"Elasticsearch refuses it: {_item_reason(item)}")
 
 
-def _item_reason(item: dict[str, Any]) -> str:
+def _item_reason(item: Mapping[str, Any]) -> str:
     return describe_error(item["status"], item.get("error", {}))
 
 

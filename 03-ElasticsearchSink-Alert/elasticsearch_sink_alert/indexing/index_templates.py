@@ -10,6 +10,7 @@ from elasticsearch_sink_alert.alerting import alert_lifecycle
 PRIORITY: Final = 200
 """Priority of the index templates, unless a template of others matches the same indices."""
 
+_ALIAS_SUFFIX: Final = "-sink"
 _SETTINGS: Final = {"number_of_shards": 1, "number_of_replicas": 0}
 
 _ALERT_MAPPINGS: Final[dict[FieldType, dict[str, Any]]] = {
@@ -56,4 +57,9 @@ def write_alias(index: str) -> str:
     It is deleted with the index, and no write creates an alias: a write after the index was deleted fails, instead of
     creating an index without a mapping and with the latest rows only.
     """
-    return f"{index}-sink"
+    return index + _ALIAS_SUFFIX
+
+
+def index_of(alias: str) -> str:
+    """Return the index of a write alias."""
+    return alias.removesuffix(_ALIAS_SUFFIX)

@@ -7,11 +7,12 @@ from typing import Final
 
 from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.indexing.bulk import (
+    WRITTEN,
     BulkRequest,
     BulkWriter,
-    Document,
     Outcome,
     Result,
+    bulk_action,
     bulk_requests,
 )
 from elasticsearch_sink_alert.indexing.cluster import Cluster
@@ -57,11 +58,19 @@ class RowIndex:
 
 def row_requests(rows: Iterable[Row]) -> list[BulkRequest]:
     """Return the bulk requests for rows: index and id from the key, the record's own bytes as the source."""
-    return bulk_requests(Document(row.key.table, row.key.id, row.version, row.record.value) for row in rows)
+    return bulk_requests([bulk_action(*row.key, row.version, row.record.value) for row in rows])
 
 
 def split_by_outcome(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Rejected]]:
     """Return the rows that are now the newest of their key, and the records that Elasticsearch refuses."""
+    all_written = outcomes.count(WRITTEN) == len(rows)
+    current, refused = (list(rows), []) if all_written else _split(rows, outcomes)
+    for table, written in Counter([row.key.table for row in current]).items():
+        metrics.ROWS.labels(table).inc(written)
+    return current, refused
+
+
+def _split(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[list[Row], list[Rejected]]:
     current, refused = [], []
     for row, outcome in zip(rows, outcomes, strict=True):
         match outcome.result:
@@ -71,6 +80,4 @@ def split_by_outcome(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> tuple[
                 metrics.SUPERSEDED.inc()
             case Result.REFUSED:
                 refused.append(Rejected(row.record, outcome.reason))
-    for table, written in Counter(row.key.table for row in current).items():
-        metrics.ROWS.labels(table).inc(written)
     return current, refused

@@ -39,6 +39,7 @@ class GroupConsumer:
 
     def __init__(self, settings: SinkSettings, health: Health, stop: threading.Event) -> None:
         self._settings = settings
+        self._topic = settings.aggregated_topic
         self._health = health
         self._stop = stop
         self._buffered: list[Message] = []
@@ -170,14 +171,15 @@ class GroupConsumer:
         if error is not None:
             self._health.failing(KAFKA, error.str())
             return None
+        headers = message.headers()
         return Record(
-            topic=self._settings.aggregated_topic,
-            partition=int(message.partition() or 0),
-            offset=int(message.offset() or 0),
-            timestamp_ms=message.timestamp()[1],
-            key=as_bytes(message.key()),
-            value=as_bytes(message.value()),
-            replay_of=_replay_of(message),
+            self._topic,
+            message.partition() or 0,
+            message.offset() or 0,
+            message.timestamp()[1],
+            message.key(),
+            message.value(),
+            _replay_of(headers) if headers else None,
         )
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -263,10 +265,7 @@ def _consumer_config(
     }
 
 
-def _replay_of(message: Message) -> str | None:
-    headers = message.headers()
-    if not headers:
-        return None
+def _replay_of(headers: object) -> str | None:
     assert isinstance(headers, list)
     return (
         next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode(

@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 _OFFSET_BITS: Final = 20
+_OFFSET_MASK: Final = (1 << _OFFSET_BITS) - 1
 
 
 def appended_at(version: int) -> int:
@@ -35,8 +36,10 @@ class VersionClock:
 
     def version(self, partition: int, timestamp_ms: int, offset: int) -> int:
         """Return the version of a record: a 63-bit number, greater than all before it in the partition."""
-        own = (timestamp_ms << _OFFSET_BITS) | (offset & ((1 << _OFFSET_BITS) - 1))
-        version = max(own, self._last.get(partition, -1) + 1)
+        version = (timestamp_ms << _OFFSET_BITS) | (offset & _OFFSET_MASK)
+        last = self._last.get(partition, -1)
+        if version <= last:
+            version = last + 1
         self._last[partition] = version
         return version
 
