@@ -34,7 +34,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "latency-10k": lambda stack, args: latency.measure(stack, 10_000, args.warm, 60),
     "cost": lambda stack, args: cost.measure(stack, args.warm, 60),
     "demo": lambda stack, args: cost.demo(stack, args.warm, 60),
-    "budget": lambda stack, args: budget.measure(stack, args.warm, args.interactions),
+    "budget": lambda stack, args: budget.measure(stack, args.warm),
     "users": lambda stack, args: growth.users(stack, args.interactions),
     "soak": lambda stack, args: growth.soak(stack, args.minutes),
     "history": lambda stack, args: growth.history(stack, (0, args.history // 5, args.history)),
