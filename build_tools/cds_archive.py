@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from stream_processing.ingest import append, collect_records
 from stream_processing.lake import AppendInfo, Lake
-from stream_processing.parsing import parse
+from stream_processing.parsing import parse, parse_canonical
 from stream_processing.quoting import double_quoted
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
@@ -56,9 +56,11 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     )  # fmt: skip
 
     def ingest(batch: DataFrame, batch_id: int) -> None:
-        # A small batch, and a large one.
+        # A small batch, and large ones of both plans.
         collect_records(batch)
-        append(parse(batch), lake, AppendInfo("", batch_id, "", {}))
+        info = AppendInfo("", batch_id, "", {})
+        append(parse_canonical(batch.where("offset % 2 == 0")), lake, info)
+        append(parse(batch).where("is_valid"), lake, info)
 
     ingest_query = records.writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
     query = ingest_query.start()

@@ -168,9 +168,10 @@ def _log_start(last_append: AppendInfo, checkpoint: str) -> None:
 
 
 def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
-    """Append interactions to the lake in one commit, which carries `info`."""
+    """Append the columns of interactions to the lake in one commit, which carries `info`."""
     # Not Delta's own txnVersion: its lookup computes the table's whole snapshot at every append.
-    rows.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
+    interactions = rows.select(*INTERACTIONS_SCHEMA.names)
+    interactions.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
 
 
 class _BatchWriter:
@@ -223,8 +224,7 @@ class _BatchWriter:
         with metrics.PHASE_SECONDS.labels("parse and append by Spark").time():
             if not self._append_canonical(batch, info):
                 parsed = parse(batch)
-                valid = parsed.observe(observed, self._malformed).where("is_valid")
-                append(valid.select(*INTERACTIONS_SCHEMA.names), self._lake, info)
+                append(parsed.observe(observed, self._malformed).where("is_valid"), self._lake, info)
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
