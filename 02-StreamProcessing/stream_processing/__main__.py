@@ -43,6 +43,7 @@ _EXPECTED_ERRORS: Final = (
     NoJarsError,
     NoMasterError,
     ingest.LostCheckpointError,
+    ingest.OlderLakeError,
     ingest.TopicRecreatedError,
     definitions.DefinitionsChangedError,
     commands.OffsetsUnknownError,

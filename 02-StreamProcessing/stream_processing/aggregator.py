@@ -26,6 +26,7 @@ from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.lake import Lake, read_files
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import total
+from stream_processing.poisoning_lock import PoisonedError, PoisoningLock
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
@@ -77,8 +78,9 @@ class Aggregator:
         limit = max_message_bytes(settings, settings.aggregated_topic)
         self._producer = RowProducer(settings, settings.aggregated_topic, limit, self._stop)
         self._publisher = RowPublisher(self._producer)
-        self._lock = threading.Lock()
-        """Held while an append is counted, and while rows are handed to the producer."""
+        self._lock = PoisoningLock()
+        """Held while an append is counted, and while rows are handed to the producer: an error meanwhile leaves counts
+        of no version."""
         self._counts = Counts()
         self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
         self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
@@ -131,7 +133,7 @@ class Aggregator:
         def guarded() -> None:
             try:
                 run()
-            except StoppedError:
+            except (StoppedError, PoisonedError):
                 pass
             except BaseException as error:
                 self._error = error

@@ -8,6 +8,7 @@ batch sends only those that are not in their topic yet.
 import json
 import logging
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -16,7 +17,6 @@ import polars as pl
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from pyspark.sql.types import BinaryType, IntegerType, LongType, StringType, StructField, StructType
 
 from contract.tables import INTERACTIONS
 from runtime import commands
@@ -28,7 +28,7 @@ from stream_processing.interaction_reader import read
 from stream_processing.kafka_io import source_options
 from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
-from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical
+from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
 from stream_processing.session import set_polling_interval, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
@@ -42,8 +42,12 @@ _FEW_RECORDS: Final = 100
 """The size of a batch below which the next one starts later."""
 _MAX_COLLECTED_BYTES: Final = 4096
 """The size of a key or value in a batch that is written without Spark: limits the memory of this process."""
+_MAX_OTHERS: Final = 2_000
+"""Records of such a batch that are not ordinary: these pass Spark in one piece."""
 _BATCHES_WITH_OTHERS: Final = 20
 """Large batches after one with records that are not canonical for which the same is expected."""
+_TASKS_TIMEOUT: Final = 2.0
+"""Seconds for the tasks of a failed write to end."""
 _LOGGERS_OF_FAILED_WRITES: Final = (
     "org.apache.spark.executor.Executor",
     "org.apache.spark.scheduler.TaskSetManager",
@@ -51,15 +55,8 @@ _LOGGERS_OF_FAILED_WRITES: Final = (
     "org.apache.spark.sql.delta.files.DeltaFileFormatWriter",
     "org.apache.spark.util.Utils",
 )
-_RECORD_SCHEMA: Final = StructType(
-    [
-        StructField("key", BinaryType()),
-        StructField("value", BinaryType()),
-        StructField("topic", StringType()),
-        StructField("partition", IntegerType()),
-        StructField("offset", LongType()),
-    ]
-)
+_RECORDS: Final = "array<struct<key string, value string, topic string, partition int, offset long>>"
+"""The type of records as JSON, with the bytes in Base64."""
 _FIELDS_FRAME: Final = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -72,6 +69,10 @@ logger = logging.getLogger(__name__)
 
 class LostCheckpointError(Exception):
     """The lake contains interactions, and neither a checkpoint nor the table's history has their offsets."""
+
+
+class OlderLakeError(Exception):
+    """The lake lacks interactions that were read from Kafka and written to it."""
 
 
 class TopicRecreatedError(Exception):
@@ -108,6 +109,28 @@ def start_ingest(
         .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append))
         .start()
     )
+
+
+def require_appended(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    """Raise `OlderLakeError` if the lake lacks a committed batch: it was deleted, or restored from a copy."""
+    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
+    committed = checkpoint.committed_offsets() or {}
+    last_append = lake.last_append()
+    if last_append is None:
+        # History is deleted after a while, but the version does not return to 0.
+        is_older = bool(committed) and lake.version() == 0
+    else:
+        offsets = last_append.offsets.get(settings.kafka_topic, {})
+        # A gap that was accepted can lead back to the beginning of a recreated topic.
+        is_older = last_append.query != ACCEPT_GAP and any(
+            offsets.get(partition, 0) < end for partition, end in committed.get(settings.kafka_topic, {}).items()
+        )
+    if is_older:
+        raise OlderLakeError(
+            f"{lake.interactions} lacks interactions that {checkpoint.path} has as written: the warehouse was deleted,"
+            f" or restored from a copy. Restore the checkpoints of the same time, or remove {settings.checkpoints}:"
+            " then the next start reads on from the offsets in the lake, and computes all aggregates again"
+        )
 
 
 def known_topic_id(
@@ -194,8 +217,8 @@ class _BatchWriter:
         self._repeated_batch = checkpoint.unfinished_batch()
         self._query_id: str | None = None
         self._table = lake.table(INTERACTIONS)
-        self._canonical_from = 0
-        """The number of large batches until one is expected to have canonical records only."""
+        self._expected_with_others = 0
+        """The number of large batches that are expected to have other records than canonical ones too."""
         self._malformed = F.count_if(~F.col("is_valid")).alias("malformed")
         self._offsets: dict[str, int] = (checkpoint.committed_offsets() or {}).get(settings.kafka_topic, {})
 
@@ -213,7 +236,7 @@ class _BatchWriter:
         if records is None:
             self._write_by_spark(batch, info, is_repeated, more=size >= self._settings.max_offsets_per_batch)
         else:
-            self._write(records, info, is_repeated)
+            self._write(batch, records, info, is_repeated)
             if len(records) < _FEW_RECORDS:
                 # The next batch starts when this function returns: each has a fixed cost, whatever its size.
                 time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
@@ -229,22 +252,30 @@ class _BatchWriter:
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
         if parsed is not None and (malformed := observed.get["malformed"]):
-            self._send_dead_letters(parsed, is_repeated)
+            self._send_dead_letters(malformed_records(parsed), is_repeated)
             metrics.DEAD_LETTERS.inc(malformed)
 
     def _append_canonical(self, batch: DataFrame, info: AppendInfo) -> bool:
         """Append the batch if all of its records are canonical; returns false without an append otherwise."""
-        self._canonical_from -= 1
-        if self._canonical_from > 0 or self._settings.deploy_mode == "cluster":
-            # On a cluster, each task would be repeated.
+        if self._settings.deploy_mode == "cluster":
+            # Each task would be repeated.
             return False
+        if self._expected_with_others:
+            self._expected_with_others -= 1
+            return False
+        session = self._checkpoint.session
         try:
-            with spark_internals.muted(self._checkpoint.session, *_LOGGERS_OF_FAILED_WRITES):
-                append(parse_canonical(batch), self._lake, info)
+            with spark_internals.muted(session, *_LOGGERS_OF_FAILED_WRITES):
+                try:
+                    append(parse_canonical(batch), self._lake, info)
+                except Exception:
+                    # They log how they are ended.
+                    spark_internals.wait_for_tasks(session, _TASKS_TIMEOUT)
+                    raise
         except Exception as error:
             if NOT_CANONICAL not in str(error):
                 raise
-            self._canonical_from = _BATCHES_WITH_OTHERS
+            self._expected_with_others = _BATCHES_WITH_OTHERS
             logger.info(
                 "large batches have records that are not in the canonical form of stream_processing.canonical_json:"
                 " these are parsed too, at several times the cost"
@@ -256,25 +287,35 @@ class _BatchWriter:
         self._on_append(append)
         metrics.LAKE_ROWS.inc(rows)
 
-    def _write(self, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
+    def _write(self, batch: DataFrame, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
         with metrics.PHASE_SECONDS.labels("parse").time():
             interactions, others = read([record.value for record in records])
             rows = _frame(interactions)
-        parsed = None
+        if len(others) > _MAX_OTHERS:
+            self._write_by_spark(batch, info, is_repeated, more=False)
+            return
+        malformed: list[Row] = []
         if others:
-            session = self._checkpoint.session
-            parsed = parse(session.createDataFrame([records[n] for n in others], _RECORD_SCHEMA))
-            valid = parsed.where("is_valid").select(*_FIELDS_FRAME)
-            rows = pl.concat([rows, _frame(valid.withColumn("timestamp", F.unix_seconds("timestamp")).collect())])
+            valid, malformed = self._parse_by_spark([records[n] for n in others])
+            rows = pl.concat([rows, _frame(valid)])
         with metrics.PHASE_SECONDS.labels("append").time():
             append_rows(self._table, rows, info)
         self._hand_over(Append(self._table.version(), rows), len(rows))
-        if parsed is not None and (malformed := len(records) - len(rows)):
-            self._send_dead_letters(parsed, is_repeated)
-            metrics.DEAD_LETTERS.inc(malformed)
+        if malformed:
+            self._send_dead_letters(with_reason(data_frame(self._checkpoint.session, malformed)), is_repeated)
+            metrics.DEAD_LETTERS.inc(len(malformed))
 
-    def _send_dead_letters(self, parsed: DataFrame, is_repeated: bool) -> None:
-        malformed = malformed_records(parsed)
+    def _parse_by_spark(self, records: Sequence[Row]) -> tuple[list[tuple[object, ...]], list[Row]]:
+        """Return the fields of the valid records, and the malformed records."""
+        parsed = parse(data_frame(self._checkpoint.session, records)).withColumn(
+            "timestamp", F.unix_seconds("timestamp")
+        )
+        # All of them: a filter would contain the parsers, once for each check.
+        found = parsed.select(*_FIELDS_FRAME, "is_valid", "record").collect()
+        valid = [tuple(row[name] for name in _FIELDS_FRAME) for row in found if row.is_valid]
+        return valid, [row.record for row in found if not row.is_valid]
+
+    def _send_dead_letters(self, malformed: DataFrame, is_repeated: bool) -> None:
         if is_repeated:
             malformed = without_sent(malformed, self._settings)
         send_dead_letters(malformed, self._settings)
@@ -299,6 +340,19 @@ def collect_records(batch: DataFrame) -> list[Row] | None:
     )
     records = batch.select(*(F.when(is_small, F.col(name)).alias(name) for name in ("key", "value")), *ORIGIN).collect()
     return None if any(record.value is None for record in records) else records
+
+
+def data_frame(session: SparkSession, records: Sequence[Row]) -> DataFrame:
+    """Return collected records as a DataFrame.
+
+    `createDataFrame` would start Python processes, by whatever `python3` is on the path, which takes seconds.
+    """
+    texts = [
+        row.asDict() | {name: None if row[name] is None else b64encode(row[name]).decode() for name in ("key", "value")}
+        for row in records
+    ]
+    rows = session.range(0, 1, 1, 1).select(F.inline(F.from_json(F.lit(json.dumps(texts)), _RECORDS)))
+    return rows.select(F.unbase64("key").alias("key"), F.unbase64("value").alias("value"), *ORIGIN)
 
 
 def _frame(interactions: Sequence[Sequence[object]]) -> pl.DataFrame:

@@ -82,6 +82,7 @@ class Queries:
         self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
     ) -> None:
         require_same_definitions(session, settings)
+        ingest.require_appended(session, settings, lake)
         # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
             for query in (aggregate.NAME, materialise.NAME):

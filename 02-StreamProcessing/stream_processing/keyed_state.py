@@ -8,6 +8,8 @@ from contract.interaction import MAX_ID_BYTES
 from stream_processing.engines import POLARS
 from stream_processing.measures import COUNTS, LAST, STATE, state_columns
 
+_MAX_CHUNKS: Final = 64
+"""The arrays of a column: each append with new values adds one, and each lookup passes them."""
 _TIMESTAMP: Final = pl.Datetime("us", "UTC")
 
 
@@ -63,7 +65,7 @@ class KeyedState:
         if not new.to_physical().equals(pl.int_range(len(self), len(self) + len(new), dtype=pl.UInt32, eager=True)):
             raise RuntimeError("Polars does not number the values of a categorical type in their order")
         self._text_bytes += _text_bytes(texts.filter(is_new))
-        self._values = pl.concat([self._values, new])
+        self._values = pl.concat([self._values, new], rechunk=self._values.n_chunks() > _MAX_CHUNKS)
         for name, column in self._columns.items():
             empty = pl.Series(name, [0 if name in COUNTS else None], column.dtype)
             self._columns[name] = pl.concat([column, empty.new_from_index(0, len(new))])

@@ -6,6 +6,7 @@ The entries are part of the Delta protocol: `_delta_log/<version>.json` has one 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,6 +39,11 @@ class LakeLog:
                 raise MissingLogEntryError(f"{self.table} has no log entry of version {version}")
             for path in added_files(text):
                 yield f"{self.table}/{path}"
+
+    def digest(self, version: int) -> str | None:
+        """Return a digest of a version's entry, which another table does not share; None without the entry."""
+        text = self.read_text(self.entry(version))
+        return None if text is None else sha256(text.encode()).hexdigest()
 
     def entry(self, version: int) -> str:
         """Return the location of a version's entry."""

@@ -18,6 +18,8 @@ from stream_processing.measures import STATE
 from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
+_LAKE_ENTRY: Final = "lakeEntry"
+"""The digest of that version's log entry: a table that was restored, or created again, has other versions."""
 
 _VACUUM_EVERY: Final = 20
 """Snapshots of a key after which the files of the replaced ones are deleted."""
@@ -34,12 +36,18 @@ def snapshots_folder(settings: StreamProcessingSettings) -> str:
     return f"{settings.checkpoints}/state"
 
 
+class OtherLakeError(Exception):
+    """The interactions table is not the one that a snapshot was taken from."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """The state of a key as of a version of the lake; `version` is None if there is no snapshot."""
 
     rows: pl.DataFrame
     version: int | None
+    entry: str | None = None
+    """The digest of that version's log entry."""
 
 
 class Snapshots:
@@ -57,8 +65,9 @@ class Snapshots:
         """
         snapshot = self._load(key)
         try:
+            self._require_same_lake(snapshot, version)
             return snapshot, self._files_since(snapshot, version)
-        except MissingLogEntryError as error:
+        except (OtherLakeError, MissingLogEntryError) as error:
             logger.warning("%s: all aggregates by %s are computed again", error, key)
             snapshot = Snapshot(empty_state(key), None)
             return snapshot, self._files_since(snapshot, version)
@@ -69,14 +78,23 @@ class Snapshots:
             return Snapshot(empty_state(key), None)
         table = DeltaTable(path, storage_options=options)
         # A deletion of old files is a commit too.
-        version = next(int(commit[_LAKE_VERSION]) for commit in table.history() if _LAKE_VERSION in commit)
+        commit = next(commit for commit in table.history() if _LAKE_VERSION in commit)
         # The snapshot of an empty lake has none.
         files = table_files(table, path)
         rows = read_files(files, options, empty_state(key).schema).collect()
         if set(rows.columns) != {key, *STATE}:
             logger.warning("the measures have changed: all aggregates by %s are computed again", key)
             return Snapshot(empty_state(key), None)
-        return Snapshot(rows, version)
+        return Snapshot(rows, int(commit[_LAKE_VERSION]), commit.get(_LAKE_ENTRY))
+
+    def _require_same_lake(self, snapshot: Snapshot, version: int) -> None:
+        if snapshot.version is None:
+            return
+        entry = self._log.digest(snapshot.version)
+        if snapshot.version > version or (snapshot.entry and entry and snapshot.entry != entry):
+            raise OtherLakeError(
+                f"{self._lake.interactions} is not the table that was counted up to its version {snapshot.version}"
+            )
 
     def save(self, key: str, rows: pl.DataFrame, version: int) -> None:
         """Replace the snapshot of a key."""
@@ -87,7 +105,9 @@ class Snapshots:
             schema_mode="overwrite",
             configuration=_CONFIGURATION,
             storage_options=self._lake.storage_options,
-            commit_properties=CommitProperties(custom_metadata={_LAKE_VERSION: str(version)}),
+            commit_properties=CommitProperties(
+                custom_metadata={_LAKE_VERSION: str(version), _LAKE_ENTRY: self._log.digest(version) or ""}
+            ),
         )
         table = DeltaTable(self._path(key), storage_options=self._lake.storage_options)
         if table.version() % _VACUUM_EVERY == 0:

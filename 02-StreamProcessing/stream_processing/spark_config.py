@@ -80,6 +80,8 @@ _DELTA: Final = {
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Delta replays its log into 50 partitions by default: 50 tasks for each read of a small table.
     "spark.databricks.delta.snapshotPartitions": "2",
+    # A batch without valid records too leaves its offsets in the table's history.
+    "spark.databricks.delta.skipRecordingEmptyCommits": "false",
     # The default for local files uses Hadoop's other interface, which runs `chmod` for each file too.
     "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
 }

@@ -6,6 +6,7 @@ An upgrade of Spark or Delta Lake can break all of this without a deprecation; t
 import logging
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -109,6 +110,14 @@ def muted(session: SparkSession, *loggers: str) -> Iterator[None]:
     finally:
         for name, level in levels.items():
             log4j.core.config.Configurator.setLevel(name, level)
+
+
+def wait_for_tasks(session: SparkSession, timeout: float) -> None:
+    """Wait until no task runs, or seconds have passed: Spark ends the tasks of a failed job in the background."""
+    deadline = time.monotonic() + timeout
+    tracker = session.sparkContext._jsc.sc().statusTracker()
+    while any(executor.numRunningTasks() for executor in tracker.getExecutorInfos()) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def stop_java(session: SparkSession) -> None:

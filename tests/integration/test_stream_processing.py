@@ -19,9 +19,11 @@ import pytest
 from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from stream_processing import engines
+from stream_processing.dead_letter_writer import malformed_records
+from stream_processing.ingest import collect_records, data_frame
 from stream_processing.interaction_reader import read
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, USERS, count_column, row_columns
@@ -153,6 +155,28 @@ def test_a_malformed_record_gets_the_reason(spark: SparkSession) -> None:
     assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MALFORMED]
 
 
+def test_spark_parses_a_record_once_although_the_plan_selects_by_the_result(spark: SparkSession) -> None:
+    records = spark.createDataFrame([(bytearray(GOOD),)], "value binary")
+    parsers = _parsers(parse(records))
+    # Three for the reason. As a condition, they would be repeated within each check.
+    assert _parsers(malformed_records(parse(records))) == parsers + 3
+    assert parsers == 3
+
+
+def _parsers(frame: DataFrame) -> int:
+    return str(frame._jdf.queryExecution().optimizedPlan().toJSON()).count("expressions.JsonToStructs")
+
+
+def test_a_collected_record_is_the_same_as_a_dataframe(spark: SparkSession) -> None:
+    schema = "key binary, value binary, topic string, partition int, offset long"
+    rows = [(None, b'\xff\x00"', "t", 0, 2**40), (b"", b"", "t", 7, 0), (b"\xc3", GOOD, "t", 1, 1)]
+    collected = collect_records(spark.createDataFrame(rows, schema))
+    assert collected
+    frame = data_frame(spark, collected)
+    assert frame.dtypes == spark.createDataFrame(rows, schema).dtypes
+    assert frame.collect() == collected
+
+
 def test_a_batch_of_canonical_records_only_is_parsed_alike(spark: SparkSession) -> None:
     rng = random.Random(17)
     values = [*VALID, *(value for value, _ in MALFORMED if value is not None), *(_mutated(rng) for _ in range(20_000))]
@@ -228,7 +252,8 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
 
 def test_the_job_resumes_where_it_stopped_and_malformed_records_become_dead_letters(pipeline: Pipeline) -> None:
     first, second = _interactions(900), _interactions(700, first=900)
-    with pipeline.running(STREAM):
+    # No batch needs a Python process of Spark, whose start takes seconds.
+    with pipeline.running(STREAM, PYSPARK_PYTHON="/no/python"):
         pipeline.send_interactions(first)
         pipeline.send(pipeline.topic, [(b"key", value) for value, _ in MALFORMED])
         eventually(lambda: pipeline.assert_published(first))
@@ -262,6 +287,38 @@ def test_a_lake_without_recorded_offsets_stops_the_job_with_the_remedy(pipeline:
         job.start()
     assert "restore the checkpoint" in pipeline.log(STREAM)
     assert pipeline.lake_count() == 1
+
+
+def test_a_lake_that_is_older_than_the_checkpoints_is_refused_and_read_on_from_its_offsets_without_them(
+    pipeline: Pipeline,
+) -> None:
+    warehouse, copy, checkpoints = (pipeline.data / name for name in ("warehouse", "copy", "checkpoints"))
+    first, sent = _interactions(100), _interactions(300)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(first)
+        eventually(lambda: pipeline.assert_published(first))
+    shutil.copytree(warehouse, copy)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(sent[100:])
+        eventually(lambda: pipeline.assert_published(sent))
+
+    def assert_refused() -> None:
+        with pytest.raises(ProcessExitedWithError):
+            pipeline.service(STREAM).start()
+        assert f"restored from a copy. Restore the checkpoints of the same time, or remove {checkpoints}" in (
+            pipeline.log(STREAM)
+        )
+
+    shutil.rmtree(warehouse)
+    assert_refused()
+    shutil.rmtree(warehouse)
+    copy.rename(warehouse)
+    assert_refused()
+    shutil.rmtree(checkpoints)
+    with pipeline.running(STREAM):
+        eventually(lambda: _assert_in_the_lake(pipeline, sent))
+        eventually(lambda: pipeline.assert_published(sent))
+    assert pipeline.lake_count() == 300
 
 
 def _assert_in_the_lake(pipeline: Pipeline, interactions: list[Interaction]) -> None:

@@ -112,3 +112,11 @@ def test_a_hundred_thousand_values_are_numbered_in_their_order() -> None:
     assert len(state) == 150_000
     assert sum(state.rows["count_like"]) == 200_000
     assert state.estimated_bytes > 150_000 * (5 * 8 + len("user_10000"))
+
+
+def test_many_appends_with_new_values_leave_few_chunks() -> None:
+    state = KeyedState("user_id")
+    for n in range(200):
+        state.add(_frame([Interaction(f"u{n}", "i", "like", 0)]))
+    assert list(state.rows["user_id"].cast(pl.String)) == [f"u{n}" for n in range(200)]
+    assert max(column.n_chunks() for column in state.rows) < 70

@@ -1,6 +1,7 @@
 """Counts, tables and snapshots over a real Delta table, without Spark."""
 
 import random
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +134,22 @@ def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake:
     assert len(state) == len(changed)
 
 
+@pytest.mark.parametrize("later", [1, 2, 3])
+def test_another_lake_than_that_of_the_snapshot_means_to_count_all(
+    lake: Lake, snapshots: Snapshots, later: int
+) -> None:
+    counts = Counts()
+    for batch in range(2):
+        counts.add(_append(lake, _interactions(batch), batch), _frame(_interactions(batch)).lazy())
+    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
+    shutil.rmtree(lake.warehouse)
+    lake.create_missing_tables()
+    for batch in range(later):
+        _append(lake, _interactions(9 + batch), batch)
+    _, changed = _restored(lake, snapshots, "user_id")
+    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 200 * later
+
+
 def test_the_tables_are_those_of_all_interactions_although_each_write_merges_only_changes(
     lake: Lake, snapshots: Snapshots
 ) -> None:
@@ -163,7 +180,7 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
         # After the deletion, which has versions of its own.
         assert version < 38 or snapshots.load("user_id", version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
-    assert snapshots.load("user_id", lake.version())[0].version == 44
+    assert snapshots.load("user_id", 44)[0].version == 44
 
 
 def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
