@@ -1,7 +1,6 @@
 """Starts and stops the Spark session; its tuning is in `spark_config`."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +13,6 @@ from stream_processing.spark_config import spark_config
 from stream_processing.spark_master import require_master
 
 _CONNECTORS: Final = ("delta-spark_*.jar", "spark-sql-kafka-0-10_*.jar")
-_COMPILER_NICENESS: Final = 10
-"""A tenth of the processor while other threads need it, all idle time otherwise."""
 
 
 class NoJarsError(Exception):
@@ -37,7 +34,6 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     spark_internals.disable_checksum_files(session)
-    _lower_compiler_priority(session)
     return session
 
 
@@ -70,15 +66,3 @@ def _require_jars(folder: Path | None) -> None:
                 " downloads all required jars to a folder, and SPARK_JARS=FOLDER makes the job use them"
                 " (`make` keeps them in ~/.cache/streaming-analytics-stack/spark)"
             )
-
-
-def _lower_compiler_priority(session: SparkSession) -> None:
-    """Lower the priority of Java's optimising compiler, which takes a third of the processor in a job's first minute.
-
-    Code that it has not reached yet runs less optimised. Only Linux has a priority per thread; elsewhere this does
-    nothing.
-    """
-    for thread in Path(f"/proc/{spark_internals.java_process_id(session)}/task").glob("*"):
-        with suppress(OSError):  # The thread has ended, or its priority cannot be changed.
-            if (thread / "comm").read_text().startswith("C2 Compiler"):
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), _COMPILER_NICENESS)

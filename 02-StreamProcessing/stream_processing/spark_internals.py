@@ -135,11 +135,6 @@ def _forget_java() -> None:
     SparkContext._gateway = SparkContext._jvm = None
 
 
-def java_process_id(session: SparkSession) -> int:
-    """Return the process id of the JVM."""
-    return int(jvm(session).java.lang.ProcessHandle.current().pid())
-
-
 def max_heap_bytes(session: SparkSession) -> int:
     """Return the size that the driver's heap can grow to."""
     return int(jvm(session).java.lang.Runtime.getRuntime().maxMemory())

@@ -36,8 +36,8 @@ def test_the_java_process_is_a_child_of_this_one(spark: SparkSession) -> None:
     process = spark_internals.java_process()
     assert process is not None
     assert process.poll() is None
-    assert spark_internals.java_process_id(spark) != os.getpid()
-    os.kill(spark_internals.java_process_id(spark), 0)
+    assert process.pid != os.getpid()
+    assert process.pid == spark_internals.jvm(spark).java.lang.ProcessHandle.current().pid()
 
 
 def test_what_scala_prints_goes_where_java_prints_nothing(spark: SparkSession) -> None:
@@ -46,7 +46,9 @@ def test_what_scala_prints_goes_where_java_prints_nothing(spark: SparkSession) -
 
 
 def test_a_signal_to_the_process_group_does_not_reach_java(spark: SparkSession) -> None:
-    assert os.getpgid(spark_internals.java_process_id(spark)) != os.getpgrp()
+    process = spark_internals.java_process()
+    assert process is not None
+    assert os.getpgid(process.pid) != os.getpgrp()
 
 
 def test_muted_loggers_log_again_afterwards(spark: SparkSession) -> None:
