@@ -69,8 +69,8 @@ def source_options(settings: StreamProcessingSettings, topic: str) -> dict[str, 
         "kafka.max.poll.records": "20000",
         "kafka.max.partition.fetch.bytes": str(16 << 20),
         "kafka.fetch.max.bytes": str(64 << 20),
-        # After the last records of a batch the client already waits for more. Spark's next request on that connection, for the
-        # offsets that the topic has, waits behind it: half a second by default for each partition that is at its end.
+        # After the last records of a partition the client already waits for more of them, by default half a second, and
+        # Spark's next request on that connection, for the offsets that the partition has, waits behind it.
         "kafka.fetch.max.wait.ms": "1",
         "kafka.check.crcs": "false",
     }
