@@ -33,6 +33,7 @@ from local_stack.installer import Installer, InstallError  # noqa: E402
 from local_stack.pip_runner import Pip, PipError  # noqa: E402
 from local_stack.progress import ByteProgress  # noqa: E402
 from local_stack.system_java import JavaError, has_wheel, system_java  # noqa: E402
+from runtime.broken_pipe import exit_status  # noqa: E402
 
 _VERSIONS: Final = ((3, 11), (3, 12), (3, 13))
 _REQUIREMENTS: Final = {"demo": "local_stack/requirements.txt", "tests": "tests/requirements.txt"}
@@ -65,6 +66,8 @@ def main() -> int:
     except (SetUpError, InstallError, PipError, JarError, JavaError) as error:
         print(f"cannot set up: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"cannot set up: {error.filename or ROOT}: {error.strerror}", file=sys.stderr)
         return 1
@@ -213,4 +216,4 @@ def _install(target: str, *, packages: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))
