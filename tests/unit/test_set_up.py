@@ -67,6 +67,7 @@ def test_make_keeps_the_python_that_the_clone_was_set_up_with(tmp_path: Path) ->
     settings = tmp_path / ".venv" / "pyvenv.cfg"
     settings.write_text(f"home = {tmp_path}\nexecutable = {tmp_path / 'another python'}\n")
     assert f'"{tmp_path}/another python" -I' in _make(tmp_path, "installed-demo").stdout
+    _python(tmp_path, "python3", 12)
     assert '"python3" -I' in _make(tmp_path, "installed-demo", "PYTHON=python3").stdout
     settings.write_text("executable = /no/longer/there\n")
     assert '"python3.11" -I' in _make(tmp_path, "installed-demo").stdout
@@ -85,6 +86,21 @@ def test_without_a_supported_python_make_names_all_three(tmp_path: Path, minor: 
     made = _make(tmp_path, "installed-demo")
     assert made.returncode != 0
     assert "Python 3.11, 3.12 or 3.13 is needed" in made.stderr
+
+
+@pytest.mark.parametrize("minor", [None, 10, 14], ids=["missing", "too old", "too new"])
+def test_a_python_that_does_not_fit_is_reported_in_one_line_with_the_variable_and_the_remedy(
+    tmp_path: Path, minor: int | None
+) -> None:
+    _python(tmp_path, "python3.11", 11)
+    chosen = tmp_path / "chosen python"
+    if minor is not None:
+        _python(tmp_path, chosen.name, minor)
+    made = _make(tmp_path, "demo", f"PYTHON={chosen}")
+    (line,) = made.stderr.splitlines()
+    assert f"PYTHON={chosen} is not Python 3.11, 3.12 or 3.13" in line
+    assert "make PYTHON=/path/to/python3.13" in line
+    assert (made.returncode, made.stdout) == (2, "")
 
 
 def test_make_unexports_the_variables_of_other_installations() -> None:
