@@ -156,9 +156,7 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         )
         lake.create_missing_tables()
         metrics.LAKE_ROWS.set(lake.count())
-        sizes = lake.file_sizes()
-        metrics.LAKE_FILES.set(len(sizes))
-        metrics.LAKE_BYTES.set(sum(sizes))
+        metrics.set_lake_size(lake.file_sizes())
 
     # Not as a context manager, which would wait for both after an error or a signal.
     pool = ThreadPoolExecutor()
