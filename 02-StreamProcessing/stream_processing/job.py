@@ -95,11 +95,12 @@ class Queries:
         except UndeliveredError as error:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
-        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
+        self._running = progress.RunningBatch()
+        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put, self._running)
 
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""
-        progress.report(self._ingest, state)
+        progress.report(self._ingest, state, self._running)
         self._aggregation.report(state)
 
     def failures(self) -> dict[str, str]:
