@@ -22,6 +22,7 @@ from stream_processing.failures import (
     exit_after_java,
     is_transient,
     remedies,
+    summary,
 )
 from stream_processing.kafka_io import UndeliveredError
 from stream_processing.lake import Lake
@@ -186,9 +187,8 @@ def _report_failures(failures: dict[str, str], stop: threading.Event) -> None:
     if all(map(is_transient, failures.values())) and not stop.is_set():
         raise KafkaUnavailableError("; ".join(f"{name}: {why.splitlines()[-1]}" for name, why in failures.items()))
     for name, why in failures.items():
-        logger.error("%s has failed: %s", name, why)
-        for remedy in remedies(why):
-            logger.error(remedy)
+        details = f"\n{why}" if "\n" in why else ""
+        logger.error("%s has failed: %s%s", name, ": ".join([summary(why), *remedies(why)]), details)
 
 
 def _shut_down(session: SparkSession, queries: Queries) -> bool:

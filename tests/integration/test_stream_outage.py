@@ -1,5 +1,6 @@
 """Kafka is unavailable for longer than the stream job's clients wait."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_re
         broker.process.send_signal(signal.SIGSTOP)
         eventually(lambda: assert_contains(own_pipeline.log(SHORT_TIMEOUTS_JOB), "restarting"))
         broker.process.send_signal(signal.SIGCONT)
+        # The exceptions of Java end with their lines.
+        assert re.search(r"\S\d{4}-\d\d-\d\dT", own_pipeline.log(SHORT_TIMEOUTS_JOB)) is None
         own_pipeline.assert_in_the_lake(sent)
         own_pipeline.assert_published(sent)
         assert job.process.pid == process
