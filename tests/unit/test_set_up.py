@@ -178,6 +178,14 @@ def test_the_documentation_states_the_sizes_that_the_set_up_announces() -> None:
         assert [text for text in texts if text not in words] == [], file
 
 
+def test_the_readme_states_the_times_of_a_start_that_were_measured() -> None:
+    measured = re.search(r"with data; without \| (\d+ s); (\d+ s) \|", (ROOT / "docs/performance.md").read_text())
+    stated = re.search(r"start takes (\d+ s) with existing data and (\d+ s) with an", (ROOT / "README.md").read_text())
+    assert measured is not None
+    assert stated is not None
+    assert stated.groups() == measured.groups()
+
+
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     other = clone.with_name(f"{clone.name} {how}")
