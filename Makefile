@@ -1,13 +1,17 @@
 # Commands to run and check the project; what they install goes into .venv and the user's cache folder.
 SHELL := /bin/bash
-# The Python that this clone was set up with, else the first supported one. Each is run, for a name may be a shim that runs nothing.
+# What a supported Python runs with status 0. Each is run, for a name may be a shim that runs nothing.
+IS_SUPPORTED := -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null
+# The Python that this clone was set up with, else the first supported one.
 PYTHON ?= $(shell for each in "$$(sed -n 's/^executable = //p' .venv/pyvenv.cfg 2>/dev/null)" python3.11 python3.12 python3.13 python3; do \
-  "$$each" -Ic 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null && { echo "$$each"; break; }; done)
+  "$$each" $(IS_SUPPORTED) && { echo "$$each"; break; }; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 # How many files of tests run in parallel: half of their time is waiting for servers.
 TESTS_AT_ONCE ?= 2
-SETUP = @"$(or $(PYTHON),$(error Python 3.11, 3.12 or 3.13 is needed: install one of them, or pass its path with make PYTHON=/path/to/python3.13))" -I local_stack/install.py
+REMEDY := install one of them, or pass its path with make PYTHON=/path/to/python3.13
+supported = $(if $(1),$(if $(shell "$(1)" $(IS_SUPPORTED) && echo yes),$(1),$(error PYTHON=$(1) is not Python 3.11, 3.12 or 3.13: $(REMEDY))),$(error Python 3.11, 3.12 or 3.13 is needed: $(REMEDY)))
+SETUP = @"$(call supported,$(PYTHON))" -I local_stack/install.py
 SERVICES := 01-DataProducer 02-StreamProcessing 03-ElasticsearchSink-Alert
 # The variables of other installations of Python, Java, Spark and Hadoop on this machine.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYSPARK_SUBMIT_ARGS

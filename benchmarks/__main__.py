@@ -20,6 +20,7 @@ from benchmarks.stack import Stack, running
 from local_stack import cache, services
 from local_stack.services import ROOT
 from runtime import proxies
+from runtime.broken_pipe import exit_status
 from runtime.signals import interrupt_on_signal
 
 Benchmark = Callable[[Stack, argparse.Namespace], Iterator[Result]]
@@ -97,4 +98,4 @@ def _peers(names: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

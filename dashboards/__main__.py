@@ -19,6 +19,7 @@ from pathlib import Path
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from runtime import logs
 from runtime.addresses import require_http_url, shown, without_passwords
+from runtime.broken_pipe import exit_status
 from runtime.health import Health, serve
 from runtime.signals import stop_on_signal
 
@@ -56,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

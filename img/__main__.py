@@ -29,6 +29,7 @@ from local_stack import services
 from local_stack.servers import HOST, free_port
 from local_stack.services import ROOT
 from runtime import proxies
+from runtime.broken_pipe import exit_status
 from runtime.signals import interrupt_on_signal
 
 _FOLDER: Final = Path(__file__).parent
@@ -154,4 +155,4 @@ def _recording() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -24,6 +24,7 @@ from live_page.sources import create_sources, elasticsearch_client
 from observer.reading_history import Poller
 from observer.snapshot import Observer
 from runtime import listening, logs
+from runtime.broken_pipe import exit_status
 from runtime.signals import stop_signals
 
 logger = logging.getLogger("live_page")
@@ -100,4 +101,4 @@ async def _log_when_listening(url: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

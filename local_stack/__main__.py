@@ -23,6 +23,7 @@ from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from local_stack.terminal import Console
 from runtime import proxies
+from runtime.broken_pipe import exit_status
 from runtime.logs import escape_controls
 from runtime.signals import set_in_handler, stop_signals
 
@@ -101,4 +102,4 @@ def _fail(console: rich.console.Console, reason: str, what: str = "cannot run:")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -53,7 +53,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 if plan.view and console.is_terminal and _has_display():
                     webbrowser.open(plan.page_url)
-                with services.cds_archive_in_background(plan.data):
+                with services.cds_archive_in_background(plan.data, console):
                     _watch(plan, processes, observer, console, stop)
             memory = {process.name: process.memory() for process in processes}
             console.print("stopping: the records in flight are processed first")

@@ -12,8 +12,13 @@ _ERROR: Final = re.compile(
     r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
 )
 _LEVEL: Final = re.compile(r"\b(ERROR|FATAL|CRITICAL|WARN|INFO|DEBUG|TRACE)(?:ING)?\b")
-_CONSEQUENCES: Final = re.compile(r"\bFAIL \[rdkafka|\[thrd:|ERROR\s+root: Exception while|ERROR\s+py4j[.\w]*:")
-"""Errors that follow from another one: a server that does not answer and is tried again, or Spark's Java is gone."""
+_CONSEQUENCES: Final = re.compile(
+    r"\bFAIL \[rdkafka|\[thrd:|ERROR\s+root: Exception while|ERROR\s+py4j[.\w]*:"
+    r"|Query .* terminated with error$|Executor: Exception in task |Task \d+ in stage .* failed |: Aborting task$"
+    r"|: Job \S+ aborted"
+)
+"""Errors that follow from another one: a server that does not answer and is tried again, or Spark's Java is gone; and
+those that Spark logs before the stream job logs the reason."""
 _FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
 _MAX_LENGTH: Final = 500
 _SIGNALS: Final = {
@@ -69,13 +74,15 @@ def _lines(log: Path, begin: int) -> list[str]:
 
 
 def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:
-    below_warning = False
+    is_skipped = False
     for line in lines:
+        is_consequence = bool(_CONSEQUENCES.search(line))
         if level := _LEVEL.search(line[:100]):
-            below_warning = level[1] == "WARN"
+            # With the lines below it.
+            is_skipped = level[1] == "WARN" or is_consequence
         elif line.startswith(("Traceback", "Exception in thread")):
-            below_warning = False
-        if _ERROR.search(line) and not line[0].isspace() and not below_warning and not _CONSEQUENCES.search(line):
+            is_skipped = False
+        if _ERROR.search(line) and not line[0].isspace() and not is_skipped and not is_consequence:
             return line
     if not otherwise_last:
         return ""

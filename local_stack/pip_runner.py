@@ -13,7 +13,7 @@ from local_stack.progress import ByteProgress
 _FOREIGN: Final = ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_REQUIRE_HASHES")
 """Variables with which other set-ups redirect Python's imports or pip's installations."""
 _PROGRESS: Final = re.compile(r"^Progress (\d+) of (\d+)$")
-_CACHED: Final = re.compile(r"^ *Using cached \S+ \(([\d.]+) (bytes|kB|MB|GB)\)")
+_FILE: Final = re.compile(r"^ *(?:Downloading|Using cached) \S+ \(([\d.]+) (bytes|kB|MB|GB)\)")
 _UNITS: Final = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _BUILD_SETTINGS: Final = Path(__file__).with_name("wheel.cfg")
 """Spark's jars are compressed already, so its wheel is only stored."""
@@ -74,17 +74,21 @@ class Pip:
 
     def count_bytes(self, lines: Iterator[str]) -> Iterator[str]:
         """Pass pip's output through without its progress lines, whose bytes go to the progress bar."""
-        before = 0
+        before, without_progress = 0, 0
         for line in lines:
             if arrived := _PROGRESS.match(line):
+                without_progress = 0
                 now = int(arrived[1])
                 # The first line of a file starts from 0 again.
                 self._progress.add(max(0, now - before) if now >= before else now)
                 before = 0 if now == int(arrived[2]) else now
                 continue
-            if cached := _CACHED.match(line):
-                self._progress.add(int(float(cached[1]) * _UNITS[cached[2]]))
+            # A file that is small or cached has no progress lines.
+            self._progress.add(without_progress)
+            file = _FILE.match(line)
+            without_progress = int(float(file[1]) * _UNITS[file[2]]) if file else 0
             yield line
+        self._progress.add(without_progress)
 
 
 def _bar(report_bytes: bool) -> tuple[str, str]:

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pyspark
 from mirakuru import HTTPExecutor
 from rich.console import Console
 
+from local_stack import exit_reason
 from local_stack.cache import SPARK
 from local_stack.environment import inherited
 from local_stack.java import JAVA, JAVA_HOME
@@ -25,6 +27,7 @@ from runtime import listening
 ROOT = Path(__file__).parents[1]
 _CDS_ARCHIVE = Path(sys.prefix) / "stream_processing.jsa"
 """Valid for this environment's Java and jars only."""
+_CDS_LOG = "class_archive"
 _START_TIMEOUT = 240
 """Seconds; long enough for a busy machine."""
 _CANCEL_TIMEOUT = 10.0
@@ -70,34 +73,44 @@ def make_cds_archive(console: Console) -> None:
     if _has_cds_archive():
         return
     with console.status("preparing a faster start of the stream job (once)"), tempfile.TemporaryDirectory() as folder:
-        process = _start_archiving(Path(folder))
-        _, errors = process.communicate()
-        if process.returncode:
-            reason = (errors.strip().splitlines() or ["no output"])[-1]
+        log = Path(folder, "log")
+        with log.open("w") as output:
+            status = _start_archiving(Path(folder), output).wait()
+        if status:
+            reason = (log.read_text(errors="replace").strip().splitlines() or ["no output"])[-1]
             console.print(
                 f"the stream job will start slower: its class archive could not be created ({reason})", markup=False
             )
 
 
 @contextmanager
-def cds_archive_in_background(data: Path) -> Iterator[None]:
-    """Create the same archive at the lowest priority during the `with` block; its end cancels it."""
+def cds_archive_in_background(data: Path, console: Console) -> Iterator[None]:
+    """Create the same archive at the lowest priority during the `with` block; its end cancels it.
+
+    If it has failed by then, a line says so and names the log of it.
+    """
     if _has_cds_archive():
         yield
         return
     scratch = data / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    process = _start_archiving(scratch, niceness=19)
+    with log_file(data, _CDS_LOG) as log:
+        begin = log.tell()
+        process = _start_archiving(scratch, log, niceness=19)
     try:
         yield
     finally:
+        if status := process.poll():
+            log_path = Path(log.name)
+            reason = exit_reason.describe("the creation of its class archive", status, log_path, begin, data)
+            console.print(f"the stream job will start slower: {reason}", markup=False, soft_wrap=True)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         try:
-            process.communicate(timeout=_CANCEL_TIMEOUT)
+            process.wait(_CANCEL_TIMEOUT)
         except subprocess.TimeoutExpired:
             _kill_session(process.pid)
-            process.communicate()
+            process.wait()
 
 
 def _kill_session(leader: int) -> None:
@@ -114,20 +127,19 @@ def _has_cds_archive() -> bool:
     return _CDS_ARCHIVE.exists() and _CDS_ARCHIVE.stat().st_mtime > max(each.stat().st_mtime for each in sources)
 
 
-def _start_archiving(scratch: Path, niceness: int = 0) -> "subprocess.Popen[str]":
+def _start_archiving(scratch: Path, log: IO[str], niceness: int = 0) -> "subprocess.Popen[bytes]":
     """Start the process that creates the archive, in a process group of its own, with temporary files in `scratch`."""
     settings = {**inherited(os.environ), **environment(scratch), "TMPDIR": str(scratch)}
     if not (JAVA_HOME / "lib" / "server" / "classes.jsa").exists():
         # The wheel's Java comes without the archive of its own classes that this one extends.
-        subprocess.run([str(JAVA), "-Xshare:dump"], env=settings, check=False, capture_output=True)
+        subprocess.run([str(JAVA), "-Xshare:dump"], env=settings, check=False, stdout=log, stderr=subprocess.STDOUT)
     return subprocess.Popen(
         ["nice", "-n", str(niceness), sys.executable, "-m", "build_tools.cds_archive", str(_CDS_ARCHIVE)],
         cwd=ROOT,
         env=settings,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stdout=log,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
 

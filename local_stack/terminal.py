@@ -1,11 +1,12 @@
 """The console of the local stack: it prints until the terminal is closed."""
 
 import errno
-import os
 import sys
 from typing import IO, Any, TextIO, cast
 
 import rich.console
+
+from runtime.broken_pipe import discard
 
 
 class _UntilClosed:
@@ -33,10 +34,7 @@ class _UntilClosed:
     def _discard_from_now_on(self, error: OSError) -> None:
         if error.errno not in (errno.EIO, errno.EPIPE):
             raise error
-        # Not another stream: Python flushes this one at its exit, which would fail again.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        discard(self._stream)
 
 
 class Console(rich.console.Console):

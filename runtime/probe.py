@@ -9,6 +9,8 @@ from http.client import HTTPConnection, HTTPException
 from typing import Final
 from urllib.parse import urlsplit
 
+from runtime.broken_pipe import exit_status
+
 _TIMEOUT: Final = 3.0
 
 
@@ -25,12 +27,13 @@ def main() -> int:
         connection = HTTPConnection(url.hostname or "", url.port, timeout=_TIMEOUT)
         connection.request("GET", url.path)
         response = connection.getresponse()
-        print(response.read().decode(errors="replace"))
+        answer = response.read().decode(errors="replace")
     except (OSError, HTTPException) as error:
         print(f"{url.geturl()}: {error or type(error).__name__}")
         return 1
+    print(answer)
     return 0 if response.status == 200 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

@@ -19,6 +19,7 @@ from data_producer.publisher import KAFKA, Publisher, PublishError
 from data_producer.sender import Sender
 from data_producer.settings import ProducerSettings
 from runtime import health, logs, topic_admin
+from runtime.broken_pipe import exit_status
 from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("data_producer")
@@ -82,4 +83,4 @@ def _register_metrics(publisher: Publisher) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

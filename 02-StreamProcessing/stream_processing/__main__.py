@@ -17,6 +17,7 @@ from typing import Final
 from confluent_kafka import KafkaException
 
 from runtime import logs, topic_admin
+from runtime.broken_pipe import exit_status
 from runtime.signals import StoppedError, stop_on_signal, wait_for
 from stream_processing import commands, definitions, ingest, job, spark_internals
 from stream_processing.failures import is_transient, restart_process
@@ -111,7 +112,7 @@ def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake, stop
 
 if __name__ == "__main__":
     try:
-        status = main()
+        status = exit_status(main)
     except Exception:
         logger.exception("unexpected error")
         status = 1

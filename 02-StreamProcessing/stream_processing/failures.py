@@ -7,6 +7,7 @@ is killed, which is safe at any point, and the whole process restarts.
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,10 @@ _REMEDIES: Final = {
     ),
     _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_ERROR_OF_JAVA: Final = "py4j.protocol.Py4JJavaError:"
+_TASK: Final = re.compile(r"^.*: Job aborted due to stage failure: .* most recent failure: Lost task [^:]*: ")
+"""How Spark introduces the exception of a task."""
 JAVA: Final = "Java, in which Spark runs,"
 _REPORT_TIMEOUT: Final = 10.0
 _EXIT_TIMEOUT: Final = 3.0
@@ -107,6 +112,20 @@ def _exit_at_once(status: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)
+
+
+def summary(failure: str) -> str:
+    """Return the reason of a failure in one line, without the stack traces and the query around it.
+
+    >>> summary("An exception. Traceback (most recent call last):\\n  File 'x'\\nOSError: no space\\n\\nQuery")
+    'OSError: no space'
+    """
+    lines = [line for line in failure.splitlines() if line.strip()]
+    if lines and lines[0].endswith(_TRACEBACK):
+        lines = [line for line in lines[1:] if not line[0].isspace()] or lines
+        if lines[0].startswith(_ERROR_OF_JAVA) and len(lines) > 1:
+            lines = [lines[1].removeprefix(": ")]
+    return _TASK.sub("", lines[0]).rstrip(". ") if lines else failure
 
 
 def remedies(failure: str) -> list[str]:

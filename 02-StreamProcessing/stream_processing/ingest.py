@@ -29,6 +29,7 @@ from stream_processing.kafka_io import source_options
 from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
+from stream_processing.progress import RunningBatch
 from stream_processing.session import set_polling_interval, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
@@ -80,12 +81,18 @@ class TopicRecreatedError(Exception):
 
 
 def start_ingest(
-    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, on_append: Callable[[Append], None]
+    session: SparkSession,
+    settings: StreamProcessingSettings,
+    lake: Lake,
+    on_append: Callable[[Append], None],
+    running: RunningBatch,
 ) -> StreamingQuery:
     """Start the query from its checkpoint, or, if it has none, from the offsets in the lake's history.
 
-    With an empty lake it starts at the topic's earliest record. Raises `LostCheckpointError` if a start could append
-    interactions a second time, and `TopicRecreatedError` if it could skip the first records of a recreated topic.
+    With an empty lake it starts at the topic's earliest record. `running` follows its batches.
+
+    Raises `LostCheckpointError` if a start could append interactions a second time, and `TopicRecreatedError` if it
+    could skip the first records of a recreated topic.
     """
     last_append = lake.last_append()
     topic_id = _require_same_topic(session, settings, last_append)
@@ -106,7 +113,7 @@ def start_ingest(
         coalesced.writeStream.queryName(NAME)
         .trigger(processingTime=trigger_interval(settings.batch_interval))
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append, running))
         .start()
     )
 
@@ -207,7 +214,9 @@ class _BatchWriter:
         checkpoint: Checkpoint,
         topic_id: str,
         on_append: Callable[[Append], None],
+        running: RunningBatch,
     ) -> None:
+        self._running = running
         self._topic_id = topic_id
         self._settings = settings
         self._lake = lake
@@ -225,21 +234,27 @@ class _BatchWriter:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
         info = self._append_info(batch_id)
-        is_repeated = batch_id == self._repeated_batch
+        size = self._size(info)
+        with self._running.of(size):
+            collected = self._process(batch, info, size, is_repeated=batch_id == self._repeated_batch)
+        if collected is not None and collected < _FEW_RECORDS:
+            # The next batch starts when this function returns: each has a fixed cost, whatever its size.
+            time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
+
+    def _process(self, batch: DataFrame, info: AppendInfo, size: int, *, is_repeated: bool) -> int | None:
+        """Append a batch and send its dead letters; returns the number of its records if it needed no Spark."""
         if is_repeated and self._lake.has_append(info):
             send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
-            return
-        records, size = None, self._size(info)
+            return None
+        records = None
         if size <= _MAX_COLLECTED_RECORDS:
             with metrics.PHASE_SECONDS.labels("collect").time():
                 records = collect_records(batch)
         if records is None:
             self._write_by_spark(batch, info, is_repeated, more=size >= self._settings.max_offsets_per_batch)
-        else:
-            self._write(batch, records, info, is_repeated)
-            if len(records) < _FEW_RECORDS:
-                # The next batch starts when this function returns: each has a fixed cost, whatever its size.
-                time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
+            return None
+        self._write(batch, records, info, is_repeated)
+        return len(records)
 
     def _write_by_spark(self, batch: DataFrame, info: AppendInfo, is_repeated: bool, *, more: bool) -> None:
         before, rows_before = self._table.version(), self._table.count()

@@ -22,6 +22,7 @@ from stream_processing.failures import (
     exit_after_java,
     is_transient,
     remedies,
+    summary,
 )
 from stream_processing.kafka_io import UndeliveredError
 from stream_processing.lake import Lake
@@ -96,11 +97,12 @@ class Queries:
         except UndeliveredError as error:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
-        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put)
+        self._running = progress.RunningBatch()
+        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put, self._running)
 
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""
-        progress.report(self._ingest, state)
+        progress.report(self._ingest, state, self._running)
         self._aggregation.report(state)
 
     def failures(self) -> dict[str, str]:
@@ -157,9 +159,7 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
         )
         lake.create_missing_tables()
         metrics.LAKE_ROWS.set(lake.count())
-        sizes = lake.file_sizes()
-        metrics.LAKE_FILES.set(len(sizes))
-        metrics.LAKE_BYTES.set(sum(sizes))
+        metrics.set_lake_size(lake.file_sizes())
 
     # Not as a context manager, which would wait for both after an error or a signal.
     pool = ThreadPoolExecutor()
@@ -188,9 +188,8 @@ def _report_failures(failures: dict[str, str], stop: threading.Event) -> None:
     if all(map(is_transient, failures.values())) and not stop.is_set():
         raise KafkaUnavailableError("; ".join(f"{name}: {why.splitlines()[-1]}" for name, why in failures.items()))
     for name, why in failures.items():
-        logger.error("%s has failed: %s", name, why)
-        for remedy in remedies(why):
-            logger.error(remedy)
+        details = f"\n{why}" if "\n" in why else ""
+        logger.error("%s has failed: %s%s", name, ": ".join([summary(why), *remedies(why)]), details)
 
 
 def _shut_down(session: SparkSession, queries: Queries) -> bool:

@@ -126,12 +126,16 @@ class Lake:
         """Whether the latest append is this one."""
         return self.last_append() == info
 
-    def compact_small_files(self) -> None:
-        """Compact the files of recent appends if there are many; it takes a fraction of a second, without Spark."""
-        table = self.table(INTERACTIONS)
-        sizes = table.get_add_actions(flatten=True)["size_bytes"].to_pylist()
-        if sum(size < _SMALL_FILE_BYTES for size in sizes) > _MAX_SMALL_FILES:
-            self.compact(_SMALL_FILE_BYTES)
+    def compact_small_files(self) -> list[int]:
+        """Compact the files of recent appends if there are many; it takes a fraction of a second, without Spark.
+
+        Returns the bytes of each file of the interactions table.
+        """
+        sizes = self.file_sizes()
+        if sum(size < _SMALL_FILE_BYTES for size in sizes) <= _MAX_SMALL_FILES:
+            return sizes
+        self.compact(_SMALL_FILE_BYTES)
+        return self.file_sizes()
 
     def compact(self, target_bytes: int) -> None:
         """Rewrite the files of the interactions table that are smaller, into files of about this size.

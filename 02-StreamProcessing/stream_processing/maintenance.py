@@ -61,7 +61,7 @@ class Maintenance:
             next_round = time.monotonic() + self._settings.upkeep_interval
             while not stop.wait(min(_COMPACTION_INTERVAL, self._settings.upkeep_interval)):
                 try:
-                    self._lake.compact_small_files()
+                    metrics.set_lake_size(self._lake.compact_small_files())
                     if time.monotonic() >= next_round:
                         next_round = time.monotonic() + self._settings.upkeep_interval
                         self.run_once()
@@ -86,13 +86,11 @@ class Maintenance:
             # hold 200,000 of them.
             remove_expired_log_entries(self._session, self._lake.interactions, self._settings.lake_history)
         self._clean_aggregate_tables()
-        detail = interactions.detail().select("numFiles", "sizeInBytes").first()
-        assert detail is not None
-        metrics.LAKE_FILES.set(detail["numFiles"])
-        metrics.LAKE_BYTES.set(detail["sizeInBytes"])
+        sizes = self._lake.file_sizes()
+        metrics.set_lake_size(sizes)
         logger.info(
             "maintenance took %.1f s: table interactions has %d files, %.1f MB in total",
-            time.monotonic() - started, detail["numFiles"], detail["sizeInBytes"] / (1 << 20),
+            time.monotonic() - started, len(sizes), sum(sizes) / (1 << 20),
         )  # fmt: skip
 
     def _clean_aggregate_tables(self) -> None:

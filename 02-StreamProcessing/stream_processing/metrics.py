@@ -1,16 +1,13 @@
 """The stream job's metrics, which Prometheus and the live page read."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Summary
 
 LAKE_ROWS: Final = Gauge("stream_lake_interactions", "Rows of the interactions table")
-LAKE_FILES: Final = Gauge(
-    "stream_lake_files", "Files of the interactions table, as of the start or the last maintenance round"
-)
-LAKE_BYTES: Final = Gauge(
-    "stream_lake_bytes", "Size of the interactions table, as of the start or the last maintenance round"
-)
+_LAKE_FILES: Final = Gauge("stream_lake_files", "Files of the interactions table, updated every 20 seconds")
+_LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table, updated every 20 seconds")
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )
@@ -22,5 +19,11 @@ BATCH_SECONDS: Final = Gauge("stream_batch_seconds", "Duration of the last batch
 PHASE_SECONDS: Final = Summary("stream_phase_seconds", "Duration of a phase of the work on a batch", ["phase"])
 BATCH_ROWS: Final = Gauge("stream_batch_rows", "Rows of the last batch", ["query"])
 
-for unknown in (LAKE_ROWS, LAKE_FILES, LAKE_BYTES, AGGREGATED, USERS):
+for unknown in (LAKE_ROWS, _LAKE_FILES, _LAKE_BYTES, AGGREGATED, USERS):
     unknown.set(float("nan"))
+
+
+def set_lake_size(files: Sequence[int]) -> None:
+    """Publish the number and the total size of the interactions table's files, from the bytes of each."""
+    _LAKE_FILES.set(len(files))
+    _LAKE_BYTES.set(sum(files))

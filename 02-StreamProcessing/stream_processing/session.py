@@ -27,6 +27,10 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
     _require_jars(settings.spark_jars)
     if settings.deploy_mode == "cluster":
         require_master(settings.spark_master_url)
+    else:
+        # No other machine connects to it. Spark would choose an address of the network, with two warnings if the host's
+        # own name is one of the loopback address.
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.Builder()
     config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
     spark_internals.start_java(config)

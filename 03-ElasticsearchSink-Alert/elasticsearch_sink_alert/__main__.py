@@ -32,6 +32,7 @@ from elasticsearch_sink_alert.settings import SinkSettings
 from elasticsearch_sink_alert.sink import Sink
 from runtime import health, logs, topic_admin
 from runtime.addresses import shown
+from runtime.broken_pipe import exit_status
 from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("elasticsearch_sink_alert")
@@ -143,4 +144,4 @@ def _run_sink(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_status(main))

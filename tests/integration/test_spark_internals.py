@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -38,6 +39,13 @@ def test_the_java_process_is_a_child_of_this_one(spark: SparkSession) -> None:
     assert process.poll() is None
     assert process.pid != os.getpid()
     assert process.pid == spark_internals.jvm(spark).java.lang.ProcessHandle.current().pid()
+
+
+def test_a_local_session_listens_on_the_loopback_address_only(spark: SparkSession) -> None:
+    java = psutil.Process(spark_internals.java_process_id(spark))
+    listening = [each.laddr.ip for each in java.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
 
 def test_what_scala_prints_goes_where_java_prints_nothing(spark: SparkSession) -> None:

@@ -81,6 +81,9 @@ _MALFORMED: dict[bytes | None, str] = {
     _with(timestamp=b"9223372036854775807"): (
         "timestamp 9223372036854775807 is not epoch seconds within the years 1970 to 9999"
     ),
+    _with(timestamp=b"-9223372036854775808"): (
+        "timestamp -9223372036854775808 is not epoch seconds within the years 1970 to 9999"
+    ),
     _with()[:-1] + b',"user_id":"v"}': "user_id occurs more than once",
     _with()[:-1] + rb',"user\u005fid":"v"}': "user_id occurs more than once",
     _with()[:-1] + b',"timestamp":"x"}': "timestamp occurs more than once",

@@ -1,15 +1,18 @@
 """Kafka is unavailable for longer than the stream job's clients wait."""
 
+import re
 import signal
 from pathlib import Path
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack import servers
 from local_stack.services import STREAM, Service
+from observer.services import OK, read_service
 from tests.pipeline import Pipeline, assert_equal, eventually
 from tests.reference import reference_tables
 
 SHORT_TIMEOUTS_JOB = Service("tests.short_timeouts_job", STREAM.port_setting, STREAM.port)
+STUCK_BATCH_JOB = Service("tests.stuck_batch_job", STREAM.port_setting, STREAM.port)
 
 
 def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_records(
@@ -31,9 +34,29 @@ def test_the_job_survives_an_outage_of_kafka_and_neither_loses_nor_duplicates_re
         broker.process.send_signal(signal.SIGSTOP)
         eventually(lambda: assert_contains(own_pipeline.log(SHORT_TIMEOUTS_JOB), "restarting"))
         broker.process.send_signal(signal.SIGCONT)
+        # The exceptions of Java end with their lines.
+        assert re.search(r"\S\d{4}-\d\d-\d\dT", own_pipeline.log(SHORT_TIMEOUTS_JOB)) is None
         own_pipeline.assert_in_the_lake(sent)
         own_pipeline.assert_published(sent)
         assert job.process.pid == process
+
+
+def test_a_batch_that_never_finishes_makes_the_job_unhealthy_and_an_idle_topic_does_not(pipeline: Pipeline) -> None:
+    first, second = (Interaction(user, "item", "view", 1_700_000_000) for user in ("user", "stuck"))
+    job = pipeline.service(STUCK_BATCH_JOB)
+    url = job.url.geturl().removesuffix("/health")
+    try:
+        job.start()
+        pipeline.send_interactions([first])
+        eventually(lambda: pipeline.assert_published([first]))
+        # The tables are merged later than the job would take an idle topic for a stuck batch.
+        pipeline.assert_in_the_lake([first])
+        assert read_service(url)[0] == OK
+        pipeline.send_interactions([second])
+        eventually(lambda: assert_contains(read_service(url)[0], "although records are waiting (1)"))
+        assert read_service(url)[1]["stream_lag_records"] == 1
+    finally:
+        job.kill()
 
 
 def assert_contains(text: str, part: str) -> None:

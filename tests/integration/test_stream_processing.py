@@ -82,6 +82,8 @@ VALID = [
     _record(timestamp=MAX_TIMESTAMP),
 ]
 
+_ENDS_OF_64_BITS = (2**63 - 1, 2**63, -(2**63), -(2**63) - 1)
+
 MALFORMED = [
     (None, "the value is empty"),
     (b"", "not one JSON object"),
@@ -133,6 +135,15 @@ MALFORMED = [
     (_record(timestamp=1.5), "timestamp is 1.5, not a whole number of seconds"),
     (_record(timestamp=-1), "timestamp -1 is not epoch seconds within the years 1970 to 9999"),
     (_record(timestamp=1736404972000), "timestamp 1736404972000 is not epoch seconds within the years 1970 to 9999"),
+    # The ends of 64 bits: one more overflows, and so does each as microseconds.
+    *(
+        (
+            good.replace(b"1736404972", b"%d" % n),
+            f"timestamp {n} is not epoch seconds within the years 1970 to 9999",
+        )
+        for good in (GOOD, COMPACT)
+        for n in _ENDS_OF_64_BITS
+    ),
 ]
 
 
@@ -189,7 +200,8 @@ def test_a_batch_of_canonical_records_only_is_parsed_alike(spark: SparkSession) 
     for row, (value, expected) in zip(found.collect(), canonical, strict=True):
         assert expected.is_valid
         assert tuple(row) == tuple(expected[name] for name in found.columns), value
-    for other in [None, *rng.sample(others, 20)]:
+    large = [COMPACT.replace(b"1736404972", b"%d" % n) for n in _ENDS_OF_64_BITS]
+    for other in [None, *large, *rng.sample(others, 20)]:
         rows = [(bytearray(canonical[0][0]),), (None if other is None else bytearray(other),)]
         with pytest.raises(Exception, match=NOT_CANONICAL):
             parse_canonical(spark.createDataFrame(rows, "value binary")).collect()

@@ -287,6 +287,25 @@ def test_the_reason_is_found_in_every_form_of_error(tmp_path: Path, lines: list[
     assert expected in _exit_reason(tmp_path, 1, *lines)
 
 
+def test_the_reason_of_a_failed_stream_job_is_its_own_line_and_not_those_that_spark_logs_before(tmp_path: Path) -> None:
+    line = _exit_reason(
+        tmp_path, 1,
+        "2026-11-27T00:38:31Z ERROR   org.apache.spark.executor.Executor: Exception in task 0.0 in stage 1.0 (TID 2)",
+        "java.lang.IllegalStateException: Cannot fetch offset 0 (GroupId: spark-1, TopicPartition: avroic-1). ",
+        "Some data may have been lost because they are not available in Kafka any more; either the",
+        "2026-11-27T00:38:31Z ERROR   org.apache.spark.scheduler.TaskSetManager: Task 1 in stage 1.0 failed 1 times;"
+        " aborting job",
+        "2026-11-27T00:38:32Z ERROR   py4j.clientserver: There was an exception while executing the Python Proxy on",
+        "    Traceback (most recent call last):",
+        "2026-11-27T00:38:32Z ERROR   org.apache.spark.MicroBatchExecution: Query ingest [id"
+        " = 2531897c, runId = 51e8b455] terminated with error",
+        "py4j.Py4JException: An exception was raised by the Python Proxy. Return Message: Traceback (most recent call",
+        "2026-11-27T00:38:33Z ERROR   stream_processing.job: ingest has failed: the reason",
+        "    An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):",
+    )  # fmt: skip
+    assert "status 1: 2026-11-27T00:38:33Z ERROR   stream_processing.job: ingest has failed: the reason (log:" in line
+
+
 @pytest.mark.parametrize(
     ("output", "remedy"),
     [

@@ -47,6 +47,7 @@ def test_an_ordinary_record_is_read(value: bytes) -> None:
         json.dumps(ORDINARY | {"interaction_type": {"view": 1}}).encode(),
         json.dumps(ORDINARY | {"timestamp": -1}).encode(),
         json.dumps(ORDINARY | {"timestamp": 253_402_300_800}).encode(),
+        *(json.dumps(ORDINARY | {"timestamp": n}).encode() for n in (2**63 - 1, 2**63, -(2**63), -(2**63) - 1)),
         json.dumps(ORDINARY | {"timestamp": 1.0}).encode(),
         json.dumps(ORDINARY | {"timestamp": True}).encode(),
         json.dumps(ORDINARY | {"timestamp": "1"}).encode(),

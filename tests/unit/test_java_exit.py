@@ -3,10 +3,11 @@
 import queue
 import signal
 import subprocess
+import threading
 
 import pytest
-from stream_processing import spark_internals
-from stream_processing.failures import describe_java_exit, exit_after_java, is_transient, remedies
+from stream_processing import job, spark_internals
+from stream_processing.failures import describe_java_exit, exit_after_java, is_transient, remedies, summary
 from stream_processing.spark_internals import JavaStartError, start_java
 
 
@@ -67,3 +68,48 @@ def test_java_ends_with_its_input_or_is_killed_after_a_while(
         monkeypatch.setattr(spark_internals, "java_process", lambda: java)
         spark_internals.end_java(0.3 if status else 10)
         assert java.returncode == status
+
+
+_PROXY = (
+    "An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):\n"
+    '  File "clientserver.py", line 617, in _call_proxy\n    getattr(self.pool[obj_id], method)(*params)\n'
+)
+_QUERY = "\n\n=== Streaming Query ===\nIdentifier: ingest [id = d135a4e1]\ncaused by: py4j.Py4JException: " + _PROXY
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (
+            f"{_PROXY}_internal.DeltaError: Invalid table version: 2{_QUERY}",
+            "_internal.DeltaError: Invalid table version: 2",
+        ),
+        (
+            f"{_PROXY}py4j.protocol.Py4JJavaError: An error occurred while calling o280.collectToPython.\n"
+            ": org.apache.spark.SparkException: Job aborted due to stage failure: Task 1 in stage 1.0 failed 1 times,"
+            " most recent failure: Lost task 1.0 in stage 1.0 (TID 3) (localhost executor driver):"
+            " java.lang.IllegalStateException: Cannot fetch offset 2 (TopicPartition: avroic-0). \nSome data may"
+            f"\n\tat org.apache.spark.X(X.scala:7)\nDriver stacktrace:\n\tat Y(Y.scala:8){_QUERY}",
+            "java.lang.IllegalStateException: Cannot fetch offset 2 (TopicPartition: avroic-0)",
+        ),
+        (f"/data/offsets/2: Not a directory{_QUERY}", "/data/offsets/2: Not a directory"),
+        ("it exited with status 3", "it exited with status 3"),
+        (_PROXY.splitlines()[0], _PROXY.splitlines()[0]),
+        ("", ""),
+    ],
+    ids=["Python", "task", "Java", "one line", "cut", "nothing"],
+)
+def test_a_failure_is_summarised_in_one_line(failure: str, reason: str) -> None:
+    assert summary(failure) == reason
+
+
+def test_a_failure_is_logged_with_reason_and_remedy_on_its_first_line(caplog: pytest.LogCaptureFixture) -> None:
+    failure = f"{_PROXY}ValueError: the reason; set failOnDataLoss to false{_QUERY}"
+    job._report_failures({"ingest": failure, "aggregate": "DeltaError: gone"}, threading.Event())
+    first, second = caplog.messages
+    assert first.splitlines()[0].startswith(
+        "ingest has failed: ValueError: the reason; set failOnDataLoss to false: records"
+    )
+    assert "accept-gap" in first.splitlines()[0]
+    assert first.endswith(failure)
+    assert second == "aggregate has failed: DeltaError: gone"

@@ -146,7 +146,7 @@ def test_a_demo_whose_process_ends_early_prints_the_summary_and_then_the_reason(
     monkeypatch.setattr(demo, "_servers", lambda *_: [])
     monkeypatch.setattr(demo, "_service", ended)
     monkeypatch.setattr(demo, "_observer", lambda _: _Observer())
-    monkeypatch.setattr("local_stack.services.cds_archive_in_background", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr("local_stack.services.cds_archive_in_background", lambda *_: contextlib.nullcontext())
     terminal = io.StringIO()
     monkeypatch.setattr(stack, "Console", lambda: Console(file=terminal, width=100))
     monkeypatch.setattr("sys.argv", ["local_stack", "demo", "--no-view", "--data", str(tmp_path)])

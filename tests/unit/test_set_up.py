@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import install, system_java
+from build_tools.jars import read_pins
+from local_stack import cache, install, system_java
 from local_stack.install import SetUpError
 from local_stack.pip_runner import Pip
 from local_stack.progress import ByteProgress
@@ -67,6 +68,7 @@ def test_make_keeps_the_python_that_the_clone_was_set_up_with(tmp_path: Path) ->
     settings = tmp_path / ".venv" / "pyvenv.cfg"
     settings.write_text(f"home = {tmp_path}\nexecutable = {tmp_path / 'another python'}\n")
     assert f'"{tmp_path}/another python" -I' in _make(tmp_path, "installed-demo").stdout
+    _python(tmp_path, "python3", 12)
     assert '"python3" -I' in _make(tmp_path, "installed-demo", "PYTHON=python3").stdout
     settings.write_text("executable = /no/longer/there\n")
     assert '"python3.11" -I' in _make(tmp_path, "installed-demo").stdout
@@ -85,6 +87,21 @@ def test_without_a_supported_python_make_names_all_three(tmp_path: Path, minor: 
     made = _make(tmp_path, "installed-demo")
     assert made.returncode != 0
     assert "Python 3.11, 3.12 or 3.13 is needed" in made.stderr
+
+
+@pytest.mark.parametrize("minor", [None, 10, 14], ids=["missing", "too old", "too new"])
+def test_a_python_that_does_not_fit_is_reported_in_one_line_with_the_variable_and_the_remedy(
+    tmp_path: Path, minor: int | None
+) -> None:
+    _python(tmp_path, "python3.11", 11)
+    chosen = tmp_path / "chosen python"
+    if minor is not None:
+        _python(tmp_path, chosen.name, minor)
+    made = _make(tmp_path, "demo", f"PYTHON={chosen}")
+    (line,) = made.stderr.splitlines()
+    assert f"PYTHON={chosen} is not Python 3.11, 3.12 or 3.13" in line
+    assert "make PYTHON=/path/to/python3.13" in line
+    assert (made.returncode, made.stdout) == (2, "")
 
 
 def test_make_unexports_the_variables_of_other_installations() -> None:
@@ -144,6 +161,31 @@ def test_the_announced_size_is_that_of_the_packages_that_are_not_installed(clone
         assert left == (0, tests - demo if version == 1 else 0)
 
 
+def test_the_documentation_states_the_sizes_that_the_set_up_announces() -> None:
+    jars = sum(jar.size for download in cache.ALL for jar in read_pins(download.pins))
+    demo, tests = install._PACKAGE_BYTES["demo"], install._PACKAGE_BYTES["tests"]
+    first, more, alone = (f"{size / 1e6:.0f} MB" for size in (demo + jars, tests - demo, tests))
+    stated = {
+        "README.md": [f"downloads about {first} ", f"another {more} of test tools"],
+        "CONTRIBUTING.md": [
+            f"{more} after `make demo`, otherwise about {alone},",
+            f"another {jars / 1e6:.0f} MB of jars",
+        ],
+        "docs/performance.md": [f"downloads about {first} "],
+    }
+    for file, texts in stated.items():
+        words = " ".join((ROOT / file).read_text().split())
+        assert [text for text in texts if text not in words] == [], file
+
+
+def test_the_readme_states_the_times_of_a_start_that_were_measured() -> None:
+    measured = re.search(r"with data; without \| (\d+ s); (\d+ s) \|", (ROOT / "docs/performance.md").read_text())
+    stated = re.search(r"start takes (\d+ s) with existing data and (\d+ s) with an", (ROOT / "README.md").read_text())
+    assert measured is not None
+    assert stated is not None
+    assert stated.groups() == measured.groups()
+
+
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_moved_or_copied_clone_is_set_up_again(clone: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     other = clone.with_name(f"{clone.name} {how}")
@@ -185,12 +227,13 @@ def test_an_unsupported_python_is_rejected(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_bar_counts_the_bytes_that_pip_reports(tmp_path: Path) -> None:
     progress = ByteProgress(io.StringIO(), 1000, visible=False)
     lines = [
-        "Collecting a", "Progress 0 of 300", "Progress 200 of 300", "Progress 300 of 300",
-        "  Using cached b-1.whl (1.5 kB)", "Progress 0 of 50", "Progress 50 of 50", "Successfully installed",
+        "Collecting a", "Downloading a-1.whl (300 bytes)", "Progress 0 of 300", "Progress 200 of 300",
+        "Progress 300 of 300", "Using cached b-1.whl (1.5 kB)", "  Downloading c-1.whl (20 bytes)",
+        "Downloading d-1.whl (50 bytes)", "Progress 0 of 50", "Progress 50 of 50", "Downloading e-1.whl (7 bytes)",
     ]  # fmt: skip
     kept = list(Pip(tmp_path / "python", tmp_path / "log", progress).count_bytes(iter(lines)))
-    assert progress.done == 300 + 1500 + 50
-    assert kept == [lines[0], lines[4], lines[-1]]
+    assert progress.done == 300 + 1500 + 20 + 50 + 7
+    assert kept == [line for line in lines if not line.startswith("Progress")]
 
 
 def test_the_bar_shows_the_time_left() -> None:

@@ -115,7 +115,8 @@ def test_a_compaction_is_not_counted_again(lake: Lake, snapshots: Snapshots) -> 
 def test_many_small_files_are_compacted(lake: Lake) -> None:
     for batch in range(101):
         _append(lake, _interactions(batch, 1), batch)
-    lake.compact_small_files()
+    assert len(lake.file_sizes()) == 101
+    assert lake.compact_small_files() == lake.file_sizes()
     assert len(lake.files()) == 1
     assert lake.count() == 101
     assert lake.last_append() == AppendInfo("query", 100, "topic", {"t": {"0": 100}})

@@ -1,6 +1,7 @@
 """A terminal that closes stops the stack, and does not interrupt how it stops."""
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
+import rich.console
 
 from local_stack import __main__ as stack
 from local_stack import demo, services
@@ -81,7 +84,7 @@ def test_a_class_archive_that_ignores_its_interruption_is_killed_with_its_java(
     monkeypatch.setattr(services, "_has_cds_archive", lambda: False)
     monkeypatch.setattr(services, "_start_archiving", lambda *_, **__: archiving)
     monkeypatch.setattr(services, "_CANCEL_TIMEOUT", 0.01)
-    with services.cds_archive_in_background(tmp_path):
+    with services.cds_archive_in_background(tmp_path, Console()):
         assert java.is_running()
     assert archiving.returncode == -signal.SIGKILL
     end = time.monotonic() + 10
@@ -89,3 +92,35 @@ def test_a_class_archive_that_ignores_its_interruption_is_killed_with_its_java(
         while java.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < end
             time.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("script", "printed"),
+    [
+        ("import sys; print('first'); sys.exit('OSError: no space')", "has ended with status 1: OSError: no space"),
+        ("", ""),
+        ("import time; time.sleep(60)", ""),
+    ],
+    ids=["failed", "done", "cancelled"],
+)
+def test_a_class_archive_that_cannot_be_created_is_reported_with_a_log_that_has_its_output(
+    script: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: Path, log: IO[str], **__: int) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-I", "-c", script]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        if "sleep" not in script:
+            process.wait()
+        return process
+
+    monkeypatch.setattr(services, "_has_cds_archive", lambda: False)
+    monkeypatch.setattr(services, "_start_archiving", start)
+    log = tmp_path / "logs" / "class_archive.log"
+    log.parent.mkdir()
+    log.write_text("Error: of an earlier start\n")
+    terminal = io.StringIO()
+    with services.cds_archive_in_background(tmp_path, rich.console.Console(file=terminal, width=20)):
+        pass
+    line = f"the stream job will start slower: the creation of its class archive {printed} (log: {log})\n"
+    assert terminal.getvalue() == (line if printed else "")
+    assert ("first" in log.read_text()) == bool(printed)
