@@ -42,7 +42,9 @@ def test_the_java_process_is_a_child_of_this_one(spark: SparkSession) -> None:
 
 
 def test_a_local_session_listens_on_the_loopback_address_only(spark: SparkSession) -> None:
-    java = psutil.Process(spark_internals.java_process_id(spark))
+    process = spark_internals.java_process()
+    assert process is not None
+    java = psutil.Process(process.pid)
     listening = [each.laddr.ip for each in java.net_connections("inet") if each.status == psutil.CONN_LISTEN]
     assert listening
     assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
