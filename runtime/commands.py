@@ -1,6 +1,7 @@
 """Command lines for error messages that name a command as the remedy."""
 
 import os
+import shlex
 from typing import Final
 
 _UNDER_COMPOSE: Final = "UNDER_COMPOSE"
@@ -21,6 +22,18 @@ def command(package: str, arguments: str) -> str:
     if under_compose():
         return f"docker compose run --rm {_service(package)} {arguments}"
     return f"python -m {package} {arguments}"
+
+
+def remove(package: str, folder: str) -> str:
+    """Return the command line that deletes a folder of the service, on a file system.
+
+    >>> remove("stream_processing", ".data/check points")
+    "rm -rf '.data/check points'"
+    """
+    arguments = f"-rf {shlex.quote(folder)}"
+    if under_compose():
+        return f"docker compose run --rm --entrypoint rm {_service(package)} {arguments}"
+    return f"rm {arguments}"
 
 
 def stop(package: str) -> str:

@@ -134,9 +134,11 @@ def require_appended(session: SparkSession, settings: StreamProcessingSettings, 
         )
     if is_older:
         raise OlderLakeError(
-            f"{lake.interactions} lacks interactions that {checkpoint.path} has as written: the warehouse was deleted,"
-            f" or restored from a copy. Restore the checkpoints of the same time, or remove {settings.checkpoints}:"
-            " then the next start reads on from the offsets in the lake, and computes all aggregates again"
+            f"the interactions that were read last are not in {lake.interactions}: the warehouse was deleted, or"
+            f" restored from a copy. Restore {settings.checkpoints} of the same time too; or delete it"
+            f" (`{commands.remove('stream_processing', settings.checkpoints)}`): then the next start reads the topic"
+            " again from the offsets in the lake, or from its beginning if the lake is empty, and computes all"
+            " aggregates again"
         )
 
 

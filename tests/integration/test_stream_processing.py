@@ -317,9 +317,7 @@ def test_a_lake_that_is_older_than_the_checkpoints_is_refused_and_read_on_from_i
     def assert_refused() -> None:
         with pytest.raises(ProcessExitedWithError):
             pipeline.service(STREAM).start()
-        assert f"restored from a copy. Restore the checkpoints of the same time, or remove {checkpoints}" in (
-            pipeline.log(STREAM)
-        )
+        assert f"or delete it (`rm -rf {checkpoints}`)" in pipeline.log(STREAM)
 
     shutil.rmtree(warehouse)
     assert_refused()

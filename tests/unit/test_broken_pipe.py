@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -64,7 +65,7 @@ def test_a_shell_sees_the_status_of_sigpipe_and_no_stack_trace() -> None:
     script = (
         'from runtime.broken_pipe import exit_status; raise SystemExit(exit_status(lambda: print("x\\n" * 99_999)))'
     )
-    pipe = f"{sys.executable} -c '{script}' | head -n 1; exit ${{PIPESTATUS[0]}}"
+    pipe = f"{shlex.quote(sys.executable)} -c '{script}' | head -n 1; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", pipe], cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (broken_pipe.STATUS, "x\n", "")
 
