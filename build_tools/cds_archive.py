@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from stream_processing.ingest import append, collect_records
+from stream_processing.collected_records import collect_records
+from stream_processing.ingest import append
 from stream_processing.lake import AppendInfo, Lake
 from stream_processing.parsing import parse, parse_canonical
 from stream_processing.quoting import double_quoted

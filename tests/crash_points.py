@@ -16,7 +16,10 @@ from stream_processing.counts import Counts
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.snapshots import Snapshots
 
+from local_stack.services import STREAM, Service
+
 Function = Callable[..., Any]
+CRASHING_STREAM: Final = Service("tests.crash_points", STREAM.port_setting, STREAM.port)
 
 
 def _die() -> None:

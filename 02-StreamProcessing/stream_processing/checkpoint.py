@@ -40,6 +40,11 @@ class Checkpoint:
         committed = self._batches("commits")
         return self.end_offsets(max(committed)) if committed else None
 
+    def started_offsets(self) -> dict[str, Any] | None:
+        """Return the end offsets of the latest batch, committed or not; None if none was started."""
+        started = self._batches("offsets")
+        return self.end_offsets(max(started)) if started else None
+
     def end_offsets(self, batch_id: int) -> dict[str, Any]:
         """Return the end offsets of a batch, by topic and partition, for a query whose only source is Kafka."""
         return self._source_offsets(batch_id)[0]

@@ -10,13 +10,19 @@ from pyspark.sql import SparkSession
 
 from runtime.client_logs import WhileWaiting
 from runtime.topic_reader import offset_ranges
-from stream_processing import aggregate, ingest, kafka_io, materialise
+from stream_processing import aggregate, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
 from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import snapshots_folder
+from stream_processing.start_position import (
+    ingest_checkpoint,
+    known_topic_id,
+    require_topic_name,
+    store_topic_id,
+)
 from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
@@ -45,17 +51,18 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
 
     Without a gap, nothing changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a
     new Kafka, it is refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
-    `OffsetsUnknownError`.
+    `OffsetsUnknownError` and `OtherTopicError`.
     """
-    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{ingest.NAME}")
+    checkpoint = ingest_checkpoint(session, settings)
     last_append = lake.last_append()
     offsets = last_append.offsets if last_append else checkpoint.committed_offsets()
     if offsets is None:
         raise OffsetsUnknownError(
             f"neither {lake.interactions} nor {checkpoint.path} has the offsets up to which the topic was read"
         )
+    require_topic_name(settings, offsets)
     topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
-    recreated = ingest.known_topic_id(session, settings, last_append) not in (None, topic_id)
+    recreated = known_topic_id(session, settings, last_append) not in (None, topic_id)
     gaps = list(_gaps(settings, settings.kafka_topic, offsets, recreated))
     for gap in gaps:
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
@@ -65,8 +72,9 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
         logger.info("topic %s has no gap: the next start continues where the job stopped", settings.kafka_topic)
         return gaps
     resume_at = {settings.kafka_topic: {str(gap.partition): gap.resume_at for gap in gaps}}
-    lake.write_marker(AppendInfo(ACCEPT_GAP, 0, topic_id, resume_at))
-    ingest.store_topic_id(session, settings, topic_id)
+    replaces = checkpoint.query_id if checkpoint.exists else ""
+    lake.write_marker(AppendInfo(ACCEPT_GAP, 0, topic_id, resume_at, replaces))
+    store_topic_id(session, settings, topic_id)
     remove(session, checkpoint.path)
     logger.info("the next start continues at %s", json.dumps(resume_at))
     return gaps

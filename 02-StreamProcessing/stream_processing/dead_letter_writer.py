@@ -1,11 +1,15 @@
 """Writes malformed records to the dead letter topic, each once, with the reason in a header."""
 
+import logging
+import time
+from collections.abc import Callable
 from typing import Final
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from contract import dead_letters
+from stream_processing import metrics
 from stream_processing.kafka_io import max_message_bytes, source_options, write_records
 from stream_processing.parsing import with_reason
 from stream_processing.settings import StreamProcessingSettings
@@ -14,6 +18,30 @@ SERVICE: Final = "stream-processing"
 """The value of the header that names the service."""
 ORIGIN: Final = ["topic", "partition", "offset"]
 """The columns that identify a record."""
+
+
+_LOG_INTERVAL: Final = 60.0
+"""Seconds between two lines of the log about dead letters."""
+
+logger = logging.getLogger(__name__)
+
+
+class DeadLetterCount:
+    """Counts the dead letters in the metrics and, at most once a minute, in the log."""
+
+    def __init__(self, topic: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._topic = topic
+        self._clock = clock
+        self._logged_at = -_LOG_INTERVAL
+        self._not_logged = 0
+
+    def add(self, number: int) -> None:
+        """Count dead letters that were sent."""
+        metrics.DEAD_LETTERS.inc(number)
+        self._not_logged += number
+        if self._clock() - self._logged_at >= _LOG_INTERVAL:
+            logger.warning("malformed records: %d more in topic %s, with their reasons", self._not_logged, self._topic)
+            self._logged_at, self._not_logged = self._clock(), 0
 
 
 def malformed_records(parsed: DataFrame) -> DataFrame:

@@ -5,10 +5,8 @@ table's history contains the batch, and the repeated batch skips the append. Whi
 batch sends only those that are not in their topic yet.
 """
 
-import json
 import logging
 import time
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -19,32 +17,35 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.tables import INTERACTIONS
-from runtime import commands
-from stream_processing import kafka_io, metrics, spark_internals
+from stream_processing import metrics, spark_internals
 from stream_processing.aggregator import Append
 from stream_processing.checkpoint import Checkpoint
-from stream_processing.dead_letter_writer import ORIGIN, malformed_records, send_dead_letters, without_sent
+from stream_processing.collected_records import collect_records, data_frame
+from stream_processing.dead_letter_writer import (
+    ORIGIN,
+    DeadLetterCount,
+    malformed_records,
+    send_dead_letters,
+    without_sent,
+)
 from stream_processing.interaction_reader import read
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import ACCEPT_GAP, INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
+from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
 from stream_processing.progress import RunningBatch
 from stream_processing.session import set_polling_interval, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.storage import read_text_if_exists, write_text
+from stream_processing.start_position import QUERY, StartPosition, ingest_checkpoint
+from stream_processing.storage import read_text_if_exists
 
-NAME: Final = "ingest"
-_EARLIEST: Final = -2
-"""The earliest offset in Spark's JSON."""
+NAME: Final = QUERY
 _MAX_COLLECTED_RECORDS: Final = 20_000
 """The size of a batch up to which Spark's fixed cost of writing it exceeds the cost of writing it without Spark."""
 _FEW_RECORDS: Final = 100
 """The size of a batch below which the next one starts later."""
-_MAX_COLLECTED_BYTES: Final = 4096
-"""The size of a key or value in a batch that is written without Spark: limits the memory of this process."""
-_MAX_OTHERS: Final = 2_000
-"""Records of such a batch that are not ordinary: these pass Spark in one piece."""
+_MAX_PARSED_BY_SPARK: Final = 2_000
+"""Records of such a batch that the fast parser leaves to Spark: these pass it in one piece."""
 _BATCHES_WITH_OTHERS: Final = 20
 """Large batches after one with records that are not canonical for which the same is expected."""
 _TASKS_TIMEOUT: Final = 2.0
@@ -56,8 +57,6 @@ _LOGGERS_OF_FAILED_WRITES: Final = (
     "org.apache.spark.sql.delta.files.DeltaFileFormatWriter",
     "org.apache.spark.util.Utils",
 )
-_RECORDS: Final = "array<struct<key string, value string, topic string, partition int, offset long>>"
-"""The type of records as JSON, with the bytes in Base64."""
 _FIELDS_FRAME: Final = {
     "user_id": pl.String,
     "item_id": pl.String,
@@ -68,38 +67,18 @@ _FIELDS_FRAME: Final = {
 logger = logging.getLogger(__name__)
 
 
-class LostCheckpointError(Exception):
-    """The lake contains interactions, and neither a checkpoint nor the table's history has their offsets."""
-
-
-class OlderLakeError(Exception):
-    """The lake lacks interactions that were read from Kafka and written to it."""
-
-
-class TopicRecreatedError(Exception):
-    """The topic is not the one that was read before: the known offsets mean nothing in it."""
-
-
 def start_ingest(
     session: SparkSession,
     settings: StreamProcessingSettings,
     lake: Lake,
+    position: StartPosition,
     on_append: Callable[[Append], None],
     running: RunningBatch,
 ) -> StreamingQuery:
-    """Start the query from its checkpoint, or, if it has none, from the offsets in the lake's history.
-
-    With an empty lake it starts at the topic's earliest record. `running` follows its batches.
-
-    Raises `LostCheckpointError` if a start could append interactions a second time, and `TopicRecreatedError` if it
-    could skip the first records of a recreated topic.
-    """
-    last_append = lake.last_append()
-    topic_id = _require_same_topic(session, settings, last_append)
-    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
-    options = source_options(settings, settings.kafka_topic)
-    if not checkpoint.exists and lake.count() > 0:
-        options["startingOffsets"] = json.dumps(_recorded_offsets(settings, last_append, lake, checkpoint))
+    """Start the query at `position`; `running` follows its batches."""
+    if position.unverified is not None:
+        _send_missing_dead_letters(session, settings, *position.unverified)
+    options = source_options(settings, settings.kafka_topic) | {"startingOffsets": position.starting_offsets}
     records = (
         session.readStream.format("kafka")
         .options(**options)
@@ -109,94 +88,23 @@ def start_ingest(
     # A task per core: each has a fixed cost, and writes a file.
     coalesced = records.select("key", "value", *ORIGIN).coalesce(session.sparkContext.defaultParallelism)
     set_polling_interval(session, settings.loop_sleep)
+    checkpoint = ingest_checkpoint(session, settings)
     return (
         coalesced.writeStream.queryName(NAME)
         .trigger(processingTime=trigger_interval(settings.batch_interval))
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, topic_id, on_append, running))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, position, on_append, running))
         .start()
     )
 
 
-def require_appended(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
-    """Raise `OlderLakeError` if the lake lacks a committed batch: it was deleted, or restored from a copy."""
-    checkpoint = Checkpoint(session, f"{settings.checkpoints}/{NAME}")
-    committed = checkpoint.committed_offsets() or {}
-    last_append = lake.last_append()
-    if last_append is None:
-        # History is deleted after a while, but the version does not return to 0.
-        is_older = bool(committed) and lake.version() == 0
-    else:
-        offsets = last_append.offsets.get(settings.kafka_topic, {})
-        # A gap that was accepted can lead back to the beginning of a recreated topic.
-        is_older = last_append.query != ACCEPT_GAP and any(
-            offsets.get(partition, 0) < end for partition, end in committed.get(settings.kafka_topic, {}).items()
-        )
-    if is_older:
-        raise OlderLakeError(
-            f"the interactions that were read last are not in {lake.interactions}: the warehouse was deleted, or"
-            f" restored from a copy. Restore {settings.checkpoints} of the same time too; or delete it"
-            f" (`{commands.remove('stream_processing', settings.checkpoints)}`): then the next start reads the topic"
-            " again from the offsets in the lake, or from its beginning if the lake is empty, and computes all"
-            " aggregates again"
-        )
-
-
-def known_topic_id(
-    session: SparkSession, settings: StreamProcessingSettings, last_append: AppendInfo | None
-) -> str | None:
-    """Return the id of the topic that was read last: from the latest append, or from a file that is kept longer."""
-    if last_append is not None:
-        return last_append.topic_id
-    return read_text_if_exists(session, _topic_file(settings))
-
-
-def store_topic_id(session: SparkSession, settings: StreamProcessingSettings, topic_id: str) -> None:
-    """Store the id of the topic that is read from now on."""
-    write_text(session, _topic_file(settings), topic_id)
-
-
-def _topic_file(settings: StreamProcessingSettings) -> str:
-    return f"{settings.checkpoints}/{NAME}.topic"
-
-
-def _require_same_topic(
-    session: SparkSession, settings: StreamProcessingSettings, last_append: AppendInfo | None
-) -> str:
-    """Return the topic's id and store it; raises `TopicRecreatedError` if another one was read before."""
-    topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
-    if known_topic_id(session, settings, last_append) not in (None, topic_id):
-        raise TopicRecreatedError(
-            f"topic {settings.kafka_topic} was deleted and recreated since it was last read: run"
-            f" `{commands.command('stream_processing', 'accept-gap')}`, which lists the lost records and lets the next"
-            " start read the new topic from its beginning"
-        )
-    store_topic_id(session, settings, topic_id)
-    return topic_id
-
-
-def _recorded_offsets(
-    settings: StreamProcessingSettings, last_append: AppendInfo | None, lake: Lake, checkpoint: Checkpoint
-) -> dict[str, dict[str, int]]:
-    if last_append is None:
-        raise LostCheckpointError(
-            f"{lake.interactions} has interactions, but their checkpoint {checkpoint.path} is missing, and the table's"
-            " history does not reach back to an append with the offsets up to which they were read: restore"
-            " the checkpoint, or remove warehouse and checkpoints to start from scratch"
-        )
-    _log_start(last_append, checkpoint.path)
-    # Partitions that were added later are read from their beginning.
-    earliest = {str(partition): _EARLIEST for partition in kafka_io.partitions_of(settings, settings.kafka_topic)}
-    return {settings.kafka_topic: earliest | last_append.offsets[settings.kafka_topic]}
-
-
-def _log_start(last_append: AppendInfo, checkpoint: str) -> None:
-    if last_append.query == ACCEPT_GAP:
-        logger.info("continuing after %s at %s", ACCEPT_GAP, last_append.offsets)
-    else:
-        logger.warning(
-            "%s is missing: continuing from the offsets in the table's history, %s", checkpoint, last_append.offsets
-        )
+def _send_missing_dead_letters(session: SparkSession, settings: StreamProcessingSettings, start: str, end: str) -> None:
+    """Send the dead letters of an append that may have been killed before it had sent them."""
+    options = source_options(settings, settings.kafka_topic)
+    # What was deleted from the topic cannot be sent.
+    options |= {"startingOffsets": start, "endingOffsets": end, "failOnDataLoss": "false"}
+    records = session.read.format("kafka").options(**options).load().select("key", "value", *ORIGIN)
+    send_dead_letters(without_sent(malformed_records(parse(records)), settings), settings)
 
 
 def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
@@ -214,12 +122,13 @@ class _BatchWriter:
         settings: StreamProcessingSettings,
         lake: Lake,
         checkpoint: Checkpoint,
-        topic_id: str,
+        position: StartPosition,
         on_append: Callable[[Append], None],
         running: RunningBatch,
     ) -> None:
         self._running = running
-        self._topic_id = topic_id
+        self._dead_letters = DeadLetterCount(settings.dead_letter_topic)
+        self._topic_id = position.topic_id
         self._settings = settings
         self._lake = lake
         self._log = LakeLog(lake.interactions, partial(read_text_if_exists, checkpoint.session))
@@ -231,7 +140,7 @@ class _BatchWriter:
         self._expected_with_others = 0
         """The number of large batches that are expected to have other records than canonical ones too."""
         self._malformed = F.count_if(~F.col("is_valid")).alias("malformed")
-        self._offsets: dict[str, int] = (checkpoint.committed_offsets() or {}).get(settings.kafka_topic, {})
+        self._offsets = dict(position.offsets)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
@@ -270,7 +179,7 @@ class _BatchWriter:
         self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
         if parsed is not None and (malformed := observed.get["malformed"]):
             self._send_dead_letters(malformed_records(parsed), is_repeated)
-            metrics.DEAD_LETTERS.inc(malformed)
+            self._dead_letters.add(malformed)
 
     def _append_canonical(self, batch: DataFrame, info: AppendInfo) -> bool:
         """Append the batch if all of its records are canonical; returns false without an append otherwise."""
@@ -308,7 +217,7 @@ class _BatchWriter:
         with metrics.PHASE_SECONDS.labels("parse").time():
             interactions, others = read([record.value for record in records])
             rows = _frame(interactions)
-        if len(others) > _MAX_OTHERS:
+        if len(others) > _MAX_PARSED_BY_SPARK:
             self._write_by_spark(batch, info, is_repeated, more=False)
             return
         malformed: list[Row] = []
@@ -320,7 +229,7 @@ class _BatchWriter:
         self._hand_over(Append(self._table.version(), rows), len(rows))
         if malformed:
             self._send_dead_letters(with_reason(data_frame(self._checkpoint.session, malformed)), is_repeated)
-            metrics.DEAD_LETTERS.inc(len(malformed))
+            self._dead_letters.add(len(malformed))
 
     def _parse_by_spark(self, records: Sequence[Row]) -> tuple[list[tuple[object, ...]], list[Row]]:
         """Return the fields of the valid records, and the malformed records."""
@@ -348,28 +257,6 @@ class _BatchWriter:
         # Spark writes the query's id before its first batch, but not before it is started.
         self._query_id = self._query_id or self._checkpoint.query_id
         return AppendInfo(self._query_id, batch_id, self._topic_id, self._checkpoint.end_offsets(batch_id))
-
-
-def collect_records(batch: DataFrame) -> list[Row] | None:
-    """Return the records of a batch; None if one of them is large."""
-    is_small = (F.octet_length("value") <= _MAX_COLLECTED_BYTES) & (
-        F.coalesce(F.octet_length("key"), F.lit(0)) <= _MAX_COLLECTED_BYTES
-    )
-    records = batch.select(*(F.when(is_small, F.col(name)).alias(name) for name in ("key", "value")), *ORIGIN).collect()
-    return None if any(record.value is None for record in records) else records
-
-
-def data_frame(session: SparkSession, records: Sequence[Row]) -> DataFrame:
-    """Return collected records as a DataFrame.
-
-    `createDataFrame` would start Python processes, by whatever `python3` is on the path, which takes seconds.
-    """
-    texts = [
-        row.asDict() | {name: None if row[name] is None else b64encode(row[name]).decode() for name in ("key", "value")}
-        for row in records
-    ]
-    rows = session.range(0, 1, 1, 1).select(F.inline(F.from_json(F.lit(json.dumps(texts)), _RECORDS)))
-    return rows.select(F.unbase64("key").alias("key"), F.unbase64("value").alias("value"), *ORIGIN)
 
 
 def _frame(interactions: Sequence[Sequence[object]]) -> pl.DataFrame:

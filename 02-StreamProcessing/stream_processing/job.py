@@ -32,6 +32,7 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import claim
 from stream_processing.snapshots import snapshots_folder
 from stream_processing.spark_aggregation import SparkAggregation
+from stream_processing.start_position import find_start_position
 from stream_processing.storage import remove
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Queries:
         self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
     ) -> None:
         require_same_definitions(session, settings)
-        ingest.require_appended(session, settings, lake)
+        position = find_start_position(session, settings, lake)
         # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
             for query in (aggregate.NAME, materialise.NAME):
@@ -98,7 +99,7 @@ class Queries:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
         self._running = progress.RunningBatch()
-        self._ingest = ingest.start_ingest(session, settings, lake, self._aggregation.put, self._running)
+        self._ingest = ingest.start_ingest(session, settings, lake, position, self._aggregation.put, self._running)
 
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Final, Self
 
 import polars as pl
@@ -61,16 +62,27 @@ class AppendInfo:
     topic_id: str
     offsets: dict[str, dict[str, int]]
     """The end offsets of the batch, by topic and partition."""
+    replaces: str = ""
+    """The id of the query whose checkpoint `accept-gap` deletes."""
 
     def to_json(self) -> str:
         """Return the commit's user metadata."""
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.replaces:
+            del fields["replaces"]
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, user_metadata: str) -> Self:
         """Parse the commit's user metadata; raises KeyError for metadata that another writer has left."""
         fields: dict[str, Any] = json.loads(user_metadata)
-        return cls(str(fields["query"]), fields["batch"], str(fields["topic_id"]), fields["offsets"])
+        return cls(
+            str(fields["query"]),
+            fields["batch"],
+            str(fields["topic_id"]),
+            fields["offsets"],
+            fields.get("replaces", ""),
+        )
 
 
 @dataclass(frozen=True)
@@ -117,10 +129,12 @@ class Lake:
 
     def last_append(self) -> AppendInfo | None:
         """Return the info of the latest append; None if the table's history does not reach back to one."""
-        for commit in self.table(INTERACTIONS).history():
-            if "userMetadata" in commit:
-                return AppendInfo.from_json(commit["userMetadata"])
-        return None
+        return next(iter(self.latest_appends(1)), None)
+
+    def latest_appends(self, limit: int) -> list[AppendInfo]:
+        """Return the info of the latest appends that the table's history has, the last one first."""
+        history = (commit for commit in self.table(INTERACTIONS).history() if "userMetadata" in commit)
+        return [AppendInfo.from_json(commit["userMetadata"]) for commit in islice(history, limit)]
 
     def has_append(self, info: AppendInfo) -> bool:
         """Whether the latest append is this one."""

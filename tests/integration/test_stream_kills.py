@@ -8,12 +8,11 @@ import pytest
 from mirakuru.exceptions import ProcessExitedWithError
 
 from contract.interaction import INTERACTION_TYPES, Interaction
-from local_stack.services import STREAM, Service
-from tests.crash_points import CRASH_POINTS
+from local_stack.services import STREAM
+from tests.crash_points import CRASH_POINTS, CRASHING_STREAM
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 
-CRASHING_STREAM = Service("tests.crash_points", STREAM.port_setting, STREAM.port)
 PER_CRASH_POINT = 1_500
 MALFORMED = 20
 

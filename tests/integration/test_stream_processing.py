@@ -22,8 +22,8 @@ from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from stream_processing import engines
+from stream_processing.collected_records import collect_records, data_frame
 from stream_processing.dead_letter_writer import malformed_records
-from stream_processing.ingest import collect_records, data_frame
 from stream_processing.interaction_reader import read
 from stream_processing.lake import Lake
 from stream_processing.measures import LAST, USERS, count_column, row_columns

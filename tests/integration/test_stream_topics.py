@@ -1,8 +1,14 @@
 """Changes of the topic while the job runs or is stopped: in each case the job does what is documented, and logs it."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from confluent_kafka import OFFSET_END, TopicPartition
@@ -13,10 +19,13 @@ from stream_processing.lake import Lake
 
 from contract.interaction import INTERACTION_TYPES, Interaction
 from contract.tables import INTERACTIONS
+from contract.topics import interactions_topic
 from local_stack import services
 from local_stack.services import STREAM
+from runtime import topic_admin
 from runtime.kafka_client import NewPartitions
-from tests.pipeline import Pipeline, eventually
+from tests.crash_points import CRASHING_STREAM
+from tests.pipeline import Pipeline, eventually, headers_of
 from tests.reference import reference_tables
 
 
@@ -27,13 +36,14 @@ def _interactions(count: int, first: int = 0) -> list[Interaction]:
     ]
 
 
-def _command(pipeline: Pipeline, command: str) -> str:
+def _command(pipeline: Pipeline, command: str, expected_status: int = 0, **settings: str) -> str:
     environment = services.environment(pipeline.data) | {"KAFKA_BROKER": pipeline.kafka, "KAFKA_TOPIC": pipeline.topic}
+    environment |= settings
     result = subprocess.run(
         [sys.executable, "-m", STREAM.package, command],
         cwd=services.ROOT, env=environment | {"PATH": os.environ["PATH"]}, capture_output=True, text=True,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == expected_status, result.stderr
     return result.stderr
 
 
@@ -110,6 +120,105 @@ def test_records_that_retention_has_deleted_unread_stop_the_job_until_the_gap_is
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(90) + _interactions(90, first=180)))
     assert pipeline.lake_count() == 180
+
+
+def test_an_accept_gap_that_was_killed_before_its_last_step_skips_nothing_of_a_recreated_topic(
+    pipeline: Pipeline,
+) -> None:
+    checkpoint, copy = pipeline.data / "checkpoints" / "ingest", pipeline.data / "copy"
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(100))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))
+    _delete_topic(pipeline)
+    topic_admin.create_missing_topics(
+        pipeline.settings.kafka_client, threading.Event(), interactions_topic(pipeline.settings)
+    )
+    # More than there were: the old offsets exist in the new topic.
+    pipeline.send_interactions(_interactions(400, first=100))
+    shutil.copytree(checkpoint, copy)
+    _command(pipeline, "accept-gap")
+    copy.rename(checkpoint)
+    with pipeline.running(STREAM):
+        eventually(lambda: pipeline.assert_published(_interactions(500)))
+    assert pipeline.lake_count() == 500
+
+
+def _older(checkpoint: Path, copy: Path) -> None:
+    shutil.rmtree(checkpoint)
+    copy.rename(checkpoint)
+
+
+def _without_batches(checkpoint: Path, _: Path) -> None:
+    for folder in ("offsets", "commits", "sources"):
+        shutil.rmtree(checkpoint / folder)
+
+
+@pytest.mark.parametrize("damage", [_older, _without_batches], ids=["an older copy", "killed before its first batch"])
+def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(
+    pipeline: Pipeline, damage: Callable[[Path, Path], None]
+) -> None:
+    checkpoint, copy = pipeline.data / "checkpoints" / "ingest", pipeline.data / "copy"
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(100))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))
+    shutil.copytree(checkpoint, copy)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(200, first=100))
+        eventually(lambda: pipeline.assert_published(_interactions(300)))
+    damage(checkpoint, copy)
+    pipeline.send_interactions(_interactions(10, first=300))
+    with pipeline.running(STREAM):
+        eventually(lambda: pipeline.assert_published(_interactions(310)))
+    assert pipeline.lake_count() == 310
+    assert f"{checkpoint} is missing: continuing from the offsets in the table's history" in pipeline.log(STREAM)
+
+
+def test_a_checkpoint_that_is_lost_after_a_crash_loses_no_dead_letter_of_the_last_batch(pipeline: Pipeline) -> None:
+    job = pipeline.service(CRASHING_STREAM, KILL_AT="after-append")
+    with pipeline.running(STREAM):
+        pipeline.send(pipeline.topic, [(b"key", b"not json")])
+        pipeline.send_interactions(_interactions(100))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))
+        eventually(lambda: _assert_dead_letters_once(pipeline, 1))
+    try:
+        job.start()
+        for n in range(1, 3):
+            # The job dies after its second append, before the dead letters of that batch are sent.
+            pipeline.send(pipeline.topic, [(b"key", b"not json")] * n)
+            if n == 1:
+                eventually(lambda: _assert_dead_letters_once(pipeline, 2))
+        assert job.process is not None
+        assert job.process.wait(60) == -signal.SIGKILL
+    finally:
+        job.kill()
+    _assert_dead_letters_once(pipeline, 2)
+    shutil.rmtree(pipeline.data / "checkpoints" / "ingest")
+    with pipeline.running(STREAM):
+        eventually(lambda: _assert_dead_letters_once(pipeline, 4))
+        pipeline.send_interactions(_interactions(10, first=100))
+        eventually(lambda: pipeline.assert_published(_interactions(110)))
+    _assert_dead_letters_once(pipeline, 4)
+    assert pipeline.lake_count() == 110
+
+
+def _assert_dead_letters_once(pipeline: Pipeline, expected: int) -> None:
+    headers = map(headers_of, pipeline.read(pipeline.settings.dead_letter_topic))
+    origins = Counter((each["dead_letter.partition"], each["dead_letter.offset"]) for each in headers)
+    assert (len(origins), origins.total()) == (expected, expected)
+
+
+def test_folders_that_belong_to_another_topic_are_refused_by_name(pipeline: Pipeline) -> None:
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(10))
+        eventually(lambda: pipeline.assert_published(_interactions(10)))
+    other = f"{pipeline.topic}_other"
+    expected = f"belong to topic {pipeline.topic}, and KAFKA_TOPIC is {other}"
+    assert _exit_status(pipeline.service(STREAM, KAFKA_TOPIC=other)) == 1
+    assert expected in pipeline.log(STREAM)
+    assert expected in _command(pipeline, "accept-gap", expected_status=1, KAFKA_TOPIC=other)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(10, first=10))
+        eventually(lambda: pipeline.assert_published(_interactions(20)))
 
 
 def _exit_status(job: HTTPExecutor) -> int:

@@ -9,7 +9,7 @@ import pytest
 from arro3.core import Table
 from deltalake import write_deltalake
 from prometheus_client import REGISTRY
-from stream_processing import commands, definitions, ingest
+from stream_processing import commands, definitions, start_position
 from stream_processing.arrow import arrow_column
 from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
 from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
@@ -126,6 +126,8 @@ def test_the_metadata_of_an_append_keeps_the_form_that_existing_lakes_have() -> 
     info = AppendInfo("an-id", 7, "another-id", {"avroic": {"0": 12, "1": 9}})
     assert info.to_json() == text
     assert AppendInfo.from_json(text) == info
+    marker = AppendInfo(ACCEPT_GAP, 0, "another-id", {"avroic": {"0": 12}}, replaces="an-id")
+    assert AppendInfo.from_json(marker.to_json()) == marker
 
 
 def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_have() -> None:
@@ -162,7 +164,7 @@ def test_a_start_after_accept_gap_is_no_warning_and_one_after_a_lost_checkpoint_
 ) -> None:
     caplog.set_level("INFO")
     for query in (ACCEPT_GAP, "an-id"):
-        ingest._log_start(AppendInfo(query, 0, "another-id", {"avroic": {"0": 12}}), "checkpoints/ingest")
+        start_position._log_start(AppendInfo(query, 0, "another-id", {"avroic": {"0": 12}}), "checkpoints/ingest")
     assert [(each.levelname, each.message) for each in caplog.records] == [
         ("INFO", "continuing after accept-gap at {'avroic': {'0': 12}}"),
         (
