@@ -1,4 +1,4 @@
-"""Finds where ingest continues, by comparing its checkpoint with the offsets that the lake's history has of each append.
+"""Finds where ingest continues, by comparing its checkpoint with the offsets of each append in the lake's history.
 
 The lake decides: a checkpoint that is behind it is replaced. One that is ahead of it stops the job: the lake then lacks
 interactions that have been read.
