@@ -25,7 +25,11 @@ export PYTHONNOUSERSITE := 1
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: installed-demo ## run the whole pipeline on real servers; ARGS="--for 60 --no-view" for a headless minute
+ifdef PIPELINE
+export PIPELINE
+endif
+
+demo: installed-demo ## run the whole pipeline on real servers; PIPELINE=examples/sensors/pipeline.py for another event, ARGS="--for 60 --no-view" for a headless minute
 	@$(RUN) -I -m local_stack demo $(ARGS)
 
 stack: installed-demo ## run Kafka and Elasticsearch alone

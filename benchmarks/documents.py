@@ -9,7 +9,7 @@ from elasticsearch.exceptions import NotFoundError
 
 from benchmarks.results import Result
 from benchmarks.stack import Stack
-from contract.tables import table_named
+from contract.declared import table_named
 from local_stack import services
 
 _INDEX = table_named("agg_interactions_user").name

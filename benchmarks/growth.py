@@ -13,7 +13,7 @@ from benchmarks.process_tree import process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import drain_backlog
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 from local_stack import services
 
 _WARM_UP_SECONDS = 75.0
@@ -86,7 +86,7 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
     Maintenance is ten times as frequent as by default and keeps a tenth of the history, so one hour stands for ten.
     """
     topic = "soak"
-    log = stack.data / topic / "warehouse" / INTERACTIONS / "_delta_log"
+    log = stack.data / topic / "warehouse" / EVENT.name / "_delta_log"
     job_settings = {"UPKEEP_INTERVAL": 30, "LAKE_HISTORY": 1}
     with (
         stack.service(services.STREAM, topic, **job_settings) as job,

@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from benchmarks.published import latencies, read_published, records
 from benchmarks.results import Result
 from benchmarks.stack import Stack
-from contract.tables import table_named
+from contract.declared import table_named
 from local_stack import services
 
 _SAMPLED_USERS = 100

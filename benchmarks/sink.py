@@ -18,8 +18,8 @@ from benchmarks.process_tree import process_id, sample
 from benchmarks.published import records
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from contract.declared import table_named
 from contract.keys import decode_key, encode_key
-from contract.tables import table_named
 from contract.topics import aggregated_topic
 from local_stack import services
 from runtime import topic_admin

@@ -5,6 +5,7 @@ its class path. The dump runs a job's steps in a temporary folder, without broke
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from pyspark.sql import functions as F
 from stream_processing.collected_records import collect_records
 from stream_processing.ingest import append
 from stream_processing.lake import AppendInfo, Lake
-from stream_processing.parsing import parse, parse_canonical
+from stream_processing.parsing import IS_VALID, parse, parse_canonical
 from stream_processing.quoting import double_quoted
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_internals import jvm as java_classes
 
-_RECORD = '{"user_id": "user_1", "item_id": "item_1", "interaction_type": "like", "timestamp": 1700000000}'
+from contract.declared import EVENT
+from contract.fields import FieldType
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     lake = Lake.of(settings)
     lake.create_missing_tables()
     _load_kafka_clients(session)
-    record = F.when(F.col("value") % 2 == 0, _RECORD).otherwise("malformed")
+    record = F.when(F.col("value") % 2 == 0, _record()).otherwise("malformed")
     records = (
         session.readStream.format("rate")
         .load()
@@ -61,13 +63,26 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
         collect_records(batch)
         info = AppendInfo("", batch_id, "", {})
         append(parse_canonical(batch.where("offset % 2 == 0")), lake, info)
-        append(parse(batch).where("is_valid"), lake, info)
+        append(parse(batch).where(F.col(IS_VALID)), lake, info)
 
     ingest_query = records.writeStream.option("checkpointLocation", f"{settings.checkpoints}/1").foreachBatch(ingest)
     query = ingest_query.start()
     while lake.count() == 0 and query.isActive:
         query.awaitTermination(1)
     query.stop()
+
+
+def _record() -> str:
+    """Return a canonical record."""
+    values = {
+        FieldType.TEXT: "text",
+        FieldType.FLAG: True,
+        FieldType.EPOCH_SECONDS: 1_700_000_000,
+        FieldType.EPOCH_MILLISECONDS: 1_700_000_000_000,
+        FieldType.ISO_DATETIME: "2026-01-01T00:00:00Z",
+    }
+    fields = {each.name: (*each.choices, values.get(each.type, float(each.at_least or 0)))[0] for each in EVENT.fields}
+    return json.dumps(fields)
 
 
 def _load_kafka_clients(session: SparkSession) -> None:

@@ -11,12 +11,12 @@ RowKey(table='avg_interactions', id='avg_interactions')
 from typing import Final, NamedTuple
 
 from contract.dead_letters import truncated
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import TABLES
 
 SEPARATOR: Final = "-"
 
-_WITH_KEY: Final = {table.name for table in AGGREGATE_TABLES if table.key is not None}
-_WITHOUT_KEY: Final = {table.name for table in AGGREGATE_TABLES if table.key is None}
+_WITH_KEY: Final = {table.name for table in TABLES if table.key}
+_WITHOUT_KEY: Final = {table.name for table in TABLES if not table.key}
 
 
 class RowKey(NamedTuple):
@@ -43,5 +43,5 @@ def decode_key(key: str) -> RowKey:
         return RowKey(name, row_id)
     if key in _WITHOUT_KEY:
         return RowKey(key, key)
-    known = ", ".join(encode_key(table.name, table.key and f"<{table.key}>") for table in AGGREGATE_TABLES)
+    known = ", ".join(encode_key(table.name, table.row_id({n: f"<{n}>" for n in table.key})) for table in TABLES)
     raise UnknownKeyError(f"key {truncated(key)!r} names no row: expected {known}")

@@ -1,120 +1,176 @@
-"""The declaration of the tables: the key and the measures of each.
+"""A table: one row per key, with the measures of its events."""
 
-The stream job derives a Delta table, an aggregation and a topic key from a declaration; the sink an index, its
-template and the fields that a rule can use.
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
->>> [column.name for column in table_named("agg_interactions_item").columns]
-['item_id', 'min_interactions', 'max_interactions', 'last_interaction']
-"""
+from contract.event import Event
+from contract.fields import ColumnType, FieldType
+from contract.measures import Measure
+from contract.source_lines import declared_at
 
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final
-
-
-class ColumnType(Enum):
-    """The type of a column, named as in Elasticsearch."""
-
-    KEYWORD = "keyword"
-    LONG = "long"
-    DOUBLE = "double"
-    DATE = "date"
-
-    @property
-    def is_number(self) -> bool:
-        """Whether the values are numbers."""
-        return self in (ColumnType.LONG, ColumnType.DOUBLE)
-
-
-class Measure(Enum):
-    """An aggregate over the interactions of one key. Existing checkpoints have the texts of the tables' measures."""
-
-    CLICKS = "number of clicks"
-    LIKES = "number of likes"
-    VIEWS = "number of views"
-    PURCHASES = "number of purchases"
-    INTERACTIONS = "number of interactions"
-    MEAN_PER_TYPE = "interactions over the number of interaction types seen, half up to 2 places"
-    LEAST_PER_TYPE = "the least of the counts per interaction type, over the types seen"
-    MOST_PER_TYPE = "the greatest of the counts per interaction type, over the types seen"
-    MEAN_PER_USER = "interactions over the number of distinct users, half up to 2 places"
-    LAST = "the latest timestamp"
-
-    @property
-    def column_type(self) -> ColumnType:
-        """The type of a column with this measure."""
-        if self in (Measure.MEAN_PER_TYPE, Measure.MEAN_PER_USER):
-            return ColumnType.DOUBLE
-        return ColumnType.DATE if self is Measure.LAST else ColumnType.LONG
+RESERVED: Final = "alerts"
+"""The index of the alerts; those whose names start with it and _ have the state of the rules."""
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,199}")
+_COLUMN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_KEYS: Final = (FieldType.TEXT, FieldType.CHOICE, FieldType.WHOLE, FieldType.FLAG)
+_SEPARATOR: Final = "|"
+_ESCAPE: Final = "\\"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; the key column has no measure."""
+    """A column of a table; a key column has no measure."""
 
     name: str
     type: ColumnType
     measure: Measure | None = None
+    places: int = 0
+    """The decimal places of a decimal."""
 
 
 @dataclass(frozen=True)
-class AggregateTable:
+class ColumnReference:
+    """A column of a declared table."""
+
+    table: "Table"
+    name: str
+    line: int = field(default_factory=declared_at, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Table:
     """A table with one row per key, or with a single row if it has no key."""
 
     name: str
-    key: str | None
-    """The interaction's field that identifies a row; None for a single row over all interactions."""
-    measures: dict[str, Measure]
+    """The name of the Delta table and of the index, and the start of its keys in the topic."""
+    event: Event
+    key: tuple[str, ...]
+    """The fields that identify a row; none for a single row over all events."""
+    measures: Mapping[str, Measure] = field(hash=False)
     """The measure of each column, by name."""
+    title: str = ""
+    """What its rows are, in the plural, such as Users; as default the key, or the name."""
+    line: int = field(default_factory=declared_at, compare=False, repr=False)
+
+    def __getitem__(self, column: str) -> ColumnReference:
+        """Name one of its columns."""
+        return ColumnReference(self, column)
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key first."""
-        key = (Column(self.key, ColumnType.KEYWORD),) if self.key else ()
-        return key + tuple(Column(name, measure.column_type, measure) for name, measure in self.measures.items())
+        key = (Column(name, self.event.field(name).column_type) for name in self.key)
+        measures = (
+            Column(name, measure.type(self.event), measure, measure.places(self.event))
+            for name, measure in self.measures.items()
+        )
+        return (*key, *measures)
 
     def column(self, name: str) -> Column | None:
         """Return the column with this name, or None."""
         return next((column for column in self.columns if column.name == name), None)
 
+    @property
+    def plural(self) -> str:
+        """What its rows are, such as Users."""
+        if self.title:
+            return self.title
+        text = " and ".join(name.removesuffix("_id") for name in self.key) or self.name
+        return f"{text.replace('_', ' ').capitalize()}s" if self.key else text.replace("_", " ").capitalize()
 
-INTERACTIONS: Final = "interactions"
-"""The Delta table with every valid interaction, exactly once."""
+    def row_id(self, row: Mapping[str, Any]) -> str | None:
+        """Return the id of a row as it is in JSON; None for a table without a key.
 
-AGGREGATE_TABLES: Final = (
-    AggregateTable(
-        "agg_interactions_user",
-        key="user_id",
-        measures={
-            "total_click": Measure.CLICKS,
-            "total_like": Measure.LIKES,
-            "total_view": Measure.VIEWS,
-            "total_purchase": Measure.PURCHASES,
-            "total_interactions": Measure.INTERACTIONS,
-            "avg_interactions": Measure.MEAN_PER_TYPE,
-            "last_interaction": Measure.LAST,
-        },
-    ),
-    AggregateTable(
-        "agg_interactions_item",
-        key="item_id",
-        measures={
-            "min_interactions": Measure.LEAST_PER_TYPE,
-            "max_interactions": Measure.MOST_PER_TYPE,
-            "last_interaction": Measure.LAST,
-        },
-    ),
-    AggregateTable(
-        "avg_interactions",
-        key=None,
-        measures={"avg_interactions": Measure.MEAN_PER_USER, "last_interaction": Measure.LAST},
-    ),
-)
+        It is the value of the only key column; values of several ones are joined so that each pair of rows has
+        different ids. Raises KeyError if the row lacks a key column.
+        """
+        return encode_row_id([row[name] for name in self.key]) if self.key else None
+
+    def key_values(self, row_id: str) -> list[Any]:
+        """Return the values of the key columns of a row; raises ValueError if no row of the table has this id."""
+        texts = decode_row_id(row_id) if len(self.key) > 1 else [row_id]
+        if len(texts) != len(self.key):
+            raise ValueError(f"the id has {len(texts)} parts, the key {len(self.key)}")
+        return [_key_value(self.event.field(name).type, text) for name, text in zip(self.key, texts, strict=True)]
+
+    def problems(self) -> Iterator[tuple[int, str]]:
+        """Yield what is wrong, each with its line."""
+        here = f"table {self.name}"
+        if not _NAME.fullmatch(self.name):
+            yield (
+                self.line,
+                f"table {self.name!r}: expected small letters, digits and _, at most 200, a letter first",
+            )
+        if self.name == RESERVED or self.name.startswith(f"{RESERVED}_"):
+            yield self.line, f"{here}: names that start with {RESERVED} are reserved for the indices of the alerts"
+        if self.name == self.event.name:
+            yield self.line, f"{here}: the table of events has this name"
+        for name in self.key:
+            if name not in self.event.names:
+                yield (
+                    self.line,
+                    f"{here}: key {name!r} is none of the event's fields: {', '.join(self.event.names)}",
+                )
+            elif self.event.field(name).type not in _KEYS:
+                kind = self.event.field(name).type.value
+                yield self.line, f"{here}: key {name} is a {kind}, expected a text, choice, whole or flag"
+            elif self.event.field(name).optional:
+                yield self.line, f"{here}: key {name} is optional: give it to every event, or choose another key"
+        if len(set(self.key)) < len(self.key):
+            yield self.line, f"{here}: a key field is named twice"
+        if not self.measures:
+            yield self.line, f"{here}: it has no measure"
+        yield from self._problems_of_measures(here)
+
+    def _problems_of_measures(self, here: str) -> Iterator[tuple[int, str]]:
+        seen = {name.lower() for name in self.key}
+        for name, measure in self.measures.items():
+            if not _COLUMN.fullmatch(name):
+                yield (
+                    measure.line,
+                    f"{here}: column {name!r}: a name has letters, digits and _, and starts with a letter",
+                )
+            if name.lower() in seen:
+                yield measure.line, f"{here}: column {name} occurs twice (case does not matter)"
+            seen.add(name.lower())
+            for problem in measure.problems(self.event):
+                yield measure.line, f"{here}: column {name}: {problem}"
+            if measure.tables() and self.key:
+                yield measure.line, f"{here}: column {name}: rows_of needs a table without a key"
 
 
-def table_named(name: str) -> AggregateTable:
-    """Return the aggregate table with this name; raises KeyError if it is not declared."""
-    for table in AGGREGATE_TABLES:
-        if table.name == name:
-            return table
-    raise KeyError(name)
+def encode_row_id(values: list[Any]) -> str:
+    """Return the id of these key values.
+
+    >>> encode_row_id(["a|b"]), encode_row_id(["a|b", 3, True])
+    ('a|b', 'a\\\\|b|3|true')
+    """
+    texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    if len(texts) == 1:
+        return texts[0]
+    return _SEPARATOR.join(
+        text.replace(_ESCAPE, 2 * _ESCAPE).replace(_SEPARATOR, _ESCAPE + _SEPARATOR) for text in texts
+    )
+
+
+def decode_row_id(row_id: str) -> list[str]:
+    """Return the texts that `encode_row_id` has joined.
+
+    >>> decode_row_id(encode_row_id(["a|b", "\\\\", 3]))
+    ['a|b', '\\\\', '3']
+    """
+    parts = re.findall(r"((?:[^|\\]|\\.)*)(?:\||$)", row_id, re.DOTALL)
+    # An empty match follows the last part.
+    return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts[:-1]]
+
+
+def _key_value(type: FieldType, text: str) -> Any:
+    match type:
+        case FieldType.WHOLE:
+            return int(text)
+        case FieldType.FLAG:
+            return {"true": True, "false": False}[text]
+        case _:
+            return text

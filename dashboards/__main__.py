@@ -14,9 +14,9 @@ import logging
 import os
 import re
 import sys
-from pathlib import Path
 
 from dashboards.importer import NotUpError, RefusedError, import_objects
+from dashboards.saved_objects import ndjson
 from runtime import logs
 from runtime.addresses import require_http_url, shown, without_passwords
 from runtime.broken_pipe import exit_status
@@ -46,7 +46,7 @@ def main() -> int:
         return 2
     try:
         user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))
-        count = import_objects(kibana, Path(__file__).with_name("kibana.ndjson"), 300, user, password)
+        count = import_objects(kibana, ndjson().encode(), 300, user, password)
     except (NotUpError, RefusedError) as error:
         logger.error("%s", error)
         return 1

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -21,8 +20,8 @@ class RefusedError(Exception):
     """Kibana refuses the objects; a retry would not help."""
 
 
-def import_objects(kibana: str, file: Path, timeout: float, user: str = "", password: str = "") -> int:
-    """Import the objects of `file` (NDJSON), overwriting those with the same ids; returns their number.
+def import_objects(kibana: str, objects: bytes, timeout: float, user: str = "", password: str = "") -> int:
+    """Import objects (NDJSON), overwriting those with the same ids; returns their number.
 
     Waits up to `timeout` seconds for Kibana, then raises `NotUpError`. Raises `RefusedError` with Kibana's response
     if it refuses them. `user` is empty if Kibana has no authentication.
@@ -32,7 +31,7 @@ def import_objects(kibana: str, file: Path, timeout: float, user: str = "", pass
     retrying = Retrying(
         retry=retry_if_exception_type(NotUpError), wait=wait_fixed(2), stop=stop_after_delay(timeout), reraise=True
     )
-    return retrying(_import, http, kibana, file.read_bytes())
+    return retrying(_import, http, kibana, objects)
 
 
 def _import(http: urllib3.PoolManager, kibana: str, objects: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Builds the saved objects of Kibana 7.17: data views, visualizations, saved searches, the dashboard.
+"""Builds the saved objects of Kibana 7.17 from the declaration: data views, visualizations, searches, the dashboard.
 
 ``python -m dashboards.saved_objects`` writes them to `kibana.ndjson`. The service `kibana-setup` imports that file; in
 Kibana, Stack Management, Saved Objects does too.
@@ -6,12 +6,16 @@ Kibana, Stack Management, Saved Objects does too.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from contract import alerts
+from contract.declared import EVENT, PIPELINE, TABLES
+from contract.fields import ColumnType
+from contract.tables import Table
 
 FILE: Final = Path(__file__).with_name("kibana.ndjson")
 
@@ -41,15 +45,20 @@ class DataView:
     time_field: str | None = None
 
 
-USERS: Final = DataView("users", "agg_interactions_user")
-ITEMS: Final = DataView("items", "agg_interactions_item")
-OVERALL: Final = DataView("overall", "avg_interactions")
-ALERTS: Final = DataView("alerts", alerts.ALERTS)
-USERS_OVER_TIME: Final = DataView("users-over-time", "agg_interactions_user*", "last_interaction")
-# Without the indices in which the sink keeps the state of its rules.
-ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
-DATA_VIEWS: Final = (USERS, ITEMS, OVERALL, ALERTS, USERS_OVER_TIME, ALERTS_OVER_TIME)
+
+_TOTAL: Final = PIPELINE.overview.total
+_VIEWS: Final = {table.name: DataView(table.name, table.name) for table in TABLES}
+_ALERTS: Final = DataView("alerts", alerts.ALERTS)
+# Without the indices in which the sink keeps the state of its rules.
+_ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
+_DATE: Final = next((c.name for c in _TOTAL.table.columns if c.type is ColumnType.DATE), None)
+"""A time of the rows in the table of the overview's total."""
+_OVER_TIME: Final = DataView("rows-over-time", f"{_TOTAL.table.name}*", _DATE)
+
+DATA_VIEWS: Final = (*_VIEWS.values(), _ALERTS, *([_OVER_TIME] if _DATE else []), _ALERTS_OVER_TIME)
 
 
 @dataclass(frozen=True)
@@ -102,62 +111,59 @@ class PlacedPanel:
     height: int
 
 
-_METRICS: Final = (
-    Metric("total-interactions", "Interactions", USERS, "sum", "total_interactions"),
-    Metric("total-clicks", "Clicks", USERS, "sum", "total_click"),
-    Metric("total-likes", "Likes", USERS, "sum", "total_like"),
-    Metric("total-views", "Views", USERS, "sum", "total_view"),
-    Metric("total-purchases", "Purchases", USERS, "sum", "total_purchase"),
-    Metric("users-average", "Interactions per user", OVERALL, "max", "avg_interactions"),
-    Metric("item-max", "Maximum of one type per item", ITEMS, "max", "max_interactions"),
-    Metric("item-min", "Minimum of one type per item", ITEMS, "min", "min_interactions"),
-)
+def _metrics() -> Iterator[Metric]:
+    """Yield numbers: all events, each value of the overview's choice, then tables without and with a key."""
+    overview, of = PIPELINE.overview, _VIEWS[_TOTAL.table.name]
+    yield Metric("total", _title(EVENT.name), of, "sum", _TOTAL.name)
+    for value in overview.by.choices if overview.by else ():
+        yield Metric(f"total-{value}", _title(value), of, "sum", overview.column_of(value))
+    for table in sorted((table for table in TABLES if table is not _TOTAL.table), key=lambda table: len(table.key)):
+        for column in table.columns:
+            if column.measure is not None and column.type.is_number:
+                function = "min" if column.measure.is_least else "max"
+                title = f"{_title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
+                yield Metric(f"{table.name}-{column.name}", title, _VIEWS[table.name], function, column.name)
 
+
+def _top(table: Table) -> BarChart | None:
+    """Return the chart of a table's rows with the greatest values; None if it has no text to name them by."""
+    by = [column.name for column in table.columns if column.measure is None and column.type is ColumnType.KEYWORD]
+    numbers = [column.name for column in table.columns if column.measure is not None and column.type.is_number]
+    if not by or not numbers:
+        return None
+    counts = [column.name for column in table.columns if column.measure and column.type is ColumnType.LONG]
+    of = _TOTAL.name if table is _TOTAL.table else (counts or numbers)[-1]
+    return BarChart(f"top-{table.name}", f"Top {table.plural.lower()}", _VIEWS[table.name], by[0], "max", of)
+
+
+def _dashboard_panels() -> Iterator[PlacedPanel]:
+    numbers = list(islice(_metrics(), _MAX_METRICS))
+    for n, metric in enumerate(numbers):
+        yield PlacedPanel(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7)
+    y = 7 * -(-len(numbers) // 4)
+    yield PlacedPanel(Metric("alerts-firing", "Alerts firing", _ALERTS, "count", query=_FIRING), 0, y, 12, 13)
+    by_rule = BarChart("alerts-by-text", "Alerts by rule", _ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS)
+    yield PlacedPanel(by_rule, 12, y, 18, 13)
+    fired = BarChart("alerts-fired", "Alerts fired over time", _ALERTS_OVER_TIME, by=alerts.FIRED_AT)
+    yield PlacedPanel(fired, 30, y, 18, 13)
+    charts = [chart for chart in map(_top, TABLES) if chart is not None][: 2 if _DATE else 3]
+    if _DATE:
+        activity = f"{_TOTAL.table.plural} by {_title(_DATE).lower()}"
+        charts.append(BarChart("activity", activity, _OVER_TIME, by=_DATE))
+    for n, chart in enumerate(charts):
+        yield PlacedPanel(chart, 16 * n, y + 13, 16, 14)
+    columns = (*_TOTAL.table.key, *dict.fromkeys([_TOTAL.name, *([_DATE] if _DATE else [])]))
+    title, of = f"Latest {_TOTAL.table.plural.lower()}", _VIEWS[_TOTAL.table.name]
+    latest = SavedSearch("rows-latest", title, of, columns, sort=_DATE or _TOTAL.name)
+    yield PlacedPanel(latest, 0, y + 27, 24, 16)
+    names = alerts.FIRED_AT, alerts.STATUS, alerts.ALERT_TEXT, alerts.INDEX, alerts.ID, alerts.VALUE, alerts.RESOLVED_AT
+    alerts_latest = SavedSearch("alerts-latest", "Latest alerts", _ALERTS, names, sort=alerts.FIRED_AT)
+    yield PlacedPanel(alerts_latest, 24, y + 27, 24, 16)
+
+
+_MAX_METRICS: Final = 8
 _FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
-
-DASHBOARD: Final = (
-    *(PlacedPanel(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7) for n, metric in enumerate(_METRICS)),
-    PlacedPanel(Metric("alerts-firing", "Alerts firing", ALERTS, "count", query=_FIRING), 0, 14, 12, 13),
-    PlacedPanel(
-        BarChart("alerts-by-text", "Alerts by rule", ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS), 12, 14, 18, 13,
-    ),
-    PlacedPanel(
-        BarChart("alerts-fired", "Alerts fired over time", ALERTS_OVER_TIME, by=alerts.FIRED_AT), 30, 14, 18, 13,
-    ),
-    PlacedPanel(BarChart("top-users", "Top users", USERS, "user_id", "max", "total_interactions"), 0, 27, 16, 14),
-    PlacedPanel(BarChart("top-items", "Top items", ITEMS, "item_id", "max", "max_interactions"), 16, 27, 16, 14),
-    PlacedPanel(
-        BarChart("activity", "Users by last interaction", USERS_OVER_TIME, by="last_interaction"), 32, 27, 16, 14,
-    ),
-    PlacedPanel(
-        SavedSearch(
-            "users-by-last-interaction",
-            "Latest users",
-            USERS,
-            ("user_id", "total_interactions", "avg_interactions", "last_interaction"),
-            sort="last_interaction",
-        ),
-        0, 41, 24, 16,
-    ),
-    PlacedPanel(
-        SavedSearch(
-            "alerts-latest",
-            "Latest alerts",
-            ALERTS,
-            (
-                alerts.FIRED_AT,
-                alerts.STATUS,
-                alerts.ALERT_TEXT,
-                alerts.INDEX,
-                alerts.ID,
-                alerts.VALUE,
-                alerts.RESOLVED_AT,
-            ),
-            sort=alerts.FIRED_AT,
-        ),
-        24, 41, 24, 16,
-    ),
-)  # fmt: skip
+DASHBOARD: Final = tuple(_dashboard_panels())
 
 
 def saved_objects() -> list[SavedObject]:
@@ -334,7 +340,7 @@ def _dashboard() -> SavedObject:
     ]
     attributes = {
         "title": "Streaming analytics",
-        "description": "Interactions per user, per item and overall, and the alerts",
+        "description": f"{_title(EVENT.name)}, their tables, and the alerts",
         "version": 1,
         "hits": 0,
         "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),

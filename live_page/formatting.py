@@ -34,6 +34,15 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def format_name(name: str) -> str:
+    """Return the name of a column or table as words.
+
+    >>> format_name("last_interaction")
+    'last interaction'
+    """
+    return name.replace("_", " ")
+
+
 def format_count(number: float | None) -> str:
     """Format a whole number of any size exactly, with thousands separators."""
     if number is None:

@@ -6,7 +6,7 @@ from functools import partial
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
-from contract.tables import AggregateTable
+from contract.tables import Table
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
 from live_page.pages.links import KEYED, decode_id, noun, plural, table_href
@@ -94,7 +94,7 @@ def _page(name: str, show: Callable[[], None]) -> None:
     show()
 
 
-def _row_page(sources: Sources, table: AggregateTable, row_id: str) -> None:
+def _row_page(sources: Sources, table: Table, row_id: str) -> None:
     name = decode_id(row_id)
     _page(f"{noun(table).capitalize()} {name}", partial(rows.show_one, sources, table, name))
 

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from contract.alerts import ALERTS
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import EVENT, TABLES
 from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
 from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
@@ -186,8 +186,8 @@ def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int
 
 def _summary_rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:
     yield "sent", snapshot.sent
-    yield "in the lake", observer.lake_rows("interactions")
-    for table in AGGREGATE_TABLES:
+    yield "in the lake", observer.lake_rows(EVENT.name)
+    for table in TABLES:
         yield f"index {table.name}", snapshot.documents.get(table.name)
     yield "alerts", snapshot.documents.get(ALERTS)
     yield "alerts firing", snapshot.firing

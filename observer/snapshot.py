@@ -14,8 +14,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
-from contract.interaction import INTERACTION_TYPES
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS, Measure
+from contract.declared import EVENT, PIPELINE, TABLES
 from observer.services import OK, read_service
 from runtime.settings import Settings
 from runtime.topic_reader import offset_ranges
@@ -24,17 +23,10 @@ _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
 _COMMITS: Final = 5
 """Commits among which the last append is: the others are compactions, which never follow each other that often."""
+_ALL: Final = "all"
+"""The name of the total among the aggregations."""
 _BATCHES: Final = "stream_batches"
 """Batches that the stream job's query `ingest` has finished."""
-
-_MEASURE_OF_TYPE: Final = {
-    "click": Measure.CLICKS,
-    "like": Measure.LIKES,
-    "view": Measure.VIEWS,
-    "purchase": Measure.PURCHASES,
-}
-(_USERS,) = (table for table in AGGREGATE_TABLES if table.key == "user_id")
-(_OVERALL,) = (table for table in AGGREGATE_TABLES if table.key is None)
 
 
 @dataclass(frozen=True)
@@ -57,10 +49,11 @@ class Snapshot:
     documents: Mapping[str, int] = field(default_factory=dict)
     """Number of documents per index."""
     indexed: int | None = None
-    """Interactions counted by the documents of the users."""
+    """Events counted by the documents of the overview's table."""
     totals: Mapping[str, int] = field(default_factory=dict)
-    """The same per interaction type."""
-    users_average: float | None = None
+    """The same per value of the overview's choice."""
+    mean: float | None = None
+    """The overview's mean."""
     firing: int | None = None
     alerts: tuple[Mapping[str, Any], ...] = ()
     """The latest first."""
@@ -153,7 +146,7 @@ class Observer:
     def _interactions_in_the_lake(self, metrics: Mapping[str, float]) -> int | None:
         in_the_lake = _whole(metrics.get("stream_lake_interactions"))
         if in_the_lake is None:
-            return self.lake_rows(INTERACTIONS)
+            return self.lake_rows(EVENT.name)
         # The job adds an append to this metric after the aggregation has taken it over, when it may already be counted.
         return max(in_the_lake, _whole(metrics.get("stream_aggregated_interactions")) or 0)
 
@@ -185,7 +178,7 @@ class Observer:
     def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
         """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""
         try:
-            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{INTERACTIONS}")
+            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{EVENT.name}")
             commits = table.history(_COMMITS)
             appended = json.loads(next(commit["userMetadata"] for commit in commits if commit.get("userMetadata")))
             read = appended["offsets"][self._settings.kafka_topic]
@@ -205,7 +198,7 @@ class Observer:
 
     def _count_documents(self) -> dict[str, int] | None:
         """Count the documents per index; None if a shard does not answer."""
-        indices = [*(table.name for table in AGGREGATE_TABLES), ALERTS]
+        indices = [*(table.name for table in TABLES), ALERTS]
         self._elasticsearch.indices.refresh(index=indices, ignore_unavailable=True)
         counts = {index: self._elasticsearch.count(index=index, ignore_unavailable=True) for index in indices}
         if any(count["_shards"]["failed"] for count in counts.values()):
@@ -213,17 +206,24 @@ class Observer:
         return {index: int(count["count"]) for index, count in counts.items()}
 
     def _read_totals(self) -> dict[str, Any]:
-        column_of = {measure: name for name, measure in _USERS.measures.items()}
-        measures = {"all": Measure.INTERACTIONS} | {kind: _MEASURE_OF_TYPE[kind] for kind in INTERACTION_TYPES}
-        sums = {name: {"sum": {"field": column_of[measure]}} for name, measure in measures.items()}
-        response = self._search(_USERS.name, size=0, aggs=sums)
-        totals = {name: _whole(each["value"]) or 0 for name, each in response.get("aggregations", {}).items()}
-        average = self._search(_OVERALL.name, size=1)["hits"]["hits"]
+        overview = PIPELINE.overview
+        values = overview.by.choices if overview.by else ()
+        columns = {f"by {value}": overview.column_of(value) for value in values} | {_ALL: overview.total.name}
+        sums = {name: {"sum": {"field": column}} for name, column in columns.items()}
+        response = self._search(overview.total.table.name, size=0, aggs=sums)
+        found = {name: _whole(each["value"]) or 0 for name, each in response.get("aggregations", {}).items()}
         return {
-            "indexed": totals.pop("all", 0),
-            "totals": totals,
-            "users_average": average[0]["_source"]["avg_interactions"] if average else None,
+            "indexed": found.get(_ALL, 0),
+            "totals": {value: found.get(f"by {value}", 0) for value in values},
+            "mean": self._read_mean(),
         }
+
+    def _read_mean(self) -> float | None:
+        reference = PIPELINE.overview.mean
+        if reference is None:
+            return None
+        rows = self._search(reference.table.name, size=1)["hits"]["hits"]
+        return rows[0]["_source"][reference.name] if rows else None
 
     def _read_alerts(self) -> dict[str, Any]:
         latest_first = [{FIRED_AT: {"order": "desc", "unmapped_type": "date"}}]

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     kafka_password: SecretStr = SecretStr("")
     kafka_ca_file: Path | None = None
     """The brokers' certificate authority (PEM); unset: those that the machine trusts."""
+    pipeline: Path | None = None
+    """The file with the declaration of the pipeline; unset: `pipeline.py` of this project. Read by `contract.declared`
+    before any other setting."""
     kafka_topic: TopicName = "avroic"
     kafka_topic_partition: Annotated[int, Field(ge=1, le=10_000)] = 4
     kafka_topic_replication_factor: Annotated[int, Field(ge=1, le=10_000)] = 1

@@ -21,8 +21,7 @@ from mirakuru import HTTPExecutor, SimpleExecutor
 from stream_processing.lake import Lake
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from contract.interaction import Interaction
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS
+from contract.declared import EVENT, TABLES
 from local_stack import services
 from local_stack.servers import free_port
 from local_stack.services import Service
@@ -35,6 +34,7 @@ from runtime.kafka_client import (
 )
 from runtime.settings import Settings
 from runtime.topic_reader import read_to_end
+from tests.interaction import Interaction
 from tests.reference import Tables, as_epoch_seconds, reference_tables
 
 TIMESTAMP = "2026-01-01T00:00:00.000Z"
@@ -145,7 +145,7 @@ class Pipeline:
         """Wait until the lake holds each of these interactions once, and their aggregate tables."""
         expected = reference_tables(sent)
         eventually(lambda: assert_equal(self.lake_tables(), expected))
-        rows = self.lake_rows(f"SELECT * FROM {INTERACTIONS}")
+        rows = self.lake_rows(f"SELECT * FROM {EVENT.name}")
         assert Counter(map(_identity_of_row, rows)) == Counter(map(_identity, sent))
 
     def read(self, topic: str) -> list[Message]:
@@ -163,7 +163,7 @@ class Pipeline:
         """Run an SQL query over the Delta tables of the contract and `extra_tables`."""
         lake = self.remote_lake or Lake(str(self.data / "warehouse"))
         builder = QueryBuilder()
-        for table in (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES), *extra_tables):
+        for table in (EVENT.name, *(table.name for table in TABLES), *extra_tables):
             builder = builder.register(table, lake.table(table))
         result = builder.execute(query).read_all()
         columns = {name: result[name].to_pylist() for name in result.column_names}
@@ -180,21 +180,21 @@ class Pipeline:
         """Read the aggregate tables from the lake."""
         return {
             table.name: {
-                row[table.key] if table.key else table.name: as_epoch_seconds(row)
+                table.row_id(row) or table.name: as_epoch_seconds(row)
                 for row in self.lake_rows(f"SELECT * FROM {table.name}")
             }
-            for table in AGGREGATE_TABLES
+            for table in TABLES
         }
 
     def topic_tables(self) -> Tables:
         """Read the latest row per key from the aggregated topic."""
-        tables: Tables = {table.name: {} for table in AGGREGATE_TABLES}
+        tables: Tables = {table.name: {} for table in TABLES}
         # A key that has moved to another partition has records in both.
         for message in sorted(self.read(self.settings.aggregated_topic), key=lambda m: m.timestamp()[1]):
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
             assert isinstance(value, bytes)
-            table = max((t.name for t in AGGREGATE_TABLES if key.decode().startswith(t.name)), key=len)
+            table = max((t.name for t in TABLES if key.decode().startswith(t.name)), key=len)
             row_id = key.decode()[len(table) + 1 :] or table
             tables[table][row_id] = as_epoch_seconds(orjson.loads(value))
         return tables
@@ -208,7 +208,7 @@ class Pipeline:
         """Read the documents of the tables' indices."""
         return {
             table.name: {id_: as_epoch_seconds(source) for id_, source in self.documents(table.name).items()}
-            for table in AGGREGATE_TABLES
+            for table in TABLES
         }
 
     def documents(self, index: str) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from contract.interaction import Interaction
+from tests.interaction import Interaction
 
 Tables = dict[str, dict[str, dict[str, Any]]]
 """Rows by table and row id; timestamps are epoch seconds."""

@@ -8,7 +8,7 @@ import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
-from contract.interaction import Interaction
+from contract.declared import EVENT
 from runtime.client_logs import lower_routine
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
@@ -56,10 +56,10 @@ class Publisher:
             logger=logger,
         )
 
-    def publish(self, interactions: Sequence[Interaction]) -> None:
-        """Accept interactions, blocking while the queue is full. Raises `PublishError`."""
+    def publish(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Accept events, blocking while the queue is full. Raises `PublishError`."""
         self.publish_records(
-            [{"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)} for interaction in interactions]
+            [{"key": event[EVENT.partition_by].encode(), "value": orjson.dumps(event)} for event in events]
         )
 
     def publish_records(self, pending: list[dict[str, Any]]) -> None:

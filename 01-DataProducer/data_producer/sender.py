@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from data_producer.controls import Controls
-from data_producer.generator import InteractionGenerator
+from data_producer.generator import EventGenerator
 from data_producer.pacing import Pacer
 from data_producer.publisher import KAFKA, Publisher
 from data_producer.settings import ProducerSettings
@@ -61,7 +61,7 @@ class Sender:
         burst, malformed = self._controls.drain_requests()
         self._burst += burst
         if malformed:
-            values = self._generator.malformed(malformed, timestamp=int(time.time()))
+            values = self._generator.malformed(malformed, timestamp=time.time())
             self._publisher.publish_records([{"value": value} for value in values])
 
     def _due(self) -> int:
@@ -70,7 +70,7 @@ class Sender:
         return self._pacer.due(time.monotonic()) if self._pacer else _MAX_BATCH
 
     def _send(self, size: int) -> None:
-        self._publisher.publish(self._generator.batch(size, timestamp=int(time.time())))
+        self._publisher.publish(self._generator.batch(size, timestamp=time.time()))
         if self._publisher.delivered:
             self._health.ok(KAFKA)
         from_burst = min(size, self._burst)
@@ -86,11 +86,9 @@ class Sender:
             return _MAX_PAUSE
         return min(self._pacer.pause(time.monotonic()), _MAX_PAUSE) if self._pacer else 0.0
 
-    def _new_generator(self) -> InteractionGenerator:
+    def _new_generator(self) -> EventGenerator:
         settings, flow = self._settings, self._flow
-        return InteractionGenerator(
-            flow.users, flow.items, skew=settings.random_data_skew, seed=settings.random_data_seed
-        )
+        return EventGenerator(flow.users, flow.items, skew=settings.random_data_skew, seed=settings.random_data_seed)
 
     def _new_pacer(self) -> Pacer | None:
         return Pacer(self._flow.rate, time.monotonic()) if self._flow.rate else None

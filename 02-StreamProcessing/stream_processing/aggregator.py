@@ -17,15 +17,15 @@ from typing import Final
 import polars as pl
 from pyspark.sql import SparkSession
 
+from contract.declared import TABLES
 from runtime.health import Health
 from runtime.signals import StoppedError
 from stream_processing import metrics, spark_internals, state_memory
-from stream_processing.counts import KEYS, Counts
-from stream_processing.engines import POLARS
+from stream_processing.counts import Counts
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
 from stream_processing.lake import Lake, read_files
 from stream_processing.lake_log import LakeLog
-from stream_processing.measures import total
+from stream_processing.measures import KEYS
 from stream_processing.poisoning_lock import PoisonedError, PoisoningLock
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
@@ -198,12 +198,9 @@ class Aggregator:
             changed = self._counts.take_unpublished()
             for key, rows in changed.items():
                 self._publisher.publish(key, rows)
-            overall = self._counts.overall()
-            if overall is not None:
-                self._publisher.publish(None, overall)
-        if overall is not None:
-            metrics.AGGREGATED.set(overall.select(total(POLARS)).item())
-            metrics.USERS.set(self._counts.users)
+        metrics.AGGREGATED.set(self._counts.events)
+        for table in TABLES:
+            metrics.ROWS.labels(table.name).set(self._counts.sizes[table.key])
         finished = time.monotonic()
         self._next_publication = finished + (finished - started) * (1 / _PUBLICATION_SHARE - 1)
         return sum(map(len, changed.values()))

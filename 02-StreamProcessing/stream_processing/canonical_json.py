@@ -1,28 +1,57 @@
 """Parses a record in canonical form by splitting it at its quotes, at a third of a JSON parser's cost.
 
-The canonical form is the one that most producers write: the contract's fields in the contract's order, with or without
-a space after each colon and comma. The check covers every byte of the record, so that no other record passes it.
+The canonical form is the one that most producers write: all declared fields in the declared order, with or without a
+space after each colon and comma. The check covers every byte of the record, so that no other record passes it.
 
 >>> '{"user_id":"u","item_id":"i","interaction_type":"like","timestamp":1}'.split('"')[3:8]
 ['u', ',', 'item_id', ':', 'i']
 """
 
 import operator
+from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-from contract.interaction import INTERACTION_TYPES, MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP
+from contract.declared import EVENT, PIPELINE
+from contract.fields import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP, Field, FieldType
+from stream_processing.event_reader import ISO_DATETIME
 
-_TOKENS: Final = 15
-_NAMES: Final = {0: "{", 1: "user_id", 5: "item_id", 9: "interaction_type", 13: "timestamp"}
-_COLONS: Final = (2, 6, 10)
-_COMMAS: Final = (4, 8, 12)
-_USER, _ITEM, _TYPE, _REST = 3, 7, 11, 14
 _NOT_PLAIN: Final = r"[\x00-\x1f\\]"
 """Characters that a JSON string contains only as escapes, and the backslash that starts one."""
+_NUMBER: Final = r"^-?(0|[1-9]\d{0,14})(\.\d{1,15})?([eE][-+]?\d{1,2})?\z"
+"""Numbers that are doubles certainly."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the tokens of a field are."""
+
+    field: Field
+    name: int
+    value: int
+    """The token of a text; of another value, the token with it, the colon before and the separator after it."""
+    is_last: bool
+
+    @property
+    def separator(self) -> int:
+        """The token after a text."""
+        return self.value + 1
+
+
+def _places() -> tuple[list[_Place], int]:
+    """Return the places of all fields, and the number of tokens."""
+    places, position = [], 1
+    for n, field in enumerate(EVENT.fields):
+        value = position + (2 if field.type.is_quoted else 1)
+        places.append(_Place(field, position, value, n == len(EVENT.fields) - 1))
+        position = value + (2 if field.type.is_quoted else 1)
+    return places, position
+
+
+_PLACES, _TOKENS = _places()
 
 
 def split(text: Column) -> Column:
@@ -31,47 +60,130 @@ def split(text: Column) -> Column:
     return F.split(text, '"', _TOKENS + 1)
 
 
-def user_id(tokens: Column) -> Column:
-    """Return the user of a canonical record."""
-    return tokens[_USER]
+def values(tokens: Column) -> dict[str, Column]:
+    """Return the fields of a canonical record as it has them; times as numbers or texts."""
+    return {place.field.name: _value(place, tokens) for place in _PLACES}
 
 
-def item_id(tokens: Column) -> Column:
-    """Return the item of a canonical record."""
-    return tokens[_ITEM]
+def is_valid(tokens: Column, fields: dict[str, Column], text: Column, value: Column) -> Column:
+    """Whether a record is canonical and a valid event; true or false, never null.
 
-
-def interaction_type(tokens: Column) -> Column:
-    """Return the interaction type of a canonical record."""
-    return tokens[_TYPE]
-
-
-def timestamp(tokens: Column) -> Column:
-    """Return the timestamp of a canonical record, in epoch seconds."""
-    return F.substring_index(F.substring_index(tokens[_REST], "}", 1), ":", -1).cast("long")
-
-
-def is_valid(tokens: Column, seconds: Column, text: Column, value: Column) -> Column:
-    """Whether a record is canonical and a valid interaction; true or false, never null.
-
-    `value` has the record's bytes, `text` the same as a string, `tokens` its tokens, `seconds` its timestamp.
+    `value` has the record's bytes, `text` the same as a string, `tokens` its tokens, `fields` its `values`.
     """
-    colon, comma = tokens[_COLONS[0]], tokens[_COMMAS[0]]
+    colon, comma = _colon(tokens), _comma(tokens)
+    quoted = [place for place in _PLACES if place.field.type.is_quoted]
     checks = [
         F.size(tokens) == _TOKENS,
-        *(tokens[n] == name for n, name in _NAMES.items()),
+        tokens[0] == "{",
+        *(tokens[place.name] == place.field.name for place in _PLACES),
         colon.isin(":", ": "),
         comma.isin(",", ", "),
-        *(tokens[n] == colon for n in _COLONS[1:]),
-        *(tokens[n] == comma for n in _COMMAS[1:]),
-        F.octet_length(user_id(tokens)).between(1, MAX_ID_BYTES),
-        F.octet_length(item_id(tokens)).between(1, MAX_ID_BYTES),
-        interaction_type(tokens).isin(*INTERACTION_TYPES),
-        seconds.between(MIN_TIMESTAMP, MAX_TIMESTAMP),
-        # The number has no sign and no leading zero, and nothing follows the brace.
-        F.concat(colon, seconds.cast("string"), F.lit("}")) == tokens[_REST],
-        ~F.concat(user_id(tokens), item_id(tokens)).rlike(_NOT_PLAIN),
+        *(check for place in _PLACES for check in _syntax(place, tokens, fields, colon, comma)),
+        *(check for place in _PLACES for check in _bounds(place.field, fields[place.field.name])),
+        *_ids(fields),
         # Decoding replaces malformed UTF-8, so that the result differs from the text.
         F.decode(value, "UTF-8") == text,
     ]
+    texts = [tokens[place.value] for place in quoted if place.field.type is FieldType.TEXT]
+    if texts:
+        checks.append(~(F.concat(*texts) if len(texts) > 1 else texts[0]).rlike(_NOT_PLAIN))
     return F.coalesce(reduce(operator.and_, checks), F.lit(False))
+
+
+def _colon(tokens: Column) -> Column:
+    first = _PLACES[0]
+    if first.field.type.is_quoted:
+        return tokens[first.name + 1]
+    return F.when(tokens[first.value].startswith(": "), ": ").otherwise(":")
+
+
+def _comma(tokens: Column) -> Column:
+    first = _PLACES[0]
+    if first.is_last:
+        return F.lit(",")
+    if first.field.type.is_quoted:
+        return tokens[first.separator]
+    return F.when(tokens[first.value].endswith(", "), ", ").otherwise(",")
+
+
+def _raw(place: _Place, tokens: Column) -> Column:
+    """Return the text of a value that is not quoted, with the space before it."""
+    end = "}" if place.is_last else ","
+    return F.substring_index(F.substring_index(tokens[place.value], end, 1), ":", -1)
+
+
+def _value(place: _Place, tokens: Column) -> Column:
+    match place.field.type:
+        case FieldType.WHOLE | FieldType.EPOCH_SECONDS | FieldType.EPOCH_MILLISECONDS:
+            return _raw(place, tokens).cast("long")
+        case FieldType.DECIMAL:
+            return F.trim(_raw(place, tokens)).cast("decimal(38,18)")
+        case FieldType.NUMBER:
+            return F.trim(_raw(place, tokens)).cast("double")
+        case FieldType.FLAG:
+            return F.trim(_raw(place, tokens)).cast("boolean")
+        case _:
+            return tokens[place.value]
+
+
+def _syntax(place: _Place, tokens: Column, fields: dict[str, Column], colon: Column, comma: Column) -> list[Column]:
+    """Return the checks of all that stands between the quotes, and is no text."""
+    end = F.lit("}") if place.is_last else comma
+    field = place.field
+    if field.type.is_quoted:
+        # The first ones are the colon and the comma that all others have to equal.
+        is_first = place is _PLACES[0]
+        around = [] if is_first else [tokens[place.name + 1] == colon]
+        return around if is_first and not place.is_last else [*around, tokens[place.separator] == end]
+    raw = F.trim(_raw(place, tokens))
+    whole = field.type in (FieldType.WHOLE, FieldType.EPOCH_SECONDS, FieldType.EPOCH_MILLISECONDS)
+    # The text of a whole number is the only one: it has no leading zero, and nothing follows.
+    written = fields[field.name].cast("string") if whole else raw
+    checks = [F.concat(colon, written, end) == tokens[place.value]]
+    match field.type:
+        case FieldType.DECIMAL:
+            checks.append(raw.rlike(rf"^-?(0|[1-9]\d{{0,17}})(\.\d{{1,{field.places}}})?\z"))
+        case FieldType.NUMBER:
+            checks.append(raw.rlike(_NUMBER))
+        case FieldType.FLAG:
+            checks.append(raw.isin("true", "false"))
+        case _:
+            pass
+    return checks
+
+
+def _bounds(field: Field, value: Column) -> list[Column]:
+    match field.type:
+        case FieldType.TEXT:
+            return [F.octet_length(value).between(1, field.max_bytes)]
+        case FieldType.CHOICE:
+            return [value.isin(*field.choices)]
+        case FieldType.ISO_DATETIME:
+            return [value.rlike(rf"^{ISO_DATETIME}\z"), in_years(value.cast("timestamp").cast("long"))]
+        case _:
+            return bounds(field, value)
+
+
+def bounds(field: Field, value: Column) -> list[Column]:
+    """Return the checks of a number, or of a time that is one, against its bounds."""
+    match field.type:
+        case FieldType.EPOCH_SECONDS:
+            return [in_years(value)]
+        case FieldType.EPOCH_MILLISECONDS:
+            return [value.between(1000 * MIN_TIMESTAMP, 1000 * MAX_TIMESTAMP + 999)]
+        case _:
+            least = [] if field.at_least is None else [value >= F.lit(field.at_least)]
+            return least if field.at_most is None else [*least, value <= F.lit(field.at_most)]
+
+
+def in_years(seconds: Column) -> Column:
+    """Whether epoch seconds are within the years 1970 to 9999."""
+    return seconds.between(MIN_TIMESTAMP, MAX_TIMESTAMP)
+
+
+def _ids(fields: dict[str, Column]) -> list[Column]:
+    """Return the checks that the id of each key of several columns is certainly not too long."""
+    lengths = [
+        [2 * F.octet_length(fields[name].cast("string")) + 1 for name in key] for key in PIPELINE.keys if len(key) > 1
+    ]
+    return [reduce(operator.add, parts) <= MAX_ID_BYTES for parts in lengths]

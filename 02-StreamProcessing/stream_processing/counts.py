@@ -6,14 +6,9 @@ from typing import Final
 
 import polars as pl
 
-from contract.tables import AGGREGATE_TABLES
+from contract.measures import rows_column
 from stream_processing.keyed_state import KeyedState, select_rows
-from stream_processing.measures import USERS
-
-USER: Final = "user_id"
-"""The key whose distinct values are counted."""
-KEYS: Final = tuple(dict.fromkeys([USER, *(table.key for table in AGGREGATE_TABLES if table.key is not None)]))
-"""The key columns of the tables. All tables with the same key share one state."""
+from stream_processing.measures import EVENTS, KEYS, Key
 
 
 @dataclass(frozen=True)
@@ -24,10 +19,13 @@ class CountedVersion:
     """
 
     version: int
-    rows: Mapping[str, pl.DataFrame]
-    changed: Mapping[str, pl.Series]
+    rows: Mapping[Key, pl.DataFrame]
+    changed: Mapping[Key, pl.Series]
     """The numbers of the changed rows."""
-    overall: pl.DataFrame | None
+
+    def changed_rows(self, key: Key) -> pl.DataFrame:
+        """Return the changed rows of a key."""
+        return _with_sizes(key, select_rows(self.rows[key], key, self.changed[key]), self.rows)
 
 
 class Counts:
@@ -44,9 +42,14 @@ class Counts:
         """The lake's version that the counts cover."""
 
     @property
-    def users(self) -> int:
-        """The number of distinct users."""
-        return len(self._states[USER])
+    def sizes(self) -> dict[Key, int]:
+        """The number of rows of each key."""
+        return {key: len(state) for key, state in self._states.items()}
+
+    @property
+    def events(self) -> int:
+        """The number of events."""
+        return int(self._states[()].rows[EVENTS.name].sum())
 
     @property
     def has_unpublished(self) -> bool:
@@ -57,15 +60,15 @@ class Counts:
         """Return the memory that the states take while they do not change."""
         return sum(state.estimated_bytes for state in self._states.values())
 
-    def restore(self, key: str, rows: pl.DataFrame, later: pl.LazyFrame) -> None:
-        """Set the state of a key to that of a snapshot, and count the interactions that came later."""
+    def restore(self, key: Key, rows: pl.DataFrame, later: pl.LazyFrame) -> None:
+        """Set the state of a key to that of a snapshot, and count the events that came later."""
         self._states[key] = KeyedState(key, rows)
         self._add(key, later)
 
-    def add(self, version: int, interactions: pl.LazyFrame) -> None:
+    def add(self, version: int, events: pl.LazyFrame) -> None:
         """Count an append."""
         for key in KEYS:
-            self._add(key, interactions)
+            self._add(key, events)
         self.version = version
 
     def publish_all(self) -> None:
@@ -73,26 +76,27 @@ class Counts:
         for key, state in self._states.items():
             self._unpublished[key].add(pl.int_range(len(state), dtype=pl.UInt32, eager=True))
 
-    def take_unpublished(self) -> dict[str, pl.DataFrame]:
+    def take_unpublished(self) -> dict[Key, pl.DataFrame]:
         """Return the rows of each key that have changed since the last call."""
-        return {key: select_rows(state.rows, key, self._unpublished[key].take()) for key, state in self._states.items()}
+        rows = {key: state.rows for key, state in self._states.items()}
+        return {key: _with_sizes(key, select_rows(rows[key], key, self._unpublished[key].take()), rows) for key in KEYS}
 
     def take_unwritten(self) -> CountedVersion:
         """Return the counts, with the changes since the last call."""
         changed = {key: self._unwritten[key].take() for key in KEYS}
-        return CountedVersion(
-            self.version, {key: state.rows for key, state in self._states.items()}, changed, self.overall()
-        )
+        return CountedVersion(self.version, {key: state.rows for key, state in self._states.items()}, changed)
 
-    def overall(self) -> pl.DataFrame | None:
-        """Return the state over all users in one row, with their number; None if there is no user."""
-        state = self._states[USER]
-        return state.overall().with_columns(pl.lit(len(state), pl.Int64).alias(USERS)) if len(state) else None
-
-    def _add(self, key: str, interactions: pl.LazyFrame) -> None:
-        changed = self._states[key].add(interactions)
+    def _add(self, key: Key, events: pl.LazyFrame) -> None:
+        changed = self._states[key].add(events)
         self._unpublished[key].add(changed)
         self._unwritten[key].add(changed)
+
+
+def _with_sizes(key: Key, selected: pl.DataFrame, rows: Mapping[Key, pl.DataFrame]) -> pl.DataFrame:
+    """Add the numbers of rows of all keys to the row over all events."""
+    if key:
+        return selected
+    return selected.with_columns(pl.lit(len(of), pl.Int64).alias(rows_column(other)) for other, of in rows.items())
 
 
 class _Numbers:

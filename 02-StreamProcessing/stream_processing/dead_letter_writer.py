@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from contract import dead_letters
 from stream_processing import metrics
 from stream_processing.kafka_io import max_message_bytes, source_options, write_records
-from stream_processing.parsing import with_reason
+from stream_processing.parsing import IS_VALID, RECORD, with_reason
 from stream_processing.settings import StreamProcessingSettings
 
 SERVICE: Final = "stream-processing"
@@ -47,7 +47,7 @@ class DeadLetterCount:
 def malformed_records(parsed: DataFrame) -> DataFrame:
     """Select the original records that `parse` found invalid, with the column `reason`."""
     # Not by a filter: Spark would move it below the parsers, and repeat these within it, once for each check.
-    return with_reason(parsed.select(F.inline(F.when(~F.col("is_valid"), F.array("record")))))
+    return with_reason(parsed.select(F.inline(F.when(~F.col(IS_VALID), F.array(RECORD)))))
 
 
 def without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> DataFrame:

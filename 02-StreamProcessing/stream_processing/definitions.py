@@ -4,12 +4,13 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import EVENT, TABLES
+from contract.tables import Column
 from runtime import commands
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
 
-_FILE: Final = "aggregate.definitions"
+_FILE: Final = "tables.definitions"
 
 
 class DefinitionsChangedError(Exception):
@@ -22,8 +23,14 @@ def definitions_file(settings: StreamProcessingSettings) -> str:
 
 
 def definitions() -> str:
-    """Return the definitions of the aggregate tables, a line per column."""
-    return "\n".join(f"{table.name} {column}" for table in AGGREGATE_TABLES for column in table.columns) + "\n"
+    """Return the definitions of the tables, a line per column: its type, and how it follows from the events."""
+    return "".join(f"{table.name} {_definition(column)}\n" for table in TABLES for column in table.columns)
+
+
+def _definition(column: Column) -> str:
+    places = f"({column.places})" if column.places else ""
+    origin = "key" if column.measure is None else column.measure.definition(EVENT)
+    return f"{column.name}: {column.type.value}{places} = {origin}"
 
 
 def require_same_definitions(session: SparkSession, settings: StreamProcessingSettings) -> None:
@@ -35,7 +42,7 @@ def require_same_definitions(session: SparkSession, settings: StreamProcessingSe
     elif known != current:
         before, now = set(known.splitlines()), set(current.splitlines())
         raise DefinitionsChangedError(
-            "the definitions of the aggregate tables have changed since their state was computed"
+            "the definitions of the tables have changed since their state was computed"
             f" (new: {', '.join(sorted(now - before)) or '-'}; removed: {', '.join(sorted(before - now)) or '-'}):"
             f" run `{commands.command('stream_processing', 'rebuild')}`, which recomputes them from the lake"
         )

@@ -1,84 +1,69 @@
 """The operations of which measures consist, for Spark and for Polars: a measure is defined once and runs in both."""
 
 import operator
-from abc import ABC, abstractmethod
-from collections.abc import Container, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from functools import reduce
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import polars as pl
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
-Expression = TypeVar("Expression")
+from contract.fields import ColumnType, FieldType
+from contract.measures import Expression, Operation, Operations, StateColumn
+from contract.tables import Table
+
+STATE_DIGITS: Final = 38
+"""The digits of a decimal in a state or a row; those of an event have fewer."""
+_PLACES: Final = 2
+"""The decimal places of quotients."""
+_ESCAPED: Final = r"([\\|])"
+"""The characters that an id of several columns escapes (`contract.tables.encode_row_id`)."""
 
 
-class Engine(ABC, Generic[Expression]):
+class Engine(Operations[Expression]):
     """The operations over expressions of one engine."""
 
     @abstractmethod
-    def column(self, name: str) -> Expression:
-        """Return the values of a column."""
+    def aggregate(self, column: StateColumn) -> Expression:
+        """Return the aggregation over events that computes a state column, under its name."""
 
     @abstractmethod
-    def named(self, expression: Expression, name: str) -> Expression:
-        """Return the expression under a name."""
-
-    # Aggregations of rows.
+    def row_id(self, table: Table) -> Expression:
+        """Return the id of a row from its key columns (`Table.row_id` as an expression)."""
 
     @abstractmethod
-    def count_equal(self, column: str, value: str) -> Expression:
-        """Return the number of rows whose column has this value."""
+    def prefixed(self, prefix: str, text: Expression) -> Expression:
+        """Return a fixed text, followed by another text."""
 
     @abstractmethod
-    def latest(self, column: str) -> Expression:
-        """Return the greatest value of a timestamp column."""
-
-    # Operations over the columns of a row.
+    def literal(self, text: str) -> Expression:
+        """Return a fixed text."""
 
     @abstractmethod
-    def total(self, counts: Sequence[Expression]) -> Expression:
-        """Return the sum of counts."""
-
-    @abstractmethod
-    def number_of_positive(self, counts: Sequence[Expression]) -> Expression:
-        """Return how many of the counts are greater than 0."""
-
-    @abstractmethod
-    def least_positive(self, counts: Sequence[Expression]) -> Expression:
-        """Return the least count that is greater than 0."""
-
-    @abstractmethod
-    def greatest(self, counts: Sequence[Expression]) -> Expression:
-        """Return the greatest count."""
-
-    @abstractmethod
-    def ratio(self, count: Expression, of: Expression) -> Expression:
-        """Return the quotient of two counts, rounded half up to 2 decimal places."""
-
-    # Records of the aggregated topic.
-
-    @abstractmethod
-    def text(self, prefix: str, column: str | None) -> Expression:
-        """Return a fixed text, followed by the value of a text column if one is named."""
-
-    @abstractmethod
-    def json(self, row: Mapping[str, Expression], dates: Container[str]) -> Expression:
-        """Return a row as a JSON object; the columns among `dates` are ISO 8601, UTC."""
+    def json(self, row: Mapping[str, Expression], types: Mapping[str, ColumnType]) -> Expression:
+        """Return a row as a JSON object: dates as ISO 8601, UTC, decimals as doubles."""
 
 
 class _Spark(Engine[Column]):
     def column(self, name: str) -> Column:
         return F.col(name)
 
-    def named(self, expression: Column, name: str) -> Column:
-        return expression.alias(name)
-
-    def count_equal(self, column: str, value: str) -> Column:
-        return F.count(F.when(F.col(column) == value, F.lit(1)))
-
-    def latest(self, column: str) -> Column:
-        return F.max(column)
+    def aggregate(self, column: StateColumn) -> Column:
+        value = F.lit(1) if column.field is None else F.col(column.field.name)
+        if column.where:
+            value = F.when(reduce(operator.and_, [F.col(of.name) == F.lit(each) for of, each in column.where]), value)
+        match column.operation:
+            case Operation.COUNT:
+                return F.count(value).alias(column.name)
+            case Operation.TOTAL:
+                added = F.coalesce(F.sum(value), F.lit(0))
+                return added.cast(spark_type(column.type, column.places)).alias(column.name)
+            case Operation.LEAST:
+                return F.min(value).cast(spark_type(column.type, column.places)).alias(column.name)
+            case Operation.MOST:
+                return F.max(value).cast(spark_type(column.type, column.places)).alias(column.name)
 
     def total(self, counts: Sequence[Column]) -> Column:
         return reduce(operator.add, counts)
@@ -88,35 +73,62 @@ class _Spark(Engine[Column]):
 
     def least_positive(self, counts: Sequence[Column]) -> Column:
         # It skips nulls.
-        return F.least(*[F.when(count > 0, count) for count in counts])
+        positive = [F.when(count > 0, count) for count in counts]
+        return F.least(*positive) if len(positive) > 1 else positive[0]
 
     def greatest(self, counts: Sequence[Column]) -> Column:
-        return F.greatest(*counts)
+        return F.greatest(*counts) if len(counts) > 1 else counts[0]
 
-    def ratio(self, count: Column, of: Column) -> Column:
-        # F.round rounds half up, on the decimal digits of the quotient.
-        return F.round(count / of, 2)
+    def quotient(self, dividend: Column, divisor: Column, *, is_exact: bool) -> Column:  # noqa: ARG002
+        # F.round rounds half away from zero, on the decimal digits of the quotient.
+        return F.round(dividend.cast("double") / divisor.cast("double"), _PLACES)
 
-    def text(self, prefix: str, column: str | None) -> Column:
-        return F.lit(prefix) if column is None else F.concat(F.lit(prefix), F.col(column))
+    def row_id(self, table: Table) -> Column:
+        texts = [F.col(name).cast("string") for name in table.key]
+        if len(texts) == 1:
+            return texts[0]
+        return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
 
-    def json(self, row: Mapping[str, Column], dates: Container[str]) -> Column:  # noqa: ARG002
+    def prefixed(self, prefix: str, text: Column) -> Column:
+        return F.concat(F.lit(prefix), text)
+
+    def literal(self, text: str) -> Column:
+        return F.lit(text)
+
+    def json(self, row: Mapping[str, Column], types: Mapping[str, ColumnType]) -> Column:
         # Timestamps are in the session's time zone, which is UTC.
-        return F.to_json(F.struct(*[expression.alias(name) for name, expression in row.items()]))
+        fields = [
+            (each.cast("double") if types[name] is ColumnType.DECIMAL else each).alias(name)
+            for name, each in row.items()
+        ]
+        return F.to_json(F.struct(*fields), {"ignoreNullFields": "false"})
 
 
 class _Polars(Engine[pl.Expr]):
     def column(self, name: str) -> pl.Expr:
         return pl.col(name)
 
-    def named(self, expression: pl.Expr, name: str) -> pl.Expr:
-        return expression.alias(name)
-
-    def count_equal(self, column: str, value: str) -> pl.Expr:
-        return (pl.col(column) == value).sum().cast(pl.Int64)
-
-    def latest(self, column: str) -> pl.Expr:
-        return pl.col(column).max()
+    def aggregate(self, column: StateColumn) -> pl.Expr:
+        matches = [pl.col(of.name) == pl.lit(each) for of, each in column.where]
+        condition = reduce(operator.and_, matches) if matches else None
+        type_ = polars_type(column.type, column.places)
+        if column.operation is Operation.COUNT:
+            if column.field is not None:
+                present = pl.col(column.field.name).is_not_null()
+                condition = present if condition is None else condition & present
+            counted = pl.len() if condition is None else condition.sum()
+            return counted.cast(pl.Int64).alias(column.name)
+        assert column.field is not None
+        value = pl.col(column.field.name)
+        if condition is not None:
+            value = pl.when(condition).then(value)
+        match column.operation:
+            case Operation.TOTAL:
+                return value.sum().cast(type_).alias(column.name)
+            case Operation.LEAST:
+                return value.min().cast(type_).alias(column.name)
+            case _:
+                return value.max().cast(type_).alias(column.name)
 
     def total(self, counts: Sequence[pl.Expr]) -> pl.Expr:
         return pl.sum_horizontal(counts)
@@ -131,20 +143,71 @@ class _Polars(Engine[pl.Expr]):
     def greatest(self, counts: Sequence[pl.Expr]) -> pl.Expr:
         return pl.max_horizontal(counts)
 
-    def ratio(self, count: pl.Expr, of: pl.Expr) -> pl.Expr:
-        # In integers: Polars rounds the binary quotient, in which 1.005 is less than that.
-        return (200 * count + of) // (2 * of) / 100
+    def quotient(self, dividend: pl.Expr, divisor: pl.Expr, *, is_exact: bool) -> pl.Expr:
+        scale = 10**_PLACES
+        if is_exact:
+            # In integers: the binary quotient of 1005 and 1000 is less than 1.005.
+            sign = dividend.sign() * divisor.sign()
+            nearest = (2 * scale * dividend.abs() + divisor.abs()) // (2 * divisor.abs())
+            quotient = sign * nearest / scale
+        else:
+            quotient = (dividend.cast(pl.Float64) / divisor.cast(pl.Float64)).round(_PLACES, "half_away_from_zero")
+        return pl.when(divisor != 0).then(quotient)
 
-    def text(self, prefix: str, column: str | None) -> pl.Expr:
-        return pl.lit(prefix) if column is None else pl.concat_str(pl.lit(prefix), pl.col(column))
+    def row_id(self, table: Table) -> pl.Expr:
+        texts = [_as_text(table, name) for name in table.key]
+        if len(texts) == 1:
+            return texts[0]
+        return pl.concat_str([each.str.replace_all(_ESCAPED, r"\$1") for each in texts], separator="|")
 
-    def json(self, row: Mapping[str, pl.Expr], dates: Container[str]) -> pl.Expr:
-        fields = [
-            (expression.dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ") if name in dates else expression).alias(name)
-            for name, expression in row.items()
-        ]
-        return pl.struct(fields).struct.json_encode()
+    def prefixed(self, prefix: str, text: pl.Expr) -> pl.Expr:
+        return pl.concat_str(pl.lit(prefix), text)
+
+    def literal(self, text: str) -> pl.Expr:
+        return pl.lit(text)
+
+    def json(self, row: Mapping[str, pl.Expr], types: Mapping[str, ColumnType]) -> pl.Expr:
+        return pl.struct([_for_json(each, types[name]).alias(name) for name, each in row.items()]).struct.json_encode()
 
 
+def _as_text(table: Table, name: str) -> pl.Expr:
+    is_text = table.event.field(name).type in (FieldType.TEXT, FieldType.CHOICE)
+    return pl.col(name) if is_text else pl.col(name).cast(pl.String)
+
+
+def _for_json(column: pl.Expr, type: ColumnType) -> pl.Expr:
+    match type:
+        case ColumnType.DATE:
+            return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+        case ColumnType.DECIMAL:
+            return column.cast(pl.Float64)
+        case _:
+            return column
+
+
+def polars_type(type: ColumnType, places: int = 0) -> pl.DataType:
+    """Return the type of a column of a state or a row in Polars."""
+    return pl.Decimal(STATE_DIGITS, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
+
+
+def spark_type(type: ColumnType, places: int = 0) -> str:
+    """Return the type of a column of a state or a row in Spark."""
+    return f"decimal({STATE_DIGITS},{places})" if type is ColumnType.DECIMAL else _SPARK_TYPES[type]
+
+
+_POLARS_TYPES: Final[dict[ColumnType, pl.DataType]] = {
+    ColumnType.KEYWORD: pl.String(),
+    ColumnType.LONG: pl.Int64(),
+    ColumnType.DOUBLE: pl.Float64(),
+    ColumnType.FLAG: pl.Boolean(),
+    ColumnType.DATE: pl.Datetime("us", "UTC"),
+}
+_SPARK_TYPES: Final[dict[ColumnType, str]] = {
+    ColumnType.KEYWORD: "string",
+    ColumnType.LONG: "long",
+    ColumnType.DOUBLE: "double",
+    ColumnType.FLAG: "boolean",
+    ColumnType.DATE: "timestamp",
+}
 SPARK: Final[Engine[Column]] = _Spark()
 POLARS: Final[Engine[pl.Expr]] = _Polars()

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 from stream_processing import metrics, spark_internals
 from stream_processing.aggregator import Append
 from stream_processing.checkpoint import Checkpoint
@@ -28,11 +28,11 @@ from stream_processing.dead_letter_writer import (
     send_dead_letters,
     without_sent,
 )
-from stream_processing.interaction_reader import read
+from stream_processing.event_reader import Values, frame, read
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import INTERACTIONS_SCHEMA, AppendInfo, Lake, append_rows
+from stream_processing.lake import EVENT_SCHEMA, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
-from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
+from stream_processing.parsing import IS_VALID, NOT_CANONICAL, RECORD, parse, parse_canonical, with_reason
 from stream_processing.progress import RunningBatch
 from stream_processing.session import set_polling_interval, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
@@ -57,13 +57,6 @@ _LOGGERS_OF_FAILED_WRITES: Final = (
     "org.apache.spark.sql.delta.files.DeltaFileFormatWriter",
     "org.apache.spark.util.Utils",
 )
-_FIELDS_FRAME: Final = {
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "interaction_type": pl.String,
-    "timestamp": pl.Int64,
-}
-
 logger = logging.getLogger(__name__)
 
 
@@ -110,7 +103,7 @@ def _send_missing_dead_letters(session: SparkSession, settings: StreamProcessing
 def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
     """Append the columns of interactions to the lake in one commit, which carries `info`."""
     # Not Delta's own txnVersion: its lookup computes the table's whole snapshot at every append.
-    interactions = rows.select(*INTERACTIONS_SCHEMA.names)
+    interactions = rows.select(*EVENT_SCHEMA.names)
     interactions.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
 
 
@@ -136,10 +129,10 @@ class _BatchWriter:
         self._on_append = on_append
         self._repeated_batch = checkpoint.unfinished_batch()
         self._query_id: str | None = None
-        self._table = lake.table(INTERACTIONS)
+        self._table = lake.table(EVENT.name)
         self._expected_with_others = 0
         """The number of large batches that are expected to have other records than canonical ones too."""
-        self._malformed = F.count_if(~F.col("is_valid")).alias("malformed")
+        self._malformed = F.count_if(~F.col(IS_VALID)).alias("malformed")
         self._offsets = dict(position.offsets)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -173,7 +166,7 @@ class _BatchWriter:
         with metrics.PHASE_SECONDS.labels("parse and append by Spark").time():
             if not self._append_canonical(batch, info):
                 parsed = parse(batch)
-                append(parsed.observe(observed, self._malformed).where("is_valid"), self._lake, info)
+                append(parsed.observe(observed, self._malformed).where(F.col(IS_VALID)), self._lake, info)
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
@@ -216,14 +209,14 @@ class _BatchWriter:
     def _write(self, batch: DataFrame, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
         with metrics.PHASE_SECONDS.labels("parse").time():
             interactions, others = read([record.value for record in records])
-            rows = _frame(interactions)
+            rows = frame(interactions)
         if len(others) > _MAX_PARSED_BY_SPARK:
             self._write_by_spark(batch, info, is_repeated, more=False)
             return
         malformed: list[Row] = []
         if others:
             valid, malformed = self._parse_by_spark([records[n] for n in others])
-            rows = pl.concat([rows, _frame(valid)])
+            rows = pl.concat([rows, frame(valid)])
         with metrics.PHASE_SECONDS.labels("append").time():
             append_rows(self._table, rows, info)
         self._hand_over(Append(self._table.version(), rows), len(rows))
@@ -231,15 +224,17 @@ class _BatchWriter:
             self._send_dead_letters(with_reason(data_frame(self._checkpoint.session, malformed)), is_repeated)
             self._dead_letters.add(len(malformed))
 
-    def _parse_by_spark(self, records: Sequence[Row]) -> tuple[list[tuple[object, ...]], list[Row]]:
+    def _parse_by_spark(self, records: Sequence[Row]) -> tuple[list[Values], list[Row]]:
         """Return the fields of the valid records, and the malformed records."""
-        parsed = parse(data_frame(self._checkpoint.session, records)).withColumn(
-            "timestamp", F.unix_seconds("timestamp")
-        )
+        parsed = parse(data_frame(self._checkpoint.session, records))
+        fields = [
+            F.unix_micros(field.name).alias(field.name) if field.type.is_time else F.col(field.name)
+            for field in EVENT.fields
+        ]
         # All of them: a filter would contain the parsers, once for each check.
-        found = parsed.select(*_FIELDS_FRAME, "is_valid", "record").collect()
-        valid = [tuple(row[name] for name in _FIELDS_FRAME) for row in found if row.is_valid]
-        return valid, [row.record for row in found if not row.is_valid]
+        found = parsed.select(*fields, IS_VALID, RECORD).collect()
+        valid = [tuple(row)[: len(fields)] for row in found if row[IS_VALID]]
+        return valid, [row[RECORD] for row in found if not row[IS_VALID]]
 
     def _send_dead_letters(self, malformed: DataFrame, is_repeated: bool) -> None:
         if is_repeated:
@@ -257,8 +252,3 @@ class _BatchWriter:
         # Spark writes the query's id before its first batch, but not before it is started.
         self._query_id = self._query_id or self._checkpoint.query_id
         return AppendInfo(self._query_id, batch_id, self._topic_id, self._checkpoint.end_offsets(batch_id))
-
-
-def _frame(interactions: Sequence[Sequence[object]]) -> pl.DataFrame:
-    frame = pl.DataFrame(interactions, schema=_FIELDS_FRAME, orient="row")
-    return frame.with_columns(pl.from_epoch("timestamp", time_unit="s").cast(pl.Datetime("us", "UTC")))

@@ -7,32 +7,52 @@ from itertools import islice
 from typing import Any, Final, Self
 
 import polars as pl
-from arro3.core import Table
+from arro3.core import Table as ArrowTable
 from deltalake import CommitProperties, DeltaTable, Field, Schema, WriterProperties, write_deltalake
 from deltalake.schema import PrimitiveType
-from pyspark.sql.types import StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import (
+    BooleanType,
+    DataType,
+    DecimalType,
+    DoubleType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS, AggregateTable, ColumnType
-from stream_processing.arrow import arrow_column
+from contract.declared import EVENT, TABLES
+from contract.fields import MAX_DECIMAL_DIGITS, ColumnType
+from contract.fields import Field as EventField
+from contract.tables import Column, Table
+from stream_processing.engines import STATE_DIGITS, polars_type
 from stream_processing.settings import StreamProcessingSettings
 
-INTERACTIONS_SCHEMA = StructType(
-    [
-        StructField("user_id", StringType()),
-        StructField("item_id", StringType()),
-        StructField("interaction_type", StringType()),
-        StructField("timestamp", TimestampType()),
-    ]
-)
+_SPARK_TYPES: Final[dict[ColumnType, DataType]] = {
+    ColumnType.KEYWORD: StringType(),
+    ColumnType.LONG: LongType(),
+    ColumnType.DOUBLE: DoubleType(),
+    ColumnType.FLAG: BooleanType(),
+    ColumnType.DATE: TimestampType(),
+}
 
-INTERACTIONS_FRAME = pl.Schema(
-    {
-        "user_id": pl.String(),
-        "item_id": pl.String(),
-        "interaction_type": pl.String(),
-        "timestamp": pl.Datetime("us", "UTC"),
-    }
-)
+
+def _spark_type(field: EventField) -> DataType:
+    if field.column_type is ColumnType.DECIMAL:
+        return DecimalType(MAX_DECIMAL_DIGITS, field.places)
+    return _SPARK_TYPES[field.column_type]
+
+
+def _polars_type(field: EventField) -> pl.DataType:
+    if field.column_type is ColumnType.DECIMAL:
+        return pl.Decimal(MAX_DECIMAL_DIGITS, field.places)
+    return polars_type(field.column_type)
+
+
+EVENT_SCHEMA: Final = StructType([StructField(field.name, _spark_type(field)) for field in EVENT.fields])
+"""The columns of the table of events."""
+EVENT_FRAME: Final = pl.Schema({field.name: _polars_type(field) for field in EVENT.fields})
 """The same columns as a Polars schema."""
 
 _WRITER_PROPERTIES: Final = WriterProperties(compression="ZSTD")
@@ -44,6 +64,7 @@ _DELTA_TYPES: dict[ColumnType, str] = {
     ColumnType.KEYWORD: "string",
     ColumnType.LONG: "long",
     ColumnType.DOUBLE: "double",
+    ColumnType.FLAG: "boolean",
     ColumnType.DATE: "timestamp",
 }
 
@@ -109,23 +130,23 @@ class Lake:
     @property
     def interactions(self) -> str:
         """The location of the interactions table."""
-        return self.path(INTERACTIONS)
+        return self.path(EVENT.name)
 
     def version(self) -> int:
         """Return the current version of the interactions table."""
-        return self.table(INTERACTIONS).version()
+        return self.table(EVENT.name).version()
 
     def files(self) -> list[str]:
         """Return the locations of the current files of the interactions table."""
-        return table_files(self.table(INTERACTIONS), self.interactions)
+        return table_files(self.table(EVENT.name), self.interactions)
 
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""
-        return self.table(INTERACTIONS).count()
+        return self.table(EVENT.name).count()
 
     def file_sizes(self) -> list[int]:
         """Return the bytes of each file of the interactions table, from the table's log."""
-        return [int(size) for size in self.table(INTERACTIONS).get_add_actions(flatten=True)["size_bytes"].to_pylist()]
+        return [int(size) for size in self.table(EVENT.name).get_add_actions(flatten=True)["size_bytes"].to_pylist()]
 
     def last_append(self) -> AppendInfo | None:
         """Return the info of the latest append; None if the table's history does not reach back to one."""
@@ -133,7 +154,7 @@ class Lake:
 
     def latest_appends(self, limit: int) -> list[AppendInfo]:
         """Return the info of the latest appends that the table's history has, the last one first."""
-        history = (commit for commit in self.table(INTERACTIONS).history() if "userMetadata" in commit)
+        history = (commit for commit in self.table(EVENT.name).history() if "userMetadata" in commit)
         return [AppendInfo.from_json(commit["userMetadata"]) for commit in islice(history, limit)]
 
     def has_append(self, info: AppendInfo) -> bool:
@@ -157,27 +178,21 @@ class Lake:
         Not by Spark, whose commit of a version is no atomic step on every file system: it could replace the version
         of an append that was committed at the same moment. This commit can be replaced, and then changes nothing.
         """
-        self.table(INTERACTIONS).optimize.compact(
+        self.table(EVENT.name).optimize.compact(
             target_size=target_bytes, max_concurrent_tasks=1, writer_properties=_WRITER_PROPERTIES
         )
 
     def write_marker(self, info: AppendInfo) -> None:
         """Commit an append without rows that carries this info; only while no job writes the table."""
-        types = (*[ColumnType.KEYWORD] * 3, ColumnType.DATE)
-        columns: dict[str, Any] = {
-            name: arrow_column(column_type, [])
-            for name, column_type in zip(INTERACTIONS_SCHEMA.names, types, strict=True)
-        }
         properties = CommitProperties(custom_metadata={"userMetadata": info.to_json()})
-        write_deltalake(
-            self.table(INTERACTIONS), Table.from_pydict(columns), mode="append", commit_properties=properties
-        )
+        rows = pl.DataFrame(schema=EVENT_FRAME)
+        write_deltalake(self.table(EVENT.name), rows, mode="append", commit_properties=properties)
 
     def recreate_changed_tables(self) -> None:
         """Recreate, empty, the aggregate tables whose columns differ from their declaration."""
         for name, schema, _ in _definitions():
             path = self.path(name)
-            if name == INTERACTIONS or not DeltaTable.is_deltatable(path, self.storage_options):
+            if name == EVENT.name or not DeltaTable.is_deltatable(path, self.storage_options):
                 continue
             if self.table(name).schema() != schema:
                 DeltaTable.create(path, schema, mode="overwrite", storage_options=self.storage_options)
@@ -195,23 +210,26 @@ def table_files(table: DeltaTable, location: str) -> list[str]:
     return [f"{location}/{path}" for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
 
 
-def read_files(
-    files: Sequence[str], storage_options: dict[str, str], schema: pl.Schema = INTERACTIONS_FRAME
-) -> pl.LazyFrame:
+def read_files(files: Sequence[str], storage_options: dict[str, str], schema: pl.Schema = EVENT_FRAME) -> pl.LazyFrame:
     """Return the rows of Parquet files; none, with this schema, of no files."""
     if not files:
         return pl.LazyFrame(schema=schema)
     return pl.scan_parquet(list(files), glob=False, storage_options=storage_options or None)
 
 
-def merge_rows(lake: Lake, table: AggregateTable, rows: pl.DataFrame | Table) -> None:
+def same_key(table: Table) -> str:
+    """Return the condition under which a row `new` replaces a row `old`."""
+    return " AND ".join(f"old.{name} = new.{name}" for name in table.key)
+
+
+def merge_rows(lake: Lake, table: Table, rows: pl.DataFrame | ArrowTable) -> None:
     """Merge rows into an aggregate table; a repeated merge changes nothing."""
-    if table.key is None:
+    if not table.key:
         write_deltalake(lake.table(table.name), rows, mode="overwrite")
         return
     (
         lake.table(table.name)
-        .merge(rows, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
+        .merge(rows, same_key(table), source_alias="new", target_alias="old")
         .when_matched_update_all()
         .when_not_matched_insert_all()
         .execute()
@@ -232,16 +250,25 @@ def append_rows(table: DeltaTable, interactions: pl.DataFrame, info: AppendInfo)
 
 def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:
     yield (
-        INTERACTIONS,
-        Schema.from_json(INTERACTIONS_SCHEMA.json()),
+        EVENT.name,
+        Schema.from_json(EVENT_SCHEMA.json()),
         {
             "delta.appendOnly": "true",
             # Statistics cost time on every append, and queries filter by time only.
-            "delta.dataSkippingStatsColumns": "timestamp",
+            "delta.dataSkippingStatsColumns": EVENT.time,
             # An append needs no snapshot of the table, a checkpoint does: one in a hundred appends writes one.
             "delta.checkpointInterval": "100",
         },
     )
-    for table in AGGREGATE_TABLES:
-        fields = [Field(column.name, PrimitiveType(_DELTA_TYPES[column.type])) for column in table.columns]
-        yield table.name, Schema(fields), {}
+    for table in TABLES:
+        yield (
+            table.name,
+            Schema([Field(column.name, PrimitiveType(_delta_type(column))) for column in table.columns]),
+            {},
+        )
+
+
+def _delta_type(column: Column) -> str:
+    if column.type is ColumnType.DECIMAL:
+        return f"decimal({STATE_DIGITS},{column.places})"
+    return _DELTA_TYPES[column.type]

@@ -14,7 +14,7 @@ from typing import Final
 from delta.tables import DeltaTable as SparkDeltaTable
 from pyspark.sql import SparkSession
 
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import TABLES
 from stream_processing import metrics
 from stream_processing.lake import Lake
 from stream_processing.settings import StreamProcessingSettings
@@ -94,7 +94,7 @@ class Maintenance:
         )  # fmt: skip
 
     def _clean_aggregate_tables(self) -> None:
-        for table in AGGREGATE_TABLES:
+        for table in TABLES:
             delta = self._lake.table(table.name)
             delta.vacuum(self._retention_hours, enforce_retention_duration=False, dry_run=False)
             delta.create_checkpoint()

@@ -11,20 +11,23 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
-from arro3.core import Table
+import polars as pl
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
+from contract.declared import table_named
+from contract.fields import ColumnType
 from contract.keys import RowKey, decode_key
-from contract.tables import AggregateTable, Column, ColumnType, table_named
-from stream_processing.arrow import arrow_column
+from contract.tables import Column, Table
+from stream_processing.engines import polars_type
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import Lake, merge_rows
+from stream_processing.lake import Lake, merge_rows, same_key
 from stream_processing.session import trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 
@@ -100,6 +103,7 @@ def _by_table(
         try:
             row_key = decode_key(bytes(key or b"").decode())
             if value is None:
+                table_named(row_key.table).key_values(row_key.id)
                 deleted[row_key.table].append(row_key.id)
             else:
                 changed[row_key.table].append(read_row(row_key, bytes(value)))
@@ -110,7 +114,7 @@ def _by_table(
 
 
 def read_row(key: RowKey, value: bytes) -> Row:
-    """Parse a row, dates as microseconds since 1970; raises ValueError if the value is not a row of the table."""
+    """Parse a row; raises ValueError if the value is not a row of the table."""
     try:
         fields = json.loads(value.decode(), parse_constant=_reject_constant)
     except RecursionError:
@@ -118,8 +122,8 @@ def read_row(key: RowKey, value: bytes) -> Row:
     if not isinstance(fields, dict):
         raise ValueError("the value is not a JSON object")
     table = table_named(key.table)
-    if table.key is not None and fields.get(table.key) != key.id:
-        raise ValueError(f"{table.key} differs from the key's {truncated(key.id)!r}")
+    if table.key and table.row_id({name: fields.get(name) for name in table.key}) != key.id:
+        raise ValueError(f"{' and '.join(table.key)} differs from the key's {truncated(key.id)!r}")
     return {column.name: _convert(column, fields.get(column.name)) for column in table.columns}
 
 
@@ -134,31 +138,34 @@ def _convert(column: Column, value: object) -> object:
         case ColumnType.DATE, str():
             time = datetime.fromisoformat(value)
             # Without a time zone it is UTC, as in Elasticsearch.
-            return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+            return time if time.tzinfo else time.replace(tzinfo=UTC)
         case ColumnType.KEYWORD, str():
+            return value
+        case ColumnType.FLAG, bool():
             return value
         case ColumnType.LONG, int() if not isinstance(value, bool) and -_LONG_LIMIT <= value < _LONG_LIMIT:
             return value
         case ColumnType.DOUBLE, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
+        case ColumnType.DECIMAL, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+            return Decimal(repr(value))
     raise ValueError(f"{column.name} is a {type(value).__name__} that is invalid in a {column.type.value} column")
 
 
-def _merge(lake: Lake, table: AggregateTable, rows: Sequence[Row]) -> None:
-    changed = Table.from_pydict(
-        {column.name: arrow_column(column.type, [row[column.name] for row in rows]) for column in table.columns}
-    )
-    merge_rows(lake, table, changed)
+def _merge(lake: Lake, table: Table, rows: Sequence[Row]) -> None:
+    schema = {column.name: polars_type(column.type, column.places) for column in table.columns}
+    merge_rows(lake, table, pl.DataFrame(rows, schema=schema))
 
 
-def _delete(lake: Lake, table: AggregateTable, ids: Sequence[str]) -> None:
-    if table.key is None:
+def _delete(lake: Lake, table: Table, ids: Sequence[str]) -> None:
+    if not table.key:
         lake.table(table.name).delete()
         return
-    keys = Table.from_pydict({table.key: arrow_column(ColumnType.KEYWORD, ids)})
+    schema = {column.name: polars_type(column.type) for column in table.columns if column.name in table.key}
+    keys = pl.DataFrame([table.key_values(row_id) for row_id in ids], schema=schema, orient="row")
     (
         lake.table(table.name)
-        .merge(keys, f"old.{table.key} = new.{table.key}", source_alias="new", target_alias="old")
+        .merge(keys, same_key(table), source_alias="new", target_alias="old")
         .when_matched_delete()
         .execute()
     )

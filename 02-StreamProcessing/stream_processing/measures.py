@@ -1,85 +1,66 @@
-"""Defines the aggregates: from interactions to counts, from counts to rows, for either engine.
+"""Derives the state of each key from the declared tables, and the tables' rows from the state, for either engine.
 
-Every measure derives from the counts per interaction type and the latest timestamp of a key, so the state of a key is
-five numbers, independent of the tables' columns. States of the same key are merged by adding the counts and taking the
-later timestamp.
+States of the same key are merged column by column: added, or compared.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from contract.interaction import INTERACTION_TYPES
+from contract.declared import EVENT, PIPELINE, TABLES
 from contract.keys import SEPARATOR
-from contract.tables import AggregateTable, ColumnType, Measure
-from stream_processing.engines import Engine, Expression
+from contract.measures import Expression, Operation, StateColumn
+from contract.tables import Table
+from stream_processing.engines import Engine
 
-LAST: Final = "last"
-USERS: Final = "users"
-"""The number of distinct users; only a table without a key needs it."""
+Key = tuple[str, ...]
+"""The fields that identify a row; none for a single row over all events."""
 
-
-def count_column(interaction_type: str) -> str:
-    """Return the name of the state column that counts one interaction type."""
-    return f"count_{interaction_type}"
-
-
-COUNTS: Final = tuple(map(count_column, INTERACTION_TYPES))
-STATE: Final = (*COUNTS, LAST)
-"""The columns of a key's state."""
+EVENTS: Final = StateColumn(Operation.COUNT)
+"""The number of events, which the state over all events always has."""
+KEYS: Final[tuple[Key, ...]] = tuple(dict.fromkeys([*PIPELINE.keys, ()]))
+"""The keys of the tables, and that of all events. All tables with the same key share one state."""
 
 
-def state_columns(engine: Engine[Expression]) -> list[Expression]:
-    """Return the aggregations over interactions that compute `STATE`."""
-    counts = [engine.named(engine.count_equal("interaction_type", t), count_column(t)) for t in INTERACTION_TYPES]
-    return [*counts, engine.named(engine.latest("timestamp"), LAST)]
+def key_name(key: Key) -> str:
+    """Return the name of a key, in file names and messages.
+
+    >>> key_name(("user_id", "item_id")), key_name(())
+    ('user_id+item_id', 'all')
+    """
+    return "+".join(key) or "all"
 
 
-def total(engine: Engine[Expression]) -> Expression:
-    """Return the number of all interactions of a key."""
-    return engine.total(_counts(engine))
+def tables_of(key: Key) -> list[Table]:
+    """Return the tables with this key."""
+    return [table for table in TABLES if table.key == key]
 
 
-def row_columns(engine: Engine[Expression], table: AggregateTable) -> dict[str, Expression]:
-    """Return the columns of a table's row by name, as expressions over the key column and the state."""
+def state_of(key: Key) -> tuple[StateColumn, ...]:
+    """Return the columns of the state of a key."""
+    needed = [column for table in tables_of(key) for each in table.measures.values() for column in each.state(EVENT)]
+    return tuple(dict.fromkeys([EVENTS, *needed] if not key else needed))
+
+
+def state_columns(engine: Engine[Expression], columns: Sequence[StateColumn]) -> list[Expression]:
+    """Return the aggregations over events that compute state columns."""
+    return [engine.aggregate(column) for column in columns]
+
+
+def row_columns(engine: Engine[Expression], table: Table) -> dict[str, Expression]:
+    """Return the columns of a table's row by name, as expressions over the key columns and the state."""
     return {
-        column.name: engine.column(column.name) if column.measure is None else _measure(engine, column.measure)
+        column.name: engine.column(column.name) if column.measure is None else column.measure.result(engine, EVENT)
         for column in table.columns
     }
 
 
-def record_key(engine: Engine[Expression], table: AggregateTable) -> Expression:
+def record_key(engine: Engine[Expression], table: Table) -> Expression:
     """Return the topic key of a row (`contract.keys.encode_key` as an expression)."""
-    return engine.text(table.name if table.key is None else f"{table.name}{SEPARATOR}", table.key)
+    if not table.key:
+        return engine.literal(table.name)
+    return engine.prefixed(f"{table.name}{SEPARATOR}", engine.row_id(table))
 
 
-def record_value(engine: Engine[Expression], table: AggregateTable) -> Expression:
+def record_value(engine: Engine[Expression], table: Table) -> Expression:
     """Return a table's row as JSON."""
-    dates = [column.name for column in table.columns if column.type is ColumnType.DATE]
-    return engine.json(row_columns(engine, table), dates)
-
-
-def _counts(engine: Engine[Expression]) -> list[Expression]:
-    return [engine.column(name) for name in COUNTS]
-
-
-def _measure(engine: Engine[Expression], measure: Measure) -> Expression:
-    match measure:
-        case Measure.CLICKS:
-            return engine.column(count_column("click"))
-        case Measure.LIKES:
-            return engine.column(count_column("like"))
-        case Measure.VIEWS:
-            return engine.column(count_column("view"))
-        case Measure.PURCHASES:
-            return engine.column(count_column("purchase"))
-        case Measure.INTERACTIONS:
-            return total(engine)
-        case Measure.MEAN_PER_TYPE:
-            return engine.ratio(total(engine), engine.number_of_positive(_counts(engine)))
-        case Measure.LEAST_PER_TYPE:
-            return engine.least_positive(_counts(engine))
-        case Measure.MOST_PER_TYPE:
-            return engine.greatest(_counts(engine))
-        case Measure.MEAN_PER_USER:
-            return engine.ratio(total(engine), engine.column(USERS))
-        case Measure.LAST:
-            return engine.column(LAST)
+    return engine.json(row_columns(engine, table), {column.name: column.type for column in table.columns})

@@ -11,7 +11,7 @@ _LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table,
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )
-USERS: Final = Gauge("stream_users", "Distinct users")
+ROWS: Final = Gauge("stream_rows", "Rows of a table", ["table"])
 DEAD_LETTERS: Final = Counter("stream_dead_letters", "Records sent to the dead letter topic since the start")
 LAG: Final = Gauge("stream_lag_records", "Records of the source that are not processed yet", ["query"])
 BATCHES: Final = Gauge("stream_batches", "Batches that the query has finished", ["query"])
@@ -19,7 +19,7 @@ BATCH_SECONDS: Final = Gauge("stream_batch_seconds", "Duration of the last batch
 PHASE_SECONDS: Final = Summary("stream_phase_seconds", "Duration of a phase of the work on a batch", ["phase"])
 BATCH_ROWS: Final = Gauge("stream_batch_rows", "Rows of the last batch", ["query"])
 
-for unknown in (LAKE_ROWS, _LAKE_FILES, _LAKE_BYTES, AGGREGATED, USERS):
+for unknown in (LAKE_ROWS, _LAKE_FILES, _LAKE_BYTES, AGGREGATED):
     unknown.set(float("nan"))
 
 

@@ -5,12 +5,12 @@ from typing import Final
 
 import polars as pl
 
-from contract.interaction import MAX_ID_BYTES
-from contract.tables import AGGREGATE_TABLES, AggregateTable
+from contract.fields import MAX_ID_BYTES
+from contract.tables import Table
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer
 from stream_processing.keyed_state import publishable
-from stream_processing.measures import record_key, record_value
+from stream_processing.measures import Key, record_key, record_value, tables_of
 
 _ROWS_AT_ONCE: Final = 20_000
 """Bounds the memory of the texts."""
@@ -24,24 +24,23 @@ class RowPublisher:
     def __init__(self, producer: RowProducer) -> None:
         self._producer = producer
 
-    def publish(self, key: str | None, states: pl.DataFrame) -> None:
+    def publish(self, key: Key, states: pl.DataFrame) -> None:
         """Send the rows of all tables with this key; without waiting for the broker."""
-        publishable = states if key is None else _publishable(key, states)
-        for table in AGGREGATE_TABLES:
-            if table.key == key:
-                self._send(table, publishable)
+        found = _publishable(states)
+        for table in tables_of(key):
+            self._send(table, found)
 
-    def _send(self, table: AggregateTable, states: pl.DataFrame) -> None:
+    def _send(self, table: Table, states: pl.DataFrame) -> None:
         for part in states.iter_slices(_ROWS_AT_ONCE):
             records = part.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
             self._producer.send(zip(records["key"], records["value"], strict=True))
 
 
-def _publishable(key: str, states: pl.DataFrame) -> pl.DataFrame:
-    found = publishable(key, states)
+def _publishable(states: pl.DataFrame) -> pl.DataFrame:
+    found = publishable(states)
     if len(found) < len(states):
         logger.warning(
-            "%d changed keys are in the lake and not published: their ids have more than %d bytes",
+            "%d changed rows are in the lake and not published: their ids have more than %d bytes",
             len(states) - len(found), MAX_ID_BYTES,
         )  # fmt: skip
     return found

@@ -14,7 +14,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from stream_processing.keyed_state import empty_state
 from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
-from stream_processing.measures import STATE
+from stream_processing.measures import Key, key_name
 from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
@@ -58,7 +58,7 @@ class Snapshots:
         self._lake = lake
         self._log = log
 
-    def load(self, key: str, version: int) -> tuple[Snapshot, Sequence[str]]:
+    def load(self, key: Key, version: int) -> tuple[Snapshot, Sequence[str]]:
         """Return the latest snapshot of a key, and the files that the lake has at `version` and the snapshot does not.
 
         Without a snapshot, or a log that reaches back to it, the whole lake is counted again.
@@ -68,11 +68,11 @@ class Snapshots:
             self._require_same_lake(snapshot, version)
             return snapshot, self._files_since(snapshot, version)
         except (OtherLakeError, MissingLogEntryError) as error:
-            logger.warning("%s: all aggregates by %s are computed again", error, key)
+            logger.warning("%s: all aggregates by %s are computed again", error, key_name(key))
             snapshot = Snapshot(empty_state(key), None)
             return snapshot, self._files_since(snapshot, version)
 
-    def _load(self, key: str) -> Snapshot:
+    def _load(self, key: Key) -> Snapshot:
         path, options = self._path(key), self._lake.storage_options
         if not DeltaTable.is_deltatable(path, options):
             return Snapshot(empty_state(key), None)
@@ -81,10 +81,12 @@ class Snapshots:
         commit = next(commit for commit in table.history() if _LAKE_VERSION in commit)
         # The snapshot of an empty lake has none.
         files = table_files(table, path)
-        rows = read_files(files, options, empty_state(key).schema).collect()
-        if set(rows.columns) != {key, *STATE}:
-            logger.warning("the measures have changed: all aggregates by %s are computed again", key)
+        expected = empty_state(key).schema
+        rows = read_files(files, options, expected).collect()
+        if dict(rows.schema) != dict(expected):
+            logger.warning("the measures have changed: all aggregates by %s are computed again", key_name(key))
             return Snapshot(empty_state(key), None)
+        rows = rows.select(expected.names())
         return Snapshot(rows, int(commit[_LAKE_VERSION]), commit.get(_LAKE_ENTRY))
 
     def _require_same_lake(self, snapshot: Snapshot, version: int) -> None:
@@ -96,7 +98,7 @@ class Snapshots:
                 f"{self._lake.interactions} is not the table that was counted up to its version {snapshot.version}"
             )
 
-    def save(self, key: str, rows: pl.DataFrame, version: int) -> None:
+    def save(self, key: Key, rows: pl.DataFrame, version: int) -> None:
         """Replace the snapshot of a key."""
         write_deltalake(
             self._path(key),
@@ -119,5 +121,5 @@ class Snapshots:
             return self._lake.files()
         return list(self._log.added_files(range(snapshot.version + 1, version + 1)))
 
-    def _path(self, key: str) -> str:
-        return f"{self._folder}/{key}"
+    def _path(self, key: Key) -> str:
+        return f"{self._folder}/{key_name(key)}"

@@ -197,23 +197,27 @@ def last_execution(session: SparkSession, query_name: str) -> JavaObject:
     return query._jsq.streamingQuery().lastExecution()
 
 
-def observed_metrics(execution: JavaObject, name: str) -> list[int | None]:
-    """Return the values of a `DataFrame.observe` over 64-bit integers, as of this execution."""
+def observed_metrics(execution: JavaObject, name: str) -> list[str | None]:
+    """Return the values of a `DataFrame.observe`, as texts, as of this execution."""
     row = execution.observedMetrics().apply(name)
-    return [None if row.isNullAt(n) else int(row.getLong(n)) for n in range(row.length())]
+    return [None if row.isNullAt(n) else str(row.get(n)) for n in range(row.length())]
 
 
-def state_store_rows(execution: JavaObject) -> dict[str, int]:
-    """Return the number of rows in the state of each streaming aggregation, by its first grouping column.
+def state_store_rows(execution: JavaObject) -> dict[tuple[str, ...], int]:
+    """Return the number of rows in the state of each streaming aggregation, by its grouping columns.
 
     Spark counts the rows of a state store as it writes them, so this costs neither a second state nor a pass over
     anything. The count belongs to the batch's version of the state: a repeated batch gives the same.
     """
     return {
-        node.keyExpressions().head().name(): int(node.metrics().apply("numTotalStateRows").value())
+        _names(node.keyExpressions()): int(node.metrics().apply("numTotalStateRows").value())
         for node in _plan_nodes(execution.executedPlan())
         if node.nodeName() == _STATE_STORE_SAVE
     }
+
+
+def _names(expressions: JavaObject) -> tuple[str, ...]:
+    return tuple(str(expressions.apply(n).name()) for n in range(expressions.size()))
 
 
 def _plan_nodes(plan: JavaObject) -> list[JavaObject]:

@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from contract.tables import AGGREGATE_TABLES
 from stream_processing import metrics
 from stream_processing.counts import CountedVersion
 from stream_processing.engines import POLARS
-from stream_processing.keyed_state import publishable, select_rows
+from stream_processing.keyed_state import publishable, stored_rows
 from stream_processing.lake import Lake, merge_rows
-from stream_processing.measures import row_columns
+from stream_processing.measures import row_columns, tables_of
 from stream_processing.snapshots import Snapshots
 
 _SNAPSHOT_SHARE = 0.05
@@ -46,22 +45,18 @@ class TableWriter:
         flush()
         with metrics.PHASE_SECONDS.labels("snapshot").time():
             for key, rows in counted.rows.items():
-                self._snapshots.save(key, select_rows(rows, key), counted.version)
+                self._snapshots.save(key, stored_rows(rows), counted.version)
         self._saved_version = counted.version
         finished = time.monotonic()
         self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
         return True
 
     def _merge(self, counted: CountedVersion) -> None:
-        for key, changed in counted.changed.items():
-            rows = publishable(key, select_rows(counted.rows[key], key, changed))
-            for table in AGGREGATE_TABLES:
-                if table.key == key and len(rows):
+        for key in counted.rows:
+            rows = publishable(counted.changed_rows(key))
+            for table in tables_of(key):
+                if len(rows):
                     merge_rows(self._lake, table, rows.select(**row_columns(POLARS, table)))
-        if counted.overall is not None and any(map(len, counted.changed.values())):
-            for table in AGGREGATE_TABLES:
-                if table.key is None:
-                    merge_rows(self._lake, table, counted.overall.select(**row_columns(POLARS, table)))
 
 
 def run_every(seconds: float, stop: threading.Event, action: Callable[[], object]) -> None:

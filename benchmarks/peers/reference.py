@@ -6,17 +6,15 @@ from typing import Any, Final
 
 import orjson
 
-from contract.interaction import INTERACTION_TYPES
+from contract.declared import TABLES, table_named
+from contract.fields import ColumnType
 from contract.keys import decode_key, encode_key
-from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
 
 Row = dict[str, Any]
 
-_INDEX: Final = {name: index for index, name in enumerate(INTERACTION_TYPES)}
-_LAST: Final = len(INTERACTION_TYPES)
-_DATES: Final = {
-    column.name for table in AGGREGATE_TABLES for column in table.columns if column.type is ColumnType.DATE
-}
+_INDEX: Final = {name: index for index, name in enumerate(("click", "like", "view", "purchase"))}
+_LAST: Final = len(_INDEX)
+_DATES: Final = {column.name for table in TABLES for column in table.columns if column.type is ColumnType.DATE}
 
 
 class Reference:

@@ -6,7 +6,7 @@ from typing import Any
 from nicegui import ui
 
 from contract.alerts import FIRING, RESOLVED
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import TABLES
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import Column, Panel, RecordTable, toggle, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_duration, format_text, format_time, format_value
@@ -28,7 +28,7 @@ COUNT_COLUMNS = (
     Column("last", "Last fired (UTC)", is_minor=True),
 )
 _RULES = (Column("rule", "Rule", wraps=True), *COUNT_COLUMNS)
-_TABLES = {each.name: each for each in AGGREGATE_TABLES}
+_TABLES = {each.name: each for each in TABLES}
 _EMPTY = "No alerts: no row has matched a rule of data_mapper.yml yet"
 _ALL = "all"
 _CHARTED_ALERTS = 15

@@ -5,6 +5,8 @@ from contextlib import suppress
 
 from nicegui import run, ui
 
+from contract.declared import EVENT
+from contract.fields import FieldType
 from live_page.components import Column, Panel, RecordTable, button, toggle, two_columns
 from live_page.formatting import UNKNOWN, format_bytes, format_count, format_text, format_time
 from live_page.sources import Sources
@@ -24,8 +26,9 @@ _HISTORY = (
     Column("operation", "Operation"),
     Column("rows", "Rows written", is_number=True),
 )
-_EXAMPLE_QUERY = """SELECT item_id, interaction_type, count(*) AS n, max(timestamp) AS latest
-FROM interactions
+_GROUPS = [field.name for field in EVENT.fields if field.type in (FieldType.TEXT, FieldType.CHOICE)][-2:]
+_EXAMPLE_QUERY = f"""SELECT {", ".join(_GROUPS)}, count(*) AS n, max({EVENT.time}) AS latest
+FROM {EVENT.name}
 GROUP BY ALL ORDER BY n DESC LIMIT 20"""
 _STATUS = "text-sm min-w-0 break-words whitespace-pre-wrap"
 _EMPTY = "No tables yet: the stream job creates them with its first batch"

@@ -5,30 +5,31 @@ import string
 from typing import Final
 from urllib.parse import unquote
 
-from contract.tables import AGGREGATE_TABLES, AggregateTable
+from contract.declared import TABLES
+from contract.tables import Table
 
 _UNRESERVED: Final = frozenset(string.ascii_letters + string.digits + "_-")
 
-KEYED = tuple(table for table in AGGREGATE_TABLES if table.key)
+KEYED = tuple(table for table in TABLES if table.key)
 """Tables with a page of rows: every table that has a key."""
 
 
-def plural(table: AggregateTable) -> str:
+def plural(table: Table) -> str:
     """Return the noun for a table's rows, such as `users`."""
-    return f"{noun(table)}s"
+    return table.plural.lower()
 
 
-def noun(table: AggregateTable) -> str:
+def noun(table: Table) -> str:
     """Return the noun for a table's row, such as `user`."""
-    return (table.key or table.name).removesuffix("_id")
+    return " and ".join(name.removesuffix("_id").replace("_", " ") for name in table.key) or table.name
 
 
-def table_href(table: AggregateTable) -> str:
+def table_href(table: Table) -> str:
     """Return the path of a table's page."""
-    return f"/{plural(table)}"
+    return f"/{encode_id(plural(table).replace(' ', '-'))}"
 
 
-def row_href(table: AggregateTable, row_id: str) -> str:
+def row_href(table: Table, row_id: str) -> str:
     """Return the path of a row's page."""
     return f"{table_href(table)}/{encode_id(row_id)}"
 

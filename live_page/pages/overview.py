@@ -5,10 +5,10 @@ from typing import Any
 
 from nicegui import ui
 
-from contract.interaction import INTERACTION_TYPES
+from contract.declared import PIPELINE
 from live_page.charts import bar_chart, line_chart, update_bars, update_line
 from live_page.components import Column, Panel, RecordTable, two_columns
-from live_page.formatting import UNKNOWN, format_count, format_decimal, format_text
+from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_text
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.sources import Sources
 from observer.reading_history import Reading, ReadingHistory
@@ -20,6 +20,8 @@ _STAGES = (
     Column("rate", "Rows/s", is_number=True),
     Column("lag", "Lag", is_number=True),
 )
+
+_EVENTS = format_name(PIPELINE.event.name).capitalize()
 
 Update = Callable[[Reading], None]
 """Shows the latest reading."""
@@ -51,13 +53,14 @@ def show(sources: Sources) -> None:
 def _show_tiles() -> Update:
     values: dict[str, ui.label] = {}
     tiles: dict[str, Callable[[Reading], str]] = {
-        "Interactions per second": lambda r: format_decimal(r.rate),
-        "Interactions counted": lambda r: format_count(r.snapshot.indexed),
-        "Average per user": lambda r: format_decimal(r.snapshot.users_average, 2),
+        f"{_EVENTS} per second": lambda r: format_decimal(r.rate),
+        f"{_EVENTS} counted": lambda r: format_count(r.snapshot.indexed),
         "Alerts firing": lambda r: format_count(r.snapshot.firing),
         "Latency": lambda r: format_decimal(r.latency, 1, " s"),
         "Dead letters": lambda r: format_count(r.snapshot.dead_letters),
     }
+    if PIPELINE.overview.mean is not None:
+        tiles[format_name(PIPELINE.overview.mean.name).capitalize()] = lambda r: format_decimal(r.snapshot.mean, 2)
     with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
         for name in tiles:
             with ui.card().classes("p-3 gap-0 min-w-0").props("flat bordered"):
@@ -73,14 +76,14 @@ def _show_tiles() -> Update:
 
 
 def _show_rate(history: ReadingHistory) -> Update:
-    with Panel("Interactions per second (UTC)"):
-        chart = line_chart("interactions per second, in Kafka")
+    with Panel(f"{_EVENTS} per second (UTC)"):
+        chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka")
     return lambda _: update_line(chart, _points(history.readings(), lambda r: r.rate, 1))
 
 
 def _show_latency(history: ReadingHistory) -> Update:
     with Panel("Latency from Kafka to Elasticsearch (UTC)"):
-        chart = line_chart("seconds from an interaction's arrival in Kafka until the indices count it", " s")
+        chart = line_chart("seconds from a record's arrival in Kafka until the indices count it", " s")
     return lambda _: update_line(chart, _points(history.readings(), lambda r: r.latency, 2))
 
 
@@ -92,13 +95,17 @@ def _points(
 
 
 def _show_totals() -> Update:
-    with Panel("Interactions by type") as panel:
-        chart = bar_chart(INTERACTION_TYPES, "interactions by type")
+    by = PIPELINE.overview.by
+    if by is None:
+        return lambda _: None
+    title = f"{_EVENTS} by {format_name(by.name.split('_')[-1])}"
+    with Panel(title) as panel:
+        chart = bar_chart(by.choices, title.lower())
 
     def update(reading: Reading) -> None:
         if _is_indexed(reading, panel):
             totals = reading.snapshot.totals
-            update_bars(chart, INTERACTION_TYPES, [totals.get(kind, 0) for kind in INTERACTION_TYPES])
+            update_bars(chart, by.choices, [totals.get(value, 0) for value in by.choices])
 
     return update
 

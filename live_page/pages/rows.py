@@ -5,17 +5,30 @@ from typing import Any
 
 from nicegui import events, ui
 
-from contract.tables import AggregateTable, ColumnType, Measure
+from contract.declared import EVENT, PIPELINE
+from contract.fields import ColumnType
+from contract.measures import Operation, StateColumn
+from contract.tables import Column as TableColumn
+from contract.tables import Table
 from live_page.charts import bar_chart, update_bars
 from live_page.components import LINK, Column, Panel, RecordTable, two_columns
-from live_page.formatting import UNKNOWN, format_compact, format_count, format_decimal, format_text, format_time
+from live_page.formatting import (
+    UNKNOWN,
+    format_compact,
+    format_count,
+    format_decimal,
+    format_name,
+    format_text,
+    format_time,
+)
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, table_href
 from live_page.sources import Sources
-from live_page.sources.documents import Documents, Hits
+from live_page.sources.documents import Documents, Hits, is_text_key
 from live_page.sources.errors import EmptyError
 from live_page.sources.lake import LakeReader, QueryResult
 
+EVENTS = StateColumn(Operation.COUNT)
 _PAGE_SIZE = 15
 _TOP = 10
 _ALWAYS_SHOWN = 3
@@ -23,11 +36,11 @@ _ALWAYS_SHOWN = 3
 _EMPTY = "No rows yet: they appear with the first interactions"
 
 
-def show(sources: Sources, of: AggregateTable) -> None:
+def show(sources: Sources, of: Table) -> None:
     """Build the page of a table's rows."""
     documents = sources.documents
     numeric = [column.name for column in of.columns if column.type.is_number]
-    measure = ui.select(numeric, value=_default_measure(numeric), label="Measure")
+    measure = ui.select(numeric, value=_default_measure(of, numeric), label="Measure")
     measure.classes("w-full max-w-xs").props("dense outlined")
     with two_columns():
         _show_top(documents, of, measure)
@@ -35,19 +48,20 @@ def show(sources: Sources, of: AggregateTable) -> None:
     _show_rows(documents, of, measure)
 
 
-def _show_top(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
-    key = of.key or of.name
+def _show_top(documents: Documents, of: Table, measure: ui.select) -> None:
     with Panel(f"Top {_TOP}") as panel:
         chart = bar_chart([], f"top {plural(of)} by measure", horizontal=True)
 
     def show_top(page: Hits) -> None:
-        update_bars(chart, [row[key] for row in page.rows], [row.get(measure.value) or 0 for row in page.rows])
+        update_bars(
+            chart, [of.row_id(row) or of.name for row in page.rows], [row.get(measure.value) or 0 for row in page.rows]
+        )
 
     panel.refresh_from(lambda: documents.rows(of.name, "", measure.value, True, 0, _TOP), show_top)
     measure.on_value_change(panel.refresh)
 
 
-def _show_distribution(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
+def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> None:
     with Panel("Distribution") as panel:
         chart = bar_chart([], f"number of {plural(of)} by value of the measure")
 
@@ -58,9 +72,9 @@ def _show_distribution(documents: Documents, of: AggregateTable, measure: ui.sel
     measure.on_value_change(panel.refresh)
 
 
-def _show_rows(documents: Documents, of: AggregateTable, measure: ui.select) -> None:
+def _show_rows(documents: Documents, of: Table, measure: ui.select) -> None:
     with Panel(plural(of).capitalize()) as panel:
-        search = ui.input(label=f"Search by {of.key}").classes("w-full max-w-xs")
+        search = ui.input(label=f"Search by {_searched(of)}").classes("w-full max-w-xs")
         search.props('dense outlined clearable debounce="300" maxlength="512"')
         table = _paged_table(of, measure.value)
 
@@ -95,7 +109,7 @@ def _show_rows(documents: Documents, of: AggregateTable, measure: ui.select) -> 
     panel.refresh_from(read, show_rows)
 
 
-def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
+def show_one(sources: Sources, of: Table, row_id: str) -> None:
     """Build the page of one row."""
     ui.link(f"← All {plural(of)}", table_href(of)).classes(LINK)
     _show_measures(sources.documents, of, row_id)
@@ -103,8 +117,8 @@ def show_one(sources: Sources, of: AggregateTable, row_id: str) -> None:
     _show_interactions(sources.lake, of, row_id)
 
 
-def _show_measures(documents: Documents, of: AggregateTable, row_id: str) -> None:
-    counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not Measure.INTERACTIONS]
+def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
+    counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not None and not _is_total(c)]
     with two_columns():
         with Panel("Measures") as panel:
             table = RecordTable((Column("name", "Measure"), Column("value", "Value", is_number=True)), _EMPTY)
@@ -128,7 +142,7 @@ def _show_measures(documents: Documents, of: AggregateTable, row_id: str) -> Non
     panel.refresh_from(read, show_row)
 
 
-def _show_alerts(documents: Documents, of: AggregateTable, row_id: str) -> None:
+def _show_alerts(documents: Documents, of: Table, row_id: str) -> None:
     with Panel("Alerts") as panel:
         table = RecordTable(ALERT_COLUMNS, f"No alert has fired for this {noun(of)}")
 
@@ -138,14 +152,17 @@ def _show_alerts(documents: Documents, of: AggregateTable, row_id: str) -> None:
     panel.refresh_from(lambda: documents.alerts(index=of.name, row_id=row_id, size=10), show_alerts)
 
 
-def _show_interactions(lake: LakeReader, of: AggregateTable, row_id: str) -> None:
-    names = ("timestamp", "user_id", "item_id", "interaction_type")
-    columns = [Column(name, "timestamp (UTC)" if name == "timestamp" else name) for name in names]
-    with Panel("Latest interactions in the lake") as panel:
-        table = RecordTable(columns, "No interactions in the lake yet", height="min-h-96")
+def _show_interactions(lake: LakeReader, of: Table, row_id: str) -> None:
+    event, time = of.event, of.event.time
+    names = sorted(event.names, key=lambda name: name != time)
+    columns = [Column(name, f"{name} (UTC)" if event.field(name).type.is_time else name) for name in names]
+    with Panel(f"Latest {format_name(event.name)} in the lake") as panel:
+        table = RecordTable(columns, f"No {format_name(event.name)} in the lake yet", height="min-h-96")
 
     def read() -> QueryResult:
-        return lake.sample("interactions", f"{of.key} = ?", row_id, order="timestamp", size=15)
+        condition = " AND ".join(f"CAST({name} AS VARCHAR) = ?" for name in of.key)
+        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in of.key_values(row_id)]
+        return lake.sample(event.name, condition, *values, order=time, size=15)
 
     def show_interactions(result: QueryResult) -> None:
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
@@ -153,7 +170,7 @@ def _show_interactions(lake: LakeReader, of: AggregateTable, row_id: str) -> Non
             {
                 "key": n,
                 **{name: format_text(value) for name, value in row.items()},
-                "timestamp": format_time(row["timestamp"]),
+                **{name: format_time(row[name]) for name in names if event.field(name).type.is_time},
             }
             for n, row in enumerate(rows)
         ]
@@ -161,7 +178,7 @@ def _show_interactions(lake: LakeReader, of: AggregateTable, row_id: str) -> Non
     panel.refresh_from(read, show_interactions, interval=4.0)
 
 
-def _paged_table(of: AggregateTable, sort_by: str) -> RecordTable:
+def _paged_table(of: Table, sort_by: str) -> RecordTable:
     """Create a table that Elasticsearch sorts and pages."""
     columns = [
         Column(
@@ -173,8 +190,7 @@ def _paged_table(of: AggregateTable, sort_by: str) -> RecordTable:
         )
         for n, c in enumerate(of.columns)
     ]
-    assert of.key is not None
-    table = RecordTable(columns, _EMPTY, row_key="href", links=of.key, height="min-h-96")
+    table = RecordTable(columns, _EMPTY, row_key="href", links=of.key[0], height="min-h-96")
     table.props(remove="hide-pagination").props("binary-state-sort")
     table.pagination = {
         "sortBy": sort_by,
@@ -186,20 +202,30 @@ def _paged_table(of: AggregateTable, sort_by: str) -> RecordTable:
     return table
 
 
-def _default_measure(names: list[str]) -> str:
-    return next((name for name in names if name.startswith(("total_interactions", "max_"))), names[0])
+def _searched(of: Table) -> str:
+    return next((column.name for column in of.columns if is_text_key(column)), of.name)
 
 
-def _table_row(of: AggregateTable, row: Mapping[str, Any]) -> dict[str, Any]:
-    assert of.key is not None
-    return {c.name: _format_cell(c.type, row.get(c.name)) for c in of.columns} | {"href": row_href(of, row[of.key])}
+def _is_total(column: TableColumn) -> bool:
+    return column.measure is not None and column.measure.state(EVENT) == (EVENTS,)
+
+
+def _default_measure(of: Table, numeric: list[str]) -> str:
+    total = PIPELINE.overview.total
+    counts = [column.name for column in of.columns if column.type is ColumnType.LONG and column.measure is not None]
+    return total.name if total.table.name == of.name else (counts or numeric)[-1]
+
+
+def _table_row(of: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    cells = {column.name: _format_cell(column.type, row.get(column.name)) for column in of.columns}
+    return cells | {"href": row_href(of, of.row_id(row) or "")}
 
 
 def _format_cell(kind: ColumnType, value: Any) -> str:
     match kind:
         case ColumnType.LONG:
             return format_count(value)
-        case ColumnType.DOUBLE:
+        case ColumnType.DOUBLE | ColumnType.DECIMAL:
             return format_decimal(value, 2)
         case ColumnType.DATE:
             return format_time(value)

@@ -9,7 +9,9 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import NotFoundError
 
 from contract.alerts import ALERTS, FIRED_AT, FIRING, ID, INDEX, RULE, STATUS
-from contract.tables import ColumnType, table_named
+from contract.declared import table_named
+from contract.fields import ColumnType
+from contract.tables import Column
 from live_page.sources.errors import translate_errors
 
 ELASTICSEARCH: Final = "Elasticsearch"
@@ -27,6 +29,11 @@ class Hits:
 
     rows: list[dict[str, Any]]
     total: int
+
+
+def is_text_key(column: Column) -> bool:
+    """Whether rows can be searched by a column."""
+    return column.measure is None and column.type is ColumnType.KEYWORD
 
 
 class Documents:
@@ -52,7 +59,9 @@ class Documents:
     def _rows(self, table: str, search: str, sort: str, descending: bool, first: int, size: int) -> Hits:
         """Return rows sorted by a column whose id contains `search`, or starts with it if it is long."""
         query: dict[str, Any] = {"match_all": {}}
-        if search and (key := table_named(table).key):
+        text_keys = [column.name for column in table_named(table).columns if is_text_key(column)]
+        if search and text_keys:
+            key = text_keys[0]
             if len(search) <= _MAX_WILDCARD:
                 query = {"wildcard": {key: {"value": f"*{_escape_wildcard(search)}*", "case_insensitive": True}}}
             else:

@@ -16,12 +16,12 @@ from urllib.parse import unquote
 from cachetools.func import ttl_cache
 from deltalake import DeltaTable
 
-from contract.tables import AGGREGATE_TABLES, INTERACTIONS
+from contract import declared
 from live_page.sources import sql_worker
 from live_page.sources.errors import EmptyError, UnavailableError, translate_errors
 
 DELTA: Final = "The lake"
-TABLES: Final = (INTERACTIONS, *(table.name for table in AGGREGATE_TABLES))
+TABLES: Final = (declared.EVENT.name, *(table.name for table in declared.TABLES))
 _MAX_QUERY_LENGTH: Final = 10_000
 _CANCEL_CHECK_INTERVAL: Final = 0.05
 """Seconds."""

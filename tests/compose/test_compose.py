@@ -22,10 +22,10 @@ from confluent_kafka.admin import AdminClient
 from playwright.sync_api import expect
 from testcontainers.compose import DockerCompose
 
-from contract.interaction import Interaction
 from local_stack import servers
 from local_stack.services import ROOT
 from tests.browser import chromium, page_of
+from tests.interaction import Interaction
 from tests.pipeline import Pipeline, assert_more_than, eventually
 from tests.reference import reference_tables
 from tests.servers import has_container_engine

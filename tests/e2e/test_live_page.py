@@ -15,11 +15,11 @@ import requests
 from mirakuru import HTTPExecutor, SimpleExecutor
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from contract.interaction import INTERACTION_TYPES
 from live_page.pages.links import KEYED
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
 from tests.browser import NARROW, TIMEOUT_MS, WIDE, chromium, page_of
+from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
 PATHS = ("/", "/users", "/items", "/alerts", "/topics", "/lake", "/controls", "/users/user_1", "/items/item_1")

@@ -26,7 +26,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from stream_processing.metrics import AGGREGATED, BATCHES, LAKE_ROWS
 
 from contract.dead_letters import OFFSET, PARTITION, REASON, SERVICE, TOPIC
-from contract.tables import table_named
+from contract.declared import table_named
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from live_page.formatting import format_text
 from live_page.pages.links import row_href

@@ -1,22 +1,21 @@
 """A new aggregate table needs one declaration and nothing else."""
 
 from collections import Counter
+from pathlib import Path
 
 import orjson
 from elasticsearch import Elasticsearch
 
-from contract.interaction import INTERACTION_TYPES, Interaction
-from local_stack.services import SINK, STREAM, Service
-from tests.extra_table_job import TABLE
+from local_stack.services import SINK, STREAM
+from tests.declarations.extra_table import TABLE
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually
 
-EXTENDED_STREAM = Service("tests.extra_table_job", STREAM.port_setting, STREAM.port)
-EXTENDED_SINK = Service("tests.extra_table_job", SINK.port_setting, SINK.port)
-
+DECLARATION = Path(__file__).parents[1] / "declarations" / "extra_table.py"
 
 MAPPER = f"""
 {TABLE.name}:
-  id: {TABLE.key}
+  id: {TABLE.key[0]}
   alerts:
     - [total, ">", 100]
 """
@@ -31,8 +30,8 @@ def test_a_declared_table_is_in_lake_topic_and_index_and_alert_rules_can_use_its
     ]
     totals = dict(Counter(interaction.interaction_type for interaction in sent))
     with (
-        pipeline.running(EXTENDED_STREAM, SERVICE=STREAM.package),
-        pipeline.running(EXTENDED_SINK, SERVICE=SINK.package, DATA_MAPPER=mapper),
+        pipeline.running(STREAM, PIPELINE=DECLARATION),
+        pipeline.running(SINK, PIPELINE=DECLARATION, DATA_MAPPER=mapper),
     ):
         pipeline.send_interactions(sent)
         eventually(lambda: assert_equal(_in_the_topic(pipeline), totals))

@@ -7,9 +7,9 @@ from pathlib import Path
 import orjson
 import requests
 
-from contract.interaction import INTERACTION_TYPES
 from local_stack import servers
 from local_stack.services import PRODUCER
+from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 

@@ -140,7 +140,7 @@ def test_a_batch_has_its_observed_metrics_and_the_rows_of_its_state(spark: Spark
         found.append((totals, spark_internals.state_store_rows(execution)))
 
     assert _run(observed, tmp_path / "checkpoint", process).awaitTermination(60)
-    assert found[0] == ([10, None, 3], {"key": 3})
+    assert found[0] == (["10", None, "3"], {("key",): 3})
 
 
 def test_expired_entries_of_a_delta_log_are_removed_and_the_table_is_not_changed(

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from mirakuru.exceptions import ProcessExitedWithError
 
-from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import STREAM
 from tests.crash_points import CRASH_POINTS, CRASHING_STREAM
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
-from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import PRODUCER, STREAM
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, assert_more_than, eventually
 
 PER_ROUND = 50

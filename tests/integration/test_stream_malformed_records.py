@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
-from arro3.core import Table
+import polars as pl
 from confluent_kafka import KafkaError, Producer
 from deltalake import write_deltalake
-from stream_processing.arrow import arrow_column
-from stream_processing.lake import Lake
+from stream_processing.lake import EVENT_FRAME, Lake
 
-from contract.interaction import Interaction
-from contract.tables import ColumnType
 from local_stack.services import SINK, STREAM
+from tests.interaction import Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
 
@@ -215,12 +215,8 @@ def test_every_record_is_an_interaction_or_a_dead_letter_and_the_job_continues(p
 
 def _append(pipeline: Pipeline, interaction: Interaction) -> None:
     lake = Lake(str(pipeline.data / "warehouse"))
-    columns: dict[str, Any] = {
-        name: arrow_column(ColumnType.KEYWORD, [getattr(interaction, name)])
-        for name in ("user_id", "item_id", "interaction_type")
-    }
-    columns["timestamp"] = arrow_column(ColumnType.DATE, [interaction.timestamp * 1_000_000])
-    write_deltalake(lake.interactions, Table.from_pydict(columns), mode="append")
+    row = (*astuple(interaction)[:3], datetime.fromtimestamp(interaction.timestamp, UTC))
+    write_deltalake(lake.interactions, pl.DataFrame([row], schema=EVENT_FRAME, orient="row"), mode="append")
 
 
 _HALVES = {rb"\ud83d".decode(), rb"\uD83E".decode(), rb"\ude00".decode(), rb"\uDE00".decode()}

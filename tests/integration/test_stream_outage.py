@@ -4,10 +4,10 @@ import re
 import signal
 from pathlib import Path
 
-from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack import servers
 from local_stack.services import STREAM, Service
 from observer.services import OK, read_service
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually
 from tests.reference import reference_tables
 

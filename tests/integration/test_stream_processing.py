@@ -10,13 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import orjson
 import polars as pl
 import psutil
 import pytest
-from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
 from pyspark.sql import DataFrame, SparkSession
@@ -24,19 +22,20 @@ from pyspark.sql import functions as F
 from stream_processing import engines
 from stream_processing.collected_records import collect_records, data_frame
 from stream_processing.dead_letter_writer import malformed_records
-from stream_processing.interaction_reader import read
-from stream_processing.lake import Lake
-from stream_processing.measures import LAST, USERS, count_column, row_columns
-from stream_processing.parsing import NOT_CANONICAL, parse, parse_canonical, with_reason
+from stream_processing.event_reader import read
+from stream_processing.lake import EVENT_FRAME, Lake
+from stream_processing.measures import EVENTS, row_columns
+from stream_processing.parsing import IS_VALID, NOT_CANONICAL, RECORD, parse, parse_canonical, with_reason
 from stream_processing.session import start_session, stop_session
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import AnotherInstanceError, claim
 
-from contract.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
-from contract.tables import table_named
+from contract.declared import table_named
+from contract.measures import rows_column
 from local_stack.cache import SPARK
 from local_stack.services import STREAM
 from runtime.signals import StoppedError
+from tests.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
 from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9
 from tests.reference import reference_tables
 
@@ -150,7 +149,7 @@ MALFORMED = [
 def test_a_valid_record_becomes_an_interaction(spark: SparkSession) -> None:
     values = spark.createDataFrame([(bytearray(value),) for value in VALID], "value binary")
     parsed = parse(values).collect()
-    assert [row.is_valid for row in parsed] == [True] * len(VALID)
+    assert [row[IS_VALID] for row in parsed] == [True] * len(VALID)
     for row, value in zip(parsed, VALID, strict=True):
         written = orjson.loads(value)
         assert (row.user_id, row.item_id, row.interaction_type) == tuple(
@@ -162,7 +161,7 @@ def test_a_valid_record_becomes_an_interaction(spark: SparkSession) -> None:
 def test_a_malformed_record_gets_the_reason(spark: SparkSession) -> None:
     rows = [(None if value is None else bytearray(value),) for value, _ in MALFORMED]
     records = spark.createDataFrame(rows, "value binary")
-    malformed = parse(records).where("NOT is_valid").select("record.*")
+    malformed = parse(records).where(~F.col(IS_VALID)).select(f"{RECORD}.*")
     assert [row.reason for row in with_reason(malformed).collect()] == [reason for _, reason in MALFORMED]
 
 
@@ -193,12 +192,12 @@ def test_a_batch_of_canonical_records_only_is_parsed_alike(spark: SparkSession) 
     values = [*VALID, *(value for value, _ in MALFORMED if value is not None), *(_mutated(rng) for _ in range(20_000))]
     parsed = parse(spark.createDataFrame([(bytearray(value),) for value in values], "value binary")).collect()
     # Only the record of one that is not canonical is kept.
-    canonical = [(value, row) for value, row in zip(values, parsed, strict=True) if row.record is None]
-    others = [value for value, row in zip(values, parsed, strict=True) if row.record is not None]
+    canonical = [(value, row) for value, row in zip(values, parsed, strict=True) if row[RECORD] is None]
+    others = [value for value, row in zip(values, parsed, strict=True) if row[RECORD] is not None]
     assert min(len(canonical), len(others)) > 2_000
     found = parse_canonical(spark.createDataFrame([(bytearray(value),) for value, _ in canonical], "value binary"))
     for row, (value, expected) in zip(found.collect(), canonical, strict=True):
-        assert expected.is_valid
+        assert expected[IS_VALID]
         assert tuple(row) == tuple(expected[name] for name in found.columns), value
     large = [COMPACT.replace(b"1736404972", b"%d" % n) for n in _ENDS_OF_64_BITS]
     for other in [None, *large, *rng.sample(others, 20)]:
@@ -232,7 +231,7 @@ def test_what_is_read_without_spark_is_what_spark_reads(spark: SparkSession) -> 
     ordinary = [(bytearray(value),) for n, value in enumerate(values) if n not in left]
     parsed = parse(spark.createDataFrame(ordinary, "value binary"))
     rows = parsed.select(
-        "is_valid", "user_id", "item_id", "interaction_type", F.unix_seconds("timestamp").alias("timestamp")
+        IS_VALID, "user_id", "item_id", "interaction_type", F.unix_micros("timestamp").alias("timestamp")
     ).collect()
     for row, fields, (value,) in zip(rows, interactions, ordinary, strict=True):
         assert tuple(row) == (True, *fields), bytes(value)
@@ -242,16 +241,12 @@ def test_what_is_read_without_spark_is_what_spark_reads(spark: SparkSession) -> 
     ("interactions", "users", "average"), [(201, 200, 1.01), (1, 8, 0.13), (3, 8, 0.38), (2, 3, 0.67), (1, 3, 0.33)]
 )
 def test_averages_are_rounded_half_up(spark: SparkSession, interactions: int, users: int, average: float) -> None:
-    counts = {count_column(kind): 0 for kind in INTERACTION_TYPES} | {count_column("view"): interactions}
-    state = spark.range(1).select(
-        F.lit(users).alias(USERS),
-        F.timestamp_seconds(F.lit(0)).alias(LAST),
-        *[F.lit(count).alias(name) for name, count in counts.items()],
-    )
+    known = {rows_column(("user_id",)): users, EVENTS.name: interactions}
+    state = spark.range(1).select(*[F.lit(number).alias(name) for name, number in known.items()])
     table = table_named("avg_interactions")
     (row,) = state.select(row_columns(engines.SPARK, table)["avg_interactions"].alias("average")).collect()
     assert row.average == average
-    frame = pl.DataFrame({USERS: [users], LAST: [datetime.fromtimestamp(0, UTC)]} | {n: [c] for n, c in counts.items()})
+    frame = pl.DataFrame({name: [number] for name, number in known.items()})
     assert frame.select(row_columns(engines.POLARS, table)["avg_interactions"]).item() == average
 
 
@@ -290,10 +285,8 @@ def test_the_job_resumes_where_it_stopped_and_malformed_records_become_dead_lett
 def test_a_lake_without_recorded_offsets_stops_the_job_with_the_remedy(pipeline: Pipeline) -> None:
     lake = Lake(str(pipeline.data / "warehouse"))
     lake.create_missing_tables()
-    row = {"user_id": ["u"], "item_id": ["i"], "interaction_type": ["view"]}
-    columns: dict[str, Any] = {name: Array(values, DataType.utf8()) for name, values in row.items()}
-    columns["timestamp"] = Array([1], DataType.int64()).cast(DataType.timestamp("us", tz="UTC"))
-    write_deltalake(lake.interactions, Table.from_pydict(columns), mode="append")
+    row = ("u", "i", "view", datetime.fromtimestamp(1, UTC))
+    write_deltalake(lake.interactions, pl.DataFrame([row], schema=EVENT_FRAME, orient="row"), mode="append")
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
         job.start()

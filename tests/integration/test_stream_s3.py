@@ -14,11 +14,11 @@ from mirakuru import TCPExecutor
 from rich.console import Console
 from stream_processing.lake import Lake
 
-from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack import cache, servers
 from local_stack.cache import CACHE, Download
 from local_stack.java import JAVA
 from local_stack.services import STREAM
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, eventually, kill_9
 
 S3PROXY = Download("S3Proxy", Path(__file__).parents[1] / "jars" / "s3proxy.txt", CACHE / "s3proxy")

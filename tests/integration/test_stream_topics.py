@@ -17,14 +17,14 @@ from mirakuru import HTTPExecutor
 from mirakuru.exceptions import ProcessExitedWithError
 from stream_processing.lake import Lake
 
-from contract.interaction import INTERACTION_TYPES, Interaction
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 from contract.topics import interactions_topic
 from local_stack import services
 from local_stack.services import STREAM
 from runtime import topic_admin
 from runtime.kafka_client import NewPartitions
 from tests.crash_points import CRASHING_STREAM
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, eventually, headers_of
 from tests.reference import reference_tables
 
@@ -49,11 +49,11 @@ def _command(pipeline: Pipeline, command: str, expected_status: int = 0, **setti
 
 def _expire_appends(pipeline: Pipeline) -> None:
     """Do what maintenance does to a table without appends for longer than `LAKE_HISTORY`."""
-    table = Lake(str(pipeline.data / "warehouse")).table(INTERACTIONS)
+    table = Lake(str(pipeline.data / "warehouse")).table(EVENT.name)
     # A commit that is no append, such as a compaction.
     table.alter.set_table_properties({"delta.checkpointInterval": "100"})
     table.create_checkpoint()
-    for entry in sorted((pipeline.data / "warehouse" / INTERACTIONS / "_delta_log").glob("*.json"))[:-1]:
+    for entry in sorted((pipeline.data / "warehouse" / EVENT.name / "_delta_log").glob("*.json"))[:-1]:
         entry.unlink()
     assert Lake(str(pipeline.data / "warehouse")).last_append() is None
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from contract.interaction import INTERACTION_TYPES, Interaction
 from local_stack.services import STREAM
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually
 
 

@@ -11,14 +11,14 @@ import pytest
 from pyspark.sql import SparkSession
 from stream_processing import aggregator, spark_internals
 from stream_processing.aggregator import Aggregator, Append
-from stream_processing.counts import KEYS
 from stream_processing.keyed_state import KeyedState
-from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows
+from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
+from stream_processing.measures import KEYS
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
 
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 
 _NO_SESSION = cast(SparkSession, None)
 
@@ -81,8 +81,8 @@ def running(
 
 def _append(lake: Lake, batch: int) -> Append:
     fields = (f"u{batch}", f"i{batch}", "like", datetime.fromtimestamp(batch, UTC))
-    rows = pl.DataFrame([fields], schema=INTERACTIONS_FRAME, orient="row")
-    table = lake.table(INTERACTIONS)
+    rows = pl.DataFrame([fields], schema=EVENT_FRAME, orient="row")
+    table = lake.table(EVENT.name)
     append_rows(table, rows, AppendInfo("query", batch, "t", {"t": {"0": batch}}))
     return Append(table.version(), rows)
 
@@ -124,7 +124,7 @@ def test_counts_of_which_an_error_has_left_half_are_not_stored(
     count = KeyedState.add
 
     def fail(state: KeyedState, interactions: pl.LazyFrame) -> pl.Series:
-        if state.key == "item_id" and interactions.collect()["item_id"].to_list() == ["i1"]:
+        if state.key == ("item_id",) and interactions.collect()["item_id"].to_list() == ["i1"]:
             raise OSError(fails)
         return count(state, interactions)
 

@@ -1,8 +1,9 @@
 import pytest
 
 from contract import alerts
+from contract.declared import TABLES, table_named
+from contract.fields import ColumnType
 from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
-from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime.settings import Settings
 
@@ -24,7 +25,7 @@ def test_an_unknown_key_is_rejected_with_the_expected_keys(key: str) -> None:
 
 
 def test_the_tables_have_exactly_the_columns_of_the_contract() -> None:
-    assert {table.name: [column.name for column in table.columns] for table in AGGREGATE_TABLES} == {
+    assert {table.name: [column.name for column in table.columns] for table in TABLES} == {
         "agg_interactions_user": [
             "user_id",
             "total_click",

@@ -177,7 +177,7 @@ def kibana() -> Iterator[str]:
 
 def test_the_importer_sends_the_file_as_the_kibana_api_expects_and_waits_until_kibana_is_ready(kibana: str) -> None:
     _Kibana.planned = [(503, {}), (200, {"success": True, "successCount": len(OBJECTS)})]
-    assert import_objects(kibana, FILE, timeout=20) == len(OBJECTS)
+    assert import_objects(kibana, FILE.read_bytes(), timeout=20) == len(OBJECTS)
     path, headers, body = _Kibana.requests[-1]
     assert len(_Kibana.requests) == 2
     assert path == "/api/saved_objects/_import?overwrite=true"
@@ -189,19 +189,19 @@ def test_the_importer_sends_the_file_as_the_kibana_api_expects_and_waits_until_k
 
 def test_the_importer_authenticates_if_it_has_a_user(kibana: str) -> None:
     _Kibana.planned = [(200, {"success": True, "successCount": 1})]
-    import_objects(kibana, FILE, 20, "elastic", "secret")
+    import_objects(kibana, FILE.read_bytes(), 20, "elastic", "secret")
     assert _Kibana.requests[-1][1]["authorization"] == "Basic ZWxhc3RpYzpzZWNyZXQ="
 
 
 def test_a_refusal_is_raised_with_the_response_of_kibana(kibana: str) -> None:
     _Kibana.planned = [(200, {"success": False, "errors": [{"id": "users", "error": {"type": "unsupported_type"}}]})]
     with pytest.raises(RefusedError, match="unsupported_type"):
-        import_objects(kibana, FILE, timeout=20)
+        import_objects(kibana, FILE.read_bytes(), timeout=20)
 
 
 def test_the_importer_waits_for_kibana_until_its_timeout() -> None:
     with pytest.raises(NotUpError, match="no response from Kibana"):
-        import_objects("http://127.0.0.1:1", FILE, timeout=0.1)
+        import_objects("http://127.0.0.1:1", FILE.read_bytes(), timeout=0.1)
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "", "\xb2", "9" * 50])

@@ -16,8 +16,9 @@ from elasticsearch_sink_alert.alerting.rules import Rule
 from elasticsearch_sink_alert.cli.check import query
 from elasticsearch_sink_alert.kafka.rows import Record, Row
 
+from contract.declared import TABLES
+from contract.fields import ColumnType
 from contract.keys import RowKey
-from contract.tables import AGGREGATE_TABLES, ColumnType
 
 HEAD = "agg_interactions_item:\n  id: item_id\n  alerts:\n"
 USERS = "agg_interactions_user:\n  id: user_id\n  alerts:\n"
@@ -420,14 +421,14 @@ def _mappers() -> Iterator[str]:
     rng = random.Random(7)
     for shape in SHAPES:
         for odd in ODD:
-            table = rng.choice(AGGREGATE_TABLES)
+            table = rng.choice(TABLES)
             other_values = ODD if rng.random() < 0.3 else ("5", "7.5", "user_1", "[]")
             values = [odd, rng.choice(other_values), rng.choice(other_values)]
             rng.shuffle(values)
             yield shape.format(
                 *values,
                 table=table.name,
-                id=table.key or table.name,
+                id=next(iter(table.key), table.name),
                 field=rng.choice(table.columns).name,
                 operator=rng.choice(['">"', '"<="', '"=="', '"!="']),
                 option=rng.choice(["name", "severity", "resolve", "for", "silence", "within"]),

@@ -1,6 +1,7 @@
 """Size limits of records and dead letters, the latest row of a key, and rows that are invalid; without a server."""
 
 import json
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -66,11 +67,13 @@ def test_the_latest_row_is_the_one_that_was_appended_last_in_any_partition(rever
 
 
 def test_a_row_is_parsed_into_the_types_of_its_table() -> None:
-    assert read_row(ITEM, orjson.dumps(ROW)) == ROW | {"last_interaction": 1_000_000}
+    assert read_row(ITEM, orjson.dumps(ROW)) == ROW | {"last_interaction": datetime.fromtimestamp(1, UTC)}
     assert read_row(ITEM, b'{"item_id": "i"}') == dict.fromkeys(ROW) | {"item_id": "i"}
     user = read_row(RowKey("agg_interactions_user", "u"), b'{"user_id": "u", "avg_interactions": 5}')
     assert (user["avg_interactions"], type(user["avg_interactions"])) == (5.0, float)
-    assert read_row(ITEM, orjson.dumps(ROW | {"last_interaction": "1970-01-01"}))["last_interaction"] == 0
+    assert read_row(ITEM, orjson.dumps(ROW | {"last_interaction": "1970-01-01"}))[
+        "last_interaction"
+    ] == datetime.fromtimestamp(0, UTC)
 
 
 @pytest.mark.parametrize(

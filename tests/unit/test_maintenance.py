@@ -10,11 +10,11 @@ import pytest
 from prometheus_client import REGISTRY
 from pyspark.sql import SparkSession
 from stream_processing import maintenance
-from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows
+from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows
 from stream_processing.maintenance import Maintenance
 from stream_processing.settings import StreamProcessingSettings
 
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 from tests.pipeline import eventually
 
 
@@ -31,8 +31,8 @@ def test_the_metrics_of_the_lake_follow_its_appends_long_before_the_first_round(
     try:
         eventually(lambda: _assert_metrics(lake, 0))
         for number in range(3):
-            frame = pl.DataFrame([("u", "i", "view", None)], schema=INTERACTIONS_FRAME, orient="row")
-            append_rows(lake.table(INTERACTIONS), frame, AppendInfo("query", number, "topic", {}))
+            frame = pl.DataFrame([("u", "i", "view", None)], schema=EVENT_FRAME, orient="row")
+            append_rows(lake.table(EVENT.name), frame, AppendInfo("query", number, "topic", {}))
         eventually(lambda: _assert_metrics(lake, 3))
     finally:
         stop.set()

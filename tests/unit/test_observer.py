@@ -9,7 +9,7 @@ from arro3.core import Array, DataType, Table
 from deltalake import CommitProperties, write_deltalake
 from elasticsearch import Elasticsearch
 
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
 from observer.snapshot import Observer
 from runtime.settings import Settings
 
@@ -26,7 +26,7 @@ def test_unread_offsets_follow_from_the_last_append(observer: Observer, tmp_path
     metadata = {"batch": 4, "offsets": {"avroic": {"0": 10, "1": 7}}}
     rows = Table.from_pydict({"user_id": Array(["a"], DataType.string())})
     for properties in (CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)}), None):
-        write_deltalake(tmp_path / INTERACTIONS, rows, mode="append", commit_properties=properties)
+        write_deltalake(tmp_path / EVENT.name, rows, mode="append", commit_properties=properties)
     ends = {0: 12, 1: 7, 2: 3}
     assert observer._unread(ends, {"stream_batches": 5}) == 5
     assert observer._unread(ends, {"stream_batches": 4}) is None, "the batch is not finished"

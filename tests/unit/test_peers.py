@@ -18,9 +18,9 @@ from benchmarks.peers.processes import JOBS
 from benchmarks.peers.reference import Reference, parse_row
 from benchmarks.process_tree import Costs, Sample
 from build_tools.jars import read_pins
-from contract.interaction import INTERACTION_TYPES, Interaction
 from contract.keys import encode_key
 from local_stack.services import ROOT
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.reference import reference_tables
 
 _PEERS_FOLDER = JARS.parent

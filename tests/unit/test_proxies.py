@@ -70,9 +70,8 @@ def test_the_probe_prints_the_url_that_does_not_answer(
     assert capsys.readouterr().out.startswith("http://127.0.0.1:9/health: ")
 
 
-def test_the_dashboard_importer_bypasses_the_proxy(port: int, tmp_path: Path) -> None:
-    (tmp_path / "objects.ndjson").write_text("{}\n")
-    assert import_objects(f"http://localhost:{port}", tmp_path / "objects.ndjson", timeout=1) == 1
+def test_the_dashboard_importer_bypasses_the_proxy(port: int) -> None:
+    assert import_objects(f"http://localhost:{port}", b"{}\n", timeout=1) == 1
 
 
 def test_the_elasticsearch_client_bypasses_the_proxy(port: int) -> None:

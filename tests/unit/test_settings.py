@@ -3,7 +3,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from data_producer.generator import InteractionGenerator
+from data_producer.generator import EventGenerator
 from data_producer.settings import ProducerSettings
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import SecretStr, TypeAdapter, ValidationError
@@ -302,7 +302,7 @@ def test_the_generator_accepts_every_seed_and_an_empty_one_is_random(
     monkeypatch.setenv("RANDOM_DATA_SEED", value)
     settings = ProducerSettings.load()
     assert settings.random_data_seed == seed
-    assert len(InteractionGenerator(9, 9, seed=settings.random_data_seed).batch(5, 1)) == 5
+    assert len(EventGenerator(9, 9, seed=settings.random_data_seed).batch(5, 1)) == 5
 
 
 ADDRESSES = [

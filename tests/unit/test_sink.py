@@ -25,8 +25,9 @@ from elasticsearch_sink_alert.kafka.rows import Record, Row, latest_rows
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
 
+from contract.declared import TABLES, table_named
+from contract.fields import ColumnType
 from contract.keys import RowKey, encode_key
-from contract.tables import AGGREGATE_TABLES, ColumnType, table_named
 
 ITEMS = "agg_interactions_item"
 
@@ -340,7 +341,7 @@ def test_a_row_of_several_lines_becomes_one_line_of_the_bulk_request() -> None:
 
 def test_every_column_is_mapped_and_other_fields_are_refused() -> None:
     mapped = dict(mappings())
-    for table in AGGREGATE_TABLES:
+    for table in TABLES:
         assert mapped[table.name]["dynamic"] == "strict"
         assert set(mapped[table.name]["properties"]) == {column.name for column in table.columns}
     assert set(mapped["alerts"]["properties"]) == set(_any_alert().document())

@@ -8,16 +8,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 from stream_processing.aggregator import Append
-from stream_processing.counts import KEYS, Counts
-from stream_processing.keyed_state import KeyedState, empty_state, select_rows
-from stream_processing.lake import INTERACTIONS_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
+from stream_processing.counts import Counts
+from stream_processing.keyed_state import ROW_ID, KeyedState, empty_state, select_rows, stored_rows
+from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
 from stream_processing.lake_log import LakeLog
-from stream_processing.measures import STATE
+from stream_processing.measures import EVENTS, KEYS, Key, state_of
 from stream_processing.snapshots import Snapshots
 from stream_processing.table_writer import TableWriter
 
-from contract.interaction import INTERACTION_TYPES, Interaction
-from contract.tables import INTERACTIONS
+from contract.declared import EVENT
+from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.reference import as_epoch_seconds, reference_tables
 
 
@@ -49,21 +49,29 @@ def _interactions(seed: int, count: int = 200) -> list[Interaction]:
 
 def _frame(interactions: list[Interaction]) -> pl.DataFrame:
     rows = [(i.user_id, i.item_id, i.interaction_type, datetime.fromtimestamp(i.timestamp, UTC)) for i in interactions]
-    return pl.DataFrame(rows, schema=INTERACTIONS_FRAME, orient="row")
+    return pl.DataFrame(rows, schema=EVENT_FRAME, orient="row")
 
 
 def _append(lake: Lake, interactions: list[Interaction], batch: int = 0) -> int:
-    table = lake.table(INTERACTIONS)
+    table = lake.table(EVENT.name)
     append_rows(table, _frame(interactions), AppendInfo("query", batch, "topic", {"t": {"0": batch}}))
     return table.version()
 
 
-def _restored(lake: Lake, snapshots: Snapshots, key: str) -> tuple[KeyedState, pl.DataFrame]:
+def _restored(lake: Lake, snapshots: Snapshots, key: Key) -> tuple[KeyedState, pl.DataFrame]:
     """Return the state after a restart, and the rows that it would publish."""
     snapshot, files = snapshots.load(key, lake.version())
     state = KeyedState(key, snapshot.rows)
     changed = state.add(read_files(files, {}))
     return state, select_rows(state.rows, key, changed)
+
+
+def _row_id(key: Key, interaction: Interaction) -> str:
+    return str(getattr(interaction, key[0])) if key else ""
+
+
+_USERS = ("user_id",)
+_COUNTS = [column.name for column in state_of(_USERS) if column.where]
 
 
 def _flush() -> None:
@@ -86,17 +94,17 @@ def test_a_restart_counts_what_came_after_the_snapshot(lake: Lake, snapshots: Sn
     _append(lake, after)
     for key in KEYS:
         state, changed = _restored(lake, snapshots, key)
-        assert set(changed[key]) == {getattr(interaction, key) for interaction in after}
+        assert set(changed[ROW_ID]) == {_row_id(key, interaction) for interaction in after}
         expected = KeyedState(key)
         expected.add(_frame(before + after).lazy())
-        assert select_rows(state.rows, key).sort(key).equals(select_rows(expected.rows, key).sort(key))
+        assert select_rows(state.rows, key).sort(ROW_ID).equals(select_rows(expected.rows, key).sort(ROW_ID))
 
 
 def test_a_restart_without_a_snapshot_counts_the_whole_lake(lake: Lake, snapshots: Snapshots) -> None:
     for batch in range(3):
         _append(lake, _interactions(batch), batch)
-    state, changed = _restored(lake, snapshots, "user_id")
-    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 600
+    state, changed = _restored(lake, snapshots, _USERS)
+    assert changed.select(pl.sum_horizontal(pl.col(_COUNTS)).sum()).item() == 600
     assert len(state) == len(changed) == 20
 
 
@@ -106,9 +114,9 @@ def test_a_compaction_is_not_counted_again(lake: Lake, snapshots: Snapshots) -> 
         interactions = _interactions(batch)
         counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
     TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
-    metrics = lake.table(INTERACTIONS).optimize.compact()
+    metrics = lake.table(EVENT.name).optimize.compact()
     assert metrics["numFilesRemoved"] == 3
-    _, changed = _restored(lake, snapshots, "user_id")
+    _, changed = _restored(lake, snapshots, _USERS)
     assert len(changed) == 0
 
 
@@ -128,10 +136,10 @@ def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake:
     counts.add(_append(lake, interactions), _frame(interactions).lazy())
     TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
     version = _append(lake, _interactions(2))
-    lake.table(INTERACTIONS).create_checkpoint()
+    lake.table(EVENT.name).create_checkpoint()
     Path(lake.interactions, "_delta_log", f"{version:020d}.json").unlink()
-    state, changed = _restored(lake, snapshots, "user_id")
-    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 400
+    state, changed = _restored(lake, snapshots, _USERS)
+    assert changed.select(pl.sum_horizontal(pl.col(_COUNTS)).sum()).item() == 400
     assert len(state) == len(changed)
 
 
@@ -147,8 +155,8 @@ def test_another_lake_than_that_of_the_snapshot_means_to_count_all(
     lake.create_missing_tables()
     for batch in range(later):
         _append(lake, _interactions(9 + batch), batch)
-    _, changed = _restored(lake, snapshots, "user_id")
-    assert changed.select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item() == 200 * later
+    _, changed = _restored(lake, snapshots, _USERS)
+    assert changed.select(pl.sum_horizontal(pl.col(_COUNTS)).sum()).item() == 200 * later
 
 
 def test_the_tables_are_those_of_all_interactions_although_each_write_merges_only_changes(
@@ -167,28 +175,28 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
 
 
 def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots) -> None:
-    snapshots.save("user_id", empty_state("user_id"), lake.version())
-    snapshot, files = snapshots.load("user_id", lake.version())
+    snapshots.save(_USERS, empty_state(_USERS), lake.version())
+    snapshot, files = snapshots.load(_USERS, lake.version())
     assert (len(snapshot.rows), snapshot.version, list(files)) == (0, lake.version(), [])
 
 
 def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
-    state = KeyedState("user_id")
+    state = KeyedState(_USERS)
     state.add(_frame(_interactions(1)).lazy())
-    rows = select_rows(state.rows, "user_id")
+    rows = stored_rows(state.rows)
     for version in range(45):
-        snapshots.save("user_id", rows, version)
+        snapshots.save(_USERS, rows, version)
         # After the deletion, which has versions of its own.
-        assert version < 38 or snapshots.load("user_id", version)[0].version == version
+        assert version < 38 or snapshots.load(_USERS, version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
-    assert snapshots.load("user_id", 44)[0].version == 44
+    assert snapshots.load(_USERS, 44)[0].version == 44
 
 
 def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
-    state = KeyedState("user_id")
+    state = KeyedState(_USERS)
     state.add(_frame(_interactions(1)).lazy())
-    snapshots.save("user_id", select_rows(state.rows, "user_id").drop(STATE[0]), _append(lake, _interactions(1)))
-    snapshot, files = snapshots.load("user_id", lake.version())
+    snapshots.save(_USERS, stored_rows(state.rows).drop(_COUNTS[0]), _append(lake, _interactions(1)))
+    snapshot, files = snapshots.load(_USERS, lake.version())
     assert snapshot.version is None
     assert len(files) == 1
 
@@ -227,7 +235,7 @@ def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Sna
 
     with pytest.raises(ConnectionError):
         TableWriter(lake, snapshots).write(counts.take_unwritten(), fail)
-    assert snapshots.load("user_id", lake.version())[0].version is None
+    assert snapshots.load(_USERS, lake.version())[0].version is None
 
 
 def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> None:
@@ -236,17 +244,17 @@ def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> N
         counts.add(_append(lake, interactions), _frame(interactions).lazy())
     unpublished, unwritten = counts.take_unpublished(), counts.take_unwritten()
     for key in KEYS:
-        values = {getattr(interaction, key) for interaction in interactions}
-        assert sorted(unpublished[key][key]) == sorted(values)
+        values = {_row_id(key, interaction) for interaction in interactions}
+        assert sorted(unpublished[key][ROW_ID]) == sorted(values)
         assert len(unwritten.changed[key]) == len(values)
-        total = unpublished[key].select(pl.sum_horizontal(pl.col(STATE[:-1])).sum()).item()
-        assert total == 3000
+        counted = [column.name for column in state_of(key) if column.where] or [EVENTS.name]
+        assert unpublished[key].select(pl.sum_horizontal(pl.col(counted)).sum()).item() == 3000
     assert not counts.has_unpublished
     counts.add(_append(lake, interactions[:1]), _frame(interactions[:1]).lazy())
-    assert {key: list(rows[key]) for key, rows in counts.take_unpublished().items()} == {
-        key: [getattr(interactions[0], key)] for key in KEYS
+    assert {key: list(rows[ROW_ID]) for key, rows in counts.take_unpublished().items()} == {
+        key: [_row_id(key, interactions[0])] for key in KEYS
     }
     counts.publish_all()
     assert {key: len(rows) for key, rows in counts.take_unpublished().items()} == {
-        key: len({getattr(interaction, key) for interaction in interactions}) for key in KEYS
+        key: len({_row_id(key, interaction) for interaction in interactions}) for key in KEYS
     }

@@ -1,22 +1,21 @@
 """Gaps in a partition, checkpoints of queries, their progress, and the metadata of appends, without Spark."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import polars as pl
 import pytest
-from arro3.core import Table
 from deltalake import write_deltalake
 from prometheus_client import REGISTRY
 from stream_processing import commands, definitions, start_position
-from stream_processing.arrow import arrow_column
 from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
-from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
+from stream_processing.lake import ACCEPT_GAP, EVENT_FRAME, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.progress import report, source_lag
 
-from contract.tables import ColumnType
 from runtime.health import Health
 
 
@@ -133,14 +132,13 @@ def test_the_metadata_of_an_append_keeps_the_form_that_existing_lakes_have() -> 
 def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_have() -> None:
     lines = definitions.definitions().splitlines()
     assert lines[:2] == [
-        "agg_interactions_user Column(name='user_id', type=<ColumnType.KEYWORD: 'keyword'>, measure=None)",
-        "agg_interactions_user Column(name='total_click', type=<ColumnType.LONG: 'long'>,"
-        " measure=<Measure.CLICKS: 'number of clicks'>)",
+        "agg_interactions_user user_id: keyword = key",
+        "agg_interactions_user total_click: long = Count(_count_interaction_type_click_cba9fe6c)",
     ]
-    assert lines[-1] == (
-        "avg_interactions Column(name='last_interaction', type=<ColumnType.DATE: 'date'>,"
-        " measure=<Measure.LAST: 'the latest timestamp'>)"
-    )
+    assert lines[-2:] == [
+        "avg_interactions avg_interactions: double = Count(_count) / rows of agg_interactions_user",
+        "avg_interactions last_interaction: date = Most(_most_timestamp_ec508fe3)",
+    ]
     assert len(lines) == 14
 
 
@@ -148,10 +146,7 @@ def test_the_lake_knows_the_sizes_of_its_files_without_spark(tmp_path: Path) -> 
     lake = Lake(str(tmp_path))
     lake.create_missing_tables()
     assert lake.file_sizes() == []
-    columns: dict[str, Any] = {
-        name: arrow_column(ColumnType.KEYWORD, ["a"]) for name in ("user_id", "item_id", "interaction_type")
-    }
-    row = Table.from_pydict(columns | {"timestamp": arrow_column(ColumnType.DATE, [0])})
+    row = pl.DataFrame([("a", "a", "a", datetime.fromtimestamp(0, UTC))], schema=EVENT_FRAME, orient="row")
     for _ in range(2):
         write_deltalake(lake.interactions, row, mode="append")
     files = [file.stat().st_size for file in (tmp_path / "interactions").glob("*.parquet")]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from contract.tables import AGGREGATE_TABLES, AggregateTable, table_named
+from contract.declared import TABLES, table_named
+from contract.tables import Table
 from elasticsearch_sink_alert.alerting import plain_yaml
 from elasticsearch_sink_alert.alerting.plain_yaml import Entries, Items
 from elasticsearch_sink_alert.alerting.rule_parser import InvalidRuleError, listed, parse_rule, shown
@@ -110,7 +111,7 @@ class _Reader:
 
     def tables(self, document: Any) -> dict[str, tuple[Rule, ...]]:
         """Return the rules of each table."""
-        known = [table.name for table in AGGREGATE_TABLES]
+        known = [table.name for table in TABLES]
         if not isinstance(document, Entries):
             self._report(1, f"expected tables, each with id and alerts: {listed(known)}")
             return {}
@@ -125,15 +126,15 @@ class _Reader:
                 rules[name] = self._table(table_named(name), entry, line)
         return rules
 
-    def _table(self, table: AggregateTable, entry: Entries, line: int) -> tuple[Rule, ...]:
+    def _table(self, table: Table, entry: Entries, line: int) -> tuple[Rule, ...]:
         for name in entry:
             if name not in ("id", "alerts"):
                 at = entry.lines[name]
                 self._report(at, f"table {table.name}: unknown entry {shown(name)}: expected id, alerts")
-        id_field = table.key or table.name
-        if entry.get("id") != id_field:
+        expected: object = list(table.key) if len(table.key) > 1 else next(iter(table.key), table.name)
+        if entry.get("id") != expected:
             at = entry.lines.get("id", line)
-            self._report(at, f"table {table.name}: id is {shown(entry.get('id'))}: expected {id_field!r}")
+            self._report(at, f"table {table.name}: id is {shown(entry.get('id'))}: expected {expected!r}")
         alerts = entry.get("alerts")
         if alerts is None:
             return ()
@@ -143,7 +144,7 @@ class _Reader:
         rules = (self._rule(table, written, at) for written, at in zip(alerts, alerts.lines, strict=True))
         return tuple(rule for rule in rules if rule is not None)
 
-    def _rule(self, table: AggregateTable, written: Any, line: int) -> Rule | None:
+    def _rule(self, table: Table, written: Any, line: int) -> Rule | None:
         try:
             rule = parse_rule(table, written)
         except InvalidRuleError as error:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any, Final
 
-from contract.tables import AggregateTable, Column, ColumnType
+from contract.fields import ColumnType
+from contract.tables import Column, Table
 from elasticsearch_sink_alert.alerting.plain_yaml import Entries, Items
 from elasticsearch_sink_alert.alerting.rules import COMPARABLE, OPERATORS, SEVERITIES, Rule, parse_time
 
@@ -42,7 +43,7 @@ class InvalidRuleError(Exception):
         self.problems = problems
 
 
-def parse_rule(table: AggregateTable, written: Any) -> Rule:
+def parse_rule(table: Table, written: Any) -> Rule:
     """Return the rule that a value of the data mapper describes; raises `InvalidRuleError`."""
     fields = _fields_by_name(written)
     problems = [f"expected {_SHAPE}"] if fields is None else list(_problems(table, fields))
@@ -83,7 +84,7 @@ def _fields_by_name(written: Any) -> Mapping[str, Any] | None:
     return written if isinstance(written, Entries) else None
 
 
-def _problems(table: AggregateTable, fields: Mapping[str, Any]) -> Iterator[str]:
+def _problems(table: Table, fields: Mapping[str, Any]) -> Iterator[str]:
     """Yield every problem. A misspelt name counts as the one that it resembles, so that its value is checked too."""
     meant = {}
     for name in fields:
@@ -108,7 +109,7 @@ def _problems(table: AggregateTable, fields: Mapping[str, Any]) -> Iterator[str]
     yield from _within_problems(column, fields, is_valid)
 
 
-def _column(table: AggregateTable, fields: Mapping[str, Any]) -> Column | None:
+def _column(table: Table, fields: Mapping[str, Any]) -> Column | None:
     """Return the column that the rule is about, or the one that a misspelt name resembles."""
     name = fields.get("field")
     if not isinstance(name, str):
@@ -116,7 +117,7 @@ def _column(table: AggregateTable, fields: Mapping[str, Any]) -> Column | None:
     return table.column(name) or table.column(_similar(name, [column.name for column in table.columns]))
 
 
-def _condition_problems(table: AggregateTable, fields: Mapping[str, Any]) -> Iterator[str]:
+def _condition_problems(table: Table, fields: Mapping[str, Any]) -> Iterator[str]:
     if missing := [name for name in _REQUIRED if name not in fields]:
         yield f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing: expected {_SHAPE}"
     column = _column(table, fields)

@@ -9,7 +9,8 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import FIRING
-from contract.tables import ColumnType, table_named
+from contract.declared import table_named
+from contract.fields import ColumnType
 from elasticsearch_sink_alert.alerting import alert_lifecycle, data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapperError
 from elasticsearch_sink_alert.alerting.rules import Rule, parse_time
@@ -83,9 +84,11 @@ def query(rule: Rule) -> dict[str, Any]:
         condition = {"term": {rule.field: threshold}}
     else:
         exclusions.append({"term": {rule.field: threshold}})
-    if key := table_named(rule.table).key:
-        patterns = [pattern for pattern in rule.silence if "*" in pattern or "?" in pattern]
-        exclusions += [{"wildcard": {key: pattern.replace("\\", "\\\\")}} for pattern in patterns]
-        if ids := [each for each in rule.silence if each not in patterns]:
-            exclusions.append({"terms": {key: ids}})
+    key = table_named(rule.table).key
+    patterns = [pattern for pattern in rule.silence if "*" in pattern or "?" in pattern]
+    if len(key) == 1:
+        exclusions += [{"wildcard": {key[0]: pattern.replace("\\", "\\\\")}} for pattern in patterns]
+    # The id of several columns is no field, which a pattern needs: rows that a pattern silences are counted.
+    if ids := [each for each in rule.silence if each not in patterns]:
+        exclusions.append({"ids": {"values": ids}})
     return {"bool": {"filter": [condition], "must_not": exclusions}}

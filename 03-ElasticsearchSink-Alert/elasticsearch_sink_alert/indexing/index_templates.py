@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from contract.alerts import FIELDS, FieldType
-from contract.tables import AGGREGATE_TABLES
+from contract.declared import TABLES
 from elasticsearch_sink_alert.alerting import alert_lifecycle
 
 PRIORITY: Final = 200
@@ -32,8 +32,8 @@ _CHANGE_WINDOW_PROPERTIES: Final[dict[str, Any]] = {
 
 def mappings() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the mapping of each index."""
-    for table in AGGREGATE_TABLES:
-        properties = {column.name: {"type": column.type.value} for column in table.columns}
+    for table in TABLES:
+        properties = {column.name: {"type": column.type.index_type} for column in table.columns}
         yield table.name, {"dynamic": "strict", "properties": properties}
     for index in (alert_lifecycle.INDEX, alert_lifecycle.WAITING_INDEX):
         yield index, {"dynamic": "strict", "properties": _ALERT_PROPERTIES}

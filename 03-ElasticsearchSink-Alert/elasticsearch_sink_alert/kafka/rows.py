@@ -7,12 +7,12 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from contract.dead_letters import truncated
-from contract.interaction import MAX_ID_BYTES
+from contract.declared import TABLES
+from contract.fields import MAX_ID_BYTES
 from contract.keys import RowKey, UnknownKeyError, decode_key
-from contract.tables import AGGREGATE_TABLES
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 
-_ID_FIELDS: Final = {table.name: table.key for table in AGGREGATE_TABLES}
+_TABLES: Final = {table.name: table for table in TABLES}
 
 
 @dataclass(slots=True)  # Not frozen: that takes five times as long to create.
@@ -93,9 +93,14 @@ def _decode_value(key: RowKey, value: bytes) -> dict[str, Any]:
         raise _InvalidRowError(f"the value is not JSON: {truncated(str(error))}") from None
     if not isinstance(fields, dict):
         raise _InvalidRowError("the value is not a JSON object")
-    id_field = _ID_FIELDS[key.table]
-    if id_field is not None and fields.get(id_field) != key.id:
-        raise _InvalidRowError(f"{id_field} is {_shown(fields.get(id_field))}, but the key says {truncated(key.id)!r}")
+    table = _TABLES[key.table]
+    if not table.key:
+        return fields
+    # Most keys are one text: nothing has to be encoded.
+    found = fields.get(table.key[0]) if len(table.key) == 1 else None
+    if found != key.id and table.row_id({name: fields.get(name) for name in table.key}) != key.id:
+        shown = ", ".join(f"{name} is {_shown(fields.get(name))}" for name in table.key)
+        raise _InvalidRowError(f"{shown}, but the key says {truncated(key.id)!r}")
     return fields
 
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from stream_processing.interaction_reader import read
+from stream_processing.event_reader import read
 
 ORDINARY = {"user_id": "user_1", "item_id": "item_2", "interaction_type": "view", "timestamp": 1_736_404_972}
 
@@ -21,7 +21,7 @@ ORDINARY = {"user_id": "user_1", "item_id": "item_2", "interaction_type": "view"
 )
 def test_an_ordinary_record_is_read(value: bytes) -> None:
     fields = json.loads(value)
-    expected = (fields["user_id"], fields["item_id"], fields["interaction_type"], fields["timestamp"])
+    expected = (fields["user_id"], fields["item_id"], fields["interaction_type"], fields["timestamp"] * 1_000_000)
     assert read([value]) == ([expected], [])
 
 

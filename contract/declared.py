@@ -1,0 +1,52 @@
+"""The pipeline that this process runs: the one of `pipeline.py`, or of the file that the setting PIPELINE names.
+
+The import ends the process with status 2 if the declaration is wrong.
+"""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from contract.event import Event
+from contract.loading import DeclarationError, load
+from contract.pipeline import Pipeline
+from contract.tables import Table
+from runtime import dotenv
+
+_DEFAULT: Final = Path(__file__).parents[1] / "pipeline.py"
+
+
+def _file() -> Path:
+    named = os.environ.get("PIPELINE")
+    if not named:
+        # An invalid .env is reported when the settings are read.
+        with suppress(dotenv.DotenvError):
+            named = dotenv.read_nearest().values.get("PIPELINE")
+    return Path(named).resolve() if named else _DEFAULT
+
+
+FILE: Final = _file()
+
+
+def _load() -> Pipeline:
+    try:
+        return load(FILE)
+    except DeclarationError as error:
+        print("The declaration of the pipeline is wrong (docs/adapting.md explains it):", file=sys.stderr)
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+PIPELINE: Final = _load()
+EVENT: Final[Event] = PIPELINE.event
+TABLES: Final[tuple[Table, ...]] = PIPELINE.tables
+
+
+def table_named(name: str) -> Table:
+    """Return the table with this name; raises KeyError if it is not declared."""
+    for table in TABLES:
+        if table.name == name:
+            return table
+    raise KeyError(name)

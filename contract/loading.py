@@ -1,0 +1,49 @@
+"""Loads a declaration from its file, and checks all of it."""
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import Final
+
+from contract.pipeline import Pipeline
+
+_VARIABLE: Final = "PIPELINE"
+"""The name that the file gives its pipeline."""
+
+
+class DeclarationError(Exception):
+    """The declaration is wrong; the message has a line for each reason."""
+
+
+def load(file: Path) -> Pipeline:
+    """Return the pipeline that a file declares; raises `DeclarationError`."""
+    pipeline = _run(file)
+    problems = sorted(dict.fromkeys(pipeline.problems()))
+    if problems:
+        raise DeclarationError("\n".join(f"{file}:{line}: {text}" for line, text in problems))
+    return pipeline
+
+
+def _run(file: Path) -> Pipeline:
+    name = "declared_pipeline"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise DeclarationError(f"{file} is no Python file: set PIPELINE to the file with the declaration")
+    module = importlib.util.module_from_spec(spec)
+    # No folder beside it: it may be mounted read-only.
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise DeclarationError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+    except Exception as error:
+        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(file)]
+        at = f"{file}:{lines[-1]}" if lines else str(file)
+        raise DeclarationError(f"{at}: {type(error).__name__}: {error}") from None
+    finally:
+        sys.dont_write_bytecode = written
+    pipeline = getattr(module, _VARIABLE, None)
+    if not isinstance(pipeline, Pipeline):
+        raise DeclarationError(f"{file}: it has to set {_VARIABLE} = Pipeline(...)")
+    return pipeline
