@@ -1,6 +1,7 @@
 """Loads a declaration from its file, and checks all of it."""
 
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -30,6 +31,8 @@ def _run(file: Path) -> Pipeline:
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None or not file.is_file():
         raise DeclarationError(f"{file} is no Python file: set PIPELINE to the file with the declaration")
+    if not os.access(file, os.R_OK):
+        raise DeclarationError(f"{file} is not readable: run `chmod go+r` for it")
     module = importlib.util.module_from_spec(spec)
     # No folder beside it: it may be mounted read-only.
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True

@@ -10,11 +10,13 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import rich.console
 from rich.text import Text
 
 from build_tools.jars import JarError
+from contract import declared
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
@@ -57,7 +59,9 @@ def _parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
-    parser.add_argument("--data", default=str(ROOT / ".data"), help="the folder of all data and logs")
+    parser.add_argument(
+        "--data", default=str(_data_folder()), help="the folder of all data and logs (default: %(default)s)"
+    )
     parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="Kafka's port (default: 9092)")
     parser.add_argument(
         "--es-port", type=int, default=9200, metavar="PORT", help="Elasticsearch's port (default: 9200)"
@@ -66,6 +70,12 @@ def _parse_args() -> argparse.Namespace:
         "--free-ports", action="store_true", help="free ports for everything, to run beside a demo with other --data"
     )
     return parser.parse_args()
+
+
+def _data_folder() -> Path:
+    """Return the default folder: each declaration has its own."""
+    folder = ROOT / ".data"
+    return folder if declared.FILE.parent == ROOT else folder / declared.FILE.parent.name
 
 
 def _stop_on_signal() -> threading.Event:

@@ -80,6 +80,8 @@ _CRASH_POINTS: Final[dict[str, tuple[Any, str, Callable[[Function], Function]]]]
 }
 
 _BY_SPARK: Final = "-by-spark"
+NEVER_BY_SPARK: Final = "never-by-spark"
+"""No crash, and every batch is a large one."""
 _OF_INGEST: Final = tuple(name for name, (owner, _, _) in _CRASH_POINTS.items() if owner is ingest)
 CRASH_POINTS: Final = {
     "memory": tuple(name for name in _CRASH_POINTS if name in _OF_INGEST or not name.endswith(_BY_SPARK)),
@@ -88,9 +90,11 @@ CRASH_POINTS: Final = {
 """The crash points that a job with this STATE_STORE reaches."""
 
 if __name__ == "__main__":
-    owner, name, wrap = _CRASH_POINTS[os.environ["KILL_AT"]]
-    setattr(owner, name, wrap(getattr(owner, name)))
-    if os.environ["KILL_AT"] in _OF_INGEST and os.environ["KILL_AT"].endswith(_BY_SPARK):
+    crash_point = os.environ["KILL_AT"]
+    if crash_point != NEVER_BY_SPARK:
+        owner, name, wrap = _CRASH_POINTS[crash_point]
+        setattr(owner, name, wrap(getattr(owner, name)))
+    if crash_point == NEVER_BY_SPARK or (crash_point in _OF_INGEST and crash_point.endswith(_BY_SPARK)):
         # Every batch is a large one.
         vars(ingest)["_MAX_COLLECTED_RECORDS"] = 0
     sys.exit(service.main())

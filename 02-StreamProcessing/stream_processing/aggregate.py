@@ -39,8 +39,6 @@ NAME: Final = "aggregate"
 
 _OVERALL: Final = "overall"
 """The name of the observed metrics: the counts over all interactions, and the number of unpublished keys."""
-_ALL: Final = "_all"
-"""The name of the group of all events."""
 _ALL_FILES: Final = 1_000_000
 _MAX_POLLING_INTERVAL: Final = 0.2
 """Seconds: the latency adds to that of ingest."""
@@ -81,8 +79,7 @@ def _changed_rows_of_key(events: DataFrame, key: Key) -> DataFrame:
     """Return `changed_rows` of one key. All tables with the same key share one state."""
     state = state_columns(SPARK, state_of(key))
     if not key:
-        # A group, so that no row exists before the first event.
-        return events.groupBy(F.lit("").alias(_ALL)).agg(*state).drop(_ALL)
+        return events.agg(*state)
     tables = tables_of(key)
     rows = [
         F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value")) for table in tables
@@ -106,15 +103,14 @@ class _BatchPublisher:
         execution = spark_internals.last_execution(self._session, NAME)
         *state, unpublished = spark_internals.observed_metrics(execution, _OVERALL)
         overall = dict(zip((column.name for column in state_of(())), state, strict=True))
-        if overall[EVENTS.name] is None:
+        if not int(overall[EVENTS.name] or 0):
             return  # A batch without events, such as the first one over an empty lake.
         if int(unpublished or 0):
             logger.warning(
                 "%s changed rows are in the lake and not published: their ids have more than %d bytes",
                 unpublished, MAX_ID_BYTES,
             )  # fmt: skip
-        stored = spark_internals.state_store_rows(execution)
-        sizes = {key: stored[key or (_ALL,)] for key in KEYS}
+        sizes = {(): 1, **spark_internals.state_store_rows(execution)}
         self._sender.send(_overall_records(batch.sparkSession, overall, sizes))
         metrics.AGGREGATED.set(int(overall[EVENTS.name] or 0))
         for table in TABLES:

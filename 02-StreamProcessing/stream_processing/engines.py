@@ -18,6 +18,8 @@ STATE_DIGITS: Final = 38
 """The digits of a decimal in a state or a row; those of an event have fewer."""
 _PLACES: Final = 2
 """The decimal places of quotients."""
+_LARGEST_ROUNDED: Final = 1e15
+"""A double of this size has no second decimal place."""
 _ESCAPED: Final = r"([\\|])"
 """The characters that an id of several columns escapes (`contract.tables.encode_row_id`)."""
 
@@ -151,7 +153,7 @@ class _Polars(Engine[pl.Expr]):
             nearest = (2 * scale * dividend.abs() + divisor.abs()) // (2 * divisor.abs())
             quotient = sign * nearest / scale
         else:
-            quotient = (dividend.cast(pl.Float64) / divisor.cast(pl.Float64)).round(_PLACES, "half_away_from_zero")
+            quotient = _rounded(dividend.cast(pl.Float64) / divisor.cast(pl.Float64))
         return pl.when(divisor != 0).then(quotient)
 
     def row_id(self, table: Table) -> pl.Expr:
@@ -168,6 +170,12 @@ class _Polars(Engine[pl.Expr]):
 
     def json(self, row: Mapping[str, pl.Expr], types: Mapping[str, ColumnType]) -> pl.Expr:
         return pl.struct([_for_json(each, types[name]).alias(name) for name, each in row.items()]).struct.json_encode()
+
+
+def _rounded(number: pl.Expr) -> pl.Expr:
+    """Round a double on its decimal digits: as a binary fraction, 1.005 is less than that."""
+    digits = pl.when(number.abs() < _LARGEST_ROUNDED).then(number).cast(pl.Decimal(STATE_DIGITS, 10))
+    return pl.coalesce(digits.round(_PLACES, "half_away_from_zero").cast(pl.Float64), number)
 
 
 def _as_text(table: Table, name: str) -> pl.Expr:

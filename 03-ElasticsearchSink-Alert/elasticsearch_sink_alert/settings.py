@@ -7,12 +7,19 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
+from contract import declared
 from runtime import commands
 from runtime.addresses import require_http_urls, shown, split_list
 from runtime.settings import HttpUrl, NonEmptyStr, Port, Settings, missing
 
 _DEFAULT_MAPPER: Final = Path(__file__).parents[1] / "data_mapper.yml"
 """In an image: the copy from its build."""
+
+
+def _default_mapper() -> Path:
+    """Return the data mapper beside the declaration, or else the sink's own."""
+    beside = declared.FILE.with_name(_DEFAULT_MAPPER.name)
+    return beside if beside.exists() else _DEFAULT_MAPPER
 
 
 _UrlList = Annotated[
@@ -37,7 +44,7 @@ class SharedSinkSettings(Settings):
     """As Elasticsearch returns it: base64 of `id:key`. Takes precedence over user and password."""
     es_ca_file: Path | None = None
     """Certificate authority of Elasticsearch (PEM), if the machine does not trust it already."""
-    data_mapper: Path = _DEFAULT_MAPPER
+    data_mapper: Path = Field(default_factory=_default_mapper)
 
     @field_validator("data_mapper")
     @classmethod

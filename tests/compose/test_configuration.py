@@ -35,7 +35,7 @@ FIXED = {
     "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_CA_FILE",
     "ES_USERNAME", "ES_PASSWORD", "ES_CA_FILE",
     # Files of the images or mounted ones.
-    "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER",
+    "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER", "PIPELINE",
 }  # fmt: skip
 """Settings that the Compose files set themselves."""
 

@@ -71,9 +71,8 @@ def test_a_row_is_parsed_into_the_types_of_its_table() -> None:
     assert read_row(ITEM, b'{"item_id": "i"}') == dict.fromkeys(ROW) | {"item_id": "i"}
     user = read_row(RowKey("agg_interactions_user", "u"), b'{"user_id": "u", "avg_interactions": 5}')
     assert (user["avg_interactions"], type(user["avg_interactions"])) == (5.0, float)
-    assert read_row(ITEM, orjson.dumps(ROW | {"last_interaction": "1970-01-01"}))[
-        "last_interaction"
-    ] == datetime.fromtimestamp(0, UTC)
+    of_a_day = read_row(ITEM, orjson.dumps(ROW | {"last_interaction": "1970-01-01"}))
+    assert of_a_day["last_interaction"] == datetime.fromtimestamp(0, UTC)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ COMPARABLE: Final[dict[ColumnType, tuple[type, ...]]] = {
     ColumnType.KEYWORD: (str,),
     ColumnType.LONG: (int, float),
     ColumnType.DOUBLE: (int, float),
+    ColumnType.DECIMAL: (int, float),
+    ColumnType.FLAG: (),
     ColumnType.DATE: (str,),
 }
 """The Python types of a threshold, by the type of its column."""

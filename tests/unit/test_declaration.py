@@ -1,0 +1,148 @@
+"""A declaration is checked as a whole: each error has its line, and the remedy."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from contract.fields import MAX_ID_BYTES
+from contract.loading import DeclarationError, load
+from contract.tables import decode_row_id, encode_row_id
+from local_stack.services import ROOT
+
+_HEAD = """from contract.declaration import *
+KIND = choice("kind", "a", "b")
+EVENT = Event("events", text("user_id"), KIND, whole("size"), epoch_seconds("at"), time="at", partition_by="user_id")
+USERS = Table("users", EVENT, key=("user_id",), measures={"events": count(), "last": latest("at")})
+"""
+_TAIL = """
+PIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=USERS["events"]))
+"""
+
+
+def _problems(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "pipeline.py"
+    file.write_text(text)
+    with pytest.raises(DeclarationError) as raised:
+        load(file)
+    lines = str(raised.value).splitlines()
+    assert all(line.startswith(f"{file}") for line in lines)
+    return [line.removeprefix(f"{file}:") for line in lines]
+
+
+def _of(event: str = "", tables: str = "", pipeline: str = "") -> str:
+    head = _HEAD.replace('whole("size")', f'whole("size"), {event}') if event else _HEAD
+    return f"{head}{tables or 'TABLES = (USERS,)'}{pipeline or _TAIL}"
+
+
+def test_the_default_declaration_and_the_examples_are_right() -> None:
+    files = [ROOT / "pipeline.py", *sorted(ROOT.glob("examples/*/pipeline.py"))]
+    assert len(files) == 3
+    for file in files:
+        assert load(file).tables
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (_of('whole("SIZE")'), "3: event events: the name size occurs 2 times (case does not matter)"),
+        (_of('text("a b")'), "3: field 'a b': a name has letters, digits and _, and starts with a letter"),
+        (_of('text("_id")'), "3: field '_id': a name has letters, digits and _, and starts with a letter"),
+        (_of('choice("c")'), "3: field c: a choice needs at least one value"),
+        (_of('choice("c", "x", "x")'), "3: field c: a value is listed twice"),
+        (_of('decimal("d", places=0)'), "3: field d: places is 0: expected 1 to 17"),
+        (_of('text("t", max_bytes=513)'), "3: field t: max_bytes is 513: expected 1 to 512"),
+        (_of('whole("w", at_least=2, at_most=1)'), "3: field w: at_least is greater than at_most"),
+        (_of('flag("f", default=True)'), "3: field f: only an optional field has a default: add optional=True"),
+        (_of('whole("w", optional=True, default="1")'), "3: field w: its default '1' is not a whole"),
+        (_HEAD.replace('time="at"', 'time="size"') + "TABLES = (USERS,)" + _TAIL,
+         "3: event events: size is a whole, which is no time"),
+        (_HEAD.replace('time="at"', 'time="then"') + "TABLES = (USERS,)" + _TAIL,
+         "3: event events: time='then' is none of its fields: user_id, kind, size, at"),
+        (_HEAD.replace('partition_by="user_id"', 'partition_by="kind"') + "TABLES = (USERS,)" + _TAIL,
+         "3: event events: partition_by='kind' is a choice: expected a text"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("who",), measures={"n": count()}))'),
+         "5: table t: key 'who' is none of the event's fields: user_id, kind, size, at"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("at",), measures={"n": count()}))'),
+         "5: table t: key at is a epoch_seconds, expected a text, choice, whole or flag"),
+        (_of('text("o", optional=True)', 'TABLES = (USERS, Table("t", EVENT, key=("o",), measures={"n": count()}))'),
+         "5: table t: key o is optional: give it to every event, or choose another key"),
+        (_of(tables='TABLES = (USERS, Table("T-1", EVENT, key=(), measures={"n": count()}))'),
+         "5: table 'T-1': expected small letters, digits and _, at most 200, a letter first"),
+        (_of(tables='TABLES = (USERS, Table("alerts_x", EVENT, key=(), measures={"n": count()}))'),
+         "5: table alerts_x: names that start with alerts are reserved for the indices of the alerts"),
+        (_of(tables='TABLES = (USERS, Table("events", EVENT, key=(), measures={"n": count()}))'),
+         "5: table events: the table of events has this name"),
+        (_of(tables='TABLES = (USERS, Table("users", EVENT, key=(), measures={"n": count()}))'),
+         "6: 2 tables have the name users"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={}))'), "5: table t: it has no measure"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("user_id",), measures={"USER_ID": count()}))'),
+         "5: table t: column USER_ID occurs twice (case does not matter)"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": total("user_id")}))'),
+         "5: table t: column n: total: user_id is a text: expected one of whole, decimal, number"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": total("what")}))'),
+         "5: table t: column n: total: 'what' is none of the event's fields: user_id, kind, size, at"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": count(where={KIND: "c"})}))'),
+         "5: table t: column n: where: kind is never 'c', only a, b"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": ratio(latest("at"), count())}))'),
+         "5: table t: column n: a ratio needs two numbers"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("kind",), measures={"n": rows_of(USERS)}))'),
+         "5: table t: column n: rows_of needs a table without a key"),
+        (_of(tables='O = Table("o", EVENT, key=(), measures={"n": rows_of(USERS)})\nTABLES = (O,)',
+             pipeline='\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=O["n"]))'),
+         "5: table o: column n: users is not in the pipeline"),
+        (_of(pipeline='\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=USERS["n"]))'),
+         "6: overview: table users has no 'n': events, last"),
+        (_of(pipeline='\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=USERS["events"], by=KIND))'),
+         "6: overview: table users has no count(where={kind: 'a'})"),
+        (_HEAD, " it has to set PIPELINE = Pipeline(...)"),
+        ("x = (\n", "1: '(' was never closed"),
+        (_HEAD + 'text("x", length=3)\n', "5: TypeError: text() got an unexpected keyword argument 'length'"),
+        (_HEAD + "TABLES = (ITEMS,)\n", "5: NameError: name 'ITEMS' is not defined"),
+    ],
+)  # fmt: skip
+def test_an_error_is_reported_with_its_line(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in _problems(tmp_path, text)
+
+
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    tables = (
+        'TABLES = (USERS, Table("a-b", EVENT, key=("x",),\n  measures={"n": total("y"),\n    "m": mean("user_id")}))'
+    )
+    found = _problems(tmp_path, _of('choice("c")', tables))
+    assert [line.split(":")[0] for line in found] == ["3", "5", "5", "6", "7"]
+
+
+def test_a_service_with_a_wrong_declaration_ends_with_the_lines_and_status_2(tmp_path: Path) -> None:
+    file = tmp_path / "pipeline.py"
+    file.write_text(_HEAD + "TABLES = ()" + _TAIL)
+    for module in ("stream_processing", "data_producer", "elasticsearch_sink_alert"):
+        result = subprocess.run(
+            [sys.executable, "-m", module],
+            cwd=ROOT, env={"PIPELINE": str(file), "PATH": ""}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert result.returncode == 2
+        assert f"{file}:6: the pipeline has no table" in result.stderr.splitlines()
+        assert "Traceback" not in result.stderr
+    checked = subprocess.run(
+        [sys.executable, "-m", "contract", "check", str(file)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (checked.returncode, checked.stdout) == (1, "")
+    assert "the pipeline has no table" in checked.stderr
+
+
+@pytest.mark.parametrize("file", ["pipeline.py", "examples/sensors/pipeline.py"])
+def test_a_right_declaration_is_summarised(file: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "contract", "check", file], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith(f"{file}: event ")
+
+
+def test_different_keys_of_several_columns_have_different_ids() -> None:
+    texts = ["a", "b", "|", "\\", "a|b", "a\\", "\\|", "a|", "|a", "\\\\"]
+    ids = {encode_row_id([one, two]): [one, two] for one in texts for two in texts}
+    assert len(ids) == len(texts) ** 2
+    assert all(decode_row_id(row_id) == key for row_id, key in ids.items())
+    assert encode_row_id(["|" * MAX_ID_BYTES]) == "|" * MAX_ID_BYTES
