@@ -25,7 +25,7 @@ Event = dict[str, Any]
 Rows = dict[str, dict[str, dict[str, Any]]]
 """Rows by table and id; times are epoch milliseconds, decimals doubles."""
 
-_IDS = ("plain", "a|b", "a\\", "\\|", "ü 日本", '"quoted"', "[/red]", "a|", "x" * 512)
+_IDS = ("plain", "a|b", "a\\", "\\|", "ü 日本", '"quoted"', "[/red]", "a|", "x" * 490)
 
 
 @dataclass(frozen=True)
