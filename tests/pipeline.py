@@ -116,15 +116,15 @@ class Pipeline:
         admin = AdminClient({"bootstrap.servers": self.kafka})
         admin.incremental_alter_configs([resource])[resource].result()
 
-    def command(self, service: Service, *arguments: str) -> str:
-        """Run a command of the service and return its output; requires exit status 0."""
-        environment = services.environment(self.data) | self._environment({}) | {"PATH": os.environ["PATH"]}
+    def command(self, service: Service, *arguments: str, expected_status: int = 0, **settings: object) -> str:
+        """Run a command of the service, and return what it prints; its log, if it should fail."""
+        environment = services.environment(self.data) | self._environment(settings) | {"PATH": os.environ["PATH"]}
         completed = subprocess.run(
             [sys.executable, "-m", service.package, *arguments],
             cwd=services.ROOT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert completed.returncode == 0, completed.stderr
-        return completed.stdout
+        assert completed.returncode == expected_status, completed.stderr
+        return completed.stderr if expected_status else completed.stdout
 
     def send_interactions(self, interactions: Sequence[Interaction]) -> None:
         """Send interactions as the producer does, keyed by user."""

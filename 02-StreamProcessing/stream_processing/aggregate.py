@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
-from contract.declared import TABLES
+from contract.declared import EVENT, TABLES
 from contract.fields import MAX_ID_BYTES
 from contract.measures import rows_column
 from contract.tables import Table
@@ -69,6 +69,9 @@ def changed_rows(session: SparkSession, lake: Lake) -> DataFrame:
     """
     # The first batch reads all files, so that none of its rows is older than one that was published before.
     events = session.readStream.format("delta").option("maxFilesPerTrigger", _ALL_FILES).load(lake.interactions)
+    # Rows that are older than a field have null.
+    defaults = {field.name: field.default for field in EVENT.fields if field.default is not None}
+    events = events.withColumns({name: F.coalesce(name, F.lit(value)) for name, value in defaults.items()})
     return reduce(
         lambda left, right: left.unionByName(right, allowMissingColumns=True),
         [_changed_rows_of_key(events, key) for key in KEYS],

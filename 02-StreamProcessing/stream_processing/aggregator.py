@@ -23,7 +23,7 @@ from runtime.signals import StoppedError
 from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.counts import Counts
 from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
-from stream_processing.lake import Lake, read_files
+from stream_processing.lake import Lake, scan_events
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import KEYS
 from stream_processing.poisoning_lock import PoisonedError, PoisoningLock
@@ -64,7 +64,7 @@ class Append:
         """Return the interactions."""
         if self.interactions is not None:
             return self.interactions.lazy()
-        return read_files(self.files, storage_options)
+        return scan_events(self.files, storage_options)
 
 
 class Aggregator:
@@ -146,7 +146,7 @@ class Aggregator:
         is_same_topic = self._is_same_topic()
         for key in KEYS:
             snapshot, files = self._snapshots.load(key, current)
-            self._counts.restore(key, snapshot.rows, read_files(files, self._lake.storage_options))
+            self._counts.restore(key, snapshot.rows, scan_events(files, self._lake.storage_options))
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
         if not is_same_topic:

@@ -13,6 +13,7 @@ from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
+from stream_processing.event_changes import require_compatible_event
 from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.settings import StreamProcessingSettings
@@ -37,8 +38,10 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
     """Delete the aggregates' state, so that the next start recomputes it from the whole lake at once.
 
     Every row is then published again, none older than before, and reaches the tables and indices as usual.
-    Interactions that arrive meanwhile wait in Kafka and in the lake: ingest's checkpoint is not touched.
+    Interactions that arrive meanwhile wait in Kafka and in the lake: ingest's checkpoint is not touched. Raises
+    `EventChangedError` if the lake cannot be read as the declared event.
     """
+    require_compatible_event(session, settings, lake)
     remove(session, f"{settings.checkpoints}/{aggregate.NAME}")
     remove(session, snapshots_folder(settings))
     remove(session, definitions_file(settings))

@@ -23,8 +23,11 @@ def definitions_file(settings: StreamProcessingSettings) -> str:
 
 
 def definitions() -> str:
-    """Return the definitions of the tables, a line per column: its type, and how it follows from the events."""
-    return "".join(f"{table.name} {_definition(column)}\n" for table in TABLES for column in table.columns)
+    """Return what the state depends on, in lines: each column, how it follows from the events, and the defaults."""
+    defaults = "".join(
+        f"{EVENT.name} {field.name}: default {field.default}\n" for field in EVENT.fields if field.default is not None
+    )
+    return defaults + "".join(f"{table.name} {_definition(column)}\n" for table in TABLES for column in table.columns)
 
 
 def _definition(column: Column) -> str:

@@ -15,6 +15,7 @@ from runtime.signals import wait_for
 from stream_processing import aggregate, ingest, materialise, metrics, progress, spark_internals
 from stream_processing.aggregator import Aggregator, Append
 from stream_processing.definitions import require_same_definitions
+from stream_processing.event_changes import require_compatible_event
 from stream_processing.failures import (
     JAVA,
     describe_failure,
@@ -83,6 +84,7 @@ class Queries:
     def __init__(
         self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
     ) -> None:
+        require_compatible_event(session, settings, lake)
         require_same_definitions(session, settings)
         position = find_start_position(session, settings, lake)
         # The state of the other store would be an old one when the setting is changed back.

@@ -188,6 +188,14 @@ class Lake:
         rows = pl.DataFrame(schema=EVENT_FRAME)
         write_deltalake(self.table(EVENT.name), rows, mode="append", commit_properties=properties)
 
+    def add_missing_event_columns(self) -> None:
+        """Add the columns of new fields to the table of events; its rows have null there."""
+        table = self.table(EVENT.name)
+        existing = {field.name for field in table.schema().fields}
+        declared = Schema.from_json(EVENT_SCHEMA.json()).fields
+        if new := [field for field in declared if field.name not in existing]:
+            table.alter.add_columns(new)
+
     def recreate_changed_tables(self) -> None:
         """Recreate, empty, the aggregate tables whose columns differ from their declaration."""
         for name, schema, _ in _definitions():
@@ -208,6 +216,20 @@ class Lake:
 def table_files(table: DeltaTable, location: str) -> list[str]:
     """Return the locations of a table's files; `DeltaTable.file_uris` would escape characters of the folder."""
     return [f"{location}/{path}" for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
+
+
+def scan_events(files: Sequence[str], storage_options: dict[str, str]) -> pl.LazyFrame:
+    """Return the events in files of the lake's table, which may be older than some fields."""
+    optional = [field for field in EVENT.fields if field.optional]
+    if not optional or not files:
+        return read_files(files, storage_options)
+    events = pl.scan_parquet(
+        list(files), glob=False, storage_options=storage_options or None, schema=EVENT_FRAME, missing_columns="insert"
+    )
+    defaults = [field for field in optional if field.default is not None]
+    return events.with_columns(
+        pl.col(field.name).fill_null(pl.lit(field.default, EVENT_FRAME[field.name])) for field in defaults
+    )
 
 
 def read_files(files: Sequence[str], storage_options: dict[str, str], schema: pl.Schema = EVENT_FRAME) -> pl.LazyFrame:
