@@ -67,5 +67,7 @@ OVERALL = Table(
 PIPELINE = Pipeline(
     INTERACTION,
     tables=(USERS, ITEMS, OVERALL),
-    overview=Overview(total=USERS["total_interactions"], by=KIND, mean=OVERALL["avg_interactions"]),
+    overview=Overview(
+        total=USERS["total_interactions"], by=KIND, mean=OVERALL["avg_interactions"], mean_title="Average per user"
+    ),
 )

@@ -21,6 +21,8 @@ class Overview:
     """A choice by which that number is divided; the table of `total` has to count each of its values."""
     mean: ColumnReference | None = None
     """A column of a table without a key."""
+    mean_title: str = ""
+    """What the mean is called; as default the column's name."""
     line: int = field(default_factory=declared_at, compare=False, repr=False)
 
     def column_of(self, value: str) -> str | None:

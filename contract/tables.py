@@ -116,8 +116,8 @@ class Table:
             elif self.event.field(name).type not in _KEYS:
                 kind = self.event.field(name).type.value
                 yield self.line, f"{here}: key {name} is a {kind}, expected a text, choice, whole or flag"
-            elif self.event.field(name).optional:
-                yield self.line, f"{here}: key {name} is optional: give it to every event, or choose another key"
+            elif self.event.field(name).optional and self.event.field(name).default is None:
+                yield self.line, f"{here}: key {name} is optional and has no default: give it one"
         if len(set(self.key)) < len(self.key):
             yield self.line, f"{here}: a key field is named twice"
         if not self.measures:

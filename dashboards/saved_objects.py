@@ -121,7 +121,8 @@ def _metrics() -> Iterator[Metric]:
         for column in table.columns:
             if column.measure is not None and column.type.is_number:
                 function = "min" if column.measure.is_least else "max"
-                title = f"{_title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
+                name = overview.mean_title if overview.mean == table[column.name] else ""
+                title = f"{name or _title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
                 yield Metric(f"{table.name}-{column.name}", title, _VIEWS[table.name], function, column.name)
 
 

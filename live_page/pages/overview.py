@@ -60,7 +60,8 @@ def _show_tiles() -> Update:
         "Dead letters": lambda r: format_count(r.snapshot.dead_letters),
     }
     if PIPELINE.overview.mean is not None:
-        tiles[format_name(PIPELINE.overview.mean.name).capitalize()] = lambda r: format_decimal(r.snapshot.mean, 2)
+        title = PIPELINE.overview.mean_title or format_name(PIPELINE.overview.mean.name).capitalize()
+        tiles[title] = lambda r: format_decimal(r.snapshot.mean, 2)
     with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
         for name in tiles:
             with ui.card().classes("p-3 gap-0 min-w-0").props("flat bordered"):

@@ -67,7 +67,7 @@ def test_the_default_declaration_and_the_examples_are_right() -> None:
         (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("at",), measures={"n": count()}))'),
          "5: table t: key at is a epoch_seconds, expected a text, choice, whole or flag"),
         (_of('text("o", optional=True)', 'TABLES = (USERS, Table("t", EVENT, key=("o",), measures={"n": count()}))'),
-         "5: table t: key o is optional: give it to every event, or choose another key"),
+         "5: table t: key o is optional and has no default: give it one"),
         (_of(tables='TABLES = (USERS, Table("T-1", EVENT, key=(), measures={"n": count()}))'),
          "5: table 'T-1': expected small letters, digits and _, at most 200, a letter first"),
         (_of(tables='TABLES = (USERS, Table("alerts_x", EVENT, key=(), measures={"n": count()}))'),
