@@ -37,6 +37,7 @@ CLUSTER = ["spark-master", "spark-worker"]
 RULES = "03-ElasticsearchSink-Alert/data_mapper.yml"
 
 _CLONED_PATHS = (
+    "pipeline.py",
     "docker-compose.yml",
     "compose.*.yml",
     ".dockerignore",
