@@ -80,16 +80,16 @@ def chart_value(number: float) -> float | str:
     return f"{number}" if isinstance(number, int) and abs(number) > _MAX_SAFE_INTEGER else number
 
 
-def format_rate(interval: float) -> str:
-    """Format an interval in seconds between interactions (0: no limit) as a rate.
+def format_rate(interval: float, events: str) -> str:
+    """Format an interval in seconds between events (0: no limit) as a rate.
 
-    >>> format_rate(0.005), format_rate(0), format_rate(1)
-    ('200 interactions per second', 'as fast as possible', '1 interaction per second')
+    >>> format_rate(0.005, "readings"), format_rate(0, "readings"), format_rate(1, "readings")
+    ('200 readings per second', 'as fast as possible', '1 reading per second')
     """
     if not interval:
         return "as fast as possible"
     rate = format_compact(1 / interval)
-    return f"{rate} interaction{'' if rate == '1' else 's'} per second"
+    return f"{rate} {events.removesuffix('s') if rate == '1' else events} per second"
 
 
 def format_bytes(number: float) -> str:

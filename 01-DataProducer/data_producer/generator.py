@@ -13,6 +13,8 @@ from contract.fields import Field, FieldType
 
 _SPREAD: Final = 100
 """The range of a number that is declared without bounds."""
+_WIDEST: Final = 100_000
+"""The widest range that is used whole."""
 
 Event = dict[str, Any]
 """The fields of an event by name, in the declared order."""
@@ -74,9 +76,11 @@ class EventGenerator:
 
 
 def _range(field: Field) -> tuple[Decimal, Decimal]:
-    """Return the range of random values: the declared one, but not more than a hundred wide."""
+    """Return the range of random values: the declared one, or a hundred wide if that is huge."""
     least = None if field.at_least is None else Decimal(str(field.at_least))
     most = None if field.at_most is None else Decimal(str(field.at_most))
+    if least is not None and most is not None and most - least <= _WIDEST:
+        return least, most
     if least is None or least < -(10**9):
         least = Decimal(0) if most is None or most >= 0 else most - _SPREAD
     return least, min(least + _SPREAD, most) if most is not None else least + _SPREAD

@@ -8,8 +8,10 @@ from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapper
 from elasticsearch_sink_alert.alerting.rules import Rule
 from nicegui import run, ui
 
+from contract.declared import EVENT
+from contract.fields import FieldType
 from live_page.components import Column, Panel, RecordTable, button, hint
-from live_page.formatting import UNKNOWN, format_compact, format_rate, format_text
+from live_page.formatting import UNKNOWN, format_compact, format_name, format_rate, format_text
 from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
 from live_page.sources import Sources
 from live_page.sources.errors import EmptyError, UnavailableError
@@ -19,7 +21,12 @@ _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
 _MAX_COUNT = 1_000_000
-_UNITS = {"burst": "interactions", "malformed": "malformed records"}
+_EVENTS = format_name(EVENT.name)
+_TEXTS = [field.name for field in EVENT.fields if field.type is FieldType.TEXT and field.name != EVENT.partition_by]
+_KEYS = f"{format_name(EVENT.partition_by.removesuffix('_id'))}s"
+_OTHERS = f"{format_name(_TEXTS[0].removesuffix('_id'))}s" if len(_TEXTS) == 1 else "others"
+"""What the producer makes up besides: of several texts, the number is the same."""
+_UNITS = {"burst": _EVENTS, "malformed": "malformed records", "users": _KEYS, "items": _OTHERS}
 _RULES = (
     Column("rule", "Rule", wraps=True),
     Column("severity", "Severity"),
@@ -68,13 +75,13 @@ def _add_buttons(change: Change) -> None:
     def add(text: str, **changes: float | bool) -> None:
         button(text, lambda: change(**changes))
 
-    with _group("Interactions per second"):
+    with _group(f"{_EVENTS.capitalize()} per second"):
         for rate in _RATES:
             add(f"{rate:,}", rate=1 / rate)
     with _group("Pause"):
         add("Pause", paused=True)
         add("Resume", paused=False)
-    with _group("Send a burst of interactions"):
+    with _group(f"Send a burst of {_EVENTS}"):
         for burst in _BURSTS:
             add(f"+ {burst:,}", burst=burst)
     with _group("Send malformed records (they become dead letters)"):
@@ -83,15 +90,16 @@ def _add_buttons(change: Change) -> None:
 
 
 def _add_number_fields(change: Change) -> dict[str, ui.number]:
-    with _group("Number of users and items"):
-        users, items = _number_field("users"), _number_field("items")
+    shown = {"users": _KEYS, "items": _OTHERS} if _TEXTS else {"users": _KEYS}
+    with _group(f"Number of {' and '.join(shown.values())}"):
+        fields = {name: _number_field(label) for name, label in shown.items()}
 
         async def set_numbers() -> None:
-            if users.validate() and items.validate():
-                await change(users=int(users.value), items=int(items.value))
+            if all(field.validate() for field in fields.values()):
+                await change(**{name: int(field.value) for name, field in fields.items()})
 
         button("Set", set_numbers)
-    return {"users": users, "items": items}
+    return fields
 
 
 def _show_rules(sources: Sources) -> None:
@@ -139,15 +147,16 @@ def _number_field(name: str) -> ui.number:
 
 def _describe(name: str, value: float | bool) -> str:
     if name == "rate":
-        return format_rate(value)
+        return format_rate(value, _EVENTS)
     if name == "paused":
         return "paused" if value else "resumed"
-    return f"{'+ ' if name in _UNITS else ''}{format_compact(value)} {_UNITS.get(name, name)}"
+    return f"{'+ ' if name in ('burst', 'malformed') else ''}{format_compact(value)} {_UNITS.get(name, name)}"
 
 
 def _describe_flow(flow: Mapping[str, Any]) -> str:
     paused = "paused; resumes at " if flow["paused"] else ""
-    return f"{paused}{format_rate(flow['rate'])}, {flow['users']:,} users, {flow['items']:,} items"
+    others = f", {flow['items']:,} {_OTHERS}" if _TEXTS else ""
+    return f"{paused}{format_rate(flow['rate'], _EVENTS)}, {flow['users']:,} {_KEYS}{others}"
 
 
 def _rule_row(rule: Rule, alerts: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def plural(table: Table) -> str:
 
 def noun(table: Table) -> str:
     """Return the noun for a table's row, such as `user`."""
-    return " and ".join(name.removesuffix("_id").replace("_", " ") for name in table.key) or table.name
+    if len(table.key) == 1:
+        return table.key[0].removesuffix("_id").replace("_", " ")
+    return plural(table).removesuffix("s")
 
 
 def table_href(table: Table) -> str:

@@ -122,8 +122,9 @@ def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
     with two_columns():
         with Panel("Measures") as panel:
             table = RecordTable((Column("name", "Measure"), Column("value", "Value", is_number=True)), _EMPTY)
-        with Panel("Counts"):
-            chart = bar_chart(counts, f"counts of {format_text(row_id)}")
+        if len(counts) > 1:
+            with Panel("Counts"):
+                chart = bar_chart(counts, f"counts of {format_text(row_id)}")
 
     def read() -> Mapping[str, Any]:
         row = documents.row(of.name, row_id)
@@ -137,7 +138,8 @@ def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
             for c in of.columns
             if c.measure
         ]
-        update_bars(chart, counts, [row.get(name, 0) for name in counts])
+        if len(counts) > 1:
+            update_bars(chart, counts, [row.get(name, 0) for name in counts])
 
     panel.refresh_from(read, show_row)
 

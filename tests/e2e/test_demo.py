@@ -15,8 +15,8 @@ from local_stack.servers import free_port
 from local_stack.services import ROOT
 
 
-def _demo(data: Path, *arguments: str, command: str = "demo") -> subprocess.Popen[str]:
-    environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
+def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200", **settings}
     return subprocess.Popen(
         [sys.executable, "-m", "local_stack", command, "--no-view", "--data", str(data), *arguments],
         cwd=ROOT,
@@ -29,6 +29,28 @@ def _demo(data: Path, *arguments: str, command: str = "demo") -> subprocess.Pope
 
 def _summary(output: str) -> dict[str, int]:
     return {name.strip(): int(n.replace(",", "")) for name, n in re.findall(r"^ +(\D+?) +([\d,]+) *$", output, re.M)}
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(
+    ("example", "documents"),
+    [
+        ("sensors", {"devices": 10, "channels": 30, "fleet": 1}),
+        ("orders", {"customers": 10, "customer_categories": 30, "shop": 1}),
+    ],
+)
+def test_the_demo_runs_another_declaration_with_its_rules(
+    tmp_path: Path, example: str, documents: dict[str, int]
+) -> None:
+    demo = _demo(tmp_path, "--free-ports", "--for", "15", PIPELINE=f"examples/{example}/pipeline.py")
+    output = demo.communicate(timeout=240)[0]
+    assert demo.returncode == 0, output
+    summary = _summary(output)
+    assert summary["in the lake"] == summary["sent"] > 500
+    assert {table: summary[f"index {table}"] for table in documents} == documents
+    assert summary["dead letters"] == 0
+    assert summary["alerts"] > 0
+    assert _leftover_processes(tmp_path) == []
 
 
 def _read_until(demo: "subprocess.Popen[str]", text: str) -> None:

@@ -66,7 +66,7 @@ def test_bytes_have_the_unit_that_fits(number: float, text: str) -> None:
 
 @pytest.mark.parametrize("rate", [1, 10, 50, 200, 1_000, 5_000])
 def test_an_interval_is_shown_as_interactions_per_second(rate: int) -> None:
-    assert format_rate(1 / rate) == f"{rate:,} interaction{'' if rate == 1 else 's'} per second"
+    assert format_rate(1 / rate, "interactions") == f"{rate:,} interaction{'' if rate == 1 else 's'} per second"
 
 
 def test_a_time_of_today_has_no_date() -> None:
