@@ -245,7 +245,9 @@ def _in_the_lake(pipeline: Pipeline, example: Example) -> Rows:
 
 def _rows(pipeline: Pipeline, table: str) -> pl.DataFrame:
     lake = Lake(str(pipeline.data / "warehouse"))
-    return pl.concat([pl.read_parquet(file) for file in table_files(lake.table(table), lake.path(table))])
+    # None before the first merge: `eventually` tries again.
+    assert (files := table_files(lake.table(table), lake.path(table)))
+    return pl.concat([pl.read_parquet(file) for file in files])
 
 
 def _in_the_indices(pipeline: Pipeline, example: Example) -> Rows:
