@@ -245,8 +245,8 @@ def _in_the_lake(pipeline: Pipeline, example: Example) -> Rows:
 
 def _rows(pipeline: Pipeline, table: str) -> pl.DataFrame:
     lake = Lake(str(pipeline.data / "warehouse"))
-    # None before the first merge: `eventually` tries again.
-    assert (files := table_files(lake.table(table), lake.path(table)))
+    files = table_files(lake.table(table), lake.path(table))
+    assert files, "none before the first merge: `eventually` tries again"
     return pl.concat([pl.read_parquet(file) for file in files])
 
 
