@@ -18,10 +18,21 @@ logger.addFilter(lower_routine)
 
 KAFKA = "kafka"
 """The component's name in /health."""
+FLUSH_TIMEOUT = 8.0
+"""Seconds to deliver what is queued at the end: less than the 10 that a container has to stop."""
 
 
 class PublishError(Exception):
     """The Kafka client has failed, and a retry cannot help."""
+
+
+def record_of(interaction: Interaction) -> dict[str, Any]:
+    """Return the record of an interaction: JSON, keyed by user.
+
+    >>> record_of(Interaction("user_1", "item_2", "view", 1736404972))["key"]
+    b'user_1'
+    """
+    return {"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)}
 
 
 class Publisher:
@@ -58,9 +69,7 @@ class Publisher:
 
     def publish(self, interactions: Sequence[Interaction]) -> None:
         """Accept interactions, blocking while the queue is full. Raises `PublishError`."""
-        self.publish_records(
-            [{"key": interaction.user_id.encode(), "value": orjson.dumps(interaction)} for interaction in interactions]
-        )
+        self.publish_records(list(map(record_of, interactions)))
 
     def publish_records(self, pending: list[dict[str, Any]]) -> None:
         """Accept records with a `value` and an optional `key`, like `publish`."""

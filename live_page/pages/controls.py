@@ -39,6 +39,7 @@ def show(sources: Sources) -> None:
 def _show_producer(producer: ProducerControls) -> None:
     with Panel("Data producer") as panel:
         flow = ui.label(UNKNOWN).classes("text-lg tabular-nums").props('data-flow role="status"')
+        limits = hint("").props("data-without-effect")
 
         async def change(**changes: float | bool) -> None:
             try:
@@ -49,24 +50,34 @@ def _show_producer(producer: ProducerControls) -> None:
             ui.notify(", ".join(_describe(name, value) for name, value in changes.items()), type="positive")
             await panel.refresh()
 
-        _add_buttons(change)
-        fields = _add_number_fields(change)
+        buttons = _add_buttons(change)
+        fields, set_button = _add_number_fields(change)
+        buttons += [(name, set_button) for name in fields]
 
     filled: set[str] = set()
 
     def show_flow(current: Mapping[str, Any]) -> None:
         flow.set_text(_describe_flow(current))
+        without_effect = current.get("without_effect", [])
+        limits.set_text(f"No effect during this replay: {', '.join(without_effect)}" if without_effect else "")
+        for name, each in buttons:
+            each.set_enabled(name not in without_effect)
         for name, field in fields.items():
-            if field.value is None and name not in filled:
+            field.set_enabled(name not in without_effect)
+            if field.value is None and name not in filled and name in current:
                 field.set_value(current[name])
                 filled.add(name)
 
     panel.refresh_from(producer.flow, show_flow)
 
 
-def _add_buttons(change: Change) -> None:
+def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
+    """Add the buttons; return each with the name of what it changes."""
+    buttons = []
+
     def add(text: str, **changes: float | bool) -> None:
-        button(text, lambda: change(**changes))
+        (name,) = changes
+        buttons.append((name, button(text, lambda: change(**changes))))
 
     with _group("Interactions per second"):
         for rate in _RATES:
@@ -80,9 +91,10 @@ def _add_buttons(change: Change) -> None:
     with _group("Send malformed records (they become dead letters)"):
         for malformed in _MALFORMED:
             add(f"+ {malformed} malformed", malformed=malformed)
+    return buttons
 
 
-def _add_number_fields(change: Change) -> dict[str, ui.number]:
+def _add_number_fields(change: Change) -> tuple[dict[str, ui.number], ui.button]:
     with _group("Number of users and items"):
         users, items = _number_field("users"), _number_field("items")
 
@@ -90,8 +102,8 @@ def _add_number_fields(change: Change) -> dict[str, ui.number]:
             if users.validate() and items.validate():
                 await change(users=int(users.value), items=int(items.value))
 
-        button("Set", set_numbers)
-    return {"users": users, "items": items}
+        set_button = button("Set", set_numbers)
+    return {"users": users, "items": items}, set_button
 
 
 def _show_rules(sources: Sources) -> None:
@@ -147,6 +159,10 @@ def _describe(name: str, value: float | bool) -> str:
 
 def _describe_flow(flow: Mapping[str, Any]) -> str:
     paused = "paused; resumes at " if flow["paused"] else ""
+    if "replay" in flow:
+        paused = "paused; " if flow["paused"] else ""
+        pace = f" at {format_rate(flow['rate'])}" if "rate" in flow else ""
+        return f"{paused}replaying {format_text(flow['replay'])}{pace}"
     return f"{paused}{format_rate(flow['rate'])}, {flow['users']:,} users, {flow['items']:,} items"
 
 
