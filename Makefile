@@ -25,7 +25,17 @@ export PYTHONNOUSERSITE := 1
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: installed-demo ## run the whole pipeline on real servers; ARGS="--for 60 --no-view" for a headless minute
+# Only from the command line, and as written: a variable of the shell may have one of these names.
+ifeq ($(origin SOURCE),command line)
+demo: export PRODUCER_SOURCE = $(value SOURCE)
+endif
+ifeq ($(origin QUERY),command line)
+demo: export PRODUCER_QUERY = $(value QUERY)
+endif
+ifeq ($(origin SPEED),command line)
+demo: export PRODUCER_SPEED = $(value SPEED)
+endif
+demo: installed-demo ## run the whole pipeline on real servers; ARGS="--for 60 --no-view" for a headless minute; SOURCE=file QUERY=... SPEED=... to replay a file
 	@$(RUN) -I -m local_stack demo $(ARGS)
 
 stack: installed-demo ## run Kafka and Elasticsearch alone

@@ -15,8 +15,8 @@ from local_stack.servers import free_port
 from local_stack.services import ROOT
 
 
-def _demo(data: Path, *arguments: str, command: str = "demo") -> subprocess.Popen[str]:
-    environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
+def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200", **settings}
     return subprocess.Popen(
         [sys.executable, "-m", "local_stack", command, "--no-view", "--data", str(data), *arguments],
         cwd=ROOT,
@@ -82,6 +82,20 @@ def test_the_demo_continues_with_its_data_even_without_its_page_and_leaves_no_pr
     again = _summary(output)
     assert again["in the lake"] == again["sent"] > summary["sent"]
     assert _leftover_processes(tmp_path) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_demo_goes_on_after_a_replay_and_every_row_of_the_file_is_in_the_lake(tmp_path: Path) -> None:
+    query = "SELECT visitor AS user_id, product AS item_id, action AS interaction_type, event_time AS timestamp"
+    example = ROOT / "examples/replay/shop_events.csv.gz"
+    settings = {"PRODUCER_SOURCE": str(example), "PRODUCER_QUERY": f"{query} FROM source", "PRODUCER_RATE": "0"}
+    for _ in range(2):
+        demo = _demo(tmp_path, "--free-ports", "--for", "10", **settings)
+        output = demo.communicate(timeout=240)[0]
+        assert demo.returncode == 0, output
+        assert "data_producer has sent everything" in output
+        summary = _summary(output)
+        assert summary["in the lake"] == summary["sent"] == 5_000
 
 
 @pytest.mark.usefixtures("cache")
