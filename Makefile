@@ -28,8 +28,17 @@ help: ## list the commands
 ifdef PIPELINE
 export PIPELINE
 endif
-
-demo: installed-demo ## run the whole pipeline on real servers; PIPELINE=examples/sensors/pipeline.py for another event, ARGS="--for 60 --no-view" for a headless minute
+# Only from the command line, and as written: a variable of the shell may have one of these names.
+ifeq ($(origin SOURCE),command line)
+demo: export PRODUCER_SOURCE = $(value SOURCE)
+endif
+ifeq ($(origin QUERY),command line)
+demo: export PRODUCER_QUERY = $(value QUERY)
+endif
+ifeq ($(origin SPEED),command line)
+demo: export PRODUCER_SPEED = $(value SPEED)
+endif
+demo: installed-demo ## run the whole pipeline on real servers; PIPELINE=examples/sensors/pipeline.py for another event, ARGS="--for 60 --no-view" for a headless minute; SOURCE=file QUERY=... SPEED=... to replay a file
 	@$(RUN) -I -m local_stack demo $(ARGS)
 
 stack: installed-demo ## run Kafka and Elasticsearch alone

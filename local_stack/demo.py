@@ -9,6 +9,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.settings import SharedSinkSettings
@@ -23,6 +24,7 @@ from local_stack.managed_process import ManagedProcess, require_running, start_i
 from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
+from observer.services import OK
 from observer.snapshot import Observer, Snapshot
 from runtime.signals import set_in_handler, stop_signals
 
@@ -96,7 +98,9 @@ def _service(service: services.Service, plan: Plan) -> ManagedProcess:
     executor = services.run(service, plan.data, plan.service_settings, port=plan.service_ports[service.package])
     is_page = service is services.PAGE
     address = plan.page_url if is_page else executor.url.geturl()
-    return ManagedProcess(service.package, executor, plan.data, address, optional=is_page)
+    # The producer ends after PRODUCER_LIMIT interactions, and at the end of a recording.
+    may_end = service is services.PRODUCER
+    return ManagedProcess(service.package, executor, plan.data, address, optional=is_page, may_end=may_end)
 
 
 def _observer(plan: Plan) -> Observer:
@@ -121,7 +125,10 @@ def _watch(
     with Live(console=console, auto_refresh=False, screen=False) as live:
 
         def show() -> None:
-            live.update(view.render(observer.snapshot(), time.monotonic()), refresh=True)
+            snapshot = observer.snapshot()
+            ended = {process.name: OK for process in processes if process.has_ended}
+            shown = replace(snapshot, health={**snapshot.health, **ended})
+            live.update(view.render(shown, time.monotonic()), refresh=True)
 
         _run_until(plan.seconds, processes, console, stop, show)
 

@@ -51,6 +51,11 @@ def describe(name: str, status: int | None, log: Path, begin: int, data: Path) -
     return f"{': '.join(part for part in parts if part)} (log: {log})"
 
 
+def last_line(log: Path, begin: int) -> str:
+    """Return the last line of a log from byte `begin` on, without control characters."""
+    return escape_controls(next(reversed(_lines(log, begin)), ""))[:_MAX_LENGTH]
+
+
 def _how_it_ended(status: int | None) -> str:
     if status is None:
         return "did not get ready in time"

@@ -16,7 +16,8 @@ from local_stack.plan import StackError
 
 
 class ManagedProcess:
-    """One process with its log; an optional one may fail without ending the stack."""
+    """One process with its log. An optional one may fail without ending the stack, and one that `may_end` may end by
+    itself with status 0, as a replay does."""
 
     def __init__(
         self,
@@ -27,14 +28,18 @@ class ManagedProcess:
         *,
         log: str | None = None,
         optional: bool = False,
+        may_end: bool = False,
     ) -> None:
         self.name = name
+        self.has_ended = False
+        """Whether it has ended by itself with status 0."""
         self._executor = executor
         self._address = address
         self._data = data
         self._log = data / "logs" / f"{log or name}.log"
         self._log_begin = self._log.stat().st_size
         self._optional = optional
+        self._may_end = may_end
         self._has_failed = False
         self._started_at = 0.0
 
@@ -47,7 +52,7 @@ class ManagedProcess:
     def is_ready(self, console: Console) -> bool:
         """Whether it answers or, if optional, has failed; prints which. Raises `StackError` if it cannot get ready."""
         self.require_running(console)
-        if self._has_failed:
+        if self._has_failed or self.has_ended:
             return True
         if not self._executor.after_start_check():
             if time.monotonic() - self._started_at > self._executor._timeout:
@@ -60,10 +65,19 @@ class ManagedProcess:
         return True
 
     def require_running(self, console: Console) -> None:
-        """Raise `StackError` if it has ended; if optional, print the reason once."""
-        if not self._has_failed and not self._executor.running():
-            process = self._executor.process
-            self._fail(process.poll() if process is not None else None, console)
+        """Raise `StackError` if it has ended; if it is optional or may end, print that once."""
+        if self._has_failed or self.has_ended or self._executor.running():
+            return
+        process = self._executor.process
+        status = process.poll() if process is not None else None
+        if self._may_end and status == 0:
+            self.has_ended = True
+            last_line = exit_reason.last_line(self._log, self._log_begin)
+            console.print(
+                Text.assemble((f"{self.name} has sent everything:", "green"), f" {last_line}"), soft_wrap=True
+            )
+        else:
+            self._fail(status, console)
 
     def stop(self) -> None:
         """Stop the process if it runs, and wait until it has ended."""

@@ -64,6 +64,7 @@ def environment(data: Path) -> dict[str, str]:
         "SPARK_LOCAL_DIRS": str(data / "scratch"),
         "WAREHOUSE": str(data / "warehouse"),
         "CHECKPOINTS": str(data / "checkpoints"),
+        "PRODUCER_POSITION": str(data / "replay_position.json"),
         "CLASS_ARCHIVE": str(_CDS_ARCHIVE),
     }
 

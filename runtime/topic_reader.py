@@ -1,4 +1,4 @@
-"""Reads the committed records that a topic has now, from its first to its last."""
+"""Reads the records that a topic has now."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -16,20 +16,28 @@ _POLL_SECONDS: Final = 1.0
 
 
 def read_to_end(
-    kafka_client: Mapping[str, str | int], topic: str, *, group_id: str, timeout: float = 30.0
+    kafka_client: Mapping[str, str | int],
+    topic: str,
+    *,
+    group_id: str,
+    timeout: float = 30.0,
+    start: Mapping[int, int] | None = None,
+    uncommitted: bool = False,
 ) -> Iterator[Message]:
     """Yield all committed records from the start of `topic` to its end offsets at the time of the call.
 
     Records of a partition come in order of their offsets, those of different partitions interleaved; nothing where the
-    topic does not exist. No offsets are committed. `group_id` matters only to the broker's access rules.
+    topic does not exist. No offsets are committed. `group_id` matters only to the broker's access rules. `start`:
+    offsets to begin at, by partition; `uncommitted`: yield the records of open and aborted transactions too.
 
     Raises KafkaException on an error of the client, and where the broker sends nothing for `timeout` seconds.
     """
-    with closing(_consumer(kafka_client, group_id)) as consumer:
+    with closing(_consumer(kafka_client, group_id, uncommitted=uncommitted)) as consumer:
         # The leader of a partition may not be known yet, as in a topic that was just created.
         ranges = _while_transient(timeout)(offset_ranges, consumer, topic, timeout)
-        positions = {partition: start for partition, (start, end) in ranges.items() if start < end}
-        consumer.assign([TopicPartition(topic, partition, start) for partition, start in positions.items()])
+        begins = {partition: max(begin, (start or {}).get(partition, 0)) for partition, (begin, _) in ranges.items()}
+        positions = {partition: begin for partition, begin in begins.items() if begin < ranges[partition][1]}
+        consumer.assign([TopicPartition(topic, partition, begin) for partition, begin in positions.items()])
         deadline = time.monotonic() + timeout
         while positions:
             messages = consumer.consume(_BATCH, timeout=_POLL_SECONDS)
@@ -79,13 +87,13 @@ def _while_transient(timeout: float) -> Retrying:
     )
 
 
-def _consumer(kafka_client: Mapping[str, str | int], group_id: str) -> Consumer:
+def _consumer(kafka_client: Mapping[str, str | int], group_id: str, *, uncommitted: bool) -> Consumer:
     return Consumer(
         {
             **kafka_client,
             "group.id": group_id,
             "enable.auto.commit": False,
-            "isolation.level": "read_committed",
+            "isolation.level": "read_uncommitted" if uncommitted else "read_committed",
             "auto.offset.reset": "earliest",
             # The last offsets may be of aborted records or transaction markers, which are never delivered.
             "enable.partition.eof": True,

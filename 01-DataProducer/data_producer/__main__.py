@@ -15,7 +15,8 @@ from prometheus_client import Gauge
 
 from contract.topics import interactions_topic
 from data_producer.controls import PATH, Controls, application, disabled
-from data_producer.publisher import KAFKA, Publisher, PublishError
+from data_producer.errors import ReplayError
+from data_producer.publisher import FLUSH_TIMEOUT, KAFKA, Publisher, PublishError
 from data_producer.sender import Sender
 from data_producer.settings import ProducerSettings
 from runtime import health, logs, topic_admin
@@ -24,12 +25,9 @@ from runtime.signals import StoppedError, stop_on_signal
 
 logger = logging.getLogger("data_producer")
 
-_FLUSH_TIMEOUT = 8.0
-"""Seconds: less than the 10 that a container has to stop."""
-
 
 def main() -> int:
-    """Send until stopped or until the limit; return 1 if an interaction was not delivered."""
+    """Send until stopped, until the limit, or to the end of the recording; return 1 if anything was not delivered."""
     argparse.ArgumentParser(prog="data_producer", description="Sends interactions until it is stopped.").parse_args()
     settings = ProducerSettings.load()
     logs.configure(settings.log_level)
@@ -48,17 +46,29 @@ def main() -> int:
     _register_metrics(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)
     started = time.monotonic()
+    has_failed = False
     try:
-        Sender(settings, controls, publisher, state).run(stop)
+        if settings.producer_source is None:
+            Sender(settings, controls, publisher, state).run(stop)
+        else:
+            # Only a replay needs DuckDB, which takes memory and a moment to import.
+            from data_producer.replay import replay
+
+            replay(settings, settings.producer_source, controls, publisher, state, stop)
     except PublishError as error:
         logger.error("the Kafka client has failed: %s", error)
-    publisher.flush(_FLUSH_TIMEOUT)
+    except ReplayError as error:
+        logger.error("%s", error)
+        has_failed = True
+    if settings.producer_source is None:
+        # A replay has done so, as its position follows from it.
+        publisher.flush(FLUSH_TIMEOUT)
     seconds = time.monotonic() - started
     logger.info(
         "sent %d interactions in %.1f s (%.0f a second), %d refused, %d not acknowledged",
         publisher.delivered, seconds, publisher.delivered / seconds, publisher.refused, publisher.waiting,
     )  # fmt: skip
-    return 0 if publisher.delivered == publisher.accepted else 1
+    return 0 if publisher.delivered == publisher.accepted and not has_failed else 1
 
 
 def _connect(settings: ProducerSettings, state: health.Health, stop: threading.Event) -> Publisher:

@@ -6,7 +6,7 @@ There is no authentication: it is for demonstrations, and disabled unless `PRODU
 import json
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -61,6 +61,9 @@ class ControlRequest(BaseModel):
         return value
 
 
+_OF_RANDOM_DATA: Final = ("users", "items", "burst", "malformed")
+"""The fields without effect on a replay."""
+
 _ALLOWED: Final = {
     name: expectations.describe(schema) for name, schema in ControlRequest.model_json_schema()["properties"].items()
 }
@@ -77,9 +80,12 @@ class Controls:
     ((100, 0), (0, 0))
     """
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, replay: str = "", without_effect: Mapping[str, str] | None = None) -> None:
+        """Start with a flow; `replay` describes what is replayed, and `without_effect` has the reason by field."""
         self._lock = threading.Lock()
         self._flow = flow
+        self._replay = replay
+        self._without_effect = without_effect or {}
         self._burst = 0
         self._malformed = 0
 
@@ -91,13 +97,33 @@ class Controls:
             users=settings.random_data_max_users,
             items=settings.random_data_max_items,
         )
-        return cls(flow)
+        if settings.producer_source is None:
+            return cls(flow)
+        replay = settings.producer_source.name
+        without_effect = dict.fromkeys(_OF_RANDOM_DATA, f"no effect while {replay} is replayed")
+        if settings.producer_speed is not None:
+            replay += f" at {settings.producer_speed:g} times the recorded pace"
+            without_effect["rate"] = "no effect while PRODUCER_SPEED is the pace"
+        return cls(flow, replay, without_effect)
 
     @property
     def flow(self) -> Flow:
         """The current flow."""
         with self._lock:
             return self._flow
+
+    def describe(self) -> dict[str, Any]:
+        """Return the flow, as /control shows it; during a replay what has an effect on it, and what has not."""
+        flow = self.flow.model_dump()
+        if not self._replay:
+            return flow
+        shown = {name: value for name, value in flow.items() if name not in self._without_effect}
+        return shown | {"replay": self._replay, "without_effect": list(self._without_effect)}
+
+    def refusal(self, request: ControlRequest) -> str:
+        """Return why the request would have no effect; empty if it has one."""
+        requested = request.model_dump(exclude_none=True)
+        return "; ".join(f"{name}: {reason}" for name, reason in self._without_effect.items() if name in requested)
 
     def apply(self, request: ControlRequest) -> Flow:
         """Change the flow; return the new one."""
@@ -138,7 +164,7 @@ def disabled(_environ: "WSGIEnvironment", start_response: "StartResponse") -> It
 
 def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object]:
     if environ["REQUEST_METHOD"] == "GET":
-        return "200 OK", controls.flow.model_dump()
+        return "200 OK", controls.describe()
     # Only browsers send an Origin, and no page in a browser may call this.
     if "HTTP_ORIGIN" in environ:
         return "403 Forbidden", {"error": "requests from a browser are not allowed: use the live page, or curl"}
@@ -153,7 +179,10 @@ def _answer(controls: Controls, environ: "WSGIEnvironment") -> tuple[str, object
         names = (str(each["loc"][0]) if each["loc"] else "" for each in error.errors())
         invalid = dict.fromkeys(name[:_MAX_NAME_CHARACTERS] for name in names)
         return "400 Bad Request", {"error": "; ".join(map(_expectation, invalid))}
-    return "200 OK", controls.apply(request).model_dump()
+    if refusal := controls.refusal(request):
+        return "409 Conflict", {"error": refusal}
+    controls.apply(request)
+    return "200 OK", controls.describe()
 
 
 def _expectation(name: str) -> str:

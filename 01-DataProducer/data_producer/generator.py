@@ -10,14 +10,12 @@ from typing import Any, Final
 
 from contract.declared import EVENT
 from contract.fields import Field, FieldType
+from data_producer.events import Event
 
 _SPREAD: Final = 100
 """The range of a number that is declared without bounds."""
 _WIDEST: Final = 100_000
 """The widest range that is used whole."""
-
-Event = dict[str, Any]
-"""The fields of an event by name, in the declared order."""
 
 
 class EventGenerator:

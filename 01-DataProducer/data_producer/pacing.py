@@ -1,6 +1,8 @@
-"""Keeps a rate, however long sending takes."""
+"""Keeps a rate, or the pace of recorded timestamps, however long sending takes."""
 
+import itertools
 import math
+from collections.abc import Iterable
 
 
 class Pacer:
@@ -30,3 +32,33 @@ class Pacer:
     def pause(self, now: float) -> float:
         """Return the seconds until the next interaction is due."""
         return max(0.0, self._start + self._sent * self._interval - now)
+
+
+class RecordedPacer:
+    """Spaces events as their timestamps are, at a multiple of that speed; catches up after a delay.
+
+    An event whose timestamp is before that of its predecessor is due at once.
+
+    >>> pacer = RecordedPacer(speed=10, start=100.0)
+    >>> pacer.due([1000, 1005, 1001, 1020], now=100.6)
+    3
+    >>> pacer.pause(1020, now=101.5)
+    0.5
+    """
+
+    def __init__(self, speed: float, start: float) -> None:
+        self._speed = speed
+        self._start = start
+        self._first: float | None = None
+
+    def due(self, timestamps: Iterable[float | None], now: float) -> int:
+        """Return how many of the next events are due by `now` (seconds on the clock of `start`); None: due at once."""
+        return sum(1 for _ in itertools.takewhile(lambda timestamp: self.pause(timestamp, now) <= 0, timestamps))
+
+    def pause(self, timestamp: float | None, now: float) -> float:
+        """Return the seconds until an event is due. The first event is due at `start`."""
+        if timestamp is None:
+            return 0.0
+        if self._first is None:
+            self._first = timestamp
+        return max(0.0, self._start + (timestamp - self._first) / self._speed - now)

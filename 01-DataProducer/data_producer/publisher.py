@@ -4,11 +4,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import orjson
 from confluent_kafka import KafkaError, Message, Producer
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
-from contract.declared import EVENT
+from data_producer.events import Event, record_of
 from runtime.client_logs import lower_routine
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
@@ -18,6 +17,8 @@ logger.addFilter(lower_routine)
 
 KAFKA = "kafka"
 """The component's name in /health."""
+FLUSH_TIMEOUT = 8.0
+"""Seconds to deliver what is queued at the end: less than the 10 that a container has to stop."""
 
 
 class PublishError(Exception):
@@ -56,11 +57,9 @@ class Publisher:
             logger=logger,
         )
 
-    def publish(self, events: Sequence[Mapping[str, Any]]) -> None:
+    def publish(self, events: Sequence[Event]) -> None:
         """Accept events, blocking while the queue is full. Raises `PublishError`."""
-        self.publish_records(
-            [{"key": event[EVENT.partition_by].encode(), "value": orjson.dumps(event)} for event in events]
-        )
+        self.publish_records(list(map(record_of, events)))
 
     def publish_records(self, pending: list[dict[str, Any]]) -> None:
         """Accept records with a `value` and an optional `key`, like `publish`."""

@@ -1,10 +1,15 @@
 """The producer's settings."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from runtime.settings import Port, Settings
+from data_producer.errors import ReplayError
+from data_producer.position import Position
+from runtime.addresses import shown
+from runtime.settings import NonEmptyStr, Port, Settings
 
 _MIN_INTERVAL: Final = 1e-6
 _MAX_INTERVAL: Final = 86_400.0
@@ -50,4 +55,32 @@ class ProducerSettings(Settings):
     """Stop after this number of interactions; 0: no limit."""
     producer_controls: bool = False
     """Whether /control on the metrics' port, which has no authentication, changes the producer while it runs."""
+    producer_source: Path | None = None
+    """A recorded file to replay instead of random data: CSV, JSON lines or Parquet."""
+    producer_query: NonEmptyStr | None = None
+    """One SELECT over the file, the table `source`; unset: the columns named like the event's fields."""
+    producer_speed: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Multiple of the recorded pace; unset: the interval is the pace."""
+    producer_position: Path = Path(".data/replay_position.json")
+    """The file that says up to where the recording is replayed."""
     producer_metrics_port: Port = 9101
+
+    def conflicts(self) -> Iterator[str]:
+        """Yield an error for each setting that the others contradict, or that the recorded file does not fit."""
+        yield from super().conflicts()
+        if self.producer_source is None:
+            for name, value in (("PRODUCER_QUERY", self.producer_query), ("PRODUCER_SPEED", self.producer_speed)):
+                if value is not None:
+                    yield (
+                        f"{name}={shown(str(value))} has no effect without PRODUCER_SOURCE: set that to a recorded"
+                        f" file, or remove {name}"
+                    )
+            return
+        # Only a replay needs DuckDB, which takes a moment to import.
+        from data_producer.recording import Recording
+
+        try:
+            Recording(self.producer_source, self.producer_query or "").close()
+            Position.load(self.producer_position)
+        except ReplayError as error:
+            yield str(error)

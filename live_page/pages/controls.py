@@ -46,6 +46,7 @@ def show(sources: Sources) -> None:
 def _show_producer(producer: ProducerControls) -> None:
     with Panel("Data producer") as panel:
         flow = ui.label(UNKNOWN).classes("text-lg tabular-nums").props('data-flow role="status"')
+        limits = hint("").props("data-without-effect")
 
         async def change(**changes: float | bool) -> None:
             try:
@@ -56,24 +57,34 @@ def _show_producer(producer: ProducerControls) -> None:
             ui.notify(", ".join(_describe(name, value) for name, value in changes.items()), type="positive")
             await panel.refresh()
 
-        _add_buttons(change)
-        fields = _add_number_fields(change)
+        buttons = _add_buttons(change)
+        fields, set_button = _add_number_fields(change)
+        buttons += [(name, set_button) for name in fields]
 
     filled: set[str] = set()
 
     def show_flow(current: Mapping[str, Any]) -> None:
         flow.set_text(_describe_flow(current))
+        without_effect = current.get("without_effect", [])
+        limits.set_text(f"No effect during this replay: {', '.join(without_effect)}" if without_effect else "")
+        for name, each in buttons:
+            each.set_enabled(name not in without_effect)
         for name, field in fields.items():
-            if field.value is None and name not in filled:
+            field.set_enabled(name not in without_effect)
+            if field.value is None and name not in filled and name in current:
                 field.set_value(current[name])
                 filled.add(name)
 
     panel.refresh_from(producer.flow, show_flow)
 
 
-def _add_buttons(change: Change) -> None:
+def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
+    """Add the buttons; return each with the name of what it changes."""
+    buttons = []
+
     def add(text: str, **changes: float | bool) -> None:
-        button(text, lambda: change(**changes))
+        (name,) = changes
+        buttons.append((name, button(text, lambda: change(**changes))))
 
     with _group(f"{_EVENTS.capitalize()} per second"):
         for rate in _RATES:
@@ -87,9 +98,10 @@ def _add_buttons(change: Change) -> None:
     with _group("Send malformed records (they become dead letters)"):
         for malformed in _MALFORMED:
             add(f"+ {malformed} malformed", malformed=malformed)
+    return buttons
 
 
-def _add_number_fields(change: Change) -> dict[str, ui.number]:
+def _add_number_fields(change: Change) -> tuple[dict[str, ui.number], ui.button]:
     shown = {"users": _KEYS, "items": _OTHERS} if _TEXTS else {"users": _KEYS}
     with _group(f"Number of {' and '.join(shown.values())}"):
         fields = {name: _number_field(label) for name, label in shown.items()}
@@ -98,8 +110,8 @@ def _add_number_fields(change: Change) -> dict[str, ui.number]:
             if all(field.validate() for field in fields.values()):
                 await change(**{name: int(field.value) for name, field in fields.items()})
 
-        button("Set", set_numbers)
-    return fields
+        set_button = button("Set", set_numbers)
+    return fields, set_button
 
 
 def _show_rules(sources: Sources) -> None:
@@ -155,6 +167,10 @@ def _describe(name: str, value: float | bool) -> str:
 
 def _describe_flow(flow: Mapping[str, Any]) -> str:
     paused = "paused; resumes at " if flow["paused"] else ""
+    if "replay" in flow:
+        paused = "paused; " if flow["paused"] else ""
+        pace = f" at {format_rate(flow['rate'], _EVENTS)}" if "rate" in flow else ""
+        return f"{paused}replaying {format_text(flow['replay'])}{pace}"
     others = f", {flow['items']:,} {_OTHERS}" if _TEXTS else ""
     return f"{paused}{format_rate(flow['rate'], _EVENTS)}, {flow['users']:,} {_KEYS}{others}"
 

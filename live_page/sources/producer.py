@@ -25,6 +25,8 @@ class ProducerControls:
     def flow(self) -> dict[str, Any]:
         """Return the current rate (seconds between interactions), users, items and paused.
 
+        During a replay those without effect are missing, and `replay` and `without_effect` describe it.
+
         Raises `UnavailableError`, or `EmptyError` if the controls are off.
         """
         return self._request("GET", None)

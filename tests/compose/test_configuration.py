@@ -35,7 +35,7 @@ FIXED = {
     "KAFKA_SECURITY_PROTOCOL", "KAFKA_SASL_MECHANISM", "KAFKA_USERNAME", "KAFKA_CA_FILE",
     "ES_USERNAME", "ES_PASSWORD", "ES_CA_FILE",
     # Files of the images or mounted ones.
-    "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER", "PIPELINE",
+    "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER", "PIPELINE", "PRODUCER_SOURCE", "PRODUCER_POSITION",
 }  # fmt: skip
 """Settings that the Compose files set themselves."""
 
@@ -112,6 +112,16 @@ def test_every_setting_reaches_the_service_that_reads_it(service: str) -> None:
     values = {name: f"the {name}" for name in names} | {"PAGE_PORT": "20000"}
     received = config(*SECURE, environment={**PASSWORDS, **values})[service]["environment"]
     assert {name for name in names if received.get(name) != values[name]} == names & FIXED
+
+
+@pytest.mark.parametrize("source", ["examples/replay/shop_events.csv.gz", "./a b/events.csv", "/recorded/events.csv"])
+def test_a_recorded_file_is_mounted_read_only_where_the_producer_reads_it(source: str) -> None:
+    producer = config(environment={"PRODUCER_SOURCE": source})["data-producer"]
+    (mount,) = (volume for volume in producer["volumes"] if volume["type"] == "bind")
+    assert mount["source"] == str((ROOT / source).resolve())
+    assert mount["read_only"] is True
+    assert os.path.normpath(mount["target"]) == os.path.normpath(producer["environment"]["PRODUCER_SOURCE"])
+    assert not config()["data-producer"]["environment"]["PRODUCER_SOURCE"]
 
 
 def test_published_ports_are_settings_and_kafka_advertises_its_own() -> None:

@@ -107,6 +107,20 @@ def test_the_demo_continues_with_its_data_even_without_its_page_and_leaves_no_pr
 
 
 @pytest.mark.usefixtures("cache")
+def test_the_demo_goes_on_after_a_replay_and_every_row_of_the_file_is_in_the_lake(tmp_path: Path) -> None:
+    query = "SELECT visitor AS user_id, product AS item_id, action AS interaction_type, event_time AS timestamp"
+    example = ROOT / "examples/replay/shop_events.csv.gz"
+    settings = {"PRODUCER_SOURCE": str(example), "PRODUCER_QUERY": f"{query} FROM source", "PRODUCER_RATE": "0"}
+    for _ in range(2):
+        demo = _demo(tmp_path, "--free-ports", "--for", "10", **settings)
+        output = demo.communicate(timeout=240)[0]
+        assert demo.returncode == 0, output
+        assert "data_producer has sent everything" in output
+        summary = _summary(output)
+        assert summary["in the lake"] == summary["sent"] == 5_000
+
+
+@pytest.mark.usefixtures("cache")
 def test_the_demo_ends_with_the_reason_when_a_service_was_killed(tmp_path: Path) -> None:
     demo = _demo(tmp_path, "--free-ports")
     _read_until(demo, "Ctrl-C stops")

@@ -355,6 +355,30 @@ def test_controls_show_rates_per_second_and_refuse_values_out_of_bounds(site: Si
         expect(page.get_by_text("a whole number from 1 to 1,000,000")).to_have_count(0)
 
 
+def test_controls_without_effect_on_a_replay_are_disabled_and_named(site: Site, browser: Browser) -> None:
+    without_effect = dict.fromkeys(("users", "items", "burst", "malformed"), "no effect")
+    controls = Controls(Flow(rate=0.02, users=10, items=10), f"{ATTACK}.csv", without_effect)
+    state = Health("kafka")
+    state.ok("kafka")
+    url = f"http://127.0.0.1:{serve(state, '127.0.0.1', 0, {'/control': application(controls)})}"
+    with (
+        site.pipeline.running(PAGE, PRODUCER_URL=url, STREAM_URL=url, SINK_URL=url) as service,
+        page_of(browser, service.url.geturl().removesuffix("/health")) as page,
+    ):
+        _go(page, "Controls")
+        flow = page.locator("[data-flow]")
+        expect(flow).to_have_text(f"replaying {ATTACK}.csv at 50 interactions per second")
+        text = "No effect during this replay: users, items, burst, malformed"
+        expect(page.locator("[data-without-effect]")).to_have_text(text)
+        for name in ("+ 1,000", "+ 10 malformed", "Set"):
+            expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
+        expect(page.get_by_role("spinbutton", name="users")).to_be_disabled()
+        page.get_by_role("button", name="200", exact=True).click()
+        page.get_by_role("button", name="Pause", exact=True).click()
+        expect(flow).to_have_text(f"paused; replaying {ATTACK}.csv at 200 interactions per second")
+        assert page.evaluate("window.hacked") is None
+
+
 def test_a_threshold_is_visible_above_all_bars(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
         _go(page, "Alerts")

@@ -65,6 +65,15 @@ def test_reading_ends_before_records_that_are_not_committed(kafka: str, topic: s
         finish(30)
 
 
+def test_reading_begins_at_offsets_and_includes_uncommitted_records_on_request(kafka: str, topic: str) -> None:
+    _send(kafka, topic, "1", "2", "3")
+    transaction = _transaction(kafka, topic, "open")
+    client = {"bootstrap.servers": kafka}
+    messages = list(read_to_end(client, topic, group_id="tests", start={0: 1, 1: 9}, uncommitted=True))
+    assert [(m.partition(), m.value()) for m in messages] == [(0, b"2"), (0, b"3"), (0, b"open")]
+    transaction.abort_transaction(30)
+
+
 def test_records_that_arrive_while_reading_are_left_out(kafka: str, topic: str) -> None:
     _send(kafka, topic, "before")
     messages = read_to_end({"bootstrap.servers": kafka}, topic, group_id="tests")

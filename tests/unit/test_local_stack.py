@@ -105,11 +105,13 @@ def test_too_little_memory_is_reported_before_anything_starts(tmp_path: Path, mo
         prepare(Plan(tmp_path), [], Console(file=io.StringIO()))
 
 
-def _ended_process(data: Path, *, optional: bool) -> ManagedProcess:
+def _ended_process(
+    data: Path, *, optional: bool = False, may_end: bool = False, command: str = "exit 3"
+) -> ManagedProcess:
     servers.log_file(data, "it").close()
     (data / "logs" / "it.log").write_text("INFO of an earlier start\n")
-    executor = TCPExecutor(["sh", "-c", "exit 3"], servers.HOST, servers.free_port())
-    process = ManagedProcess("it", executor, data, "here", optional=optional)
+    executor = TCPExecutor(["sh", "-c", command], servers.HOST, servers.free_port())
+    process = ManagedProcess("it", executor, data, "here", optional=optional, may_end=may_end)
     process.start()
     assert executor.process is not None
     executor.process.wait()
@@ -120,6 +122,26 @@ def test_a_process_that_has_ended_ends_the_stack(tmp_path: Path) -> None:
     process = _ended_process(tmp_path, optional=False)
     with pytest.raises(StackError, match=r"^it has ended with status 3: no output"):
         process.require_running(Console(file=io.StringIO()))
+
+
+def test_a_process_that_may_end_and_has_sent_everything_does_not_end_the_stack(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "it.log"
+    process = _ended_process(tmp_path, may_end=True, command=f"echo 'INFO sent 7 interactions' >> {log}")
+    terminal = io.StringIO()
+    console = Console(file=terminal, width=100)
+    assert process.is_ready(console)
+    process.require_running(console)
+    assert process.has_ended
+    assert terminal.getvalue() == "it has sent everything: INFO sent 7 interactions\n"
+    process.stop()
+
+
+@pytest.mark.parametrize("command", ["exit 1", "kill -9 $$"])
+def test_a_process_that_may_end_and_has_failed_ends_the_stack(command: str, tmp_path: Path) -> None:
+    process = _ended_process(tmp_path, may_end=True, command=command)
+    with pytest.raises(StackError, match=r"^it (has ended with status 1|was killed by SIGKILL)"):
+        process.require_running(Console(file=io.StringIO()))
+    assert not process.has_ended
 
 
 class _Observer:
