@@ -253,7 +253,7 @@ def test_a_file_that_cannot_be_replayed_is_a_wrong_setting(pipeline: Pipeline) -
 
 
 ORDERS = """
-customer,category,n,price,coupon,at
+customer,category,n,price,coupon,placed
 c1,toys,2,19.99,spring,2026-01-31 12:00:00
 c2,music,1,5,,2026-01-31T13:00:00.250+01:00
 c3,books,1,0.001,,2026-01-31 12:00:00
@@ -266,7 +266,7 @@ c6,books,1,1,,yesterday
 def test_a_file_of_another_declaration_is_replayed_by_its_fields(pipeline: Pipeline, tmp_path: Path) -> None:
     path = tmp_path / "orders.csv"
     path.write_text(ORDERS.lstrip())
-    columns = "customer AS customer_id, category, n AS quantity, price, coupon, at AS ordered_at"
+    columns = "customer AS customer_id, category, n AS quantity, price, coupon, placed AS ordered_at"
     pipeline.run_to_end(
         PRODUCER,
         PIPELINE=ROOT / "examples/orders/pipeline.py",
