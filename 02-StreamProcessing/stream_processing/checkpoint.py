@@ -41,7 +41,10 @@ class Checkpoint:
         return self.end_offsets(max(committed)) if committed else None
 
     def started_offsets(self) -> dict[str, Any] | None:
-        """Return the end offsets of the latest batch, committed or not; None if none was started."""
+        """Return the end offsets of the latest batch, committed or not; None if none was started.
+
+        Raises ValueError if its file is damaged, as a power failure can leave it.
+        """
         started = self._batches("offsets")
         return self.end_offsets(max(started)) if started else None
 
@@ -62,9 +65,12 @@ class Checkpoint:
 
 
 def parse_offsets(text: str) -> list[dict[str, Any]]:
-    """Return the end offset of each source from the text of an `offsets/<batch>` file."""
+    """Return the end offset of each source from an `offsets/<batch>` file; raises ValueError if it is damaged."""
     # A line with the version, one with the query's metadata, then one per source.
-    return [json.loads(line) for line in text.splitlines()[2:]]
+    offsets = [json.loads(line) for line in text.splitlines()[2:]]
+    if not offsets:
+        raise ValueError("the file has no offsets")
+    return offsets
 
 
 def batch_ids(names: Iterable[str]) -> list[int]:

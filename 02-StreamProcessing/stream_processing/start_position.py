@@ -181,7 +181,11 @@ def is_ahead(offsets: Offsets, others: Offsets) -> bool:
 
 def _is_behind(checkpoint: Checkpoint, last_append: AppendInfo | None, topic: str) -> bool:
     """Whether the lake has appends that the checkpoint, or a part of it, was written before."""
-    started = checkpoint.started_offsets()
+    try:
+        started = checkpoint.started_offsets()
+    except ValueError:
+        logger.warning("the latest file of %s is damaged", checkpoint.path)
+        return True
     if started is None:
         # It has no offsets: the query was stopped before it asked Kafka for them.
         return True

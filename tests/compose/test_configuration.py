@@ -117,7 +117,7 @@ def test_every_setting_reaches_the_service_that_reads_it(service: str) -> None:
 @pytest.mark.parametrize("source", ["examples/replay/shop_events.csv.gz", "./a b/events.csv", "/recorded/events.csv"])
 def test_a_recorded_file_is_mounted_read_only_where_the_producer_reads_it(source: str) -> None:
     producer = config(environment={"PRODUCER_SOURCE": source})["data-producer"]
-    (mount,) = (volume for volume in producer["volumes"] if volume["type"] == "bind")
+    (mount,) = (volume for volume in producer["volumes"] if volume["target"].startswith("/recording/"))
     assert mount["source"] == str((ROOT / source).resolve())
     assert mount["read_only"] is True
     assert os.path.normpath(mount["target"]) == os.path.normpath(producer["environment"]["PRODUCER_SOURCE"])

@@ -153,7 +153,17 @@ def _without_batches(checkpoint: Path, _: Path) -> None:
         shutil.rmtree(checkpoint / folder)
 
 
-@pytest.mark.parametrize("damage", [_older, _without_batches], ids=["an older copy", "killed before its first batch"])
+def _damaged(checkpoint: Path, _: Path) -> None:
+    latest = max(
+        (file for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal()), key=lambda f: int(f.name)
+    )
+    latest.write_text("")
+    (checkpoint / "commits" / latest.name).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [_older, _without_batches, _damaged], ids=["an older copy", "killed before its first batch", "damaged"]
+)
 def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(
     pipeline: Pipeline, damage: Callable[[Path, Path], None]
 ) -> None:

@@ -53,6 +53,12 @@ def test_the_offsets_of_a_batch_are_one_json_object_per_source() -> None:
     assert parse_offsets(text) == [kafka, delta]
 
 
+@pytest.mark.parametrize("text", ["", "v1", "v1\n{}", "v1\n{}\n{"])
+def test_a_damaged_file_of_offsets_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_offsets(text)
+
+
 def test_temporary_files_in_a_checkpoint_are_not_batches() -> None:
     assert batch_ids(["0", "10", ".2.crc", ".3.tmp", "4.tmp"]) == [0, 10]
 
