@@ -189,7 +189,8 @@ def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
 @needs_container_engine
 def test_volumes_are_named_after_the_project(stack: Stack) -> None:
     mounts = [mount for container in stack.inspect() for mount in container["Mounts"] if mount["Type"] == "volume"]
-    assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{n}" for n in ("kafka", "elasticsearch", "lake")}
+    expected = ("kafka", "elasticsearch", "lake", "producer")
+    assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{name}" for name in expected}
 
 
 @needs_container_engine
