@@ -210,7 +210,7 @@ def test_every_record_is_an_interaction_or_a_dead_letter_and_the_job_continues(p
     with pipeline.running(STREAM):
         eventually(lambda: assert_equal(pipeline.topic_tables(), expected_tables))
         eventually(lambda: assert_equal(pipeline.lake_tables(), expected_tables))
-    assert "1 changed keys are in the lake and not published" in pipeline.log(STREAM)
+    assert "1 changed rows are in the lake and not published" in pipeline.log(STREAM)
 
 
 def _append(pipeline: Pipeline, interaction: Interaction) -> None:

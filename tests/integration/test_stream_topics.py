@@ -273,7 +273,7 @@ def test_changed_table_definitions_stop_the_job_until_a_rebuild(pipeline: Pipeli
     with pipeline.running(STREAM):
         pipeline.send_interactions(_interactions(50))
         eventually(lambda: pipeline.assert_published(_interactions(50)))
-    definitions = pipeline.data / "checkpoints" / "aggregate.definitions"
+    definitions = pipeline.data / "checkpoints" / "tables.definitions"
     definitions.write_text("agg_interactions_user of another time\n")
     job = pipeline.service(STREAM)
     with pytest.raises(ProcessExitedWithError):
