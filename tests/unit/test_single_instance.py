@@ -11,7 +11,8 @@ import pytest
 from stream_processing.single_instance import AnotherInstanceError, CheckpointsError, require_unclaimed
 
 _HOLDER = (
-    "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(); sys.stdin.read()"
+    "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
+    " print(flush=True); sys.stdin.read()"
 )
 
 
