@@ -10,10 +10,14 @@ from contract.declaration import (
     Table,
     choice,
     count,
+    days,
+    distinct,
     epoch_seconds,
+    every,
     latest,
     least_choice,
     mean_per_choice,
+    minutes,
     most_choice,
     ratio,
     rows_of,
@@ -64,9 +68,36 @@ OVERALL = Table(
     measures={"avg_interactions": ratio(count(), rows_of(USERS)), "last_interaction": latest("timestamp")},
 )
 
+MINUTES = Table(
+    "agg_interactions_minute",
+    INTERACTION,
+    key=(every(minutes=1, closes_after=minutes(10)),),
+    title="Minutes",
+    keep=days(7),
+    measures={
+        **{f"total_{kind}": count(where={KIND: kind}) for kind in KIND.choices},
+        "total_interactions": count(),
+        "users": distinct("user_id"),
+    },
+)
+
+ITEM_HOURS = Table(
+    "agg_interactions_item_hour",
+    INTERACTION,
+    key=("item_id", every(hours=1, closes_after=minutes(10))),
+    title="Items by hour",
+    keep=days(30),
+    measures={
+        "total_interactions": count(),
+        "total_purchase": count(where={KIND: "purchase"}),
+        "users": distinct("user_id"),
+        "last_interaction": latest("timestamp"),
+    },
+)
+
 PIPELINE = Pipeline(
     INTERACTION,
-    tables=(USERS, ITEMS, OVERALL),
+    tables=(USERS, ITEMS, OVERALL, MINUTES, ITEM_HOURS),
     overview=Overview(
         total=USERS["total_interactions"], by=KIND, mean=OVERALL["avg_interactions"], mean_title="Average per user"
     ),

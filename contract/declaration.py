@@ -14,6 +14,7 @@ from contract.fields import (
 )
 from contract.measures import (
     count,
+    distinct,
     earliest,
     latest,
     least,
@@ -28,6 +29,7 @@ from contract.measures import (
 )
 from contract.pipeline import Overview, Pipeline
 from contract.tables import Table
+from contract.windows import days, every, hours, minutes
 
 __all__ = [
     "Event",
@@ -36,17 +38,22 @@ __all__ = [
     "Table",
     "choice",
     "count",
+    "days",
     "decimal",
+    "distinct",
     "earliest",
     "epoch_milliseconds",
     "epoch_seconds",
+    "every",
     "flag",
+    "hours",
     "iso_datetime",
     "latest",
     "least",
     "least_choice",
     "mean",
     "mean_per_choice",
+    "minutes",
     "most",
     "most_choice",
     "number",

@@ -38,6 +38,8 @@ class Operation(Enum):
     LEAST = "least"
     MOST = "most"
     """The least or greatest value of the field; compared."""
+    DISTINCT = "distinct"
+    """A sketch of the different values of the field; united."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,15 @@ class StateColumn:
 
     @property
     def type(self) -> ColumnType:
-        """The column's type."""
-        if self.operation is Operation.COUNT or self.field is None:
+        """The type of its number; a sketch has one of its own in each engine."""
+        if self.operation in (Operation.COUNT, Operation.DISTINCT) or self.field is None:
             return ColumnType.LONG
         return self.field.column_type
 
     @property
     def places(self) -> int:
         """The decimal places of a decimal."""
-        return 0 if self.operation is Operation.COUNT or self.field is None else self.field.places
+        return self.field.places if self.type is ColumnType.DECIMAL and self.field is not None else 0
 
 
 class Operations(ABC, Generic[Expression]):
@@ -92,6 +94,10 @@ class Operations(ABC, Generic[Expression]):
     @abstractmethod
     def greatest(self, counts: Sequence[Expression]) -> Expression:
         """Return the greatest count."""
+
+    @abstractmethod
+    def number_of_distinct(self, sketch: Expression) -> Expression:
+        """Return the number of different values that a sketch has seen, or an estimate of it."""
 
     @abstractmethod
     def quotient(self, dividend: Expression, divisor: Expression, *, is_exact: bool) -> Expression:
@@ -192,6 +198,13 @@ class _Least(_OfOneColumn):
 class _Most(_OfOneColumn):
     operation = Operation.MOST
     accepts = _ORDERED
+
+
+class _Distinct(_OfOneColumn):
+    operation = Operation.DISTINCT
+
+    def result(self, on: Operations[Expression], event: Event) -> Expression:
+        return on.number_of_distinct(super().result(on, event))
 
 
 @dataclass(frozen=True)
@@ -318,6 +331,11 @@ def earliest(of: str, *, where: Where = None) -> Measure:
 def latest(of: str, *, where: Where = None) -> Measure:
     """Return the latest time."""
     return _Most(of, _pairs(where))
+
+
+def distinct(of: str, *, where: Where = None) -> Measure:
+    """Return the number of different values of a field: exact up to 1,024, an estimate within some percent beyond."""
+    return _Distinct(of, _pairs(where))
 
 
 def mean(of: str, *, where: Where = None) -> Measure:

@@ -8,7 +8,8 @@ from contract.event import Event
 from contract.fields import Field
 from contract.measures import Operation, StateColumn
 from contract.source_lines import declared_at
-from contract.tables import ColumnReference, Table
+from contract.tables import ColumnReference, Key, Table
+from contract.windows import Window
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Pipeline:
     line: int = field(default_factory=declared_at, compare=False, repr=False)
 
     @property
-    def keys(self) -> tuple[tuple[str, ...], ...]:
+    def keys(self) -> tuple[Key, ...]:
         """The keys of the tables, each once. Tables with the same key share the numbers of that key."""
         return tuple(dict.fromkeys(table.key for table in self.tables))
 
@@ -67,7 +68,17 @@ class Pipeline:
                 for other in measure.tables():
                     if other not in self.tables:
                         yield measure.line, f"table {table.name}: column {column}: {other.name} is not in the pipeline"
+        yield from self._problems_of_windows()
         yield from self._problems_of_overview()
+
+    def _problems_of_windows(self) -> Iterator[tuple[int, str]]:
+        seen: dict[str, Window] = {}
+        for window in (table.key.window for table in self.tables):
+            if window is not None and seen.setdefault(window.name, window) != window:
+                yield (
+                    window.line,
+                    f"window {window.name} differs from that on line {seen[window.name].line}: rename one",
+                )
 
     def _problems_of_overview(self) -> Iterator[tuple[int, str]]:
         overview = self.overview
@@ -77,6 +88,8 @@ class Pipeline:
             elif reference.name not in reference.table.measures:
                 known = ", ".join(reference.table.measures)
                 yield reference.line, f"overview: table {reference.table.name} has no {reference.name!r}: {known}"
+        if overview.total.table.keep is not None:
+            yield overview.total.line, f"overview: total: rows of {overview.total.table.name} are deleted: see its keep"
         if overview.mean is not None and overview.mean.table.key:
             yield overview.mean.line, f"overview: mean: table {overview.mean.table.name} has a key: name one without"
         if overview.by is not None:

@@ -1,14 +1,16 @@
 """A table: one row per key, with the measures of its events."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any, Final, overload
 
 from contract.event import Event
 from contract.fields import ColumnType, FieldType
 from contract.measures import Measure
 from contract.source_lines import declared_at
+from contract.windows import Window
 
 RESERVED: Final = "alerts"
 """The index of the alerts; those whose names start with it and _ have the state of the rules."""
@@ -40,19 +42,75 @@ class ColumnReference:
 
 
 @dataclass(frozen=True)
+class Key(Sequence[str]):
+    """The names of the columns that identify a row; none for a single row over all events."""
+
+    columns: tuple[str, ...] = ()
+    window: Window | None = None
+    """The one among them that is no field of the event."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields of the event."""
+        return tuple(name for name in self.columns if self.window is None or name != self.window.name)
+
+    def type_of(self, column: str, event: Event) -> ColumnType:
+        """Return the type of one of the columns."""
+        is_window = self.window is not None and column == self.window.name
+        return ColumnType.DATE if is_window else event.field(column).column_type
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return self.columns[index]
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+@dataclass(frozen=True, init=False)
 class Table:
     """A table with one row per key, or with a single row if it has no key."""
 
     name: str
     """The name of the Delta table and of the index, and the start of its keys in the topic."""
     event: Event
-    key: tuple[str, ...]
-    """The fields that identify a row; none for a single row over all events."""
+    key: Key
     measures: Mapping[str, Measure] = field(hash=False)
     """The measure of each column, by name."""
-    title: str = ""
+    title: str
     """What its rows are, in the plural, such as Users; as default the key, or the name."""
-    line: int = field(default_factory=declared_at, compare=False, repr=False)
+    keep: timedelta | None
+    """The time, as events have it, after which the row of a window is deleted; None: never."""
+    line: int = field(compare=False, repr=False)
+    _windows: tuple[Window, ...] = field(compare=False, repr=False)
+
+    def __init__(
+        self,
+        name: str,
+        event: Event,
+        key: Sequence[str | Window],
+        measures: Mapping[str, Measure],
+        title: str = "",
+        keep: timedelta | None = None,
+    ) -> None:
+        """`key` has the fields that identify a row, and at most one window of the events' time."""
+        windows = tuple(each for each in key if isinstance(each, Window))
+        columns = tuple(each.name if isinstance(each, Window) else each for each in key)
+        values = {
+            "name": name,
+            "event": event,
+            "key": Key(columns, windows[0] if windows else None),
+            "measures": measures,
+            "title": title,
+            "keep": keep,
+            "line": declared_at(),
+            "_windows": windows,
+        }
+        for attribute, value in values.items():
+            object.__setattr__(self, attribute, value)
 
     def __getitem__(self, column: str) -> ColumnReference:
         """Name one of its columns."""
@@ -61,7 +119,7 @@ class Table:
     @property
     def columns(self) -> tuple[Column, ...]:
         """All columns, the key first."""
-        key = (Column(name, self.event.field(name).column_type) for name in self.key)
+        key = (Column(name, self.key.type_of(name, self.event)) for name in self.key)
         measures = (
             Column(name, measure.type(self.event), measure, measure.places(self.event))
             for name, measure in self.measures.items()
@@ -86,14 +144,26 @@ class Table:
         It is the value of the only key column; values of several ones are joined so that each pair of rows has
         different ids. Raises KeyError if the row lacks a key column.
         """
-        return encode_row_id([row[name] for name in self.key]) if self.key else None
+        return encode_row_id([self._id_value(name, row[name]) for name in self.key]) if self.key else None
 
     def key_values(self, row_id: str) -> list[Any]:
         """Return the values of the key columns of a row; raises ValueError if no row of the table has this id."""
         texts = decode_row_id(row_id) if len(self.key) > 1 else [row_id]
         if len(texts) != len(self.key):
             raise ValueError(f"the id has {len(texts)} parts, the key {len(self.key)}")
-        return [_key_value(self.event.field(name).type, text) for name, text in zip(self.key, texts, strict=True)]
+        return [self._key_value(name, text) for name, text in zip(self.key, texts, strict=True)]
+
+    def _window(self, name: str) -> Window | None:
+        window = self.key.window
+        return window if window is not None and window.name == name else None
+
+    def _id_value(self, name: str, value: Any) -> Any:
+        window = self._window(name)
+        return value if window is None else window.text(value)
+
+    def _key_value(self, name: str, text: str) -> Any:
+        window = self._window(name)
+        return _key_value(self.event.field(name).type, text) if window is None else window.start(text)
 
     def problems(self) -> Iterator[tuple[int, str]]:
         """Yield what is wrong, each with its line."""
@@ -107,7 +177,7 @@ class Table:
             yield self.line, f"{here}: names that start with {RESERVED} are reserved for the indices of the alerts"
         if self.name == self.event.name:
             yield self.line, f"{here}: the table of events has this name"
-        for name in self.key:
+        for name in self.key.fields:
             if name not in self.event.names:
                 yield (
                     self.line,
@@ -115,14 +185,29 @@ class Table:
                 )
             elif self.event.field(name).type not in _KEYS:
                 kind = self.event.field(name).type.value
-                yield self.line, f"{here}: key {name} is a {kind}, expected a text, choice, whole or flag"
+                window = "; for windows of time write every(...) instead" if self.event.field(name).type.is_time else ""
+                yield self.line, f"{here}: key {name} is a {kind}, expected a text, choice, whole or flag{window}"
             elif self.event.field(name).optional and self.event.field(name).default is None:
                 yield self.line, f"{here}: key {name} is optional and has no default: give it one"
         if len(set(self.key)) < len(self.key):
             yield self.line, f"{here}: a key field is named twice"
+        yield from self._problems_of_window(here)
         if not self.measures:
             yield self.line, f"{here}: it has no measure"
         yield from self._problems_of_measures(here)
+
+    def _problems_of_window(self, here: str) -> Iterator[tuple[int, str]]:
+        for window in self._windows:
+            yield from ((window.line, f"{here}: {problem}") for problem in window.problems())
+            if not _COLUMN.fullmatch(window.name) or window.name.lower() in map(str.lower, self.event.names):
+                yield window.line, f"{here}: window {window.name!r} needs the name of a column that is no field"
+        if len(self._windows) > 1:
+            yield self.line, f"{here}: a key has at most one window"
+        if self.keep is not None and not self._windows:
+            yield self.line, f"{here}: keep needs a window in the key"
+        elif self.keep is not None and self.keep < max(window.lifetime for window in self._windows):
+            lifetime = self._windows[0].lifetime
+            yield self.line, f"{here}: keep is shorter than the time until a window is closed, {lifetime}"
 
     def _problems_of_measures(self, here: str) -> Iterator[tuple[int, str]]:
         seen = {name.lower() for name in self.key}
@@ -139,6 +224,11 @@ class Table:
                 yield measure.line, f"{here}: column {name}: {problem}"
             if measure.tables() and self.key:
                 yield measure.line, f"{here}: column {name}: rows_of needs a table without a key"
+            if any(other.key.window for other in measure.tables()):
+                yield (
+                    measure.line,
+                    f"{here}: column {name}: rows_of cannot count the rows of windows",
+                )
 
 
 def encode_row_id(values: list[Any]) -> str:

@@ -16,16 +16,16 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.declared import EVENT, TABLES
 from contract.fields import MAX_ID_BYTES
-from contract.measures import rows_column
-from contract.tables import Table
+from contract.measures import Operation, StateColumn, rows_column
+from contract.tables import Key, Table
 from stream_processing import metrics, spark_internals
-from stream_processing.engines import SPARK, spark_type
+from stream_processing.engines import SPARK, group_columns, spark_type
 from stream_processing.kafka_io import RecordSender, max_message_bytes, write_records
 from stream_processing.lake import Lake
 from stream_processing.measures import (
+    ALL,
     EVENTS,
     KEYS,
-    Key,
     record_key,
     record_value,
     state_columns,
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
     """Start the query from its checkpoint, or recompute all aggregates from the lake."""
     # As texts: the metrics of a batch are read as such.
-    overall = [F.max(F.col(column.name).cast("string")) for column in state_of(())]
+    overall = [F.max(_as_text(column)) for column in state_of(ALL)]
     changed = changed_rows(session, lake).observe(_OVERALL, *overall, F.count(F.when(F.size("rows") == 0, F.lit(1))))
     set_polling_interval(session, min(settings.loop_sleep, _MAX_POLLING_INTERVAL))
     return (
@@ -83,13 +83,11 @@ def _changed_rows_of_key(events: DataFrame, key: Key) -> DataFrame:
     state = state_columns(SPARK, state_of(key))
     if not key:
         return events.agg(*state)
-    tables = tables_of(key)
-    rows = [
-        F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value")) for table in tables
-    ]
-    # Ingest rejects longer ids; a lake that is older than this bound can have some.
-    count = F.when(F.octet_length(SPARK.row_id(tables[0])) <= MAX_ID_BYTES, len(rows)).otherwise(0)
-    return events.groupBy(*key).agg(*state).select(F.slice(F.array(*rows), 1, count).alias("rows"))
+    rows = [_record(table) for table in tables_of(key)]
+    # Ingest rejects longer ids; the start of a window can make one longer, and an older lake can have some.
+    count = F.when(F.octet_length(SPARK.row_id(EVENT, key)) <= MAX_ID_BYTES, len(rows)).otherwise(0)
+    groups = [column.alias(name) for name, column in group_columns(SPARK, EVENT, key).items()]
+    return events.groupBy(*groups).agg(*state).select(F.slice(F.array(*rows), 1, count).alias("rows"))
 
 
 class _BatchPublisher:
@@ -105,7 +103,7 @@ class _BatchPublisher:
         )
         execution = spark_internals.last_execution(self._session, NAME)
         *state, unpublished = spark_internals.observed_metrics(execution, _OVERALL)
-        overall = dict(zip((column.name for column in state_of(())), state, strict=True))
+        overall = dict(zip((column.name for column in state_of(ALL)), state, strict=True))
         if not int(overall[EVENTS.name] or 0):
             return  # A batch without events, such as the first one over an empty lake.
         if int(unpublished or 0):
@@ -113,7 +111,7 @@ class _BatchPublisher:
                 "%s changed rows are in the lake and not published: their ids have more than %d bytes",
                 unpublished, MAX_ID_BYTES,
             )  # fmt: skip
-        sizes = {(): 1, **spark_internals.state_store_rows(execution)}
+        sizes = {key: spark_internals.state_store_rows(execution).get(key.columns, 1) for key in KEYS}
         self._sender.send(_overall_records(batch.sparkSession, overall, sizes))
         metrics.AGGREGATED.set(int(overall[EVENTS.name] or 0))
         for table in TABLES:
@@ -124,14 +122,25 @@ def _overall_records(
     session: SparkSession, state: Mapping[str, str | None], sizes: Mapping[Key, int]
 ) -> list[tuple[str, str]]:
     """Return key and value of the row of each table without a key. Literals only: Spark needs no job for it."""
-    columns = [
-        F.lit(state[column.name]).cast(spark_type(column.type, column.places)).alias(column.name)
-        for column in state_of(())
-    ]
+    columns = [_of_text(column, F.lit(state[column.name])).alias(column.name) for column in state_of(ALL)]
     columns += [F.lit(size).cast("long").alias(rows_column(key)) for key, size in sizes.items()]
-    rows = session.range(0, 1, 1, 1).select(*columns).select(*[_record(table) for table in tables_of(())])
+    rows = (
+        session.range(0, 1, 1, 1)
+        .select(*columns)
+        .select(*[_record(table).alias(table.name) for table in tables_of(ALL)])
+    )
     return [(row["key"], row["value"]) for row in rows.head() or ()]
 
 
 def _record(table: Table) -> Column:
-    return F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value")).alias(table.name)
+    return F.struct(record_key(SPARK, table).alias("key"), record_value(SPARK, table).alias("value"))
+
+
+def _as_text(column: StateColumn) -> Column:
+    value = F.col(column.name)
+    return F.base64(value) if column.operation is Operation.DISTINCT else value.cast("string")
+
+
+def _of_text(column: StateColumn, text: Column) -> Column:
+    is_sketch = column.operation is Operation.DISTINCT
+    return F.unbase64(text) if is_sketch else text.cast(spark_type(column.type, column.places))

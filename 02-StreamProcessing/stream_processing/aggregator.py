@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -18,6 +19,7 @@ import polars as pl
 from pyspark.sql import SparkSession
 
 from contract.declared import TABLES
+from contract.tables import Key
 from runtime.health import Health
 from runtime.signals import StoppedError
 from stream_processing import metrics, spark_internals, state_memory
@@ -27,6 +29,7 @@ from stream_processing.lake import Lake, scan_events
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import KEYS
 from stream_processing.poisoning_lock import PoisonedError, PoisoningLock
+from stream_processing.retention import Retention
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
@@ -81,14 +84,14 @@ class Aggregator:
         self._lock = PoisoningLock()
         """Held while an append is counted, and while rows are handed to the producer: an error meanwhile leaves counts
         of no version."""
-        self._counts = Counts()
+        self._counts = Counts(self._events_of_windows)
         self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
         self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
         self._snapshot_version = -1
         self._memory: tuple[int, int] | None = (state_memory.memory_limit(), spark_internals.max_heap_bytes(session))
         """The bytes for this process and Java, and for Java's heap; None after a warning."""
         self._next_publication = 0.0
-        self._writer = TableWriter(lake, self._snapshots)
+        self._writer = TableWriter(lake, self._snapshots, Retention(lake, self._delete))
         self._appends: queue.Queue[Append] = queue.Queue(_QUEUED)
         self._error: BaseException | None = None
         self._threads = [self._thread(NAME, self._follow), self._thread(_MATERIALISE, self._materialise)]
@@ -145,8 +148,9 @@ class Aggregator:
         versions = []
         is_same_topic = self._is_same_topic()
         for key in KEYS:
-            snapshot, files = self._snapshots.load(key, current)
-            self._counts.restore(key, snapshot.rows, scan_events(files, self._lake.storage_options))
+            snapshot, files = self._snapshots.load(key, current, all_rows=not is_same_topic)
+            later = scan_events(files, self._lake.storage_options)
+            self._counts.restore(key, snapshot.rows, snapshot.clock, later, current)
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
         if not is_same_topic:
@@ -197,10 +201,11 @@ class Aggregator:
         with metrics.PHASE_SECONDS.labels("publish").time():
             changed = self._counts.take_unpublished()
             for key, rows in changed.items():
-                self._publisher.publish(key, rows)
+                self._publisher.publish(key, rows, self._counts.clock)
         metrics.AGGREGATED.set(self._counts.events)
+        sizes = self._counts.sizes
         for table in TABLES:
-            metrics.ROWS.labels(table.name).set(self._counts.sizes[table.key])
+            metrics.ROWS.labels(table.name).set(sizes[table.key])
         finished = time.monotonic()
         self._next_publication = finished + (finished - started) * (1 / _PUBLICATION_SHARE - 1)
         return sum(map(len, changed.values()))
@@ -213,12 +218,23 @@ class Aggregator:
                 if self._counts.has_unpublished:
                     self._publish()
                 counted = self._counts.take_unwritten()
+                self._counts.remove_closed(counted)
             if self._writer.write(counted, self._flush):
                 self._snapshot_version = counted.version
             self._warn_once()
             _report(_MATERIALISE, started, sum(map(len, counted.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
+
+    def _events_of_windows(self, key: Key, starts: Sequence[datetime], version: int) -> pl.LazyFrame:
+        assert key.window is not None
+        files = self._lake.files_of_windows(starts, key.window.size, version)
+        return scan_events(files, self._lake.storage_options)
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        with self._lock:
+            self._producer.send((key, None) for key in keys)
+            self._producer.flush()
 
     def _flush(self) -> None:
         with self._lock:

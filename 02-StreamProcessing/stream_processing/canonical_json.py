@@ -184,6 +184,8 @@ def in_years(seconds: Column) -> Column:
 def _ids(fields: dict[str, Column]) -> list[Column]:
     """Return the checks that the id of each key of several columns is certainly not too long."""
     lengths = [
-        [2 * F.octet_length(fields[name].cast("string")) + 1 for name in key] for key in PIPELINE.keys if len(key) > 1
+        [2 * F.octet_length(fields[name].cast("string")) + 1 for name in key.fields]
+        for key in PIPELINE.keys
+        if len(key.fields) > 1
     ]
     return [reduce(operator.add, parts) <= MAX_ID_BYTES for parts in lengths]

@@ -1,14 +1,29 @@
-"""The counts of all keys, as a function of the lake's version."""
+"""The counts of all keys, as a function of the lake's version.
 
-from collections.abc import Mapping
+The clock is the greatest time of the events so far, not counting those that the machine's own time has not reached: it
+closes windows. The counts do not depend on it, but for the tables that delete old windows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import polars as pl
 
+from contract.declared import EVENT
+from contract.fields import ColumnType
 from contract.measures import rows_column
+from contract.tables import Key
+from stream_processing.engines import POLARS, polars_type
 from stream_processing.keyed_state import KeyedState, select_rows
-from stream_processing.measures import EVENTS, KEYS, Key
+from stream_processing.measures import ALL, EVENTS, KEYS, keep_of
+
+_HAS_WINDOWS: Final = any(key.window for key in KEYS)
+
+EventsOfWindows = Callable[[Key, Sequence[datetime], int], pl.LazyFrame]
+"""Returns the events in the windows of a key that start at these times, as of a version of the lake."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class CountedVersion:
     rows: Mapping[Key, pl.DataFrame]
     changed: Mapping[Key, pl.Series]
     """The numbers of the changed rows."""
+    clock: datetime | None = None
 
     def changed_rows(self, key: Key) -> pl.DataFrame:
         """Return the changed rows of a key."""
@@ -34,12 +50,15 @@ class Counts:
     `restore` and `add` mark rows as changed for both.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, of_windows: EventsOfWindows) -> None:
+        self._of_windows = of_windows
         self._states = {key: KeyedState(key) for key in KEYS}
         self._unpublished = {key: _Numbers() for key in KEYS}
         self._unwritten = {key: _Numbers() for key in KEYS}
         self.version = -1
         """The lake's version that the counts cover."""
+        self.clock: datetime | None = None
+        """None before the first event, and without any window."""
 
     @property
     def sizes(self) -> dict[Key, int]:
@@ -49,7 +68,7 @@ class Counts:
     @property
     def events(self) -> int:
         """The number of events."""
-        return int(self._states[()].rows[EVENTS.name].sum())
+        return int(self._states[ALL].rows[EVENTS.name].sum())
 
     @property
     def has_unpublished(self) -> bool:
@@ -60,16 +79,24 @@ class Counts:
         """Return the memory that the states take while they do not change."""
         return sum(state.estimated_bytes for state in self._states.values())
 
-    def restore(self, key: Key, rows: pl.DataFrame, later: pl.LazyFrame) -> None:
-        """Set the state of a key to that of a snapshot, and count the events that came later."""
+    def restore(self, key: Key, rows: pl.DataFrame, clock: datetime | None, later: pl.LazyFrame, version: int) -> None:
+        """Set the state of a key to that of a snapshot, and count the events that came later, up to a version."""
         self._states[key] = KeyedState(key, rows)
-        self._add(key, later)
+        self._add(key, later, clock, version)
+        self.clock = _advanced(_latest(self.clock, clock), later)
 
     def add(self, version: int, events: pl.LazyFrame) -> None:
         """Count an append."""
         for key in KEYS:
-            self._add(key, events)
+            self._add(key, events, self.clock, version)
+        self.clock = _advanced(self.clock, events)
         self.version = version
+
+    def remove_closed(self, written: CountedVersion) -> None:
+        """Remove closed windows from memory, but for those that have changed lately; after `take_unwritten`."""
+        if self.clock is not None and not self.has_unpublished:
+            for key, state in self._states.items():
+                state.remove_closed(self.clock, written.changed[key])
 
     def publish_all(self) -> None:
         """Mark all rows as not published yet."""
@@ -84,12 +111,37 @@ class Counts:
     def take_unwritten(self) -> CountedVersion:
         """Return the counts, with the changes since the last call."""
         changed = {key: self._unwritten[key].take() for key in KEYS}
-        return CountedVersion(self.version, {key: state.rows for key, state in self._states.items()}, changed)
+        rows = {key: state.rows for key, state in self._states.items()}
+        return CountedVersion(self.version, rows, changed, self.clock)
 
-    def _add(self, key: Key, events: pl.LazyFrame) -> None:
-        changed = self._states[key].add(events)
+    def _add(self, key: Key, events: pl.LazyFrame, clock: datetime | None, version: int) -> None:
+        if (keep := keep_of(key)) is not None and (now := clock or _advanced(None, events)) is not None:
+            # Their rows are deleted, or will be.
+            events = events.filter(POLARS.window_start(EVENT.time, _size(key)) > now - keep)
+        of_windows = partial(self._events_of_windows, key, version)
+        changed = self._states[key].add(events, clock, of_windows)
         self._unpublished[key].add(changed)
         self._unwritten[key].add(changed)
+
+    def _events_of_windows(self, key: Key, version: int, starts: Sequence[datetime]) -> pl.LazyFrame:
+        return self._of_windows(key, starts, version)
+
+
+def _size(key: Key) -> timedelta:
+    assert key.window is not None
+    return key.window.size
+
+
+def _advanced(clock: datetime | None, events: pl.LazyFrame) -> datetime | None:
+    """Return the clock after these events. One that is ahead of the machine's time, by mistake, does not count."""
+    if not _HAS_WINDOWS:
+        return None
+    time = pl.col(EVENT.time).cast(polars_type(ColumnType.DATE))
+    return _latest(clock, events.select(time.filter(time <= datetime.now(UTC)).max()).collect().item())
+
+
+def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
+    return max((each for each in (one, other) if each is not None), default=None)
 
 
 def _with_sizes(key: Key, selected: pl.DataFrame, rows: Mapping[Key, pl.DataFrame]) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from typing import Final
 from pyspark.sql import SparkSession
 
 from contract.declared import EVENT, TABLES
-from contract.tables import Column
+from contract.tables import Column, Table
 from runtime import commands
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.storage import read_text_if_exists, write_text
@@ -27,12 +27,19 @@ def definitions() -> str:
     defaults = "".join(
         f"{EVENT.name} {field.name}: default {field.default}\n" for field in EVENT.fields if field.default is not None
     )
-    return defaults + "".join(f"{table.name} {_definition(column)}\n" for table in TABLES for column in table.columns)
+    return defaults + "".join(
+        f"{table.name} {_definition(table, column)}\n" for table in TABLES for column in table.columns
+    )
 
 
-def _definition(column: Column) -> str:
+def _key(table: Table, column: Column) -> str:
+    window = table.key.window
+    return f"key, window of {window.size}" if window is not None and window.name == column.name else "key"
+
+
+def _definition(table: Table, column: Column) -> str:
     places = f"({column.places})" if column.places else ""
-    origin = "key" if column.measure is None else column.measure.definition(EVENT)
+    origin = _key(table, column) if column.measure is None else column.measure.definition(EVENT)
     return f"{column.name}: {column.type.value}{places} = {origin}"
 
 

@@ -3,6 +3,7 @@
 import operator
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import reduce
 from typing import Final
 
@@ -10,9 +11,10 @@ import polars as pl
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 
+from contract.event import Event
 from contract.fields import ColumnType, FieldType
 from contract.measures import Expression, Operation, Operations, StateColumn
-from contract.tables import Table
+from contract.tables import Key
 
 STATE_DIGITS: Final = 38
 """The digits of a decimal in a state or a row; those of an event have fewer."""
@@ -20,6 +22,12 @@ _PLACES: Final = 2
 """The decimal places of quotients."""
 _LARGEST_ROUNDED: Final = 1e15
 """A double of this size has no second decimal place."""
+SKETCH_SIZE: Final = 1024
+"""The number of values up to which Polars' sketch of different values is exact; the standard error beyond is 3.1 %,
+1 / sqrt(size - 2) (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002)."""
+_LOG2_REGISTERS: Final = 12
+"""The size of Spark's sketch (Apache DataSketches' HyperLogLog): a standard error of 1.6 %."""
+_MICROSECOND: Final = timedelta(microseconds=1)
 _ESCAPED: Final = r"([\\|])"
 """The characters that an id of several columns escapes (`contract.tables.encode_row_id`)."""
 
@@ -32,7 +40,11 @@ class Engine(Operations[Expression]):
         """Return the aggregation over events that computes a state column, under its name."""
 
     @abstractmethod
-    def row_id(self, table: Table) -> Expression:
+    def window_start(self, time: str, size: timedelta) -> Expression:
+        """Return the start of the window of a time."""
+
+    @abstractmethod
+    def row_id(self, event: Event, key: Key) -> Expression:
         """Return the id of a row from its key columns (`Table.row_id` as an expression)."""
 
     @abstractmethod
@@ -66,6 +78,15 @@ class _Spark(Engine[Column]):
                 return F.min(value).cast(spark_type(column.type, column.places)).alias(column.name)
             case Operation.MOST:
                 return F.max(value).cast(spark_type(column.type, column.places)).alias(column.name)
+            case Operation.DISTINCT:
+                return F.hll_sketch_agg(value.cast("string"), _LOG2_REGISTERS).alias(column.name)
+
+    def window_start(self, time: str, size: timedelta) -> Column:
+        seconds = F.unix_seconds(time)
+        return F.timestamp_seconds(seconds - F.pmod(seconds, F.lit(int(size.total_seconds()))))
+
+    def number_of_distinct(self, sketch: Column) -> Column:
+        return F.coalesce(F.hll_sketch_estimate(sketch), F.lit(0))
 
     def total(self, counts: Sequence[Column]) -> Column:
         return reduce(operator.add, counts)
@@ -85,8 +106,8 @@ class _Spark(Engine[Column]):
         # F.round rounds half away from zero, on the decimal digits of the quotient.
         return F.round(dividend.cast("double") / divisor.cast("double"), _PLACES)
 
-    def row_id(self, table: Table) -> Column:
-        texts = [F.col(name).cast("string") for name in table.key]
+    def row_id(self, event: Event, key: Key) -> Column:  # noqa: ARG002
+        texts = [_spark_text(key, name) for name in key]
         if len(texts) == 1:
             return texts[0]
         return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
@@ -129,8 +150,22 @@ class _Polars(Engine[pl.Expr]):
                 return value.sum().cast(type_).alias(column.name)
             case Operation.LEAST:
                 return value.min().cast(type_).alias(column.name)
+            case Operation.DISTINCT:
+                # The least of the hashes: evenly distributed, so that the greatest of them says how many there are.
+                hashes = value.drop_nulls().hash().reinterpret(signed=True).unique()
+                return hashes.bottom_k(SKETCH_SIZE).implode().alias(column.name)
             case _:
                 return value.max().cast(type_).alias(column.name)
+
+    def window_start(self, time: str, size: timedelta) -> pl.Expr:
+        start_type = polars_type(ColumnType.DATE)
+        microseconds = pl.col(time).cast(start_type).to_physical()
+        return (microseconds - microseconds % (size // _MICROSECOND)).cast(start_type)
+
+    def number_of_distinct(self, sketch: pl.Expr) -> pl.Expr:
+        number, range_ = sketch.list.len().cast(pl.Int64), 2.0**64
+        share = (sketch.list.max().cast(pl.Float64) + range_ / 2) / range_
+        return pl.when(number < SKETCH_SIZE).then(number).otherwise(((number - 1) / share).round().cast(pl.Int64))
 
     def total(self, counts: Sequence[pl.Expr]) -> pl.Expr:
         return pl.sum_horizontal(counts)
@@ -156,8 +191,8 @@ class _Polars(Engine[pl.Expr]):
             quotient = _rounded(dividend.cast(pl.Float64) / divisor.cast(pl.Float64))
         return pl.when(divisor != 0).then(quotient)
 
-    def row_id(self, table: Table) -> pl.Expr:
-        texts = [_as_text(table, name) for name in table.key]
+    def row_id(self, event: Event, key: Key) -> pl.Expr:
+        texts = [_polars_text(event, key, name) for name in key]
         if len(texts) == 1:
             return texts[0]
         return pl.concat_str([each.str.replace_all(_ESCAPED, r"\$1") for each in texts], separator="|")
@@ -178,8 +213,27 @@ def _rounded(number: pl.Expr) -> pl.Expr:
     return pl.coalesce(digits.round(_PLACES, "half_away_from_zero").cast(pl.Float64), number)
 
 
-def _as_text(table: Table, name: str) -> pl.Expr:
-    is_text = table.event.field(name).type in (FieldType.TEXT, FieldType.CHOICE)
+def group_columns(engine: Engine[Expression], event: Event, key: Key) -> dict[str, Expression]:
+    """Return the columns of a key by name, as expressions over an event."""
+    window = key.window
+    return {
+        name: engine.column(name)
+        if window is None or name != window.name
+        else engine.window_start(event.time, window.size)
+        for name in key
+    }
+
+
+def _spark_text(key: Key, name: str) -> Column:
+    if key.window is not None and name == key.window.name:
+        return F.date_format(name, "yyyy-MM-dd'T'HH:mm:ss'Z'")
+    return F.col(name).cast("string")
+
+
+def _polars_text(event: Event, key: Key, name: str) -> pl.Expr:
+    if key.window is not None and name == key.window.name:
+        return pl.col(name).dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    is_text = event.field(name).type in (FieldType.TEXT, FieldType.CHOICE)
     return pl.col(name) if is_text else pl.col(name).cast(pl.String)
 
 
@@ -196,6 +250,12 @@ def _for_json(column: pl.Expr, type: ColumnType) -> pl.Expr:
 def polars_type(type: ColumnType, places: int = 0) -> pl.DataType:
     """Return the type of a column of a state or a row in Polars."""
     return pl.Decimal(STATE_DIGITS, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
+
+
+def polars_state_type(column: StateColumn) -> pl.DataType:
+    """Return the type of a column of a state in Polars."""
+    is_sketch = column.operation is Operation.DISTINCT
+    return pl.List(pl.Int64()) if is_sketch else polars_type(column.type, column.places)
 
 
 def spark_type(type: ColumnType, places: int = 0) -> str:

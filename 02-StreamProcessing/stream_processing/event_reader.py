@@ -25,8 +25,10 @@ _ABSENT: Final = object()
 _OTHER: Final = object()
 """A value that is not ordinary."""
 _HAS_DECIMALS: Final = any(field.type is FieldType.DECIMAL for field in EVENT.fields)
-_KEYS_OF_SEVERAL: Final = [[EVENT.names.index(name) for name in key] for key in PIPELINE.keys if len(key) > 1]
-"""The positions of the fields of each key of several columns."""
+_KEYS_OF_SEVERAL: Final = [
+    [EVENT.names.index(name) for name in key.fields] for key in PIPELINE.keys if len(key.fields) > 1
+]
+"""The positions of the fields of each key of several fields."""
 
 Values = tuple[Any, ...]
 """The values of the fields in their order; times are microseconds since 1970."""

@@ -150,10 +150,10 @@ class RowProducer:
             logger=logger,
         )
 
-    def send(self, records: Iterable[tuple[str, str]]) -> None:
+    def send(self, records: Iterable[tuple[str, str | None]]) -> None:
         """Send keys and values, without waiting for the broker while there is room for them.
 
-        Raises `UndeliveredError` if earlier ones have failed.
+        The value of a deleted row is None. Raises `UndeliveredError` if earlier ones have failed.
         """
         for key, value in records:
             while True:
@@ -204,10 +204,13 @@ class RecordSender:
             logger=logger,
         )
 
-    def send(self, records: Sequence[tuple[str, str]]) -> None:
-        """Send keys and values and wait until the broker has acknowledged them; raises `UndeliveredError` otherwise."""
+    def send(self, records: Sequence[tuple[str, str | None]]) -> None:
+        """Send keys and values, None for a deleted row, and wait until the broker has acknowledged them.
+
+        Raises `UndeliveredError` otherwise.
+        """
         for key, value in records:
-            self._producer.produce(self._topic, key=key.encode(), value=value.encode())
+            self._producer.produce(self._topic, key=key.encode(), value=None if value is None else value.encode())
         # librdkafka fails a record after five minutes, as Spark's sink does.
         self._producer.flush()
         if self._errors:

@@ -1,5 +1,11 @@
-"""Keeps the state of all rows of one key in memory, adds new events, and returns which rows have changed."""
+"""Keeps the state of all rows of one key in memory, adds new events, and returns which rows have changed.
 
+Rows of closed windows leave the memory. An event that comes later brings its row back: it is computed from the lake,
+which has all events.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 import polars as pl
@@ -7,14 +13,19 @@ import polars as pl
 from contract.declared import EVENT
 from contract.fields import MAX_ID_BYTES, FieldType
 from contract.measures import Operation, StateColumn
-from contract.tables import Table
-from stream_processing.engines import POLARS, polars_type
-from stream_processing.measures import EVENTS, Key, state_columns, state_of
+from contract.tables import Key
+from stream_processing.engines import POLARS, SKETCH_SIZE, group_columns, polars_state_type, polars_type
+from stream_processing.measures import EVENTS, state_columns, state_of
 
 ROW_ID: Final = "_id"
 """The column with the ids of the rows."""
 _MAX_CHUNKS: Final = 64
 """The arrays of a column: each append with new values adds one, and each lookup passes them."""
+_MIN_CLOSED: Final = 0.1
+"""The share of the rows that has to be of closed windows before these leave: all others are copied then."""
+
+EventsOfWindows = Callable[[Sequence[datetime]], pl.LazyFrame]
+"""Returns the events of the lake in the windows that start at these times, and maybe others."""
 
 
 class KeyedState:
@@ -25,12 +36,14 @@ class KeyedState:
     """
 
     def __init__(self, key: Key, rows: pl.DataFrame | None = None) -> None:
-        rows = empty_state(key) if rows is None else rows
         self.key = key
         self._state = state_of(key)
+        self._set(empty_state(key) if rows is None else rows)
+
+    def _set(self, rows: pl.DataFrame) -> None:
         self._type = pl.Categorical(pl.Categories.random())
         self._ids = rows[ROW_ID].cast(self._type)
-        self._key_columns = {name: rows[name] for name in _stored_key(key)}
+        self._key_columns = {name: rows[name] for name in _stored_key(self.key)}
         self._columns = {column.name: rows[column.name] for column in self._state}
         self._text_bytes = _text_bytes(rows[ROW_ID])
 
@@ -47,16 +60,58 @@ class KeyedState:
         """The bytes of all rows and ids."""
         return int(self.rows.estimated_size()) + self._text_bytes
 
-    def add(self, events: pl.LazyFrame) -> pl.Series:
-        """Count events (all of their fields); returns the numbers of the changed rows."""
+    def add(
+        self,
+        events: pl.LazyFrame,
+        closed_at: datetime | None = None,
+        of_windows: EventsOfWindows | None = None,
+    ) -> pl.Series:
+        """Count events (all of their fields); returns the numbers of the changed rows.
+
+        Windows that were closed at the time `closed_at` may have left: `of_windows` has their events, those that are
+        added now included.
+        """
         added = _aggregated(self.key, self._state, events)
+        if self.key.window is not None and closed_at is not None and of_windows is not None:
+            added = self._with_rows_that_left(added, closed_at, of_windows)
         numbers = self._numbers(added)
         for column in self._state:
             before = self._columns[column.name].gather(numbers)
-            self._columns[column.name] = self._columns[column.name].scatter(
-                numbers, _merged(column, before, added[column.name])
-            )
+            merged = _merged(column, before, added[column.name])
+            self._columns[column.name] = _scattered(self._columns[column.name], numbers, merged)
         return numbers
+
+    def remove_closed(self, at: datetime, changed: pl.Series) -> None:
+        """Remove the rows of the windows that are closed at this time, but for `changed` ones; others get new numbers.
+
+        Nothing happens while there are only a few.
+        """
+        if self.key.window is None:
+            return
+        is_closed = self._key_columns[self.key.window.name] <= at - self.key.window.lifetime
+        is_closed = is_closed.scatter(changed, False)
+        if is_closed.sum() > _MIN_CLOSED * len(self):
+            self._set(stored_rows(self.rows.filter(~is_closed)))
+
+    def _with_rows_that_left(
+        self, added: pl.DataFrame, closed_at: datetime, of_windows: EventsOfWindows
+    ) -> pl.DataFrame:
+        """Replace the added rows that may have left by whole ones."""
+        window = self.key.window
+        assert window is not None
+        closed = added.filter(pl.col(window.name) <= closed_at - window.lifetime)
+        if not len(closed):
+            return added
+        left = closed.filter(~closed[ROW_ID].is_in(self._ids.cast(pl.String).implode()))
+        if not len(left):
+            return added
+        starts = left[window.name].unique()
+        events = of_windows(starts.to_list())
+        start = POLARS.window_start(EVENT.time, window.size)
+        whole = _aggregated(self.key, self._state, events.filter(start.is_in(starts.implode())))
+        return pl.concat(
+            [added.join(left, on=ROW_ID, how="anti"), whole.join(left.select(ROW_ID), on=ROW_ID, how="semi")]
+        )
 
     def _numbers(self, added: pl.DataFrame) -> pl.Series:
         """Return the numbers of rows with distinct ids; new ones get rows without events."""
@@ -75,7 +130,7 @@ class KeyedState:
             self._key_columns[name] = pl.concat([values, added[name].filter(is_new)], rechunk=rechunk)
         for column in self._state:
             values = self._columns[column.name]
-            empty = pl.Series(column.name, [0 if _is_added(column) else None], values.dtype)
+            empty = pl.Series(column.name, [_EMPTY.get(column.operation)], values.dtype)
             self._columns[column.name] = pl.concat([values, empty.new_from_index(0, len(new))])
         return numbers
 
@@ -99,15 +154,15 @@ def publishable(states: pl.DataFrame) -> pl.DataFrame:
 
 def empty_state(key: Key) -> pl.DataFrame:
     """Return the state of a key without any row, as it is stored."""
-    stored = {name: polars_type(EVENT.field(name).column_type) for name in _stored_key(key)}
-    state = {column.name: polars_type(column.type, column.places) for column in state_of(key)}
+    stored = {name: polars_type(key.type_of(name, EVENT)) for name in _stored_key(key)}
+    state = {column.name: polars_state_type(column) for column in state_of(key)}
     return pl.DataFrame(schema={ROW_ID: pl.String(), **stored, **state})
 
 
-def _stored_key(key: Key) -> Key:
+def _stored_key(key: Key) -> tuple[str, ...]:
     """Return the columns of the key that the id does not equal."""
-    is_text = len(key) == 1 and EVENT.field(key[0]).type in (FieldType.TEXT, FieldType.CHOICE)
-    return () if is_text else key
+    is_text = len(key) == 1 and not key.window and EVENT.field(key[0]).type in (FieldType.TEXT, FieldType.CHOICE)
+    return () if is_text else key.columns
 
 
 def _aggregated(key: Key, state: tuple[StateColumn, ...], events: pl.LazyFrame) -> pl.DataFrame:
@@ -116,19 +171,36 @@ def _aggregated(key: Key, state: tuple[StateColumn, ...], events: pl.LazyFrame) 
     if not key:
         row = events.select(columns).collect(engine="streaming")
         return row.filter(pl.col(EVENTS.name) > 0).with_columns(pl.lit("").alias(ROW_ID))
-    row_id = POLARS.row_id(Table("", EVENT, key, {})).alias(ROW_ID)
-    return events.group_by(key).agg(columns).with_columns(row_id).collect(engine="streaming")
+    row_id = POLARS.row_id(EVENT, key).alias(ROW_ID)
+    groups = [column.alias(name) for name, column in group_columns(POLARS, EVENT, key).items()]
+    return events.group_by(groups).agg(columns).with_columns(row_id).collect(engine="streaming")
 
 
-def _is_added(column: StateColumn) -> bool:
-    return column.operation in (Operation.COUNT, Operation.TOTAL)
+_EMPTY: Final[dict[Operation, object]] = {Operation.COUNT: 0, Operation.TOTAL: 0, Operation.DISTINCT: []}
+"""The values of a row without events; of all other operations null."""
 
 
 def _merged(column: StateColumn, before: pl.Series, added: pl.Series) -> pl.Series:
-    if _is_added(column):
-        return before + added
-    compared = pl.min_horizontal if column.operation is Operation.LEAST else pl.max_horizontal
-    return pl.select(compared(before, added)).to_series()
+    match column.operation:
+        case Operation.COUNT | Operation.TOTAL:
+            return before + added
+        case Operation.DISTINCT:
+            united = pl.concat_list(before, added).list.unique().list.sort().list.head(SKETCH_SIZE)
+            return pl.select(united.alias(column.name)).to_series()
+        case Operation.LEAST:
+            return pl.select(pl.min_horizontal(before, added)).to_series()
+        case Operation.MOST:
+            return pl.select(pl.max_horizontal(before, added)).to_series()
+
+
+def _scattered(values: pl.Series, numbers: pl.Series, new: pl.Series) -> pl.Series:
+    """Return the values with new ones at these numbers."""
+    if not isinstance(values.dtype, pl.List):
+        return values.scatter(numbers, new)
+    # Polars has no scatter for lists.
+    places = pl.int_range(len(values), eager=True)
+    new_places = pl.int_range(len(values), len(values) + len(new), eager=True)
+    return pl.concat([values, new]).gather(places.scatter(numbers, new_places))
 
 
 def _text_bytes(texts: pl.Series) -> int:

@@ -1,8 +1,10 @@
 """The Delta tables: locations, schemas, and the append info in the history of the interactions table."""
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final, Self
 
@@ -140,6 +142,24 @@ class Lake:
         """Return the locations of the current files of the interactions table."""
         return table_files(self.table(EVENT.name), self.interactions)
 
+    def files_of_windows(self, starts: Sequence[datetime], size: timedelta, version: int) -> list[str]:
+        """Return the locations of the files, as of a version, that can have events in the windows that start then."""
+        table = DeltaTable(self.interactions, version=version, storage_options=self.storage_options)
+        starts = sorted(starts)
+
+        def can_have(least: datetime | None, most: datetime | None) -> bool:
+            if least is None or most is None:
+                return True
+            # The first window that ends after the file's first event.
+            n = bisect_left(starts, least - size + timedelta.resolution)
+            return n < len(starts) and starts[n] <= most
+
+        return [
+            file
+            for file, least, most in files_with_bounds(table, self.interactions, EVENT.time)
+            if can_have(least, most)
+        ]
+
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""
         return self.table(EVENT.name).count()
@@ -216,6 +236,19 @@ class Lake:
 def table_files(table: DeltaTable, location: str) -> list[str]:
     """Return the locations of a table's files; `DeltaTable.file_uris` would escape characters of the folder."""
     return [f"{location}/{path}" for path in table.get_add_actions(flatten=True)["path"].to_pylist()]
+
+
+def files_with_bounds(
+    table: DeltaTable, location: str, column: str
+) -> Iterator[tuple[str, datetime | None, datetime | None]]:
+    """Yield the location of each file of a table, and the least and greatest time of a column; None if not known."""
+    actions = table.get_add_actions(flatten=True)
+    known = set(actions.schema.names)
+    least, most = (
+        actions[name].to_pylist() if name in known else [None] * actions.num_rows
+        for name in (f"min.{column}", f"max.{column}")
+    )
+    return zip(table_files(table, location), least, most, strict=True)
 
 
 def scan_events(files: Sequence[str], storage_options: dict[str, str]) -> pl.LazyFrame:

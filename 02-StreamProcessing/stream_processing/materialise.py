@@ -26,8 +26,9 @@ from contract.fields import ColumnType
 from contract.keys import RowKey, decode_key
 from contract.tables import Column, Table
 from stream_processing.engines import polars_type
-from stream_processing.kafka_io import source_options
+from stream_processing.kafka_io import RecordSender, max_message_bytes, source_options
 from stream_processing.lake import Lake, merge_rows, same_key
+from stream_processing.retention import Retention
 from stream_processing.session import trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 
@@ -51,7 +52,10 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     were added to the topic, has its older records in the one and its newer ones in the other: with a limit, a batch
     could end in the middle of both, and the next one could merge an older row after a newer one.
     """
-    records = session.readStream.format("kafka").options(**source_options(settings, settings.aggregated_topic)).load()
+    topic = settings.aggregated_topic
+    sender = RecordSender(settings, topic, max_message_bytes(settings, topic))
+    retention = Retention(lake, lambda keys: sender.send([(key, None) for key in keys]))
+    records = session.readStream.format("kafka").options(**source_options(settings, topic)).load()
 
     def merge(batch: DataFrame, _batch_id: int) -> None:
         rejections: list[str] = []
@@ -62,10 +66,11 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
                 _merge(lake, table_named(name), rows)
             for name, ids in deleted.items():
                 _delete(lake, table_named(name), ids)
+        retention.apply_at_latest_window()
         if rejections:
             logger.warning(
                 "%d records of topic %s are not valid rows and in no table; the first: %s",
-                len(rejections), settings.aggregated_topic, rejections[0],
+                len(rejections), topic, rejections[0],
             )  # fmt: skip
 
     return (

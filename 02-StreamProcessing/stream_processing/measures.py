@@ -4,27 +4,27 @@ States of the same key are merged column by column: added, or compared.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from contract.declared import EVENT, PIPELINE, TABLES
 from contract.keys import SEPARATOR
 from contract.measures import Expression, Operation, StateColumn
-from contract.tables import Table
+from contract.tables import Key, Table
 from stream_processing.engines import Engine
-
-Key = tuple[str, ...]
-"""The fields that identify a row; none for a single row over all events."""
 
 EVENTS: Final = StateColumn(Operation.COUNT)
 """The number of events, which the state over all events always has."""
-KEYS: Final[tuple[Key, ...]] = tuple(dict.fromkeys([*PIPELINE.keys, ()]))
+ALL: Final = Key()
+"""The key of the single row over all events."""
+KEYS: Final[tuple[Key, ...]] = tuple(dict.fromkeys([*PIPELINE.keys, ALL]))
 """The keys of the tables, and that of all events. All tables with the same key share one state."""
 
 
 def key_name(key: Key) -> str:
     """Return the name of a key, in file names and messages.
 
-    >>> key_name(("user_id", "item_id")), key_name(())
+    >>> key_name(Key(("user_id", "item_id"))), key_name(Key())
     ('user_id+item_id', 'all')
     """
     return "+".join(key) or "all"
@@ -39,6 +39,17 @@ def state_of(key: Key) -> tuple[StateColumn, ...]:
     """Return the columns of the state of a key."""
     needed = [column for table in tables_of(key) for each in table.measures.values() for column in each.state(EVENT)]
     return tuple(dict.fromkeys([EVENTS, *needed] if not key else needed))
+
+
+def has_sketch(key: Key) -> bool:
+    """Whether the state of a key has a sketch of different values."""
+    return any(column.operation is Operation.DISTINCT for column in state_of(key))
+
+
+def keep_of(key: Key) -> timedelta | None:
+    """Return the time for which any table with this key keeps its rows; None if one keeps them forever."""
+    kept = [table.keep for table in tables_of(key)]
+    return None if None in kept or not kept else max(each for each in kept if each is not None)
 
 
 def state_columns(engine: Engine[Expression], columns: Sequence[StateColumn]) -> list[Expression]:
@@ -58,7 +69,7 @@ def record_key(engine: Engine[Expression], table: Table) -> Expression:
     """Return the topic key of a row (`contract.keys.encode_key` as an expression)."""
     if not table.key:
         return engine.literal(table.name)
-    return engine.prefixed(f"{table.name}{SEPARATOR}", engine.row_id(table))
+    return engine.prefixed(f"{table.name}{SEPARATOR}", engine.row_id(EVENT, table.key))
 
 
 def record_value(engine: Engine[Expression], table: Table) -> Expression:

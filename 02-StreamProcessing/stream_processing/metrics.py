@@ -11,7 +11,7 @@ _LAKE_BYTES: Final = Gauge("stream_lake_bytes", "Size of the interactions table,
 AGGREGATED: Final = Gauge(
     "stream_aggregated_interactions", "Interactions that the published aggregates cover; NaN before the first batch"
 )
-ROWS: Final = Gauge("stream_rows", "Rows of a table", ["table"])
+ROWS: Final = Gauge("stream_rows", "Rows of a table, without closed windows", ["table"])
 DEAD_LETTERS: Final = Counter("stream_dead_letters", "Records sent to the dead letter topic since the start")
 LAG: Final = Gauge("stream_lag_records", "Records of the source that are not processed yet", ["query"])
 BATCHES: Final = Gauge("stream_batches", "Batches that the query has finished", ["query"])

@@ -263,7 +263,7 @@ def _record_checks(value: Column, text: Column) -> list[_Check]:
 def _field_checks(text: Column, json: Column) -> list[_Check]:
     """Return the checks of a record's fields."""
     checks = [check for field in EVENT.fields for check in _checks_of(field, text, json[field.name])]
-    for key in PIPELINE.keys:
+    for key in dict.fromkeys(key.fields for key in PIPELINE.keys):
         if len(key) > 1:
             parts = [F.regexp_replace(json[name].cast("string"), r"([\\|])", r"\\$1") for name in key]
             size = F.octet_length(F.concat_ws("|", *parts))

@@ -1,16 +1,18 @@
 """Publishes changed rows to the aggregated topic."""
 
 import logging
+from datetime import datetime
 from typing import Final
 
 import polars as pl
 
 from contract.fields import MAX_ID_BYTES
-from contract.tables import Table
+from contract.tables import Key, Table
 from stream_processing.engines import POLARS
 from stream_processing.kafka_io import RowProducer
 from stream_processing.keyed_state import publishable
-from stream_processing.measures import Key, record_key, record_value, tables_of
+from stream_processing.measures import record_key, record_value, tables_of
+from stream_processing.retention import is_expired
 
 _ROWS_AT_ONCE: Final = 20_000
 """Bounds the memory of the texts."""
@@ -24,11 +26,20 @@ class RowPublisher:
     def __init__(self, producer: RowProducer) -> None:
         self._producer = producer
 
-    def publish(self, key: Key, states: pl.DataFrame) -> None:
-        """Send the rows of all tables with this key; without waiting for the broker."""
+    def publish(self, key: Key, states: pl.DataFrame, clock: datetime | None) -> None:
+        """Send the rows of all tables with this key; without waiting for the broker.
+
+        Of rows that their table no longer keeps at this time of the events, the deletion is sent.
+        """
         found = _publishable(states)
         for table in tables_of(key):
-            self._send(table, found)
+            if table.keep is None:
+                self._send(table, found)
+            else:
+                expired = is_expired(table, clock)
+                self._send(table, found.filter(~expired))
+                keys = found.filter(expired).select(record_key(POLARS, table)).to_series()
+                self._producer.send((key, None) for key in keys)
 
     def _send(self, table: Table, states: pl.DataFrame) -> None:
         for part in states.iter_slices(_ROWS_AT_ONCE):

@@ -6,20 +6,27 @@ A snapshot is a Delta table beside the checkpoints, replaced in one commit, whic
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
+from contract.tables import Key
 from stream_processing.keyed_state import empty_state
 from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
-from stream_processing.measures import Key, key_name
+from stream_processing.measures import has_sketch, key_name
 from stream_processing.settings import StreamProcessingSettings
 
 _LAKE_VERSION: Final = "lakeVersion"
 _LAKE_ENTRY: Final = "lakeEntry"
 """The digest of that version's log entry: a table that was restored, or created again, has other versions."""
+
+_CLOCK: Final = "eventTime"
+"""The counts' clock: windows that it closes may have left the state."""
+_HASHES: Final = "hashes"
+"""The version of Polars: another one may have other hashes, with which the sketches cannot be united."""
 
 _VACUUM_EVERY: Final = 20
 """Snapshots of a key after which the files of the replaced ones are deleted."""
@@ -48,6 +55,7 @@ class Snapshot:
     version: int | None
     entry: str | None = None
     """The digest of that version's log entry."""
+    clock: datetime | None = None
 
 
 class Snapshots:
@@ -58,12 +66,13 @@ class Snapshots:
         self._lake = lake
         self._log = log
 
-    def load(self, key: Key, version: int) -> tuple[Snapshot, Sequence[str]]:
+    def load(self, key: Key, version: int, *, all_rows: bool = False) -> tuple[Snapshot, Sequence[str]]:
         """Return the latest snapshot of a key, and the files that the lake has at `version` and the snapshot does not.
 
-        Without a snapshot, or a log that reaches back to it, the whole lake is counted again.
+        Without a snapshot, or a log that reaches back to it, the whole lake is counted again. So it is if `all_rows`
+        are needed, and those of closed windows have left the state.
         """
-        snapshot = self._load(key)
+        snapshot = Snapshot(empty_state(key), None) if all_rows and key.window else self._load(key)
         try:
             self._require_same_lake(snapshot, version)
             return snapshot, self._files_since(snapshot, version)
@@ -87,7 +96,16 @@ class Snapshots:
             logger.warning("the measures have changed: all aggregates by %s are computed again", key_name(key))
             return Snapshot(empty_state(key), None)
         rows = rows.select(expected.names())
-        return Snapshot(rows, int(commit[_LAKE_VERSION]), commit.get(_LAKE_ENTRY))
+        if has_sketch(key) and commit.get(_HASHES) != pl.__version__:
+            logger.info("Polars has another version: all aggregates by %s are computed again", key_name(key))
+            return Snapshot(empty_state(key), None)
+        clock = commit.get(_CLOCK)
+        return Snapshot(
+            rows,
+            int(commit[_LAKE_VERSION]),
+            commit.get(_LAKE_ENTRY),
+            None if clock is None else datetime.fromisoformat(clock),
+        )
 
     def _require_same_lake(self, snapshot: Snapshot, version: int) -> None:
         if snapshot.version is None:
@@ -98,8 +116,11 @@ class Snapshots:
                 f"{self._lake.interactions} is not the table that was counted up to its version {snapshot.version}"
             )
 
-    def save(self, key: Key, rows: pl.DataFrame, version: int) -> None:
+    def save(self, key: Key, rows: pl.DataFrame, version: int, clock: datetime | None) -> None:
         """Replace the snapshot of a key."""
+        covered = {_LAKE_VERSION: str(version), _LAKE_ENTRY: self._log.digest(version) or "", _HASHES: pl.__version__}
+        if clock is not None:
+            covered[_CLOCK] = clock.isoformat()
         write_deltalake(
             self._path(key),
             rows,
@@ -107,9 +128,7 @@ class Snapshots:
             schema_mode="overwrite",
             configuration=_CONFIGURATION,
             storage_options=self._lake.storage_options,
-            commit_properties=CommitProperties(
-                custom_metadata={_LAKE_VERSION: str(version), _LAKE_ENTRY: self._log.digest(version) or ""}
-            ),
+            commit_properties=CommitProperties(custom_metadata=covered),
         )
         table = DeltaTable(self._path(key), storage_options=self._lake.storage_options)
         if table.version() % _VACUUM_EVERY == 0:

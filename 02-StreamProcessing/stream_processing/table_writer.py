@@ -15,6 +15,7 @@ from stream_processing.engines import POLARS
 from stream_processing.keyed_state import publishable, stored_rows
 from stream_processing.lake import Lake, merge_rows
 from stream_processing.measures import row_columns, tables_of
+from stream_processing.retention import Retention, is_expired
 from stream_processing.snapshots import Snapshots
 
 _SNAPSHOT_SHARE = 0.05
@@ -24,8 +25,9 @@ _SNAPSHOT_SHARE = 0.05
 class TableWriter:
     """Writes tables and snapshots."""
 
-    def __init__(self, lake: Lake, snapshots: Snapshots) -> None:
+    def __init__(self, lake: Lake, snapshots: Snapshots, retention: Retention) -> None:
         self._lake = lake
+        self._retention = retention
         self._snapshots = snapshots
         self._saved_version: int | None = None
         self._next_snapshot = 0.0
@@ -37,6 +39,7 @@ class TableWriter:
         """
         with metrics.PHASE_SECONDS.labels("merge").time():
             self._merge(counted)
+            self._retention.apply(counted.clock)
         started = time.monotonic()
         if counted.version == self._saved_version:
             return True
@@ -45,7 +48,7 @@ class TableWriter:
         flush()
         with metrics.PHASE_SECONDS.labels("snapshot").time():
             for key, rows in counted.rows.items():
-                self._snapshots.save(key, stored_rows(rows), counted.version)
+                self._snapshots.save(key, stored_rows(rows), counted.version, counted.clock)
         self._saved_version = counted.version
         finished = time.monotonic()
         self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE
@@ -55,8 +58,9 @@ class TableWriter:
         for key in counted.rows:
             rows = publishable(counted.changed_rows(key))
             for table in tables_of(key):
-                if len(rows):
-                    merge_rows(self._lake, table, rows.select(**row_columns(POLARS, table)))
+                kept = rows.filter(~is_expired(table, counted.clock))
+                if len(kept):
+                    merge_rows(self._lake, table, kept.select(**row_columns(POLARS, table)))
 
 
 def run_every(seconds: float, stop: threading.Event, action: Callable[[], object]) -> None:

@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 from contract.alerts import ALERTS, FIRING, RESOLVED
+from contract.declared import TABLES
 from contract.keys import RowKey
-from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold
+from elasticsearch_sink_alert.alerting.rules import Rule, Severity, Threshold, parse_time
 from elasticsearch_sink_alert.kafka.rows import Row
 
 INDEX: Final = ALERTS
@@ -25,6 +26,11 @@ CHANGE_WINDOWS_INDEX: Final = "alerts_histories"
 SILENCED: Final = "row silenced"
 RULE_REMOVED: Final = "rule removed"
 """Reasons, for the log, why an alert is resolved whatever the value is."""
+
+_WINDOW_GRACE: Final = timedelta(seconds=5)
+"""The time after the end of a window in which its last events arrive."""
+
+_WINDOWS: Final = {table.name: table.key.window for table in TABLES if table.key.window is not None}
 
 Status = Literal["waiting", "cancelled", "firing", "resolved"]
 """`waiting` becomes `firing` after the rule's `for`, or `cancelled` if its rule stops being true before that. The
@@ -144,6 +150,20 @@ def idle_resolved(
         for key, rule in rules.items()
         if not rule.still_holds(deltas[key])
     ]
+
+
+def past_windows_resolved(firing: Iterable[Alert], now: datetime) -> list[Alert]:
+    """Return the alerts about windows of time that are over, now resolved: their rows do not change any more."""
+    return [
+        resolved(alert, alert.version, format_time(now), "window is over")
+        for alert in firing
+        if (end := _end_of_window(alert)) is not None and end + _WINDOW_GRACE <= now
+    ]
+
+
+def _end_of_window(alert: Alert) -> datetime | None:
+    window = _WINDOWS.get(alert.index)
+    return None if window is None else parse_time(alert.row[window.name]) + window.size
 
 
 def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | None]) -> list[Alert]:

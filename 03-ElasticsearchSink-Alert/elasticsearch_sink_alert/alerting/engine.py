@@ -109,6 +109,15 @@ class AlertEngine:
             deltas = self._windows.deltas_at(int(now.timestamp() * 1000), rules)
             self._save(alert_lifecycle.idle_resolved(firing, rules, deltas, alert_lifecycle.format_time(now)))
 
+    def resolve_past_windows(self, now: datetime, partitions: AbstractSet[int]) -> None:
+        """Resolve the alerts of these partitions about windows of time that are over.
+
+        To be called only if no record is left.
+        """
+        firing = [alert for alert in self._store.firing.values() if alert.partition in partitions]
+        if firing:
+            self._save(alert_lifecycle.past_windows_resolved(firing, now))
+
     def reload_rules(self) -> None:
         """Read the data mapper again if it has changed; if it cannot be used now, the rules before stay in force."""
         try:

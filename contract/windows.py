@@ -1,0 +1,93 @@
+"""Windows of event time: a key column can be the start of the window in which an event happened."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from contract.source_lines import declared_at
+
+DAY: Final = timedelta(days=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FORM: Final = "%Y-%m-%dT%H:%M:%SZ"
+_UNITS: Final = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive windows of the same size, which start at midnight UTC; one column of a key."""
+
+    name: str
+    """The name of the column with the start of the window."""
+    size: timedelta
+    closes_after: timedelta
+    """The time after its end, as events have it, for which the stream job keeps a window in memory. An event that comes
+    later is counted too, at a higher cost."""
+    line: int = field(default_factory=declared_at, compare=False, repr=False)
+
+    @property
+    def lifetime(self) -> timedelta:
+        """The time from the start of a window until it is closed."""
+        return self.size + self.closes_after
+
+    def text(self, start: Any) -> str:
+        """Return the start of a window, a time or its text, as in the id of a row: `2026-01-31T12:00:00Z`."""
+        if isinstance(start, str):
+            try:
+                start = datetime.fromisoformat(start)
+            except ValueError:
+                return str(start)
+        return start.astimezone(UTC).strftime(_FORM) if isinstance(start, datetime) else str(start)
+
+    def start(self, text: str) -> datetime:
+        """Return the start of the window of a row's id; raises ValueError if no window starts there."""
+        start = datetime.fromisoformat(text)
+        if self.text(start) != text or (start - _EPOCH) % self.size:
+            raise ValueError(f"{text} is not the start of a window of {self.size}")
+        return start
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with it."""
+        if self.size < timedelta(seconds=1) or DAY % self.size or self.size.microseconds:
+            yield f"window {self.name}: {self.size} does not divide a day: expected such as minutes=15 or hours=1"
+        if self.closes_after < timedelta():
+            yield f"window {self.name}: closes_after is negative"
+
+
+def every(
+    *,
+    seconds: int = 0,
+    minutes: int = 0,
+    hours: int = 0,
+    days: int = 0,
+    closes_after: timedelta = timedelta(minutes=10),
+    name: str = "",
+) -> Window:
+    """Divide the time of the events into windows of this size, for the key of a table.
+
+    The column is called by the unit, such as minute or minutes_15, or has a name of its own.
+    """
+    size = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    return Window(name or _name(size), size, closes_after)
+
+
+def _name(size: timedelta) -> str:
+    for unit, length in _UNITS.items():
+        if size >= length and not size % length:
+            return unit if size == length else f"{unit}s_{size // length}"
+    return "window"
+
+
+def minutes(number: float) -> timedelta:
+    """Return a duration."""
+    return timedelta(minutes=number)
+
+
+def hours(number: float) -> timedelta:
+    """Return a duration."""
+    return timedelta(hours=number)
+
+
+def days(number: float) -> timedelta:
+    """Return a duration."""
+    return timedelta(days=number)
