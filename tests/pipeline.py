@@ -193,10 +193,12 @@ class Pipeline:
         for message in sorted(self.read(self.settings.aggregated_topic), key=lambda m: m.timestamp()[1]):
             key, value = message.key(), message.value()
             assert isinstance(key, bytes)
-            assert isinstance(value, bytes)
             table = max((t.name for t in TABLES if key.decode().startswith(t.name)), key=len)
             row_id = key.decode()[len(table) + 1 :] or table
-            tables[table][row_id] = as_epoch_seconds(orjson.loads(value))
+            if value is None:
+                tables[table].pop(row_id, None)
+            else:
+                tables[table][row_id] = as_epoch_seconds(orjson.loads(value))
         return tables
 
     @property

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -19,7 +18,6 @@ import polars as pl
 from pyspark.sql import SparkSession
 
 from contract.declared import TABLES
-from contract.tables import Key
 from runtime.health import Health
 from runtime.signals import StoppedError
 from stream_processing import metrics, spark_internals, state_memory
@@ -84,7 +82,7 @@ class Aggregator:
         self._lock = PoisoningLock()
         """Held while an append is counted, and while rows are handed to the producer: an error meanwhile leaves counts
         of no version."""
-        self._counts = Counts(self._events_of_windows)
+        self._counts = Counts(lake)
         self._log = LakeLog(lake.interactions, partial(read_text_if_exists, session))
         self._snapshots = Snapshots(snapshots_folder(settings), lake, self._log)
         self._snapshot_version = -1
@@ -225,11 +223,6 @@ class Aggregator:
             _report(_MATERIALISE, started, sum(map(len, counted.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
-
-    def _events_of_windows(self, key: Key, starts: Sequence[datetime], version: int) -> pl.LazyFrame:
-        assert key.window is not None
-        files = self._lake.files_of_windows(starts, key.window.size, version)
-        return scan_events(files, self._lake.storage_options)
 
     def _delete(self, keys: Sequence[str]) -> None:
         with self._lock:

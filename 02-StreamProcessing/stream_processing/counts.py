@@ -4,7 +4,7 @@ The clock is the greatest time of the events so far, not counting those that the
 closes windows. The counts do not depend on it, but for the tables that delete old windows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,12 +18,10 @@ from contract.measures import rows_column
 from contract.tables import Key
 from stream_processing.engines import POLARS, polars_type
 from stream_processing.keyed_state import KeyedState, select_rows
+from stream_processing.lake import Lake
 from stream_processing.measures import ALL, EVENTS, KEYS, keep_of
 
 _HAS_WINDOWS: Final = any(key.window for key in KEYS)
-
-EventsOfWindows = Callable[[Key, Sequence[datetime], int], pl.LazyFrame]
-"""Returns the events in the windows of a key that start at these times, as of a version of the lake."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class Counts:
     `restore` and `add` mark rows as changed for both.
     """
 
-    def __init__(self, of_windows: EventsOfWindows) -> None:
-        self._of_windows = of_windows
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
         self._states = {key: KeyedState(key) for key in KEYS}
         self._unpublished = {key: _Numbers() for key in KEYS}
         self._unwritten = {key: _Numbers() for key in KEYS}
@@ -115,16 +113,16 @@ class Counts:
         return CountedVersion(self.version, rows, changed, self.clock)
 
     def _add(self, key: Key, events: pl.LazyFrame, clock: datetime | None, version: int) -> None:
-        if (keep := keep_of(key)) is not None and (now := clock or _advanced(None, events)) is not None:
-            # Their rows are deleted, or will be.
-            events = events.filter(POLARS.window_start(EVENT.time, _size(key)) > now - keep)
+        # Not without a clock, when the whole lake is counted: old rows that are still in the topic are to be deleted.
+        if (keep := keep_of(key)) is not None and clock is not None:
+            events = events.filter(POLARS.window_start(EVENT.time, _size(key)) > clock - keep)
         of_windows = partial(self._events_of_windows, key, version)
         changed = self._states[key].add(events, clock, of_windows)
         self._unpublished[key].add(changed)
         self._unwritten[key].add(changed)
 
     def _events_of_windows(self, key: Key, version: int, starts: Sequence[datetime]) -> pl.LazyFrame:
-        return self._of_windows(key, starts, version)
+        return self._lake.events_of_windows(starts, _size(key), version)
 
 
 def _size(key: Key) -> timedelta:

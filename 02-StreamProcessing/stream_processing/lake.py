@@ -142,8 +142,8 @@ class Lake:
         """Return the locations of the current files of the interactions table."""
         return table_files(self.table(EVENT.name), self.interactions)
 
-    def files_of_windows(self, starts: Sequence[datetime], size: timedelta, version: int) -> list[str]:
-        """Return the locations of the files, as of a version, that can have events in the windows that start then."""
+    def events_of_windows(self, starts: Sequence[datetime], size: timedelta, version: int) -> pl.LazyFrame:
+        """Return the events, as of a version, of all files that can have some in the windows that start then."""
         table = DeltaTable(self.interactions, version=version, storage_options=self.storage_options)
         starts = sorted(starts)
 
@@ -154,11 +154,8 @@ class Lake:
             n = bisect_left(starts, least - size + timedelta.resolution)
             return n < len(starts) and starts[n] <= most
 
-        return [
-            file
-            for file, least, most in files_with_bounds(table, self.interactions, EVENT.time)
-            if can_have(least, most)
-        ]
+        files = files_with_bounds(table, self.interactions, EVENT.time)
+        return scan_events([file for file, least, most in files if can_have(least, most)], self.storage_options)
 
     def count(self) -> int:
         """Return the number of interactions, from the table's log."""

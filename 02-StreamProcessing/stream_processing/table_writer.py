@@ -15,7 +15,7 @@ from stream_processing.engines import POLARS
 from stream_processing.keyed_state import publishable, stored_rows
 from stream_processing.lake import Lake, merge_rows
 from stream_processing.measures import row_columns, tables_of
-from stream_processing.retention import Retention, is_expired
+from stream_processing.retention import Retention
 from stream_processing.snapshots import Snapshots
 
 _SNAPSHOT_SHARE = 0.05
@@ -58,9 +58,9 @@ class TableWriter:
         for key in counted.rows:
             rows = publishable(counted.changed_rows(key))
             for table in tables_of(key):
-                kept = rows.filter(~is_expired(table, counted.clock))
-                if len(kept):
-                    merge_rows(self._lake, table, kept.select(**row_columns(POLARS, table)))
+                # Old ones too: those that were published are deleted from the topic as they are from the table.
+                if len(rows):
+                    merge_rows(self._lake, table, rows.select(**row_columns(POLARS, table)))
 
 
 def run_every(seconds: float, stop: threading.Event, action: Callable[[], object]) -> None:

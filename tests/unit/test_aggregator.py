@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 import pytest
@@ -19,6 +19,7 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
 
 from contract.declared import EVENT
+from contract.tables import Key
 
 _NO_SESSION = cast(SparkSession, None)
 
@@ -123,10 +124,10 @@ def test_counts_of_which_an_error_has_left_half_are_not_stored(
     lake = Lake.of(settings)
     count = KeyedState.add
 
-    def fail(state: KeyedState, interactions: pl.LazyFrame) -> pl.Series:
-        if state.key == ("item_id",) and interactions.collect()["item_id"].to_list() == ["i1"]:
+    def fail(state: KeyedState, interactions: pl.LazyFrame, *others: Any) -> pl.Series:
+        if state.key == Key(("item_id",)) and interactions.collect()["item_id"].to_list() == ["i1"]:
             raise OSError(fails)
-        return count(state, interactions)
+        return count(state, interactions, *others)
 
     if fails == "the 5th record":
         producer.fail_at = 5

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from stream_processing import event_reader
 from stream_processing.counts import Counts
 from stream_processing.engines import POLARS
+from stream_processing.lake import Lake
 from stream_processing.measures import record_value, tables_of
 
 from contract.declared import EVENT, PIPELINE, TABLES
@@ -53,7 +54,7 @@ def test_every_published_row_is_valid() -> None:
     events = [json.dumps(event).encode() for event in EventGenerator(10, 10, seed=1).batch(200, timestamp=1)]
     read, others = event_reader.read(events)
     assert others == []
-    counts = Counts()
+    counts = Counts(Lake("unused"))
     counts.add(1, event_reader.frame(read).lazy())
     checked = 0
     for key, rows in counts.take_unpublished().items():
@@ -63,7 +64,7 @@ def test_every_published_row_is_valid() -> None:
             for value in values:
                 validator.validate(json.loads(value))
                 checked += 1
-    assert checked == 10 + 10 + 1
+    assert checked == 10 + 10 + 1 + 1 + 10
     assert {table.name for table in TABLES} < set(_COMMITTED["$defs"])
 
 

@@ -13,10 +13,11 @@ from stream_processing.measures import EVENTS, record_key, record_value
 
 from contract.declared import EVENT, TABLES
 from contract.measures import Operation, StateColumn
+from contract.tables import Key
 from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.reference import as_epoch_seconds, reference_tables
 
-_USERS = ("user_id",)
+_USERS = Key(("user_id",))
 
 
 def _likes() -> StateColumn:
@@ -31,7 +32,10 @@ def _frame(interactions: list[Interaction]) -> pl.LazyFrame:
 def _random_interactions(rng: random.Random, count: int) -> list[Interaction]:
     return [
         Interaction(
-            f"user_{rng.randrange(20)}", f"item_{rng.randrange(5)}", rng.choice(INTERACTION_TYPES), rng.randrange(10**9)
+            f"user_{rng.randrange(20)}",
+            f"item_{rng.randrange(5)}",
+            rng.choice(INTERACTION_TYPES),
+            10**9 + rng.randrange(20_000),
         )
         for _ in range(count)
     ]
@@ -56,7 +60,8 @@ def test_batches_add_up_to_the_tables_of_all_interactions(seed: int) -> None:
         batch, rest = rest[:size], rest[size:]
         for table in tables:
             changed = _add(states[table.key], batch)
-            assert set(changed[table.key[0]]) == {getattr(interaction, table.key[0]) for interaction in batch}
+            for name in table.key.fields:
+                assert set(changed[name]) == {getattr(interaction, name) for interaction in batch}
             records = changed.select(key=record_key(POLARS, table), value=record_value(POLARS, table))
             published |= {key: as_epoch_seconds(json.loads(value)) for key, value in records.iter_rows()}
     expected = {
@@ -78,7 +83,7 @@ def test_a_row_is_json_as_the_contract_has_it() -> None:
 
 
 def test_the_overall_state_covers_all_values() -> None:
-    state = KeyedState(())
+    state = KeyedState(Key())
     interactions = _random_interactions(random.Random(1), 100)
     for part in (interactions[:30], [], interactions[30:]):
         assert len(state.add(_frame(part))) == min(1, len(part))

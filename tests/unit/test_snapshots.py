@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from stream_processing.counts import Counts
 from stream_processing.keyed_state import ROW_ID, KeyedState, empty_state, select_rows, stored_rows
 from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows, read_files, table_files
 from stream_processing.lake_log import LakeLog
-from stream_processing.measures import EVENTS, KEYS, Key, state_of
+from stream_processing.measures import EVENTS, KEYS, state_of
+from stream_processing.retention import Retention
 from stream_processing.snapshots import Snapshots
 from stream_processing.table_writer import TableWriter
 
-from contract.declared import EVENT
+from contract.declared import EVENT, table_named
+from contract.tables import Key, encode_row_id
 from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.reference import as_epoch_seconds, reference_tables
 
@@ -41,7 +44,10 @@ def _interactions(seed: int, count: int = 200) -> list[Interaction]:
     rng = random.Random(seed)
     return [
         Interaction(
-            f"user_{rng.randrange(20)}", f"item {rng.randrange(5)}", rng.choice(INTERACTION_TYPES), rng.randrange(10**9)
+            f"user_{rng.randrange(20)}",
+            f"item {rng.randrange(5)}",
+            rng.choice(INTERACTION_TYPES),
+            10**9 + rng.randrange(20_000),
         )
         for _ in range(count)
     ]
@@ -67,10 +73,22 @@ def _restored(lake: Lake, snapshots: Snapshots, key: Key) -> tuple[KeyedState, p
 
 
 def _row_id(key: Key, interaction: Interaction) -> str:
-    return str(getattr(interaction, key[0])) if key else ""
+    if key.window is None:
+        return str(getattr(interaction, key[0])) if key else ""
+    size = int(key.window.size.total_seconds())
+    start = datetime.fromtimestamp(interaction.timestamp - interaction.timestamp % size, UTC)
+    return encode_row_id([getattr(interaction, name) for name in key.fields] + [key.window.text(start)])
 
 
-_USERS = ("user_id",)
+def _writer(lake: Lake, snapshots: Snapshots) -> TableWriter:
+    return TableWriter(lake, snapshots, Retention(lake, _refuse))
+
+
+def _refuse(keys: Sequence[str]) -> None:
+    raise AssertionError(f"no row is that old: {keys}")
+
+
+_USERS = Key(("user_id",))
 _COUNTS = [column.name for column in state_of(_USERS) if column.where]
 
 
@@ -88,9 +106,9 @@ def test_an_append_carries_its_offsets_and_the_rows_as_they_were(lake: Lake) -> 
 
 def test_a_restart_counts_what_came_after_the_snapshot(lake: Lake, snapshots: Snapshots) -> None:
     before, after = _interactions(1), _interactions(2, 3)
-    counts = Counts()
+    counts = Counts(lake)
     counts.add(_append(lake, before), _frame(before).lazy())
-    assert TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
+    assert _writer(lake, snapshots).write(counts.take_unwritten(), _flush)
     _append(lake, after)
     for key in KEYS:
         state, changed = _restored(lake, snapshots, key)
@@ -109,11 +127,11 @@ def test_a_restart_without_a_snapshot_counts_the_whole_lake(lake: Lake, snapshot
 
 
 def test_a_compaction_is_not_counted_again(lake: Lake, snapshots: Snapshots) -> None:
-    counts = Counts()
+    counts = Counts(lake)
     for batch in range(3):
         interactions = _interactions(batch)
         counts.add(_append(lake, interactions, batch), _frame(interactions).lazy())
-    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
+    _writer(lake, snapshots).write(counts.take_unwritten(), _flush)
     metrics = lake.table(EVENT.name).optimize.compact()
     assert metrics["numFilesRemoved"] == 3
     _, changed = _restored(lake, snapshots, _USERS)
@@ -131,10 +149,10 @@ def test_many_small_files_are_compacted(lake: Lake) -> None:
 
 
 def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake: Lake, snapshots: Snapshots) -> None:
-    counts = Counts()
+    counts = Counts(lake)
     interactions = _interactions(1)
     counts.add(_append(lake, interactions), _frame(interactions).lazy())
-    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
+    _writer(lake, snapshots).write(counts.take_unwritten(), _flush)
     version = _append(lake, _interactions(2))
     lake.table(EVENT.name).create_checkpoint()
     Path(lake.interactions, "_delta_log", f"{version:020d}.json").unlink()
@@ -147,10 +165,10 @@ def test_a_log_that_does_not_reach_back_to_the_snapshot_means_to_count_all(lake:
 def test_another_lake_than_that_of_the_snapshot_means_to_count_all(
     lake: Lake, snapshots: Snapshots, later: int
 ) -> None:
-    counts = Counts()
+    counts = Counts(lake)
     for batch in range(2):
         counts.add(_append(lake, _interactions(batch), batch), _frame(_interactions(batch)).lazy())
-    TableWriter(lake, snapshots).write(counts.take_unwritten(), _flush)
+    _writer(lake, snapshots).write(counts.take_unwritten(), _flush)
     shutil.rmtree(lake.warehouse)
     lake.create_missing_tables()
     for batch in range(later):
@@ -162,7 +180,7 @@ def test_another_lake_than_that_of_the_snapshot_means_to_count_all(
 def test_the_tables_are_those_of_all_interactions_although_each_write_merges_only_changes(
     lake: Lake, snapshots: Snapshots
 ) -> None:
-    counts, writer, sent = Counts(), TableWriter(lake, snapshots), []
+    counts, writer, sent = Counts(lake), _writer(lake, snapshots), []
     for batch in range(4):
         interactions = _interactions(batch, 30)
         sent += interactions
@@ -170,12 +188,12 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
         writer.write(counts.take_unwritten(), _flush)
     for name, rows in reference_tables(sent).items():
         found = read_files(table_files(lake.table(name), lake.path(name)), {}).collect().to_dicts()
-        by_id = {str(row.get("user_id") or row.get("item_id") or name): as_epoch_seconds(row) for row in found}
+        by_id = {table_named(name).row_id(row) or name: as_epoch_seconds(row) for row in found}
         assert by_id == rows
 
 
 def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots) -> None:
-    snapshots.save(_USERS, empty_state(_USERS), lake.version())
+    snapshots.save(_USERS, empty_state(_USERS), lake.version(), None)
     snapshot, files = snapshots.load(_USERS, lake.version())
     assert (len(snapshot.rows), snapshot.version, list(files)) == (0, lake.version(), [])
 
@@ -185,7 +203,7 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
     state.add(_frame(_interactions(1)).lazy())
     rows = stored_rows(state.rows)
     for version in range(45):
-        snapshots.save(_USERS, rows, version)
+        snapshots.save(_USERS, rows, version, None)
         # After the deletion, which has versions of its own.
         assert version < 38 or snapshots.load(_USERS, version)[0].version == version
     assert len(list(tmp_path.rglob("user_id/*.parquet"))) < 25
@@ -195,7 +213,7 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
 def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
     state = KeyedState(_USERS)
     state.add(_frame(_interactions(1)).lazy())
-    snapshots.save(_USERS, stored_rows(state.rows).drop(_COUNTS[0]), _append(lake, _interactions(1)))
+    snapshots.save(_USERS, stored_rows(state.rows).drop(_COUNTS[0]), _append(lake, _interactions(1)), None)
     snapshot, files = snapshots.load(_USERS, lake.version())
     assert snapshot.version is None
     assert len(files) == 1
@@ -203,7 +221,7 @@ def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapsho
 
 @pytest.mark.parametrize("append", [Append(1), Append(1, _frame([]))], ids=["by Spark", "without Spark"])
 def test_an_append_without_interactions_changes_nothing(append: Append) -> None:
-    counts = Counts()
+    counts = Counts(Lake("unused"))
     counts.add(1, append.scan({}))
     assert not counts.has_unpublished
     assert {key: len(rows) for key, rows in counts.take_unpublished().items()} == dict.fromkeys(KEYS, 0)
@@ -218,7 +236,7 @@ def test_a_compaction_adds_no_data_to_the_log(lake: Lake) -> None:
 
 
 def test_a_snapshot_is_stored_once_for_each_version(lake: Lake, snapshots: Snapshots, tmp_path: Path) -> None:
-    counts, writer = Counts(), TableWriter(lake, snapshots)
+    counts, writer = Counts(lake), _writer(lake, snapshots)
     counts.add(_append(lake, _interactions(1)), _frame(_interactions(1)).lazy())
     assert writer.write(counts.take_unwritten(), _flush)
     assert writer.write(counts.take_unwritten(), _flush)
@@ -226,7 +244,7 @@ def test_a_snapshot_is_stored_once_for_each_version(lake: Lake, snapshots: Snaps
 
 
 def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Snapshots) -> None:
-    counts = Counts()
+    counts = Counts(lake)
     interactions = _interactions(1)
     counts.add(_append(lake, interactions), _frame(interactions).lazy())
 
@@ -234,12 +252,12 @@ def test_a_snapshot_waits_until_the_rows_are_in_kafka(lake: Lake, snapshots: Sna
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        TableWriter(lake, snapshots).write(counts.take_unwritten(), fail)
+        _writer(lake, snapshots).write(counts.take_unwritten(), fail)
     assert snapshots.load(_USERS, lake.version())[0].version is None
 
 
 def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> None:
-    counts, interactions = Counts(), _interactions(1, 30)
+    counts, interactions = Counts(lake), _interactions(1, 30)
     for _ in range(100):
         counts.add(_append(lake, interactions), _frame(interactions).lazy())
     unpublished, unwritten = counts.take_unpublished(), counts.take_unwritten()
@@ -247,7 +265,7 @@ def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> N
         values = {_row_id(key, interaction) for interaction in interactions}
         assert sorted(unpublished[key][ROW_ID]) == sorted(values)
         assert len(unwritten.changed[key]) == len(values)
-        counted = [column.name for column in state_of(key) if column.where] or [EVENTS.name]
+        counted = [EVENTS.name] if EVENTS in state_of(key) else [c.name for c in state_of(key) if c.where]
         assert unpublished[key].select(pl.sum_horizontal(pl.col(counted)).sum()).item() == 3000
     assert not counts.has_unpublished
     counts.add(_append(lake, interactions[:1]), _frame(interactions[:1]).lazy())
