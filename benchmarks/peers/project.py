@@ -16,7 +16,8 @@ from local_stack import services
 @contextmanager
 def _start(stack: Stack, topic: str, output: str) -> Iterator[int]:
     assert output == aggregated_topic_name(topic)
-    with stack.service(services.STREAM, topic) as job:
+    # The tables that the peers compute too.
+    with stack.service(services.STREAM, topic, PIPELINE=services.ROOT / "benchmarks/without_windows.py") as job:
         yield process_id(job)
 
 

@@ -38,6 +38,23 @@ def test_the_tables_have_exactly_the_columns_of_the_contract() -> None:
         ],
         "agg_interactions_item": ["item_id", "min_interactions", "max_interactions", "last_interaction"],
         "avg_interactions": ["avg_interactions", "last_interaction"],
+        "agg_interactions_minute": [
+            "minute",
+            "total_click",
+            "total_like",
+            "total_view",
+            "total_purchase",
+            "total_interactions",
+            "users",
+        ],
+        "agg_interactions_item_hour": [
+            "item_id",
+            "hour",
+            "total_interactions",
+            "total_purchase",
+            "users",
+            "last_interaction",
+        ],
     }
     assert table_named("agg_interactions_item").column("max_interactions") is not None
     assert {c.type for c in table_named("avg_interactions").columns} == {ColumnType.DOUBLE, ColumnType.DATE}

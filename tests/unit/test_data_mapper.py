@@ -428,7 +428,7 @@ def _mappers() -> Iterator[str]:
             yield shape.format(
                 *values,
                 table=table.name,
-                id=next(iter(table.key), table.name),
+                id=list(table.key) if len(table.key) > 1 else next(iter(table.key), table.name),
                 field=rng.choice(table.columns).name,
                 operator=rng.choice(['">"', '"<="', '"=="', '"!="']),
                 option=rng.choice(["name", "severity", "resolve", "for", "silence", "within"]),
@@ -450,7 +450,7 @@ def test_odd_values_in_every_position_give_plain_rules_or_a_line_with_the_proble
         valid_count += 1
         for rule in rules:
             _assert_plain(rule)
-    assert 20 < valid_count < 400
+    assert 15 < valid_count < 400
 
 
 def test_noise_in_a_valid_file_gives_plain_rules_or_a_line_with_the_problem(tmp_path: Path) -> None:

@@ -65,7 +65,37 @@ def test_the_default_declaration_and_the_examples_are_right() -> None:
         (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("who",), measures={"n": count()}))'),
          "5: table t: key 'who' is none of the event's fields: user_id, kind, size, at"),
         (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("at",), measures={"n": count()}))'),
-         "5: table t: key at is a epoch_seconds, expected a text, choice, whole or flag"),
+         "5: table t: key at is a epoch_seconds, expected a text, choice, whole or flag;"
+         " for windows of time write every(...) instead"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(minutes=7),), measures={"n": count()}))'),
+         "5: table t: window minutes_7: 0:07:00 does not divide a day: expected such as minutes=15 or hours=1"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(),), measures={"n": count()}))'),
+         "5: table t: window window: 0:00:00 does not divide a day: expected such as minutes=15 or hours=1"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1, name="size"),), measures={"n": count()}))'),
+         "5: table t: window 'size' needs the name of a column that is no field"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1, closes_after=minutes(-1)),),'
+                    ' measures={"n": count()}))'),
+         "5: table t: window hour: closes_after is negative"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1), every(days=1)),'
+                    ' measures={"n": count()}))'),
+         "5: table t: a key has at most one window"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("kind",), keep=days(1), measures={"n": count()}))'),
+         "5: table t: keep needs a window in the key"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1),), keep=hours(1),'
+                    ' measures={"n": count()}))'),
+         "5: table t: keep is shorter than the time until a window is closed, 1:10:00"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1),), measures={"n": count()}),\n'
+                    'Table("u", EVENT, key=("kind", every(hours=1, closes_after=hours(1))), measures={"n": count()}))'),
+         "6: window hour differs from that on line 5: rename one"),
+        (_of(tables='H = Table("h", EVENT, key=(every(hours=1),), measures={"n": count()})\n'
+                    'TABLES = (USERS, H, Table("t", EVENT, key=(), measures={"n": rows_of(H)}))'),
+         "6: table t: column n: rows_of cannot count the rows of windows"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": distinct("who")}))'),
+         "5: table t: column n: distinct: 'who' is none of the event's fields: user_id, kind, size, at"),
+        (_of(tables='H = Table("h", EVENT, key=(every(hours=1),), keep=days(1), measures={"n": count()})\n'
+                    'TABLES = (USERS, H)',
+             pipeline='\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=H["n"]))'),
+         "7: overview: total: rows of h are deleted: see its keep"),
         (_of('text("o", optional=True)', 'TABLES = (USERS, Table("t", EVENT, key=("o",), measures={"n": count()}))'),
          "5: table t: key o is optional and has no default: give it one"),
         (_of(tables='TABLES = (USERS, Table("T-1", EVENT, key=(), measures={"n": count()}))'),

@@ -18,7 +18,9 @@ from benchmarks.peers.processes import JOBS
 from benchmarks.peers.reference import Reference, parse_row
 from benchmarks.process_tree import Costs, Sample
 from build_tools.jars import read_pins
-from contract.keys import encode_key
+from contract.declared import table_named
+from contract.keys import decode_key, encode_key
+from contract.loading import load
 from local_stack.services import ROOT
 from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.reference import reference_tables
@@ -49,8 +51,12 @@ def test_the_expected_rows_are_those_of_the_tests(count: int) -> None:
         encode_key(name, None if name == "avg_interactions" else row_id): row
         for name, rows in reference_tables(interactions).items()
         for row_id, row in rows.items()
+        if table_named(name).key.window is None
     }
     assert reference.rows() == expected
+    assert {table.name for table in load(ROOT / "benchmarks/without_windows.py").tables} == {
+        decode_key(key).table for key in expected
+    }
 
 
 def test_an_interaction_is_numbered_among_those_of_its_user() -> None:

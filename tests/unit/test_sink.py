@@ -358,6 +358,8 @@ def test_the_default_data_mapper_holds_the_rules_of_the_contract() -> None:
         ("agg_interactions_item", "max_interactions > 12"),
         ("agg_interactions_user", "total_interactions > 100"),
         ("agg_interactions_user", "avg_interactions < 40"),
+        ("agg_interactions_minute", "total_purchase > 20"),
+        ("agg_interactions_item_hour", "total_interactions > 400"),
     }
 
 

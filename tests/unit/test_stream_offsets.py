@@ -141,11 +141,13 @@ def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_h
         "agg_interactions_user user_id: keyword = key",
         "agg_interactions_user total_click: long = Count(_count_interaction_type_click_cba9fe6c)",
     ]
-    assert lines[-2:] == [
+    assert lines[12:16] == [
         "avg_interactions avg_interactions: double = Count(_count) / rows of agg_interactions_user",
         "avg_interactions last_interaction: date = Most(_most_timestamp_ec508fe3)",
+        "agg_interactions_minute minute: date = key, window of 0:01:00",
+        "agg_interactions_minute total_click: long = Count(_count_interaction_type_click_cba9fe6c)",
     ]
-    assert len(lines) == 14
+    assert len(lines) == 27
 
 
 def test_the_lake_knows_the_sizes_of_its_files_without_spark(tmp_path: Path) -> None:
