@@ -20,6 +20,8 @@ STATE_DIGITS: Final = 38
 """The digits of a decimal in a state or a row; those of an event have fewer."""
 _PLACES: Final = 2
 """The decimal places of quotients."""
+_DIGITS: Final = 10
+"""The decimal places to which a quotient of other than whole numbers is taken to be correct."""
 _LARGEST_ROUNDED: Final = 1e15
 """A double of this size has no second decimal place."""
 SKETCH_SIZE: Final = 1024
@@ -102,9 +104,14 @@ class _Spark(Engine[Column]):
     def greatest(self, counts: Sequence[Column]) -> Column:
         return F.greatest(*counts) if len(counts) > 1 else counts[0]
 
-    def quotient(self, dividend: Column, divisor: Column, *, is_exact: bool) -> Column:  # noqa: ARG002
+    def quotient(self, dividend: Column, divisor: Column, *, is_exact: bool) -> Column:
         # F.round rounds half away from zero, on the decimal digits of the quotient.
-        return F.round(dividend.cast("double") / divisor.cast("double"), _PLACES)
+        quotient = dividend.cast("double") / divisor.cast("double")
+        if is_exact:
+            return F.round(quotient, _PLACES)
+        # 205372.05 / 10 is 20537.204999999998.
+        digits = F.when(F.abs(quotient) < _LARGEST_ROUNDED, quotient).cast(f"decimal({STATE_DIGITS},{_DIGITS})")
+        return F.coalesce(F.round(digits, _PLACES).cast("double"), quotient)
 
     def row_id(self, event: Event, key: Key) -> Column:  # noqa: ARG002
         texts = [_spark_text(key, name) for name in key]
@@ -209,7 +216,7 @@ class _Polars(Engine[pl.Expr]):
 
 def _rounded(number: pl.Expr) -> pl.Expr:
     """Round a double on its decimal digits: as a binary fraction, 1.005 is less than that."""
-    digits = pl.when(number.abs() < _LARGEST_ROUNDED).then(number).cast(pl.Decimal(STATE_DIGITS, 10))
+    digits = pl.when(number.abs() < _LARGEST_ROUNDED).then(number).cast(pl.Decimal(STATE_DIGITS, _DIGITS))
     return pl.coalesce(digits.round(_PLACES, "half_away_from_zero").cast(pl.Float64), number)
 
 

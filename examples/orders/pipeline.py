@@ -1,4 +1,4 @@
-"""Orders: an event with money, an optional field and a time as text, and a table by two columns."""
+"""Orders: an event with money, an optional field and a time as text, and tables by two columns, one by day."""
 
 from contract.declaration import (
     Event,
@@ -8,7 +8,10 @@ from contract.declaration import (
     choice,
     count,
     decimal,
+    distinct,
     earliest,
+    every,
+    hours,
     iso_datetime,
     latest,
     mean,
@@ -59,6 +62,19 @@ CATEGORIES = Table(
     measures={"orders": count(), "revenue": total("price"), "highest_price": most("price")},
 )
 
+CATEGORY_DAYS = Table(
+    "category_days",
+    ORDER,
+    key=("category", every(days=1, closes_after=hours(2))),
+    title="Categories by day",
+    measures={
+        "orders": count(),
+        "customers": distinct("customer_id"),
+        "revenue": total("price"),
+        "mean_price": mean("price"),
+    },
+)
+
 SHOP = Table(
     "shop",
     ORDER,
@@ -72,6 +88,6 @@ SHOP = Table(
 
 PIPELINE = Pipeline(
     ORDER,
-    tables=(CUSTOMERS, CATEGORIES, SHOP),
+    tables=(CUSTOMERS, CATEGORIES, CATEGORY_DAYS, SHOP),
     overview=Overview(total=CUSTOMERS["orders"], by=CATEGORY, mean=SHOP["orders_per_customer"]),
 )

@@ -145,6 +145,12 @@ ORDERS = Example(
             """SELECT customer_id, category, count(*) AS orders, sum(price) AS revenue, max(price) AS highest_price
             FROM events GROUP BY customer_id, category""",
         ),
+        "category_days": (
+            ("category", "day"),
+            """SELECT category, epoch_ms(date_trunc('day', ordered_at)) AS day, count(*) AS orders,
+            count(DISTINCT customer_id) AS customers, sum(price) AS revenue, [sum(price), count(*)] AS mean_price
+            FROM events GROUP BY ALL""",
+        ),
         "shop": (
             (),
             """SELECT count(*) AS orders, sum(price) AS revenue,
@@ -167,7 +173,7 @@ ORDERS = Example(
         (_malformed_order("ordered_at", '"1969-12-31T23:59:59Z"'),
          "ordered_at is 1969-12-31T23:59:59Z, not within the years 1970 to 9999"),
     ),
-    frozenset({"first_order", "last_order"}),
+    frozenset({"first_order", "last_order", "day"}),
 )  # fmt: skip
 EXAMPLES = (SENSORS, ORDERS)
 
@@ -202,7 +208,13 @@ def _expected(example: Example, events: list[Event], folder: Path) -> Rows:
 def _row_id(table: str, key: tuple[str, ...], row: dict[str, Any]) -> str:
     if len(key) < 2:
         return str(row[key[0]]) if key else table
-    return "|".join(str(row[name]).replace("\\", "\\\\").replace("|", "\\|") for name in key)
+    texts = [_day(row[name]) if name == "day" else str(row[name]) for name in key]
+    return "|".join(text.replace("\\", "\\\\").replace("|", "\\|") for text in texts)
+
+
+def _day(start: int | datetime) -> str:
+    time = start if isinstance(start, datetime) else datetime.fromtimestamp(start / 1000, UTC)
+    return time.strftime("%Y-%m-%dT00:00:00Z")
 
 
 def _plain(value: Any) -> Any:
@@ -221,6 +233,8 @@ def _comparable(example: Example, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _milliseconds(value: Any) -> int:
+    if isinstance(value, int):
+        return value
     time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
 

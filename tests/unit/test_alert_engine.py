@@ -99,9 +99,12 @@ class Engine:
         self.notified += [(alert.id, alert.status) for alert in changed if alert.status in ("firing", "resolved")]
 
     def write_rules(self, *rules: str) -> None:
-        self._mapper.write_text(HEAD + "".join(f"    - {rule}\n" for rule in rules) if rules else f"{HEAD[:-1]} []\n")
+        self.write_mapper(HEAD + "".join(f"    - {rule}\n" for rule in rules) if rules else f"{HEAD[:-1]} []\n")
+
+    def write_mapper(self, text: str) -> None:
+        self._mapper.write_text(text)
         # A change is read once it is a second old.
-        old = time.time() - 10 - len(rules)
+        old = time.time() - 10 - len(text)
         os.utime(self._mapper, (old, old))
 
     def process(self, at: float = 1, partition: int = 0, **max_interactions: int) -> None:
@@ -293,3 +296,32 @@ def test_summaries_are_sent_without_changed_alerts(tmp_path: Path) -> None:
     engine = Engine(tmp_path, OVER_12)
     engine.engine.send_summaries()
     assert (engine.calls, engine.notified) == (1, [])
+
+
+def test_the_alerts_of_a_window_are_resolved_when_it_is_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    engine = Engine(tmp_path)
+    mapper = "agg_interactions_item_hour:\n  id: [item_id, hour]\n  alerts:\n    - [total_interactions, '>', 12]\n"
+    engine.write_mapper(mapper)
+    engine.engine.reload_rules()
+    row = {"item_id": "a", "hour": "1970-01-01T01:00:00.000Z", "total_interactions": 13}
+    record = Record(
+        "t", 0, 3_700_000, 3_700_000, b"agg_interactions_item_hour-a|1970-01-01T01:00:00Z", orjson.dumps(row)
+    )
+    rows, _ = latest_rows([record], VersionClock())
+    engine.engine.evaluate(rows)
+    for at, partition in ((7_204, 0), (7_206, 1)):
+        engine.engine.resolve_past_windows(_at(at), {partition})
+        assert engine.firing == {"a|1970-01-01T01:00:00Z"}
+    engine.engine.resolve_past_windows(_at(7_206), {0})
+    assert engine.firing == set()
+    (alert,) = engine.store.stored.values()
+    assert (alert.status, alert.resolved_at) == ("resolved", "1970-01-01T02:00:06.000Z")
+    assert any("window is over, was 13" in text for text in caplog.messages)
+
+
+def test_alerts_of_other_rows_are_not_resolved_as_time_passes(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, OVER_12)
+    engine.process(1, a=13)
+    engine.engine.resolve_past_windows(_at(1e9), {0})
+    assert engine.firing == {"a"}
