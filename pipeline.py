@@ -90,7 +90,6 @@ ITEM_HOURS = Table(
     measures={
         "total_interactions": count(),
         "total_purchase": count(where={KIND: "purchase"}),
-        "users": distinct("user_id"),
         "last_interaction": latest("timestamp"),
     },
 )

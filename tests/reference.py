@@ -72,7 +72,6 @@ def _hour_row(item: str, start: int, interactions: list[Interaction]) -> dict[st
         "hour": start,
         "total_interactions": len(interactions),
         "total_purchase": sum(interaction.interaction_type == "purchase" for interaction in interactions),
-        "users": len({interaction.user_id for interaction in interactions}),
         "last_interaction": _last(interactions),
     }
 

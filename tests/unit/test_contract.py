@@ -52,7 +52,6 @@ def test_the_tables_have_exactly_the_columns_of_the_contract() -> None:
             "hour",
             "total_interactions",
             "total_purchase",
-            "users",
             "last_interaction",
         ],
     }

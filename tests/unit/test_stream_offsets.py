@@ -147,7 +147,7 @@ def test_the_definitions_of_the_tables_keep_the_form_that_existing_checkpoints_h
         "agg_interactions_minute minute: date = key, window of 0:01:00",
         "agg_interactions_minute total_click: long = Count(_count_interaction_type_click_cba9fe6c)",
     ]
-    assert len(lines) == 27
+    assert len(lines) == 26
 
 
 def test_the_lake_knows_the_sizes_of_its_files_without_spark(tmp_path: Path) -> None:
