@@ -148,7 +148,7 @@ class Aggregator:
         for key in KEYS:
             snapshot, files = self._snapshots.load(key, current, all_rows=not is_same_topic)
             later = scan_events(files, self._lake.storage_options)
-            self._counts.restore(key, snapshot.rows, snapshot.clock, later, current)
+            self._counts.restore(snapshot.state(key), snapshot.clock, later, current)
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
         if not is_same_topic:
@@ -201,12 +201,15 @@ class Aggregator:
             for key, rows in changed.items():
                 self._publisher.publish(key, rows, self._counts.clock)
         metrics.AGGREGATED.set(self._counts.events)
-        sizes = self._counts.sizes
-        for table in TABLES:
-            metrics.ROWS.labels(table.name).set(sizes[table.key])
+        self._report_rows()
         finished = time.monotonic()
         self._next_publication = finished + (finished - started) * (1 / _PUBLICATION_SHARE - 1)
         return sum(map(len, changed.values()))
+
+    def _report_rows(self) -> None:
+        sizes = self._counts.sizes
+        for table in TABLES:
+            metrics.ROWS.labels(table.name).set(sizes[table.key])
 
     def _materialise(self) -> None:
         def write() -> None:
@@ -217,6 +220,7 @@ class Aggregator:
                     self._publish()
                 counted = self._counts.take_unwritten()
                 self._counts.remove_closed(counted)
+                self._report_rows()
             if self._writer.write(counted, self._flush):
                 self._snapshot_version = counted.version
             self._warn_once()

@@ -35,7 +35,9 @@ class CountedVersion:
     rows: Mapping[Key, pl.DataFrame]
     changed: Mapping[Key, pl.Series]
     """The numbers of the changed rows."""
-    clock: datetime | None = None
+    clock: datetime | None
+    left_until: Mapping[Key, datetime | None]
+    """`KeyedState.left_until` of each key."""
 
     def changed_rows(self, key: Key) -> pl.DataFrame:
         """Return the changed rows of a key."""
@@ -77,10 +79,10 @@ class Counts:
         """Return the memory that the states take while they do not change."""
         return sum(state.estimated_bytes for state in self._states.values())
 
-    def restore(self, key: Key, rows: pl.DataFrame, clock: datetime | None, later: pl.LazyFrame, version: int) -> None:
-        """Set the state of a key to that of a snapshot, and count the events that came later, up to a version."""
-        self._states[key] = KeyedState(key, rows)
-        self._add(key, later, clock, version)
+    def restore(self, state: KeyedState, clock: datetime | None, later: pl.LazyFrame, version: int) -> None:
+        """Set the state of a key to one of the past, and count the events that came later, up to a version."""
+        self._states[state.key] = state
+        self._add(state.key, later, clock, version)
         self.clock = _advanced(_latest(self.clock, clock), later)
 
     def add(self, version: int, events: pl.LazyFrame) -> None:
@@ -110,14 +112,15 @@ class Counts:
         """Return the counts, with the changes since the last call."""
         changed = {key: self._unwritten[key].take() for key in KEYS}
         rows = {key: state.rows for key, state in self._states.items()}
-        return CountedVersion(self.version, rows, changed, self.clock)
+        left_until = {key: state.left_until for key, state in self._states.items()}
+        return CountedVersion(self.version, rows, changed, self.clock, left_until)
 
     def _add(self, key: Key, events: pl.LazyFrame, clock: datetime | None, version: int) -> None:
         # Not without a clock, when the whole lake is counted: old rows that are still in the topic are to be deleted.
         if (keep := keep_of(key)) is not None and clock is not None:
             events = events.filter(POLARS.window_start(EVENT.time, _size(key)) > clock - keep)
         of_windows = partial(self._events_of_windows, key, version)
-        changed = self._states[key].add(events, clock, of_windows)
+        changed = self._states[key].add(events, of_windows)
         self._unpublished[key].add(changed)
         self._unwritten[key].add(changed)
 

@@ -35,8 +35,10 @@ class KeyedState:
     an id, so an append costs what its own rows cost, however many the state has.
     """
 
-    def __init__(self, key: Key, rows: pl.DataFrame | None = None) -> None:
+    def __init__(self, key: Key, rows: pl.DataFrame | None = None, left_until: datetime | None = None) -> None:
         self.key = key
+        self.left_until = left_until
+        """Rows of windows that start until then may have left."""
         self._state = state_of(key)
         self._set(empty_state(key) if rows is None else rows)
 
@@ -60,20 +62,14 @@ class KeyedState:
         """The bytes of all rows and ids."""
         return int(self.rows.estimated_size()) + self._text_bytes
 
-    def add(
-        self,
-        events: pl.LazyFrame,
-        closed_at: datetime | None = None,
-        of_windows: EventsOfWindows | None = None,
-    ) -> pl.Series:
+    def add(self, events: pl.LazyFrame, of_windows: EventsOfWindows | None = None) -> pl.Series:
         """Count events (all of their fields); returns the numbers of the changed rows.
 
-        Windows that were closed at the time `closed_at` may have left: `of_windows` has their events, those that are
-        added now included.
+        If rows may have left, `of_windows` has the events of their windows, those that are added now included.
         """
         added = _aggregated(self.key, self._state, events)
-        if self.key.window is not None and closed_at is not None and of_windows is not None:
-            added = self._with_rows_that_left(added, closed_at, of_windows)
+        if self.left_until is not None and of_windows is not None:
+            added = self._with_rows_that_left(added, self.left_until, of_windows)
         numbers = self._numbers(added)
         for column in self._state:
             before = self._columns[column.name].gather(numbers)
@@ -88,21 +84,23 @@ class KeyedState:
         """
         if self.key.window is None:
             return
-        is_closed = self._key_columns[self.key.window.name] <= at - self.key.window.lifetime
+        until = at - self.key.window.lifetime
+        is_closed = self._key_columns[self.key.window.name] <= until
         is_closed = is_closed.scatter(changed, False)
         if is_closed.sum() > _MIN_CLOSED * len(self):
+            self.left_until = until if self.left_until is None else max(until, self.left_until)
             self._set(stored_rows(self.rows.filter(~is_closed)))
 
     def _with_rows_that_left(
-        self, added: pl.DataFrame, closed_at: datetime, of_windows: EventsOfWindows
+        self, added: pl.DataFrame, left_until: datetime, of_windows: EventsOfWindows
     ) -> pl.DataFrame:
         """Replace the added rows that may have left by whole ones."""
         window = self.key.window
         assert window is not None
-        closed = added.filter(pl.col(window.name) <= closed_at - window.lifetime)
-        if not len(closed):
+        old = added.filter(pl.col(window.name) <= left_until)
+        if not len(old):
             return added
-        left = closed.filter(~closed[ROW_ID].is_in(self._ids.cast(pl.String).implode()))
+        left = old.filter(~old[ROW_ID].is_in(self._ids.cast(pl.String).implode()))
         if not len(left):
             return added
         starts = left[window.name].unique()

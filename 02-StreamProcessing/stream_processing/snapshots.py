@@ -13,7 +13,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from contract.tables import Key
-from stream_processing.keyed_state import empty_state
+from stream_processing.keyed_state import KeyedState, empty_state
 from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
 from stream_processing.measures import has_sketch, key_name
@@ -24,7 +24,9 @@ _LAKE_ENTRY: Final = "lakeEntry"
 """The digest of that version's log entry: a table that was restored, or created again, has other versions."""
 
 _CLOCK: Final = "eventTime"
-"""The counts' clock: windows that it closes may have left the state."""
+"""The counts' clock."""
+_LEFT_UNTIL: Final = "windowsLeftUntil"
+"""`KeyedState.left_until`."""
 _HASHES: Final = "hashes"
 """The version of Polars: another one may have other hashes, with which the sketches cannot be united."""
 
@@ -56,6 +58,11 @@ class Snapshot:
     entry: str | None = None
     """The digest of that version's log entry."""
     clock: datetime | None = None
+    left_until: datetime | None = None
+
+    def state(self, key: Key) -> KeyedState:
+        """Return the state of the key."""
+        return KeyedState(key, self.rows, self.left_until)
 
 
 class Snapshots:
@@ -99,12 +106,12 @@ class Snapshots:
         if has_sketch(key) and commit.get(_HASHES) != pl.__version__:
             logger.info("Polars has another version: all aggregates by %s are computed again", key_name(key))
             return Snapshot(empty_state(key), None)
-        clock = commit.get(_CLOCK)
         return Snapshot(
             rows,
             int(commit[_LAKE_VERSION]),
             commit.get(_LAKE_ENTRY),
-            None if clock is None else datetime.fromisoformat(clock),
+            _time(commit.get(_CLOCK)),
+            _time(commit.get(_LEFT_UNTIL)),
         )
 
     def _require_same_lake(self, snapshot: Snapshot, version: int) -> None:
@@ -116,11 +123,18 @@ class Snapshots:
                 f"{self._lake.interactions} is not the table that was counted up to its version {snapshot.version}"
             )
 
-    def save(self, key: Key, rows: pl.DataFrame, version: int, clock: datetime | None) -> None:
+    def save(
+        self,
+        key: Key,
+        rows: pl.DataFrame,
+        version: int,
+        clock: datetime | None = None,
+        left_until: datetime | None = None,
+    ) -> None:
         """Replace the snapshot of a key."""
         covered = {_LAKE_VERSION: str(version), _LAKE_ENTRY: self._log.digest(version) or "", _HASHES: pl.__version__}
-        if clock is not None:
-            covered[_CLOCK] = clock.isoformat()
+        times = {_CLOCK: clock, _LEFT_UNTIL: left_until}
+        covered |= {name: time.isoformat() for name, time in times.items() if time is not None}
         write_deltalake(
             self._path(key),
             rows,
@@ -142,3 +156,7 @@ class Snapshots:
 
     def _path(self, key: Key) -> str:
         return f"{self._folder}/{key_name(key)}"
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -48,7 +48,7 @@ class TableWriter:
         flush()
         with metrics.PHASE_SECONDS.labels("snapshot").time():
             for key, rows in counted.rows.items():
-                self._snapshots.save(key, stored_rows(rows), counted.version, counted.clock)
+                self._snapshots.save(key, stored_rows(rows), counted.version, counted.clock, counted.left_until[key])
         self._saved_version = counted.version
         finished = time.monotonic()
         self._next_snapshot = finished + (finished - started) / _SNAPSHOT_SHARE

@@ -193,7 +193,7 @@ def test_the_tables_are_those_of_all_interactions_although_each_write_merges_onl
 
 
 def test_the_snapshot_of_an_empty_lake_is_empty(lake: Lake, snapshots: Snapshots) -> None:
-    snapshots.save(_USERS, empty_state(_USERS), lake.version(), None)
+    snapshots.save(_USERS, empty_state(_USERS), lake.version())
     snapshot, files = snapshots.load(_USERS, lake.version())
     assert (len(snapshot.rows), snapshot.version, list(files)) == (0, lake.version(), [])
 
@@ -213,7 +213,7 @@ def test_the_files_of_replaced_snapshots_are_deleted(lake: Lake, snapshots: Snap
 def test_a_snapshot_of_other_measures_is_not_used(lake: Lake, snapshots: Snapshots) -> None:
     state = KeyedState(_USERS)
     state.add(_frame(_interactions(1)).lazy())
-    snapshots.save(_USERS, stored_rows(state.rows).drop(_COUNTS[0]), _append(lake, _interactions(1)), None)
+    snapshots.save(_USERS, stored_rows(state.rows).drop(_COUNTS[0]), _append(lake, _interactions(1)))
     snapshot, files = snapshots.load(_USERS, lake.version())
     assert snapshot.version is None
     assert len(files) == 1

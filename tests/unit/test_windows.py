@@ -24,7 +24,7 @@ from stream_processing.table_writer import TableWriter
 
 from contract.declared import EVENT, TABLES, table_named
 from contract.keys import decode_key
-from contract.windows import every, hours, minutes
+from contract.windows import Window, every, hours, minutes
 from tests.interaction import INTERACTION_TYPES, Interaction, InteractionType
 from tests.reference import Tables, as_epoch_seconds, reference_tables
 
@@ -63,7 +63,7 @@ class _Job:
         current = lake.version()
         for key in KEYS:
             snapshot, files = self._snapshots.load(key, current)
-            self.counts.restore(key, snapshot.rows, snapshot.clock, scan_events(files, {}), current)
+            self.counts.restore(snapshot.state(key), snapshot.clock, scan_events(files, {}), current)
         self.counts.version = current
         self.publish()
 
@@ -169,6 +169,26 @@ def test_a_late_event_brings_its_window_back_from_the_lake(lake: Lake) -> None:
     job.add(more)
     job.write()
     assert topic.rows == reference_tables([*sent, *late, *more]) == _tables(lake)
+
+
+def test_a_longer_time_until_windows_are_closed_brings_none_back_half(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = _Topic()
+    job = _Job(lake, topic)
+    sent = [_at(n * _HOUR, f"user_{n}") for n in range(4)]
+    for each in sent:
+        job.add([each])
+        job.write()
+    job.write()
+    assert job.in_memory(MINUTES.name) == 1
+    assert MINUTES.key.window is not None
+    monkeypatch.setattr(Window, "lifetime", timedelta(days=2))
+    job = _Job(lake, topic)
+    sent.append(_at(0, "late"))
+    job.add(sent[-1:])
+    job.write()
+    assert topic.rows == reference_tables(sent) == _tables(lake)
 
 
 def test_only_files_of_the_window_are_read_for_a_late_event(lake: Lake) -> None:
