@@ -70,7 +70,10 @@ def _assert_dead_letters(pipeline: Pipeline) -> None:
 
 
 def _assert_alerts(pipeline: Pipeline, expected: dict[str, dict[str, dict[str, object]]]) -> None:
-    """Counts only grow, so their rules fire once per row and stay firing; the rule of the average may be resolved."""
+    """Counts only grow, so their rules fire once per row and stay firing; the rule of the average may be resolved.
+
+    Those of a window are resolved when it is over.
+    """
     alerts = pipeline.alerts()
     periods = Counter((alert["alert_text"], alert["id"]) for alert in alerts)
     firing = {(alert["alert_text"], alert["id"]) for alert in alerts if alert["status"] == "firing"}
@@ -78,8 +81,13 @@ def _assert_alerts(pipeline: Pipeline, expected: dict[str, dict[str, dict[str, o
     popular = {("max_interactions > 12", item) for item, row in items.items() if _number(row, "max_interactions") > 12}
     busy = {("total_interactions > 100", u) for u, row in users.items() if _number(row, "total_interactions") > 100}
     calm = {("avg_interactions < 40", u) for u, row in users.items() if _number(row, "avg_interactions") < 40}
-    assert firing == popular | busy | calm
+    minutes, hours = expected["agg_interactions_minute"], expected["agg_interactions_item_hour"]
+    buying = {("total_purchase > 20", m) for m, row in minutes.items() if _number(row, "total_purchase") > 20}
+    viral = {("total_interactions > 400", i) for i, row in hours.items() if _number(row, "total_interactions") > 400}
     assert all(periods[period] == 1 for period in popular | busy)
+    assert buying
+    assert buying | viral <= set(periods)
+    assert firing - viral == popular | busy | calm
 
 
 def _number(row: dict[str, object], name: str) -> float:
