@@ -79,6 +79,6 @@ def _column(column: Column) -> Schema:
         ColumnType.FLAG: {"type": "boolean"},
         ColumnType.DATE: {"type": "string", "pattern": _TIME},
     }[column.type]
-    # A measure with a condition that no event of the key meets has no value.
-    is_count = column.type is ColumnType.LONG
-    return schema if column.measure is None or is_count else {"anyOf": [schema, {"type": "null"}]}
+    # A measure with a condition that no event of the key meets has no value, but for a number of events.
+    always_has_one = column.measure is None or (column.type is ColumnType.LONG and not column.measure.is_extreme)
+    return schema if always_has_one else {"anyOf": [schema, {"type": "null"}]}

@@ -115,6 +115,8 @@ class Measure(ABC):
 
     is_least = False
     """Whether the least of its values says most about all of them."""
+    is_extreme = False
+    """Whether it is the value of an event, which may be that of none."""
 
     @abstractmethod
     def type(self, event: Event) -> ColumnType:
@@ -191,11 +193,13 @@ class _Total(_OfOneColumn):
 
 class _Least(_OfOneColumn):
     is_least = True
+    is_extreme = True
     operation = Operation.LEAST
     accepts = _ORDERED
 
 
 class _Most(_OfOneColumn):
+    is_extreme = True
     operation = Operation.MOST
     accepts = _ORDERED
 
@@ -370,7 +374,8 @@ def most_choice(of: Field) -> Measure:
 
 def rows_column(key: Sequence[str]) -> str:
     """Return the name of the column with the number of rows of the tables with this key."""
-    return "_".join(["_rows_by", *key])
+    # The columns of two keys can join to the same text by _.
+    return "+".join(["_rows_by", *key])
 
 
 def _pairs(where: Where) -> tuple[tuple[Field, Scalar], ...]:

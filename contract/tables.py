@@ -10,7 +10,7 @@ from contract.event import Event
 from contract.fields import ColumnType, FieldType
 from contract.measures import Measure
 from contract.source_lines import declared_at
-from contract.windows import Window
+from contract.windows import LONGEST, Window
 
 RESERVED: Final = "alerts"
 """The index of the alerts; those whose names start with it and _ have the state of the rules."""
@@ -203,10 +203,15 @@ class Table:
                 yield window.line, f"{here}: window {window.name!r} needs the name of a column that is no field"
         if len(self._windows) > 1:
             yield self.line, f"{here}: a key has at most one window"
-        if self.keep is not None and not self._windows:
+        if self.keep is None:
+            return
+        if not isinstance(self.keep, timedelta):
+            yield self.line, f"{here}: keep is {self.keep!r}: expected such as days(7)"
+        elif not self._windows:
             yield self.line, f"{here}: keep needs a window in the key"
-        elif self.keep is not None and self.keep < max(window.lifetime for window in self._windows):
-            lifetime = self._windows[0].lifetime
+        elif self.keep > LONGEST:
+            yield self.line, f"{here}: keep is more than 100 years"
+        elif not list(self._windows[0].problems()) and self.keep < (lifetime := self._windows[0].lifetime):
             yield self.line, f"{here}: keep is shorter than the time until a window is closed, {lifetime}"
 
     def _problems_of_measures(self, here: str) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from contract.source_lines import declared_at
 
 DAY: Final = timedelta(days=1)
+LONGEST: Final = 36_500 * DAY
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FORM: Final = "%Y-%m-%dT%H:%M:%SZ"
 _UNITS: Final = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
@@ -32,12 +33,12 @@ class Window:
 
     def text(self, start: Any) -> str:
         """Return the start of a window, a time or its text, as in the id of a row: `2026-01-31T12:00:00Z`."""
-        if isinstance(start, str):
-            try:
-                start = datetime.fromisoformat(start)
-            except ValueError:
-                return str(start)
-        return start.astimezone(UTC).strftime(_FORM) if isinstance(start, datetime) else str(start)
+        try:
+            time = datetime.fromisoformat(start) if isinstance(start, str) else start
+            return time.astimezone(UTC).strftime(_FORM) if isinstance(time, datetime) else str(start)
+        # Also of a time whose year in UTC is 0.
+        except (ValueError, OverflowError):
+            return str(start)
 
     def start(self, text: str) -> datetime:
         """Return the start of the window of a row's id; raises ValueError if no window starts there."""
@@ -48,10 +49,12 @@ class Window:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with it."""
+        if not isinstance(self.closes_after, timedelta):
+            yield f"window {self.name}: closes_after is {self.closes_after!r}: expected such as minutes(10)"
+        elif not timedelta() <= self.closes_after <= LONGEST:
+            yield f"window {self.name}: closes_after is not within 0 and 100 years"
         if self.size < timedelta(seconds=1) or DAY % self.size or self.size.microseconds:
             yield f"window {self.name}: {self.size} does not divide a day: expected such as minutes=15 or hours=1"
-        if self.closes_after < timedelta():
-            yield f"window {self.name}: closes_after is negative"
 
 
 def every(

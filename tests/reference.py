@@ -47,7 +47,8 @@ def reference_tables(interactions: Iterable[Interaction]) -> Tables:
 def _windows(interactions: list[Interaction], size: int, keep: int) -> dict[int, list[Interaction]]:
     """Return the interactions by the start of their window, without the windows that are no longer kept."""
     now = int(datetime.now(UTC).timestamp())
-    clock = max((i.timestamp for i in interactions if i.timestamp <= now), default=0)
+    # A time that is more than a day ahead is wrong.
+    clock = min(now, max((i.timestamp for i in interactions if i.timestamp <= now + 86_400), default=0))
     windows: dict[int, list[Interaction]] = defaultdict(list)
     for interaction in interactions:
         start = interaction.timestamp - interaction.timestamp % size

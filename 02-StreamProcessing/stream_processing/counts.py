@@ -1,25 +1,23 @@
 """The counts of all keys, as a function of the lake's version.
 
-The clock is the greatest time of the events so far, not counting those that the machine's own time has not reached: it
-closes windows. The counts do not depend on it, but for the tables that delete old windows.
+The clock, the time that the events have reached, closes windows. The counts do not depend on it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 import polars as pl
 
 from contract.declared import EVENT
-from contract.fields import ColumnType
 from contract.measures import rows_column
 from contract.tables import Key
-from stream_processing.engines import POLARS, polars_type
+from stream_processing.event_time import event_time
 from stream_processing.keyed_state import KeyedState, select_rows
 from stream_processing.lake import Lake
-from stream_processing.measures import ALL, EVENTS, KEYS, keep_of
+from stream_processing.measures import ALL, EVENTS, KEYS
 
 _HAS_WINDOWS: Final = any(key.window for key in KEYS)
 
@@ -82,13 +80,13 @@ class Counts:
     def restore(self, state: KeyedState, clock: datetime | None, later: pl.LazyFrame, version: int) -> None:
         """Set the state of a key to one of the past, and count the events that came later, up to a version."""
         self._states[state.key] = state
-        self._add(state.key, later, clock, version)
+        self._add(state.key, later, version)
         self.clock = _advanced(_latest(self.clock, clock), later)
 
     def add(self, version: int, events: pl.LazyFrame) -> None:
         """Count an append."""
         for key in KEYS:
-            self._add(key, events, self.clock, version)
+            self._add(key, events, version)
         self.clock = _advanced(self.clock, events)
         self.version = version
 
@@ -115,10 +113,7 @@ class Counts:
         left_until = {key: state.left_until for key, state in self._states.items()}
         return CountedVersion(self.version, rows, changed, self.clock, left_until)
 
-    def _add(self, key: Key, events: pl.LazyFrame, clock: datetime | None, version: int) -> None:
-        # Not without a clock, when the whole lake is counted: old rows that are still in the topic are to be deleted.
-        if (keep := keep_of(key)) is not None and clock is not None:
-            events = events.filter(POLARS.window_start(EVENT.time, _size(key)) > clock - keep)
+    def _add(self, key: Key, events: pl.LazyFrame, version: int) -> None:
         of_windows = partial(self._events_of_windows, key, version)
         changed = self._states[key].add(events, of_windows)
         self._unpublished[key].add(changed)
@@ -134,11 +129,8 @@ def _size(key: Key) -> timedelta:
 
 
 def _advanced(clock: datetime | None, events: pl.LazyFrame) -> datetime | None:
-    """Return the clock after these events. One that is ahead of the machine's time, by mistake, does not count."""
-    if not _HAS_WINDOWS:
-        return None
-    time = pl.col(EVENT.time).cast(polars_type(ColumnType.DATE))
-    return _latest(clock, events.select(time.filter(time <= datetime.now(UTC)).max()).collect().item())
+    """Return the clock after these events."""
+    return _latest(clock, event_time(events, EVENT.time)) if _HAS_WINDOWS else None
 
 
 def _latest(one: datetime | None, other: datetime | None) -> datetime | None:

@@ -24,9 +24,9 @@ _DIGITS: Final = 10
 """The decimal places to which a quotient of other than whole numbers is taken to be correct."""
 _LARGEST_ROUNDED: Final = 1e15
 """A double of this size has no second decimal place."""
-SKETCH_SIZE: Final = 1024
-"""The number of values up to which Polars' sketch of different values is exact; the standard error beyond is 3.1 %,
-1 / sqrt(size - 2) (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002)."""
+SKETCH_SIZE: Final = 1025
+"""The hashes in Polars' sketch of different values: fewer values are counted exactly, more with a standard error of
+3.1 %, 1 / sqrt(size - 2) (Bar-Yossef et al., "Counting distinct elements in a data stream", 2002)."""
 _LOG2_REGISTERS: Final = 12
 """The size of Spark's sketch (Apache DataSketches' HyperLogLog): a standard error of 1.6 %."""
 _MICROSECOND: Final = timedelta(microseconds=1)

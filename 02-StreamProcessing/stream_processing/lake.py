@@ -271,7 +271,7 @@ def read_files(files: Sequence[str], storage_options: dict[str, str], schema: pl
 
 def same_key(table: Table) -> str:
     """Return the condition under which a row `new` replaces a row `old`."""
-    return " AND ".join(f"old.{name} = new.{name}" for name in table.key)
+    return " AND ".join(f'old."{name}" = new."{name}"' for name in table.key)
 
 
 def merge_rows(lake: Lake, table: Table, rows: pl.DataFrame | ArrowTable) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 from contract.declared import TABLES
 from contract.tables import Table
 from stream_processing.engines import POLARS
+from stream_processing.event_time import event_time
 from stream_processing.lake import Lake, files_with_bounds
 from stream_processing.measures import record_key
 
@@ -47,11 +48,12 @@ class Retention:
 
     def apply_at_latest_window(self) -> None:
         """Delete the rows that are too old when the latest window starts."""
-        now = datetime.now(UTC)
         for table in _KEPT_BRIEFLY:
-            latest = max(filter(None, (most for _, _, most in self._bounds(table))), default=None)
-            if latest is not None:
-                self.apply(min(latest, now))
+            assert table.key.window is not None
+            files = [file for file, _, _ in self._bounds(table)]
+            if files:
+                starts = self._scan(files).select(table.key.window.name)
+                self.apply(event_time(starts, table.key.window.name))
 
     def _expired(self, table: Table, clock: datetime) -> pl.DataFrame | None:
         """Return the keys of the rows that are too old; None if the log of the Delta table says that there are none."""
@@ -61,8 +63,10 @@ class Retention:
         files = [file for file, least, _ in self._bounds(table) if least is None or least <= until]
         if not files:
             return None
-        rows = pl.scan_parquet(files, glob=False, storage_options=self._lake.storage_options or None)
-        return rows.filter(is_expired(table, clock)).select(table.key.columns).collect()
+        return self._scan(files).filter(is_expired(table, clock)).select(table.key.columns).collect()
+
+    def _scan(self, files: Sequence[str]) -> pl.LazyFrame:
+        return pl.scan_parquet(list(files), glob=False, storage_options=self._lake.storage_options or None)
 
     def _bounds(self, table: Table) -> Iterator[tuple[str, datetime | None, datetime | None]]:
         """Return the files of a Delta table, with the least and greatest start of a window in each."""
@@ -74,4 +78,4 @@ class Retention:
         name = table.key.window.name
         last = expired[name].max()
         assert isinstance(last, datetime)
-        self._lake.table(table.name).delete(f"{name} <= '{last.astimezone(UTC).isoformat()}'")
+        self._lake.table(table.name).delete(f"\"{name}\" <= '{last.astimezone(UTC).isoformat()}'")

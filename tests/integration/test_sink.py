@@ -428,3 +428,25 @@ def test_the_sink_uses_nothing_that_its_client_deprecates(pipeline: Pipeline) ->
     with pipeline.running(SINK, PYTHONWARNINGS="error:The 'body' parameter is deprecated"):
         pipeline.publish(item_record(1, 20))
         eventually(lambda: _assert_alerts(pipeline, firing=1))
+
+
+def test_an_alert_about_a_window_is_resolved_when_it_is_over_and_fires_once(pipeline: Pipeline) -> None:
+    def hour_record(count: int) -> tuple[bytes, bytes]:
+        row = {"item_id": "item_1", "hour": TIMESTAMP, "total_interactions": count, "total_purchase": 0}
+        return row_record("agg_interactions_item_hour", f"item_1|{TIMESTAMP.replace('.000', '')}", row)
+
+    with pipeline.running(SINK):
+        pipeline.publish(hour_record(401))
+        eventually(lambda: _assert_statuses(pipeline, ["resolved"]))
+        # Late events correct the row, also after a restart.
+        pipeline.publish(hour_record(402), item_record(1, 13))
+        eventually(lambda: _assert_statuses(pipeline, ["firing", "resolved"]))
+    with pipeline.running(SINK):
+        pipeline.publish(hour_record(403), item_record(2, 13))
+        eventually(lambda: _assert_statuses(pipeline, ["firing", "firing", "resolved"]))
+    (viral,) = (alert for alert in pipeline.alerts() if alert["rule"] == "viral item")
+    assert viral["value"] == 401
+
+
+def _assert_statuses(pipeline: Pipeline, expected: list[str]) -> None:
+    assert sorted(alert["status"] for alert in pipeline.alerts()) == expected

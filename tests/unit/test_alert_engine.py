@@ -5,12 +5,13 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 import pytest
-from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, Deltas
+from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey, Deltas, alert_from, past_windows_resolved
 from elasticsearch_sink_alert.alerting.change_windows import Samples, delta, with_sample
 from elasticsearch_sink_alert.alerting.data_mapper import ReloadingRules
 from elasticsearch_sink_alert.alerting.engine import DATA_MAPPER, AlertEngine
@@ -325,3 +326,15 @@ def test_alerts_of_other_rows_are_not_resolved_as_time_passes(tmp_path: Path) ->
     engine.process(1, a=13)
     engine.engine.resolve_past_windows(_at(1e9), {0})
     assert engine.firing == {"a"}
+
+
+@pytest.mark.parametrize("hour", ["9999-12-31T23:00:00.000Z", None])
+def test_an_alert_without_an_end_of_its_window_stays(hour: str | None) -> None:
+    """None: the table had no window yet when it fired."""
+    row = {"item_id": "a"} | ({} if hour is None else {"hour": hour})
+    document = {"rule": "viral", "index": "agg_interactions_item_hour", "id": "a", "row": row, "severity": "info"}
+    document |= dict.fromkeys(("alert_text", "field", "operator", "fired_at"), "")
+    alert = alert_from("id", document | {"version": 1, "threshold": 1, "value": 2})
+    assert past_windows_resolved([alert], _at(2e9)) == []
+    over = replace(alert, row=row | {"hour": "2026-01-31T12:00:00.000Z"})
+    assert [each.status for each in past_windows_resolved([over], _at(2e9))] == ["resolved"]

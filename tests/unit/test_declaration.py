@@ -75,7 +75,15 @@ def test_the_default_declaration_and_the_examples_are_right() -> None:
          "5: table t: window 'size' needs the name of a column that is no field"),
         (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1, closes_after=minutes(-1)),),'
                     ' measures={"n": count()}))'),
-         "5: table t: window hour: closes_after is negative"),
+         "5: table t: window hour: closes_after is not within 0 and 100 years"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1, closes_after=600),),'
+                    ' measures={"n": count()}))'),
+         "5: table t: window hour: closes_after is 600: expected such as minutes(10)"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1),), keep=7, measures={"n": count()}))'),
+         "5: table t: keep is 7: expected such as days(7)"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1),), keep=days(40_000),'
+                    ' measures={"n": count()}))'),
+         "5: table t: keep is more than 100 years"),
         (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(every(hours=1), every(days=1)),'
                     ' measures={"n": count()}))'),
          "5: table t: a key has at most one window"),

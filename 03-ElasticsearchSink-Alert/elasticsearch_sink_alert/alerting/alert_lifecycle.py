@@ -157,13 +157,19 @@ def past_windows_resolved(firing: Iterable[Alert], now: datetime) -> list[Alert]
     return [
         resolved(alert, alert.version, format_time(now), "window is over")
         for alert in firing
-        if (end := _end_of_window(alert)) is not None and end + _WINDOW_GRACE <= now
+        if is_of_past_window(alert, now)
     ]
 
 
-def _end_of_window(alert: Alert) -> datetime | None:
+def is_of_past_window(alert: Alert, now: datetime) -> bool:
+    """Whether the alert is about a window of time that is over."""
     window = _WINDOWS.get(alert.index)
-    return None if window is None else parse_time(alert.row[window.name]) + window.size
+    # The table may have had no window when the alert fired.
+    start = None if window is None else alert.row.get(window.name)
+    if window is None or start is None:
+        return False
+    # In this order: the last window of the year 9999 has no end.
+    return parse_time(start) <= now - window.size - _WINDOW_GRACE
 
 
 def due(waiting: Iterable[Alert], now: datetime, partitions: Container[int | None]) -> list[Alert]:

@@ -10,6 +10,7 @@ from elasticsearch import Elasticsearch, helpers
 from contract.alerts import FIRING, RESOLVED
 from elasticsearch_sink_alert.alerting import alert_lifecycle
 from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, AlertKey
+from elasticsearch_sink_alert.alerting.rules import parse_time
 from elasticsearch_sink_alert.indexing.bulk import BulkWriter, Outcome, Result, bulk_action
 from elasticsearch_sink_alert.indexing.errors import require_no_errors
 from elasticsearch_sink_alert.indexing.retrier import Retrier
@@ -59,13 +60,22 @@ class AlertStore:
 
         When the topic is indexed again because an index of rows was deleted, older rows are read again, one by one or
         several in a batch, and would fire alerts that were resolved long ago, or fired with another row back then.
+
+        Of a window of time that is over, a row fires once: later rows are corrections by late events.
         """
         known = self.firing.keys() | self.waiting.keys()
-        new = {a.key for a in changed if a.key not in known and appended_at(a.version) < self._replayed_until}
-        if not new:
+        new = [alert for alert in changed if alert.key not in known]
+        past = {a.key for a in new if alert_lifecycle.is_of_past_window(a, parse_time(a.fired_at))}
+        replayed = {a.key for a in new if appended_at(a.version) < self._replayed_until}
+        doubtful = past | replayed
+        if not doubtful:
             return list(changed)
-        latest = self._retrier.call("reading earlier alerts of these rows", lambda: self._latest_versions(new))
-        return [a for a in changed if a.key not in new or latest.get(a.key, -1) < a.version]
+        latest = self._retrier.call("reading earlier alerts of these rows", lambda: self._latest_versions(doubtful))
+        return [
+            a
+            for a in changed
+            if a.key not in doubtful or a.key not in latest or (a.key not in past and latest[a.key] < a.version)
+        ]
 
     def _latest_versions(self, keys: Iterable[AlertKey]) -> dict[AlertKey, int]:
         ids = sorted({row_key.id for _, row_key in keys})

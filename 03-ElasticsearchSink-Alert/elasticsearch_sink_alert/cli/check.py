@@ -86,9 +86,9 @@ def query(rule: Rule) -> dict[str, Any]:
         exclusions.append({"term": {rule.field: threshold}})
     key = table_named(rule.table).key
     patterns = [pattern for pattern in rule.silence if "*" in pattern or "?" in pattern]
-    if len(key) == 1:
+    if len(key) == 1 and key.window is None:
         exclusions += [{"wildcard": {key[0]: pattern.replace("\\", "\\\\")}} for pattern in patterns]
-    # The id of several columns is no field, which a pattern needs: rows that a pattern silences are counted.
+    # A pattern needs a field of texts, which the id of several columns or of a window is not: such rows are counted.
     if ids := [each for each in rule.silence if each not in patterns]:
         exclusions.append({"ids": {"values": ids}})
     return {"bool": {"filter": [condition], "must_not": exclusions}}
