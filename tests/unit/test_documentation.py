@@ -63,7 +63,14 @@ def _broken(file: Path, link: str) -> bool:
 
 _PAGES = pytest.mark.parametrize("file", _markdown_files(), ids=_name)
 _GUIDES = pytest.mark.parametrize(
-    "file", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))], ids=_name
+    "file",
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted(ROOT.glob("docs/*.md")),
+        *sorted(ROOT.glob("docs/adapting/*.md")),
+    ],
+    ids=_name,
 )
 
 
