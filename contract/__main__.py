@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from contract.json_schema import schemas
-from contract.loading import DeclarationError, load
+from contract.loading import DeclarationError, declared_file, load
 from runtime.broken_pipe import exit_status
 
 
@@ -19,9 +19,9 @@ def main() -> int:
     """Print what is wrong with the declaration, a line each (status 1), or what it declares, or its schemas."""
     parser = argparse.ArgumentParser(prog="contract", description="Checks the declaration of a pipeline.")
     parser.add_argument("command", choices=["check", "schema"], help="check it, or print JSON Schemas of its messages")
-    parser.add_argument("file", nargs="?", type=Path, default=Path("pipeline.py"), help="pipeline.py without a name")
+    parser.add_argument("file", nargs="?", type=Path, help="without it, that of the setting PIPELINE, or pipeline.py")
     args = parser.parse_args()
-    file: Path = args.file
+    file: Path = args.file or declared_file()
     try:
         pipeline = load(file)
     except DeclarationError as error:

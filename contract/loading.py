@@ -4,17 +4,43 @@ import importlib.util
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from contract.pipeline import Pipeline
+from runtime import commands, dotenv
 
 _VARIABLE: Final = "PIPELINE"
 """The name that the file gives its pipeline."""
 
 
+_DEFAULT: Final = Path(__file__).parents[1] / "pipeline.py"
+
+
 class DeclarationError(Exception):
     """The declaration is wrong; the message has a line for each reason."""
+
+
+def declared_file() -> Path:
+    """Return the file that the setting PIPELINE names, or `pipeline.py`."""
+    named = os.environ.get("PIPELINE")
+    if not named:
+        # An invalid .env is reported when the settings are read.
+        with suppress(dotenv.DotenvError):
+            named = dotenv.read_nearest().values.get("PIPELINE")
+    if not named:
+        return _DEFAULT
+    file = Path(named).resolve()
+    if commands.under_compose() and not os.environ.get("DECLARATION") and not os.access(file, os.R_OK):
+        # A clone that was made under umask 077: files are readable only for their owner.
+        print(
+            "the container may not read the mounted pipeline.py, and uses the copy from the image: run"
+            " `chmod go+r pipeline.py`, then `docker compose restart`, to use the mounted file",
+            file=sys.stderr,
+        )
+        return _DEFAULT
+    return file
 
 
 def load(file: Path) -> Pipeline:

@@ -3,7 +3,7 @@
 A measure is a few mergeable numbers per key (`StateColumn`), which measures of the same key share, and an expression
 over them. The expression is built from `Operations`, which the stream job implements for Spark and for Polars.
 
-A new measure is a class with four methods; `Mean` is a short one.
+A new measure is a class with a few methods; `_Quotient` is a short one.
 """
 
 import re
@@ -173,7 +173,9 @@ class _OfOneColumn(Measure):
         if self.of is not None:
             yield from _problems_of_field(self.operation.value, self.of, event, self.accepts)
         for of, value in self.where:
-            if of not in event.fields:
+            if not isinstance(of, Field):
+                yield f"where: {of!r} is no field: name the field itself, as in where={{KIND: 'view'}}"
+            elif of not in event.fields:
                 yield f"where: {of.name!r} is none of the event's fields: {', '.join(event.names)}"
             elif of.choices and value not in of.choices:
                 yield f"where: {of.name} is never {value!r}, only {', '.join(of.choices)}"

@@ -96,7 +96,9 @@ class Table:
         title: str = "",
         keep: timedelta | None = None,
     ) -> None:
-        """`key` has the fields that identify a row, and at most one window of the events' time."""
+        """`key` has the fields that identify a row, and at most one window of the events' time; raises TypeError."""
+        if isinstance(key, str):
+            raise TypeError(f"key={key!r} is a text: expected a tuple such as ({key!r},)")
         windows = tuple(each for each in key if isinstance(each, Window))
         columns = tuple(each.name if isinstance(each, Window) else each for each in key)
         values = {
@@ -177,7 +179,10 @@ class Table:
             yield self.line, f"{here}: names that start with {RESERVED} are reserved for the indices of the alerts"
         if self.name == self.event.name:
             yield self.line, f"{here}: the table of events has this name"
-        for name in self.key.fields:
+        if len(self._windows) > 1:
+            yield self.line, f"{here}: a key has at most one window"
+        names = {window.name for window in self._windows}
+        for name in (name for name in self.key if name not in names):
             if name not in self.event.names:
                 yield (
                     self.line,
@@ -201,8 +206,6 @@ class Table:
             yield from ((window.line, f"{here}: {problem}") for problem in window.problems())
             if not _COLUMN.fullmatch(window.name) or window.name.lower() in map(str.lower, self.event.names):
                 yield window.line, f"{here}: window {window.name!r} needs the name of a column that is no field"
-        if len(self._windows) > 1:
-            yield self.line, f"{here}: a key has at most one window"
         if self.keep is None:
             return
         if not isinstance(self.keep, timedelta):

@@ -139,6 +139,6 @@ class Sink:
         lag = self._consumer.lag()
         metrics.LAG.set(lag)
         if lag == 0 and not self._in_flight:
+            self._alert_engine.resolve_past_windows(datetime.now(UTC), self._consumer.partitions)
             self._alert_engine.fire_due(datetime.now(UTC), self._consumer.partitions)
             self._alert_engine.resolve_idle(datetime.now(UTC), self._consumer.partitions)
-            self._alert_engine.resolve_past_windows(datetime.now(UTC), self._consumer.partitions)

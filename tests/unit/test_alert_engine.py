@@ -333,8 +333,29 @@ def test_an_alert_without_an_end_of_its_window_stays(hour: str | None) -> None:
     """None: the table had no window yet when it fired."""
     row = {"item_id": "a"} | ({} if hour is None else {"hour": hour})
     document = {"rule": "viral", "index": "agg_interactions_item_hour", "id": "a", "row": row, "severity": "info"}
-    document |= dict.fromkeys(("alert_text", "field", "operator", "fired_at"), "")
-    alert = alert_from("id", document | {"version": 1, "threshold": 1, "value": 2})
+    document |= dict.fromkeys(("alert_text", "field", "operator"), "")
+    times = {"fired_at": "2026-01-31T13:10:00.000Z"}
+    alert = alert_from("id", document | times | {"version": 1, "threshold": 1, "value": 2})
     assert past_windows_resolved([alert], _at(2e9)) == []
     over = replace(alert, row=row | {"hour": "2026-01-31T12:00:00.000Z"})
     assert [each.status for each in past_windows_resolved([over], _at(2e9))] == ["resolved"]
+
+
+def test_a_waiting_alert_that_would_fire_after_its_window_is_cancelled(tmp_path: Path) -> None:
+    engine = Engine(tmp_path)
+    engine.write_mapper(
+        "agg_interactions_item_hour:\n  id: [item_id, hour]\n  alerts:\n"
+        "    - {field: total_interactions, operator: '>', threshold: 12, for: 60}\n"
+    )
+    engine.engine.reload_rules()
+    for item, at in (("a", 3_700), ("b", 7_190)):
+        row = {"item_id": item, "hour": "1970-01-01T01:00:00.000Z", "total_interactions": 13}
+        key = f"agg_interactions_item_hour-{item}|1970-01-01T01:00:00Z".encode()
+        rows, _ = latest_rows([Record("t", 0, at, 1_000 * at, key, orjson.dumps(row))], VersionClock())
+        engine.engine.evaluate(rows)
+    assert len(engine.store.waiting) == 2
+    # The sink was busy until then.
+    engine.engine.resolve_past_windows(_at(7_300), {0})
+    engine.engine.fire_due(_at(7_300), {0})
+    assert engine.firing == {"a|1970-01-01T01:00:00Z"}
+    assert engine.store.waiting == {}

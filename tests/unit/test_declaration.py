@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
+from deltalake import write_deltalake
+from stream_processing.lake import Lake, merge_rows
 
+from contract.declaration import Event, Table, count, epoch_seconds, text
 from contract.fields import MAX_ID_BYTES
 from contract.loading import DeclarationError, load
 from contract.tables import decode_row_id, encode_row_id
@@ -134,6 +138,10 @@ def test_the_default_declaration_and_the_examples_are_right() -> None:
          "6: overview: table users has no 'n': events, last"),
         (_of(pipeline='\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview(total=USERS["events"], by=KIND))'),
          "6: overview: table users has no count(where={kind: 'a'})"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=(), measures={"n": count(where={"kind": "a"})}))'),
+         "5: table t: column n: where: 'kind' is no field: name the field itself, as in where={KIND: 'view'}"),
+        (_of(tables='TABLES = (USERS, Table("t", EVENT, key=("user_id"), measures={"n": count()}))'),
+         "5: TypeError: key='user_id' is a text: expected a tuple such as ('user_id',)"),
         (_HEAD, " it has to set PIPELINE = Pipeline(...)"),
         ("x = (\n", "1: '(' was never closed"),
         (_HEAD + 'text("x", length=3)\n', "5: TypeError: text() got an unexpected keyword argument 'length'"),
@@ -176,6 +184,25 @@ def test_a_right_declaration_is_summarised(file: str) -> None:
         [sys.executable, "-m", "contract", "check", file], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert result.stdout.startswith(f"{file}: event ")
+
+
+def test_the_check_without_a_file_is_of_the_one_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text((ROOT / "examples/orders/pipeline.py").read_text())
+    for setting, event in (({}, "interactions"), ({"PIPELINE": str(tmp_path / "other.py")}, "orders")):
+        result = subprocess.run(
+            [sys.executable, "-m", "contract", "check"],
+            cwd=ROOT, env=setting, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert f": event {event} " in result.stdout
+
+
+@pytest.mark.parametrize("name", ["interval", "true", "null", "cast", "old", "userId", "array"])
+def test_a_column_can_have_the_name_of_a_word_of_sql(name: str, tmp_path: Path) -> None:
+    frame = pl.DataFrame({name: ["a", "b"], "n": [1, 2]})
+    write_deltalake(str(tmp_path / "t"), frame)
+    event = Event("e", text(name), epoch_seconds("at"), time="at", partition_by=name)
+    merge_rows(Lake(str(tmp_path)), Table("t", event, (name,), {"n": count()}), frame.with_columns(n=pl.lit(9)))
+    assert pl.read_delta(str(tmp_path / "t")).get_column("n").to_list() == [9, 9]
 
 
 def test_different_keys_of_several_columns_have_different_ids() -> None:

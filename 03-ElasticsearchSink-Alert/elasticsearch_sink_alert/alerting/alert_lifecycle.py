@@ -152,12 +152,18 @@ def idle_resolved(
     ]
 
 
-def past_windows_resolved(firing: Iterable[Alert], now: datetime) -> list[Alert]:
-    """Return the alerts about windows of time that are over, now resolved: their rows do not change any more."""
+def past_windows_resolved(alerts: Iterable[Alert], now: datetime) -> list[Alert]:
+    """Return the alerts about windows of time that are over, now resolved: their rows do not change any more.
+
+    Waiting ones that would fire after their window are cancelled.
+    """
+    past = [alert for alert in alerts if is_of_past_window(alert, now)]
     return [
         resolved(alert, alert.version, format_time(now), "window is over")
-        for alert in firing
-        if is_of_past_window(alert, now)
+        if alert.status == FIRING
+        else cancelled(alert, alert.version)
+        for alert in past
+        if alert.status == FIRING or is_of_past_window(alert, parse_time(alert.fired_at))
     ]
 
 

@@ -110,13 +110,14 @@ class AlertEngine:
             self._save(alert_lifecycle.idle_resolved(firing, rules, deltas, alert_lifecycle.format_time(now)))
 
     def resolve_past_windows(self, now: datetime, partitions: AbstractSet[int]) -> None:
-        """Resolve the alerts of these partitions about windows of time that are over.
+        """Resolve the alerts of these partitions about windows of time that are over; cancel those that fire later.
 
-        To be called only if no record is left.
+        To be called only if no record is left, and before `fire_due`.
         """
-        firing = [alert for alert in self._store.firing.values() if alert.partition in partitions]
-        if firing:
-            self._save(alert_lifecycle.past_windows_resolved(firing, now))
+        store = self._store
+        alerts = [each for each in (*store.firing.values(), *store.waiting.values()) if each.partition in partitions]
+        if alerts:
+            self._save(alert_lifecycle.past_windows_resolved(alerts, now))
 
     def reload_rules(self) -> None:
         """Read the data mapper again if it has changed; if it cannot be used now, the rules before stay in force."""
