@@ -9,7 +9,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from contract.tables import Table
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
-from live_page.pages.links import KEYED, decode_id, noun, plural, table_href
+from live_page.pages.links import KEYED, decode_id, noun, plural, row_label, table_href
 from live_page.sources import Sources
 
 TITLE = "Streaming analytics"
@@ -17,7 +17,8 @@ _STYLE = """
 <style>
 .nicegui-content { padding: 0; }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
-nav a { padding: .375rem .625rem; border-radius: .375rem; color: inherit !important; text-decoration: none !important; }
+nav a { padding: .375rem .625rem; border-radius: .375rem; white-space: nowrap; }
+nav a { color: inherit !important; text-decoration: none !important; }
 nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
@@ -77,7 +78,9 @@ def _add_header(names: Mapping[str, str]) -> None:
     dark = ui.dark_mode(None)
     with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
         ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
-        with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
+        with ui.element("nav").classes(
+            "flex flex-wrap gap-1 max-h-24 overflow-y-auto grow max-sm:order-3 max-sm:w-full"
+        ):
             links = {path: ui.link(name, path) for path, name in names.items()}
         _add_theme_button(dark)
     router = ui.context.client.sub_pages_router
@@ -95,8 +98,8 @@ def _page(name: str, show: Callable[[], None]) -> None:
 
 
 def _row_page(sources: Sources, table: Table, row_id: str) -> None:
-    name = decode_id(row_id)
-    _page(f"{noun(table).capitalize()} {name}", partial(rows.show_one, sources, table, name))
+    id_ = decode_id(row_id)
+    _page(f"{noun(table).capitalize()} {row_label(table, id_)}", partial(rows.show_one, sources, table, id_))
 
 
 def _mark_current(links: Mapping[str, ui.link], current: str) -> None:
