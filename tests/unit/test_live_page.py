@@ -21,6 +21,7 @@ from contract.declared import table_named
 from contract.windows import every
 from live_page.charts import axis_bounds
 from live_page.guard import Guard
+from live_page.pages.alerts import alert_row
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
 from live_page.pages.rows import events_of
 from live_page.sources.documents import in_last_windows
@@ -73,6 +74,17 @@ def test_the_window_in_an_id_is_shown_as_a_time() -> None:
     assert row_label(ITEM_HOURS, "item_1") == "item_1"
     assert row_label(MINUTES, "0001-01-01T00:00:00+14:00") == "0001-01-01T00:00:00+14:00"
     assert row_label(USERS, WINDOW_IDS[0]) == WINDOW_IDS[0]
+
+
+def test_an_alert_names_its_window_by_the_time_and_links_to_its_row() -> None:
+    alert = {
+        "rule": "viral item", "alert_text": "total_interactions > 400", "index": ITEM_HOURS.name, "id": WINDOW_IDS[1],
+        "value": 401, "status": "firing", "fired_at": "2020-11-27T07:31:00Z", "resolved_at": None,
+    }  # fmt: skip
+    row = alert_row(alert)
+    assert (row["id"], row["href"]) == ("item_1, 2020-11-27 07:00:00", f"/items-by-hour/{encode_id(WINDOW_IDS[1])}")
+    # An index of an earlier declaration.
+    assert alert_row(alert | {"index": "gone"})["id"] == WINDOW_IDS[1]
 
 
 def test_the_events_of_a_window_are_those_from_its_start_to_the_next() -> None:
