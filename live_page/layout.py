@@ -25,6 +25,7 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
 .q-table__container { container-type: inline-size; }
 .q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
+.q-table td.text-right .cell { margin-left: auto; }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;

@@ -16,7 +16,7 @@ from observer.reading_history import Reading, ReadingHistory
 from observer.services import OK
 
 _STAGES = (
-    Column("stage", "Stage"),
+    Column("stage", "Stage", wraps=True),
     Column("rows", "Rows", is_number=True),
     Column("rate", "Rows/s", is_number=True),
     Column("lag", "Lag", is_number=True),
