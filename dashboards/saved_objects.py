@@ -16,8 +16,9 @@ from typing import Any, Final
 from contract import alerts
 from contract.declared import EVENT, PIPELINE, TABLES
 from contract.fields import ColumnType
+from contract.measures import Operation, StateColumn
 from contract.pipeline import Activity
-from contract.tables import Table
+from contract.tables import Column, Table
 from contract.windows import DAY, Window
 
 FILE: Final = Path(__file__).with_name("kibana.ndjson")
@@ -156,11 +157,17 @@ def _metrics() -> Iterator[Metric]:
     others = [table for table in TABLES if table is not _TOTAL.table and table.key.window is None]
     for table in sorted(others, key=lambda table: len(table.key)):
         for column in table.columns:
-            if column.measure is not None and column.type.is_number:
+            if column.measure is not None and column.type.is_number and not _is_total(table, column):
                 function = "min" if column.measure.is_least else "max"
                 name = overview.mean_title if overview.mean == table[column.name] else ""
                 title = f"{name or _title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
                 yield Metric(f"{table.name}-{column.name}", title, _VIEWS[table.name], function, column.name)
+
+
+def _is_total(table: Table, column: Column) -> bool:
+    """Whether a column of a table without a key is the number of all events, which has its tile."""
+    state = column.measure.state(EVENT) if column.measure else ()
+    return not table.key and column.type is ColumnType.LONG and state == (StateColumn(Operation.COUNT),)
 
 
 def _top(table: Table) -> BarChart | None:
