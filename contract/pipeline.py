@@ -1,15 +1,19 @@
 """The pipeline: the event, its tables, and what the overview shows."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
 
 from contract.event import Event
-from contract.fields import Field
+from contract.fields import ColumnType, Field
 from contract.measures import Operation, StateColumn
 from contract.source_lines import declared_at
 from contract.tables import ColumnReference, Key, Table
-from contract.windows import Window
+from contract.windows import DAY, Window
+
+_UNITS: Final = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
 @dataclass(frozen=True)
@@ -26,14 +30,46 @@ class Overview:
     """What the mean is called; as default the column's name."""
     line: int = field(default_factory=declared_at, compare=False, repr=False)
 
-    def column_of(self, value: str) -> str | None:
-        """Return the column of the table of `total` that counts the events with this value of `by`."""
+    def column_of(self, value: str, table: Table | None = None) -> str | None:
+        """Return the column of a table, as default that of `total`, that counts the events with this value of `by`."""
         if self.by is None:
             return None
-        table = self.total.table
-        counted = (StateColumn(Operation.COUNT, None, ((self.by, value),)),)
-        simple = (n for n, each in table.measures.items() if each.state(table.event) == counted)
-        return next(simple, None)
+        table = table or self.total.table
+        counted = StateColumn(Operation.COUNT, None, ((self.by, value),))
+        return next((name for name, column in _counts(table) if column == counted), None)
+
+    def columns_of(self, table: Table) -> dict[str, str]:
+        """Return the column that counts each value of `by`; empty if the table does not count all of them."""
+        columns = {value: self.column_of(value, table) for value in (self.by.choices if self.by else ())}
+        found = {value: column for value, column in columns.items() if column is not None}
+        return found if len(found) == len(columns) else {}
+
+
+@dataclass(frozen=True)
+class Activity:
+    """The events over time: counts in the rows of a table whose only key column is a window."""
+
+    table: Table
+    window: Window
+    columns: Mapping[str, str]
+    """The columns that count events: by the value of the overview's choice, or a single one by its own name."""
+    by: Field | None = None
+    """The overview's choice, if the events are divided by it."""
+
+    @property
+    def title(self) -> str:
+        """What the counts show, such as `Interactions per minute, by type`."""
+        events = self.table.event.name.replace("_", " ").capitalize()
+        return f"{events} per {self.period}" + (f", by {self.by.name.split('_')[-1]}" if self.by else "")
+
+    @property
+    def period(self) -> str:
+        """The size of a window in words, such as `minute` or `15 minutes`."""
+        number, unit = next((self.window.size // each, unit) for unit, each in _UNITS.items() if self._has_whole(each))
+        return unit if number == 1 else f"{number} {unit}s"
+
+    def _has_whole(self, unit: timedelta) -> bool:
+        return self.window.size >= unit and not self.window.size % unit
 
 
 @dataclass(frozen=True)
@@ -49,6 +85,22 @@ class Pipeline:
     def keys(self) -> tuple[Key, ...]:
         """The keys of the tables, each once. Tables with the same key share the numbers of that key."""
         return tuple(dict.fromkeys(table.key for table in self.tables))
+
+    @property
+    def activity(self) -> Activity | None:
+        """The events over time, in the first table that has a row per window and counts events; None without one."""
+        for table in self.tables:
+            if table.key.window is None or len(table.key) > 1:
+                continue
+            columns = self.overview.columns_of(table)
+            if columns:
+                return Activity(table, table.key.window, columns, self.overview.by)
+            counts = dict(_counts(table))
+            if counts:
+                # All events rather than some of them.
+                name = next((name for name, column in counts.items() if column == _ALL_EVENTS), next(iter(counts)))
+                return Activity(table, table.key.window, {name: name})
+        return None
 
     def problems(self) -> Iterator[tuple[int, str]]:
         """Yield what is wrong, each with its line."""
@@ -97,3 +149,14 @@ class Pipeline:
                 if overview.column_of(value) is None:
                     table, name = overview.total.table.name, overview.by.name
                     yield overview.line, f"overview: table {table} has no count(where={{{name}: {value!r}}})"
+
+
+_ALL_EVENTS: Final = StateColumn(Operation.COUNT)
+
+
+def _counts(table: Table) -> Iterator[tuple[str, StateColumn]]:
+    """Yield the columns that count events, with what they count."""
+    for column in table.columns:
+        state = () if column.measure is None else column.measure.state(table.event)
+        if column.type is ColumnType.LONG and len(state) == 1 and state[0].operation is Operation.COUNT:
+            yield column.name, state[0]

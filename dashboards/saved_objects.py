@@ -7,7 +7,8 @@ Kibana, Stack Management, Saved Objects does too.
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +16,10 @@ from typing import Any, Final
 from contract import alerts
 from contract.declared import EVENT, PIPELINE, TABLES
 from contract.fields import ColumnType
-from contract.tables import Table
+from contract.measures import Operation, StateColumn
+from contract.pipeline import Activity
+from contract.tables import Column, Table
+from contract.windows import DAY, Window
 
 FILE: Final = Path(__file__).with_name("kibana.ndjson")
 
@@ -35,7 +39,7 @@ _INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
 
 @dataclass(frozen=True)
 class DataView:
-    """A data view (index pattern); with a time field, the dashboard's time range applies to it.
+    """A data view (index pattern); with a time field, such as a window, the dashboard's time range applies to it.
 
     Kibana lists data views by their patterns, so of two views of one index, one has a wildcard.
     """
@@ -49,16 +53,33 @@ def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def _all_of(table: Table) -> str:
+    """Return a pattern with a wildcard that matches the index of a table alone."""
+    others = [f",-{other.name}" for other in TABLES if other is not table and other.name.startswith(table.name)]
+    return "".join([f"{table.name}*", *others])
+
+
 _TOTAL: Final = PIPELINE.overview.total
-_VIEWS: Final = {table.name: DataView(table.name, table.name) for table in TABLES}
+_ACTIVITY: Final = PIPELINE.activity
+_VIEWS: Final = {
+    table.name: DataView(table.name, table.name, table.key.window.name if table.key.window else None)
+    for table in TABLES
+}
 _ALERTS: Final = DataView("alerts", alerts.ALERTS)
 # Without the indices in which the sink keeps the state of its rules.
 _ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
 _DATE: Final = next((c.name for c in _TOTAL.table.columns if c.type is ColumnType.DATE), None)
 """A time of the rows in the table of the overview's total."""
-_OVER_TIME: Final = DataView("rows-over-time", f"{_TOTAL.table.name}*", _DATE)
+_HAS_OVER_TIME: Final = _DATE is not None and _ACTIVITY is None
+"""Whether a chart of that time stands in for one of the events in each window."""
+_OF_TOTAL: Final = _VIEWS[_TOTAL.table.name]
+# The dashboard's time range never applies to the totals.
+_ALL_TIME: Final = DataView("rows-of-all-time", _all_of(_TOTAL.table)) if _OF_TOTAL.time_field else _OF_TOTAL
+_OVER_TIME: Final = _OF_TOTAL if _OF_TOTAL.time_field else DataView("rows-over-time", _all_of(_TOTAL.table), _DATE)
 
-DATA_VIEWS: Final = (*_VIEWS.values(), _ALERTS, *([_OVER_TIME] if _DATE else []), _ALERTS_OVER_TIME)
+DATA_VIEWS: Final = tuple(
+    dict.fromkeys((*_VIEWS.values(), _ALL_TIME, _ALERTS, *([_OVER_TIME] if _HAS_OVER_TIME else []), _ALERTS_OVER_TIME))
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +103,21 @@ class BarChart:
     view: DataView
     by: str
     function: str = "count"
-    of: str | None = None
+    of: Mapping[str, str] = field(default_factory=dict)
+    """Fields by their labels, of which several are stacked; count needs none."""
     split: str | None = None
+    interval: str = "auto"
+
+    @property
+    def label(self) -> str:
+        """What the lengths of the bars are."""
+        return next(iter(self.of)) if len(self.of) == 1 else "number"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The aggregation of each number."""
+        fields: Mapping[str, str | None] = self.of or {self.label: None}
+        return [_metric_agg(f"{n}", self.function, label, of) for n, (label, of) in enumerate(fields.items(), 1)]
 
 
 @dataclass(frozen=True)
@@ -112,57 +146,91 @@ class PlacedPanel:
 
 
 def _metrics() -> Iterator[Metric]:
-    """Yield numbers: all events, each value of the overview's choice, then tables without and with a key."""
-    overview, of = PIPELINE.overview, _VIEWS[_TOTAL.table.name]
-    yield Metric("total", _title(EVENT.name), of, "sum", _TOTAL.name)
+    """Yield numbers: all events, each value of the overview's choice, then tables without and with a key.
+
+    Not those of windows: the least or greatest number of an hour says nothing about all events.
+    """
+    overview = PIPELINE.overview
+    yield Metric("total", _title(EVENT.name), _ALL_TIME, "sum", _TOTAL.name)
     for value in overview.by.choices if overview.by else ():
-        yield Metric(f"total-{value}", _title(value), of, "sum", overview.column_of(value))
-    for table in sorted((table for table in TABLES if table is not _TOTAL.table), key=lambda table: len(table.key)):
+        yield Metric(f"total-{value}", _title(value), _ALL_TIME, "sum", overview.column_of(value))
+    others = [table for table in TABLES if table is not _TOTAL.table and table.key.window is None]
+    for table in sorted(others, key=lambda table: len(table.key)):
         for column in table.columns:
-            if column.measure is not None and column.type.is_number:
+            if column.measure is not None and column.type.is_number and not _is_total(table, column):
                 function = "min" if column.measure.is_least else "max"
                 name = overview.mean_title if overview.mean == table[column.name] else ""
                 title = f"{name or _title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
                 yield Metric(f"{table.name}-{column.name}", title, _VIEWS[table.name], function, column.name)
 
 
+def _is_total(table: Table, column: Column) -> bool:
+    """Whether a column of a table without a key is the number of all events, which has its tile."""
+    state = column.measure.state(EVENT) if column.measure else ()
+    return not table.key and column.type is ColumnType.LONG and state == (StateColumn(Operation.COUNT),)
+
+
 def _top(table: Table) -> BarChart | None:
-    """Return the chart of a table's rows with the greatest values; None if it has no text to name them by."""
+    """Return the chart of a table's rows with the greatest values; None with windows or without a text to name them."""
     by = [column.name for column in table.columns if column.measure is None and column.type is ColumnType.KEYWORD]
     numbers = [column.name for column in table.columns if column.measure is not None and column.type.is_number]
-    if not by or not numbers:
+    if not by or not numbers or table.key.window:
         return None
     counts = [column.name for column in table.columns if column.measure and column.type is ColumnType.LONG]
     of = _TOTAL.name if table is _TOTAL.table else (counts or numbers)[-1]
-    return BarChart(f"top-{table.name}", f"Top {table.plural.lower()}", _VIEWS[table.name], by[0], "max", of)
+    return BarChart(f"top-{table.name}", f"Top {table.plural.lower()}", _VIEWS[table.name], by[0], "max", {of: of})
+
+
+def _activity(activity: Activity) -> BarChart:
+    """Return the chart of the events in each window."""
+    number, unit = _in_units(activity.window)
+    view, by = _VIEWS[activity.table.name], activity.window.name
+    interval = unit if number == 1 else f"{number}{unit}"
+    return BarChart("activity", activity.title, view, by, "sum", activity.columns, interval=interval)
+
+
+def _in_units(window: Window) -> tuple[int, str]:
+    """Return the size of a window as a number and a unit of Kibana."""
+    return next((window.size // size, unit) for unit, size in _UNITS.items() if not window.size % size)
+
+
+def _dashboard_rows() -> Iterator[tuple[int, list[tuple[Panel, int]]]]:
+    """Yield the dashboard's rows: the height of each, and its panels with their widths."""
+    numbers = list(islice(_metrics(), _MAX_METRICS))
+    for n in range(0, len(numbers), 4):
+        yield 7, [(metric, 12) for metric in numbers[n : n + 4]]
+    if _ACTIVITY is not None:
+        yield 13, [(_activity(_ACTIVITY), 48)]
+    firing = Metric("alerts-firing", "Alerts firing", _ALERTS, "count", query=_FIRING)
+    by_rule = BarChart("alerts-by-text", "Alerts by rule", _ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS)
+    fired = BarChart("alerts-fired", "Alerts fired over time", _ALERTS_OVER_TIME, by=alerts.FIRED_AT)
+    yield 13, [(firing, 12), (by_rule, 18), (fired, 18)]
+    charts = [chart for chart in map(_top, TABLES) if chart is not None][: 2 if _HAS_OVER_TIME else 3]
+    if _HAS_OVER_TIME and _DATE is not None:
+        charts.append(BarChart("activity", f"{_TOTAL.table.plural} by {_title(_DATE).lower()}", _OVER_TIME, by=_DATE))
+    yield 14, [(chart, 48 // len(charts)) for chart in charts]
+    columns = tuple(dict.fromkeys([*_TOTAL.table.key, _TOTAL.name, *([_DATE] if _DATE else [])]))
+    title = f"Latest {_TOTAL.table.plural.lower()}"
+    latest = SavedSearch("rows-latest", title, _OF_TOTAL, columns, sort=_DATE or _TOTAL.name)
+    names = alerts.FIRED_AT, alerts.STATUS, alerts.ALERT_TEXT, alerts.INDEX, alerts.ID, alerts.VALUE, alerts.RESOLVED_AT
+    alerts_latest = SavedSearch("alerts-latest", "Latest alerts", _ALERTS, names, sort=alerts.FIRED_AT)
+    yield 16, [(latest, 24), (alerts_latest, 24)]
 
 
 def _dashboard_panels() -> Iterator[PlacedPanel]:
-    numbers = list(islice(_metrics(), _MAX_METRICS))
-    for n, metric in enumerate(numbers):
-        yield PlacedPanel(metric, x=12 * (n % 4), y=7 * (n // 4), width=12, height=7)
-    y = 7 * -(-len(numbers) // 4)
-    yield PlacedPanel(Metric("alerts-firing", "Alerts firing", _ALERTS, "count", query=_FIRING), 0, y, 12, 13)
-    by_rule = BarChart("alerts-by-text", "Alerts by rule", _ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS)
-    yield PlacedPanel(by_rule, 12, y, 18, 13)
-    fired = BarChart("alerts-fired", "Alerts fired over time", _ALERTS_OVER_TIME, by=alerts.FIRED_AT)
-    yield PlacedPanel(fired, 30, y, 18, 13)
-    charts = [chart for chart in map(_top, TABLES) if chart is not None][: 2 if _DATE else 3]
-    if _DATE:
-        activity = f"{_TOTAL.table.plural} by {_title(_DATE).lower()}"
-        charts.append(BarChart("activity", activity, _OVER_TIME, by=_DATE))
-    for n, chart in enumerate(charts):
-        yield PlacedPanel(chart, 16 * n, y + 13, 16, 14)
-    columns = (*_TOTAL.table.key, *dict.fromkeys([_TOTAL.name, *([_DATE] if _DATE else [])]))
-    title, of = f"Latest {_TOTAL.table.plural.lower()}", _VIEWS[_TOTAL.table.name]
-    latest = SavedSearch("rows-latest", title, of, columns, sort=_DATE or _TOTAL.name)
-    yield PlacedPanel(latest, 0, y + 27, 24, 16)
-    names = alerts.FIRED_AT, alerts.STATUS, alerts.ALERT_TEXT, alerts.INDEX, alerts.ID, alerts.VALUE, alerts.RESOLVED_AT
-    alerts_latest = SavedSearch("alerts-latest", "Latest alerts", _ALERTS, names, sort=alerts.FIRED_AT)
-    yield PlacedPanel(alerts_latest, 24, y + 27, 24, 16)
+    y = 0
+    for height, panels in _dashboard_rows():
+        x = 0
+        for panel, width in panels:
+            yield PlacedPanel(panel, x, y, width, height)
+            x += width
+        y += height if panels else 0
 
 
+_UNITS: Final = {"d": DAY, "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
 _MAX_METRICS: Final = 8
+_WINDOWS: Final = 60
+"""Windows within the dashboard's time range."""
 _FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
 DASHBOARD: Final = tuple(_dashboard_panels())
 
@@ -224,16 +292,15 @@ def _agg(id: str, type: str, schema: str, params: Mapping[str, Any]) -> dict[str
     return {"id": id, "enabled": True, "type": type, "schema": schema, "params": dict(params)}
 
 
-def _metric_agg(panel: Metric | BarChart, label: str) -> dict[str, Any]:
-    params = {"customLabel": label} | ({"field": panel.of} if panel.of else {})
-    return _agg("1", panel.function, "metric", params)
+def _metric_agg(id: str, function: str, label: str, of: str | None) -> dict[str, Any]:
+    return _agg(id, function, "metric", {"customLabel": label} | ({"field": of} if of else {}))
 
 
 def _metric_state(panel: Metric) -> dict[str, Any]:
     return {
         "title": panel.title,
         "type": "metric",
-        "aggs": [_metric_agg(panel, panel.title)],
+        "aggs": [_metric_agg("1", panel.function, panel.title, panel.of)],
         "params": {
             "addTooltip": True,
             "addLegend": False,
@@ -254,13 +321,15 @@ def _metric_state(panel: Metric) -> dict[str, Any]:
 
 def _chart_state(panel: BarChart) -> dict[str, Any]:
     over_time = panel.by == panel.view.time_field
+    aggs = panel.metrics
+    by, split = f"{len(aggs) + 1}", f"{len(aggs) + 2}"
     if over_time:
-        by = _agg("2", "date_histogram", "segment", {"field": panel.by, "interval": "auto", "min_doc_count": 1})
+        interval = {"field": panel.by, "interval": panel.interval, "min_doc_count": 1}
+        aggs.append(_agg(by, "date_histogram", "segment", interval))
     else:
-        by = _agg("2", "terms", "segment", {"field": panel.by, "size": 10, "order": "desc", "orderBy": "1"})
-    aggs = [_metric_agg(panel, panel.of or "number"), by]
+        aggs.append(_agg(by, "terms", "segment", {"field": panel.by, "size": 10, "order": "desc", "orderBy": "1"}))
     if panel.split:
-        aggs.append(_agg("3", "terms", "group", {"field": panel.split, "size": 5, "order": "desc", "orderBy": "1"}))
+        aggs.append(_agg(split, "terms", "group", {"field": panel.split, "size": 5, "order": "desc", "orderBy": "1"}))
     kind = "histogram" if over_time else "horizontal_bar"
     return {"title": panel.title, "type": kind, "aggs": aggs, "params": _axes(panel, over_time)}
 
@@ -272,7 +341,7 @@ def _axes(panel: BarChart, over_time: bool) -> dict[str, Any]:
         "type": "histogram",
         "grid": {"categoryLines": False},
         "addTooltip": True,
-        "addLegend": panel.split is not None,
+        "addLegend": panel.split is not None or len(panel.of) > 1,
         "legendPosition": "right",
         "times": [],
         "addTimeMarker": False,
@@ -299,7 +368,7 @@ def _axes(panel: BarChart, over_time: bool) -> dict[str, Any]:
                 "show": True,
                 "scale": {"type": "linear", "mode": "normal"},
                 "labels": {"show": True, "rotate": 0, "filter": True, "truncate": 100},
-                "title": {"text": panel.of or "number"},
+                "title": {"text": panel.label},
                 "style": {},
             }
         ],
@@ -308,11 +377,12 @@ def _axes(panel: BarChart, over_time: bool) -> dict[str, Any]:
                 "show": True,
                 "type": "histogram",
                 "mode": "stacked",
-                "data": {"id": "1", "label": panel.of or "number"},
+                "data": {"id": metric["id"], "label": metric["params"]["customLabel"]},
                 "valueAxis": "ValueAxis-1",
                 "drawLinesBetweenPoints": True,
                 "showCircles": True,
             }
+            for metric in panel.metrics
         ],
     }
 
@@ -347,7 +417,7 @@ def _dashboard() -> SavedObject:
         "optionsJSON": json.dumps({"useMargins": True, "syncColors": False, "hidePanelTitles": False}),
         "panelsJSON": json.dumps(panels),
         "timeRestore": True,
-        "timeFrom": "now-15m",
+        "timeFrom": f"now-{_time_range()}",
         "timeTo": "now",
         "refreshInterval": {"pause": False, "value": 5000},
         "kibanaSavedObjectMeta": {
@@ -355,6 +425,13 @@ def _dashboard() -> SavedObject:
         },
     }
     return _saved_object("dashboard", _DASHBOARD_ID, attributes, references)
+
+
+def _time_range() -> str:
+    if _ACTIVITY is None:
+        return "15m"
+    number, unit = _in_units(_ACTIVITY.window)
+    return f"{_WINDOWS * number}{unit}"
 
 
 def main() -> None:

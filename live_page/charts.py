@@ -120,18 +120,18 @@ def stacked_chart(label: str) -> Chart:
     return _create(options, label)
 
 
-def update_stacked(chart: Chart, counts: Mapping[str, Sequence[tuple[int, int]]]) -> None:
-    """Show counts over time (milliseconds since the epoch) per name."""
+def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]]) -> None:
+    """Show values over time (milliseconds since the epoch) per name; None leaves a gap."""
     series = [
         {
             "type": "bar",
             "stack": "all",
             "name": format_text(name),
-            "data": [list(each) for each in counts[name]],
-            "barMaxWidth": 10,
+            "data": [[at, None if value is None else chart_value(value)] for at, value in points],
+            "barMaxWidth": 16,
             "itemStyle": {"color": _COLOURS[n % len(_COLOURS)]},
         }
-        for n, name in enumerate(sorted(counts))
+        for n, (name, points) in enumerate(values.items())
     ]
     if series != chart.options["series"]:
         chart.options["series"] = series

@@ -180,5 +180,6 @@ def hint(text: str) -> ui.label:
 
 
 def two_columns(classes: str = "") -> ui.element:
-    """Create a grid of two columns, of one on narrow screens."""
-    return ui.element("div").classes(f"grid grid-cols-1 lg:grid-cols-2 gap-3 w-full {classes}")
+    """Create a grid of two columns, of one on narrow screens; a panel alone in the last row is as wide as both."""
+    wide = "lg:[&>:last-child:nth-child(odd)]:col-span-2"
+    return ui.element("div").classes(f"grid grid-cols-1 lg:grid-cols-2 gap-3 w-full {wide} {classes}")

@@ -101,14 +101,19 @@ def format_bytes(number: float) -> str:
     return f"{number:,.1f} GB"
 
 
-def format_time(at: datetime | str | None) -> str:
-    """Format a point in time (text: ISO 8601) as its time of day in UTC, with the date unless that is today."""
+def format_time(at: datetime | str | None, *, is_day: bool = False) -> str:
+    """Format a point in time (text: ISO 8601) as its time of day in UTC, with the date unless that is today.
+
+    With `is_day` it is the start of a day, and only the date is shown.
+    """
     if not at:
         return UNKNOWN
     try:
         time = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return format_text(at, 40)
+    if is_day:
+        return time.strftime("%Y-%m-%d")
     return time.strftime("%H:%M:%S" if time.date() == datetime.now(UTC).date() else "%Y-%m-%d %H:%M:%S")
 
 

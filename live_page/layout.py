@@ -9,7 +9,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from contract.tables import Table
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
-from live_page.pages.links import KEYED, decode_id, noun, plural, table_href
+from live_page.pages.links import KEYED, decode_id, noun, plural, row_label, table_href
 from live_page.sources import Sources
 
 TITLE = "Streaming analytics"
@@ -17,13 +17,15 @@ _STYLE = """
 <style>
 .nicegui-content { padding: 0; }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
-nav a { padding: .375rem .625rem; border-radius: .375rem; color: inherit !important; text-decoration: none !important; }
+nav a { padding: .375rem .625rem; border-radius: .375rem; white-space: nowrap; }
+nav a { color: inherit !important; text-decoration: none !important; }
 nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
 .q-table__container { container-type: inline-size; }
 .q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
+.q-table td.text-right .cell { margin-left: auto; }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
@@ -77,7 +79,9 @@ def _add_header(names: Mapping[str, str]) -> None:
     dark = ui.dark_mode(None)
     with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
         ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
-        with ui.element("nav").classes("flex flex-nowrap gap-1 overflow-x-auto grow max-sm:order-3 max-sm:w-full"):
+        with ui.element("nav").classes(
+            "flex flex-wrap gap-1 max-h-24 overflow-y-auto grow max-sm:order-3 max-sm:w-full"
+        ):
             links = {path: ui.link(name, path) for path, name in names.items()}
         _add_theme_button(dark)
     router = ui.context.client.sub_pages_router
@@ -95,8 +99,8 @@ def _page(name: str, show: Callable[[], None]) -> None:
 
 
 def _row_page(sources: Sources, table: Table, row_id: str) -> None:
-    name = decode_id(row_id)
-    _page(f"{noun(table).capitalize()} {name}", partial(rows.show_one, sources, table, name))
+    id_ = decode_id(row_id)
+    _page(f"{noun(table).capitalize()} {row_label(table, id_)}", partial(rows.show_one, sources, table, id_))
 
 
 def _mark_current(links: Mapping[str, ui.link], current: str) -> None:

@@ -10,7 +10,7 @@ from contract.declared import TABLES
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import Column, Panel, RecordTable, toggle, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_duration, format_text, format_time, format_value
-from live_page.pages.links import row_href
+from live_page.pages.links import row_href, row_label
 from live_page.sources import Sources
 from live_page.sources.documents import Documents, Hits
 
@@ -60,7 +60,8 @@ def _show_alerts_per_minute(documents: Documents) -> None:
         chart = stacked_chart("alerts fired per minute in the last hour, UTC")
 
     def show_counts(counts: Mapping[str, list[tuple[int, int]]]) -> None:
-        update_stacked(chart, {_condition(rule): of_rule for rule, of_rule in counts.items()})
+        by_condition = {_condition(rule): of_rule for rule, of_rule in counts.items()}
+        update_stacked(chart, dict(sorted(by_condition.items())))
 
     panel.refresh_from(documents.alerts_over_time, show_counts, interval=2.0)
 
@@ -79,7 +80,7 @@ def _show_values(documents: Documents) -> ui.select:
         alerts = [alert for alert in page.rows if isinstance(alert["value"], int | float)]
         update_bars(
             chart,
-            [f"{alert['id']} {format_time(alert['fired_at'])}" for alert in alerts],
+            [f"{_row(alert)} {format_time(alert['fired_at'])}" for alert in alerts],
             [alert["value"] for alert in alerts],
             threshold if isinstance(threshold, int | float) else None,
         )
@@ -113,6 +114,12 @@ def _show_list(documents: Documents) -> ui.select:
     return rule
 
 
+def _row(alert: Mapping[str, Any]) -> str:
+    """Return the row of an alert to be read."""
+    of_table = _TABLES.get(alert["index"])
+    return row_label(of_table, alert["id"]) if of_table else f"{alert['id']}"
+
+
 def _condition(rule: str) -> str:
     """Return a rule's name without the table that the name of an unnamed rule starts with."""
     table, _, condition = rule.partition(": ")
@@ -139,7 +146,7 @@ def alert_row(alert: Mapping[str, Any]) -> dict[str, Any]:
         "fired": format_time(alert["fired_at"]),
         "state": f"{'▲' if alert['status'] == 'firing' else '✓'} {alert['status']}",
         "rule": format_text(_condition(rule) + ("" if text in rule else f" ({text})")),
-        "id": format_text(alert["id"]),
+        "id": format_text(_row(alert)),
         "value": format_value(alert["value"]),
         "lasted": format_duration(alert["fired_at"], alert["resolved_at"]),
         "href": row_href(of_table, alert["id"]) if of_table and of_table.key else "",

@@ -1,4 +1,4 @@
-"""Paths of the pages."""
+"""Names and paths of the pages."""
 
 import re
 import string
@@ -6,7 +6,9 @@ from typing import Final
 from urllib.parse import unquote
 
 from contract.declared import TABLES
-from contract.tables import Table
+from contract.tables import Table, decode_row_id
+from contract.windows import DAY
+from live_page.formatting import format_time
 
 _UNRESERVED: Final = frozenset(string.ascii_letters + string.digits + "_-")
 
@@ -20,10 +22,21 @@ def plural(table: Table) -> str:
 
 
 def noun(table: Table) -> str:
-    """Return the noun for a table's row, such as `user`."""
+    """Return the noun for a table's row, such as `user` or `item by hour`."""
     if len(table.key) == 1:
         return table.key[0].removesuffix("_id").replace("_", " ")
-    return plural(table).removesuffix("s")
+    rows, by, key = plural(table).partition(" by ")
+    return f"{rows.removesuffix('s')}{by}{key}"
+
+
+def row_label(table: Table, row_id: str) -> str:
+    """Return the id of a row to be read: in those of windows, the start is a time as on all pages."""
+    window = table.key.window
+    parts = decode_row_id(row_id) if len(table.key) > 1 else [row_id]
+    if window is None or len(parts) != len(table.key):
+        return row_id
+    texts = dict(zip(table.key, parts, strict=True))
+    return ", ".join((texts | {window.name: format_time(texts[window.name], is_day=window.size == DAY)}).values())
 
 
 def table_href(table: Table) -> str:

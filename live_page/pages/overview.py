@@ -1,21 +1,22 @@
 """The overview page: rate, latency, stages, health and the latest alerts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
 
 from contract.declared import PIPELINE
-from live_page.charts import bar_chart, line_chart, update_bars, update_line
+from live_page.charts import bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
 from live_page.components import Column, Panel, RecordTable, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_text
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.sources import Sources
+from live_page.sources.documents import Documents, Points
 from observer.reading_history import Reading, ReadingHistory
 from observer.services import OK
 
 _STAGES = (
-    Column("stage", "Stage"),
+    Column("stage", "Stage", wraps=True),
     Column("rows", "Rows", is_number=True),
     Column("rate", "Rows/s", is_number=True),
     Column("lag", "Lag", is_number=True),
@@ -35,6 +36,7 @@ def show(sources: Sources) -> None:
         updates += [
             _show_rate(history),
             _show_latency(history),
+            _show_activity(sources.documents),
             _show_totals(),
             _show_stages(history),
             _show_health(),
@@ -93,6 +95,21 @@ def _points(
 ) -> list[tuple[float, float | None]]:
     values = [(reading.at, value_of(reading)) for reading in readings]
     return [(at, None if value is None else round(value, places)) for at, value in values]
+
+
+def _show_activity(documents: Documents) -> Update:
+    """Show the events over time, if a table has a row per window; read from the index, not from the readings."""
+    activity = PIPELINE.activity
+    if activity is None:
+        return lambda _: None
+    with Panel(f"{activity.title} (UTC)") as panel:
+        chart = stacked_chart(f"{activity.title.lower()}, UTC")
+
+    def show_activity(values: Mapping[str, Points]) -> None:
+        update_stacked(chart, {name: values[column] for name, column in activity.columns.items()})
+
+    panel.refresh_from(lambda: documents.over_time(activity.table.name, *activity.columns.values()), show_activity)
+    return lambda _: None
 
 
 def _show_totals() -> Update:

@@ -10,7 +10,8 @@ from contract.fields import ColumnType
 from contract.measures import Operation, StateColumn
 from contract.tables import Column as TableColumn
 from contract.tables import Table
-from live_page.charts import bar_chart, update_bars
+from contract.windows import DAY
+from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, two_columns
 from live_page.formatting import (
     UNKNOWN,
@@ -22,9 +23,9 @@ from live_page.formatting import (
     format_time,
 )
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
-from live_page.pages.links import noun, plural, row_href, table_href
+from live_page.pages.links import noun, plural, row_href, row_label, table_href
 from live_page.sources import Sources
-from live_page.sources.documents import Documents, Hits, is_text_key
+from live_page.sources.documents import Documents, Hits, Points, is_text_key
 from live_page.sources.errors import EmptyError
 from live_page.sources.lake import LakeReader, QueryResult
 
@@ -33,17 +34,21 @@ _PAGE_SIZE = 15
 _TOP = 10
 _ALWAYS_SHOWN = 3
 """First and last columns that narrow screens show too."""
-_EMPTY = "No rows yet: they appear with the first interactions"
+_EMPTY = f"No rows yet: they appear with the first {format_name(EVENT.name)}"
 
 
 def show(sources: Sources, of: Table) -> None:
     """Build the page of a table's rows."""
     documents = sources.documents
     numeric = [column.name for column in of.columns if column.type.is_number]
+    if not numeric:
+        _show_rows(documents, of, None)
+        return
     measure = ui.select(numeric, value=_default_measure(of, numeric), label="Measure")
     measure.classes("w-full max-w-xs").props("dense outlined")
+    has_row_per_window = of.key.window is not None and len(of.key) == 1
     with two_columns():
-        _show_top(documents, of, measure)
+        (_show_over_time if has_row_per_window else _show_top)(documents, of, measure)
         _show_distribution(documents, of, measure)
     _show_rows(documents, of, measure)
 
@@ -53,11 +58,21 @@ def _show_top(documents: Documents, of: Table, measure: ui.select) -> None:
         chart = bar_chart([], f"top {plural(of)} by measure", horizontal=True)
 
     def show_top(page: Hits) -> None:
-        update_bars(
-            chart, [of.row_id(row) or of.name for row in page.rows], [row.get(measure.value) or 0 for row in page.rows]
-        )
+        names = [row_label(of, of.row_id(row) or of.name) for row in page.rows]
+        update_bars(chart, names, [row.get(measure.value) or 0 for row in page.rows])
 
     panel.refresh_from(lambda: documents.rows(of.name, "", measure.value, True, 0, _TOP), show_top)
+    measure.on_value_change(panel.refresh)
+
+
+def _show_over_time(documents: Documents, of: Table, measure: ui.select) -> None:
+    with Panel("Over time (UTC)") as panel:
+        chart = stacked_chart(f"latest {plural(of)} by measure, UTC")
+
+    def show_points(values: Mapping[str, Points]) -> None:
+        update_stacked(chart, values)
+
+    panel.refresh_from(lambda: documents.over_time(of.name, measure.value), show_points)
     measure.on_value_change(panel.refresh)
 
 
@@ -72,11 +87,12 @@ def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> N
     measure.on_value_change(panel.refresh)
 
 
-def _show_rows(documents: Documents, of: Table, measure: ui.select) -> None:
+def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> None:
     with Panel(plural(of).capitalize()) as panel:
         search = ui.input(label=f"Search by {_searched(of)}").classes("w-full max-w-xs")
         search.props('dense outlined clearable debounce="300" maxlength="512"')
-        table = _paged_table(of, measure.value)
+        search.set_visibility(bool(_searched(of)))
+        table = _paged_table(of, _first_sort(of, measure))
 
     def read() -> Hits:
         page = table.pagination
@@ -99,13 +115,14 @@ def _show_rows(documents: Documents, of: Table, measure: ui.select) -> None:
     async def on_search() -> None:
         await go_to(page=1)
 
-    async def on_measure() -> None:
+    async def on_measure(event: events.ValueChangeEventArguments[Any]) -> None:
         # Sorts by keyboard too: the table's headers cannot be focused.
-        await go_to(sortBy=measure.value, descending=True, page=1)
+        await go_to(sortBy=event.value, descending=True, page=1)
 
     table.on("request", on_request)
     search.on_value_change(on_search)
-    measure.on_value_change(on_measure)
+    if measure is not None:
+        measure.on_value_change(on_measure)
     panel.refresh_from(read, show_rows)
 
 
@@ -124,19 +141,17 @@ def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
             table = RecordTable((Column("name", "Measure"), Column("value", "Value", is_number=True)), _EMPTY)
         if len(counts) > 1:
             with Panel("Counts"):
-                chart = bar_chart(counts, f"counts of {format_text(row_id)}")
+                chart = bar_chart(counts, f"counts of {format_text(row_label(of, row_id))}")
 
     def read() -> Mapping[str, Any]:
         row = documents.row(of.name, row_id)
         if row is None:
-            raise EmptyError(f"No {noun(of)} has this id")
+            raise EmptyError(_no_row(of))
         return row
 
     def show_row(row: Mapping[str, Any]) -> None:
         table.rows = [
-            {"key": c.name, "name": c.name, "value": _format_cell(c.type, row.get(c.name))}
-            for c in of.columns
-            if c.measure
+            {"key": c.name, "name": c.name, "value": _format_cell(of, c, row)} for c in of.columns if c.measure
         ]
         if len(counts) > 1:
             update_bars(chart, counts, [row.get(name, 0) for name in counts])
@@ -162,9 +177,8 @@ def _show_interactions(lake: LakeReader, of: Table, row_id: str) -> None:
         table = RecordTable(columns, f"No {format_name(event.name)} in the lake yet", height="min-h-96")
 
     def read() -> QueryResult:
-        condition = " AND ".join(f"CAST({name} AS VARCHAR) = ?" for name in of.key)
-        values = [str(value).lower() if isinstance(value, bool) else str(value) for value in of.key_values(row_id)]
-        return lake.sample(event.name, condition, *values, order=time, size=15)
+        condition, parameters = events_of(of, row_id)
+        return lake.sample(event.name, condition, *parameters, order=time, size=15)
 
     def show_interactions(result: QueryResult) -> None:
         rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
@@ -178,6 +192,26 @@ def _show_interactions(lake: LakeReader, of: Table, row_id: str) -> None:
         ]
 
     panel.refresh_from(read, show_interactions, interval=4.0)
+
+
+def events_of(of: Table, row_id: str) -> tuple[str, list[str]]:
+    """Return the condition for the events of a row, with its parameters; raises `EmptyError` if no row has this id."""
+    window, time = of.key.window, of.event.time
+    try:
+        values = dict(zip(of.key, of.key_values(row_id), strict=True))
+        bounds = [] if window is None else [values[window.name], values[window.name] + window.size]
+    except (ValueError, KeyError, OverflowError):
+        raise EmptyError(_no_row(of)) from None
+    conditions = [f"CAST({name} AS VARCHAR) = ?" for name in of.key.fields]
+    if bounds:
+        conditions.append(f"{time} >= CAST(? AS TIMESTAMPTZ) AND {time} < CAST(? AS TIMESTAMPTZ)")
+    fields = [values[name] for name in of.key.fields]
+    texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in fields]
+    return " AND ".join(conditions), [*texts, *(bound.isoformat() for bound in bounds)]
+
+
+def _no_row(of: Table) -> str:
+    return f"No {noun(of)} has this id"
 
 
 def _paged_table(of: Table, sort_by: str) -> RecordTable:
@@ -204,8 +238,16 @@ def _paged_table(of: Table, sort_by: str) -> RecordTable:
     return table
 
 
+def _first_sort(of: Table, measure: ui.select | None) -> str:
+    """Return the column by which rows are sorted at first: the latest windows or the greatest values come first."""
+    if of.key.window is not None:
+        return of.key.window.name
+    return of.key[0] if measure is None else f"{measure.value}"
+
+
 def _searched(of: Table) -> str:
-    return next((column.name for column in of.columns if is_text_key(column)), of.name)
+    """Return the column by which rows can be searched, or an empty text."""
+    return next((column.name for column in of.columns if is_text_key(column)), "")
 
 
 def _is_total(column: TableColumn) -> bool:
@@ -214,22 +256,26 @@ def _is_total(column: TableColumn) -> bool:
 
 def _default_measure(of: Table, numeric: list[str]) -> str:
     total = PIPELINE.overview.total
-    counts = [column.name for column in of.columns if column.type is ColumnType.LONG and column.measure is not None]
-    return total.name if total.table.name == of.name else (counts or numeric)[-1]
+    counts = [column for column in of.columns if column.type is ColumnType.LONG and column.measure is not None]
+    totals = [column.name for column in counts if _is_total(column)]
+    last = [*numeric, *(column.name for column in counts), *totals][-1]
+    return total.name if total.table.name == of.name else last
 
 
 def _table_row(of: Table, row: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {column.name: _format_cell(column.type, row.get(column.name)) for column in of.columns}
+    cells = {column.name: _format_cell(of, column, row) for column in of.columns}
     return cells | {"href": row_href(of, of.row_id(row) or "")}
 
 
-def _format_cell(kind: ColumnType, value: Any) -> str:
-    match kind:
+def _format_cell(of: Table, column: TableColumn, row: Mapping[str, Any]) -> str:
+    value = row.get(column.name)
+    match column.type:
         case ColumnType.LONG:
             return format_count(value)
         case ColumnType.DOUBLE | ColumnType.DECIMAL:
             return format_decimal(value, 2)
         case ColumnType.DATE:
-            return format_time(value)
+            window = of.key.window
+            return format_time(value, is_day=window is not None and window.name == column.name and window.size == DAY)
         case _:
             return UNKNOWN if value is None else format_text(value)

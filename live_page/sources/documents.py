@@ -1,5 +1,6 @@
 """Queries of the indices: rows, distributions and alerts, bounded in size and cached for a moment."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -12,6 +13,7 @@ from contract.alerts import ALERTS, FIRED_AT, FIRING, ID, INDEX, RULE, STATUS
 from contract.declared import table_named
 from contract.fields import ColumnType
 from contract.tables import Column
+from contract.windows import Window
 from live_page.sources.errors import translate_errors
 
 ELASTICSEARCH: Final = "Elasticsearch"
@@ -21,6 +23,10 @@ _MAX_RESULT_WINDOW: Final = 10_000
 _MAX_WILDCARD: Final = 64
 """Characters; a longer wildcard query is too complex for Elasticsearch."""
 _BUCKETS: Final = 20
+_WINDOWS: Final = 60
+
+Points = list[tuple[int, float | None]]
+"""Values over time, in milliseconds since the epoch; None: there is no row."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,24 @@ def is_text_key(column: Column) -> bool:
     return column.measure is None and column.type is ColumnType.KEYWORD
 
 
+def in_last_windows(rows: Sequence[Mapping[str, Any]], window: Window, columns: Sequence[str]) -> dict[str, Points]:
+    """Return columns of rows, one per window, in each of the last 60 windows up to the latest row."""
+    by_start = {_milliseconds(datetime.fromisoformat(row[window.name])): row for row in rows}
+    if not by_start:
+        return {column: [] for column in columns}
+    size = window.size // timedelta(milliseconds=1)
+    last = max(by_start)
+    starts = range(last - (_WINDOWS - 1) * size, last + 1, size)
+    return {column: [(start, by_start.get(start, {}).get(column)) for start in starts] for column in columns}
+
+
 class Documents:
     """Queries the indices; every method raises `UnavailableError` or `EmptyError`."""
 
     def __init__(self, client: Elasticsearch) -> None:
         self._client = client
         self.rows = ttl_cache(200, _CACHE_SECONDS)(self._rows)
+        self.over_time = ttl_cache(20, _CACHE_SECONDS)(self._over_time)
         self.distribution = ttl_cache(20, 5)(self._distribution)
         self.alerts = ttl_cache(200, _CACHE_SECONDS)(self._alerts)
         self.alerts_per_rule = ttl_cache(2, _CACHE_SECONDS)(self._alerts_per_rule)
@@ -66,7 +84,17 @@ class Documents:
                 query = {"wildcard": {key: {"value": f"*{_escape_wildcard(search)}*", "case_insensitive": True}}}
             else:
                 query = {"prefix": {key: {"value": search, "case_insensitive": True}}}
-        return self._page(table, query, [{sort: "desc" if descending else "asc"}], first, size)
+        # Rows with the same value stay in place while they change.
+        ties = [{name: "asc"} for name in table_named(table).key if name != sort]
+        return self._page(table, query, [{sort: "desc" if descending else "asc"}, *ties], first, size)
+
+    def _over_time(self, table: str, *columns: str) -> dict[str, Points]:
+        """Return columns of a table, whose only key column is a window, in each of its last windows."""
+        window = table_named(table).key.window
+        if window is None:
+            raise ValueError(f"table {table} has no window")
+        rows = self._page(table, {"match_all": {}}, [{window.name: "desc"}], 0, _WINDOWS).rows
+        return in_last_windows(rows, window, columns)
 
     def _distribution(self, table: str, field: str) -> list[tuple[float, float, int]]:
         """Return a histogram of a field over its whole range: (lower bound, upper bound, number of rows) per bucket."""
@@ -143,6 +171,10 @@ class Documents:
             found = self._search(index=index, query=query, sort=sort, from_=first, size=size, track_total_hits=True)
             hits = found["hits"]
         return Hits([hit["_source"] for hit in hits["hits"]], hits["total"]["value"])
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp()) * 1000
 
 
 def _escape_wildcard(text: str) -> str:

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,22 @@ import requests
 from mirakuru import HTTPExecutor, SimpleExecutor
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from live_page.pages.links import KEYED
+from contract.declared import TABLES, table_named
+from contract.tables import Table
+from live_page.pages.links import KEYED, row_href, row_label
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
 from tests.browser import NARROW, TIMEOUT_MS, WIDE, chromium, page_of
 from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
-PATHS = ("/", "/users", "/items", "/alerts", "/topics", "/lake", "/controls", "/users/user_1", "/items/item_1")
+USERS = table_named("agg_interactions_user")
+MINUTES, ITEM_HOURS = table_named("agg_interactions_minute"), table_named("agg_interactions_item_hour")
+PATHS = (
+    "/", "/users", "/items", "/minutes", "/items-by-hour", "/alerts", "/topics", "/lake", "/controls",
+    "/users/user_1", "/items/item_1", row_href(MINUTES, "2026-01-31T12:00:00Z"),
+    row_href(ITEM_HOURS, "item_1|2026-01-31T12:00:00Z"),
+)  # fmt: skip
 
 
 @dataclass
@@ -51,8 +61,8 @@ class Site:
     def dead_lettered(self) -> int:
         return len(self.pipeline.read(self.pipeline.settings.dead_letter_topic))
 
-    def counted(self) -> int:
-        return sum(user["total_interactions"] for user in self.pipeline.documents("agg_interactions_user").values())
+    def counted(self, by: Table = USERS) -> int:
+        return sum(row["total_interactions"] for row in self.pipeline.documents(by.name).values())
 
     def pause(self) -> None:
         """Pause the producer, and wait until everything sent is counted."""
@@ -95,6 +105,9 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
     assert "Traceback" not in pipeline.log(PAGE)
 
 
+_BOXES = "links => links.map(link => link.getBoundingClientRect()).map(box => [box.left, box.right, box.height])"
+
+
 def _tile(page: Page, name: str) -> Locator:
     return page.locator(f'[data-tile="{name}"]')
 
@@ -131,6 +144,18 @@ def _bars(panel: Locator) -> list[float]:
 
 def _sum_of_bars(panel: Locator) -> float:
     return sum(_bars(panel))
+
+
+def _series(panel: Locator) -> dict[str, list[tuple[int, int | None]]]:
+    """Return the points of each series of a chart over time."""
+    series = panel.locator(".nicegui-echart").evaluate(
+        "e => getElement(Number(e.id.slice(1))).chart.getOption().series.map(each => [each.name, each.data])"
+    )
+    return {name: [(at, value) for at, value in points] for name, points in series}
+
+
+def _sums(panel: Locator) -> dict[str, int]:
+    return {name: sum(value or 0 for _, value in points) for name, points in _series(panel).items()}
 
 
 def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser) -> None:
@@ -191,7 +216,7 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
         _wait_for(lambda: {row[0]: row[3] for row in _rows(topics)}.get(aggregated), "0")
 
         _go(page, "Lake")
-        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
+        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(1 + len(TABLES))
         lake, row_count = _panel(page, "Delta tables"), f"{site.pipeline.lake_count():,}"
         _wait_for(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), row_count)
 
@@ -227,6 +252,58 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
         expect(_panel(page, "Users").locator("tbody tr")).to_have_count(10)
         page.goto("/users/unknown")
         expect(_panel(page, "Measures")).to_contain_text("No user has this id")
+
+
+def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_page(
+    site: Site, browser: Browser
+) -> None:
+    site.pause()
+    counted = site.counted()
+    eventually(lambda: assert_equal(site.counted(MINUTES), counted))
+    minutes = site.pipeline.documents(MINUTES.name)
+    latest = max(minutes)
+    of_latest = minutes[latest]["total_interactions"]
+    with page_of(browser, site.address) as page:
+        activity = _panel(page, "Interactions per minute, by type (UTC)")
+        of_kinds = {kind: sum(row[f"total_{kind}"] for row in minutes.values()) for kind in INTERACTION_TYPES}
+        _wait_for(lambda: _sums(activity), of_kinds)
+        starts = [at for at, _ in _series(activity)["click"]]
+        assert (len(starts), {b - a for a, b in pairwise(starts)}) == (60, {60_000})
+        assert starts[-1] == datetime.fromisoformat(latest).timestamp() * 1000
+
+        _go(page, "Minutes")
+        panel = _panel(page, "Minutes")
+        labels = [row_label(MINUTES, id_) for id_ in sorted(minutes, reverse=True)][:15]
+        _wait_for(lambda: [row[0] for row in _rows(panel)], labels)
+        _wait_for(lambda: _sums(_panel(page, "Over time (UTC)")), {"total_interactions": counted})
+        panel.get_by_role("link", name=labels[0], exact=True).click()
+        expect(page).to_have_url(re.compile(f"{row_href(MINUTES, latest)}$"))
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Minute {labels[0]}")
+        _wait_for(lambda: dict(_rows(_panel(page, "Measures"))).get("total_interactions"), f"{of_latest:,}")
+        interactions = _panel(page, "Latest interactions in the lake")
+        expect(interactions.locator("tbody tr")).to_have_count(min(15, of_latest))
+        assert {row[0][-8:-3] for row in _rows(interactions)} == {latest[11:16]}
+
+        _go(page, "Items by hour")
+        panel = _panel(page, "Items by hour")
+        expect(panel.locator("tbody tr").first).to_be_visible()
+        hours = site.pipeline.documents(ITEM_HOURS.name)
+        id_ = min(hours, key=lambda id_: (-datetime.fromisoformat(hours[id_]["hour"]).timestamp(), id_))
+        item, hour = row_label(ITEM_HOURS, id_).split(", ")
+        _wait_for(lambda: _rows(panel)[0][:2], [item, hour])
+        panel.get_by_role("link", name=item, exact=True).first.click()
+        expect(page).to_have_url(re.compile(f"{row_href(ITEM_HOURS, id_)}$"))
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Item by hour {item}, {hour}")
+        total = hours[id_]["total_interactions"]
+        _wait_for(lambda: dict(_rows(_panel(page, "Measures"))).get("total_interactions"), f"{total:,}")
+        expect(interactions.locator("tbody tr")).to_have_count(min(15, total))
+        item_column = [cell.strip() for cell in interactions.locator("thead th").all_inner_texts()].index("item_id")
+        assert {row[item_column] for row in _rows(interactions)} == {item}
+
+        for path in ("/minutes/unknown", row_href(MINUTES, "2026-01-31T12:00:01Z")):
+            page.goto(path)
+            for name in ("Measures", "Latest interactions in the lake"):
+                expect(_panel(page, name)).to_contain_text("No minute has this id")
 
 
 def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site, browser: Browser) -> None:
@@ -265,7 +342,7 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
         eventually(lambda: assert_more_than(float(_tile(page, "Interactions per second").inner_text()), 150), 30)
         eventually(lambda: assert_more_than(30, float(_tile(page, "Latency").inner_text()[:-2])), 60)
         rules = _panel(controls, "Alert rules").locator("tbody tr")
-        expect(rules).to_have_count(3)
+        expect(rules).to_have_count(5)
         controls.get_by_role("button", name="Pause", exact=True).click()
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
 
@@ -337,7 +414,7 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
             _go(page, name)
             expect(page.get_by_text(re.compile("Elasticsearch does not answer")).first).to_be_visible()
         _go(page, "Lake")
-        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(4)
+        expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(1 + len(TABLES))
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
         site.elasticsearch.start()
         _go(page, "Users")
@@ -378,6 +455,12 @@ def test_every_page_fits_its_width_and_works_by_keyboard_in_light_and_dark(
                 page.wait_for_timeout(1_500)
                 assert page.evaluate("document.documentElement.scrollWidth") == width, path
                 assert page.evaluate("document.body.classList.contains('body--dark')") is dark
+            links = page.get_by_role("navigation").get_by_role("link")
+            expect(links).to_have_count(len(KEYED) + 5)
+            for left, right, height in links.evaluate_all(_BOXES):
+                # In the window, and its name on one line.
+                assert 0 <= left < right <= width
+                assert height < 40
             page.goto("/")
             page.keyboard.press("Tab")
             assert "Skip" in page.evaluate("document.activeElement.textContent")
@@ -415,7 +498,7 @@ def test_without_servers_and_services_the_page_shows_reasons_and_remedies(
         _go(page, "Controls")
         expect(page.get_by_text("The producer does not answer")).to_be_visible()
         rules = _panel(page, "Alert rules")
-        expect(rules.locator("tbody tr")).to_have_count(3)
+        expect(rules.locator("tbody tr")).to_have_count(5)
         assert all(row[2:5] == ["–"] * 3 for row in _rows(rules))
         for name in ("Users", "Alerts"):
             _go(page, name)

@@ -21,6 +21,7 @@ ALERTS = [
     ("avg_interactions < 40", "resolved"),
 ]
 LAST = "2026-01-01T00:00:00.000Z"
+MINUTES = [("2026-01-01T00:00:00Z", 4, 1, 2, 3), ("2026-01-01T00:02:00Z", 0, 5, 0, 7)]
 
 EXPECTED: dict[str, object] = {
     "total": 37,
@@ -36,7 +37,7 @@ EXPECTED: dict[str, object] = {
     "alerts-fired": {LAST: 3},
     "top-agg_interactions_user": {"user_3": 26, "user_1": 10, "user_2": 1},
     "top-agg_interactions_item": {"item_2": 14, "item_3": 13, "item_1": 9},
-    "activity": {LAST: 3},
+    "activity": {LAST: (4, 1, 2, 3), "2026-01-01T00:02:00.000Z": (0, 5, 0, 7)},
 }
 
 
@@ -49,6 +50,9 @@ def _fill(client: Elasticsearch) -> None:
     for item, least, most in ITEMS:
         row = {"min_interactions": least, "max_interactions": most}
         client.index(index="agg_interactions_item", id=item, document={"item_id": item, **row})
+    for minute, click, like, view, purchase in MINUTES:
+        row = {"total_click": click, "total_like": like, "total_view": view, "total_purchase": purchase}
+        client.index(index="agg_interactions_minute", id=minute, document={"minute": minute, **row})
     client.index(index="avg_interactions", id="avg_interactions", document={"avg_interactions": 12.33})
     for number, (text, status) in enumerate(ALERTS):
         document = {"alert_text": text, "status": status, "fired_at": LAST}
@@ -57,12 +61,14 @@ def _fill(client: Elasticsearch) -> None:
 
 
 def _shown(client: Elasticsearch, saved: SavedObject) -> object:
-    """Return the result that the panel shows: a number, or a number per bar."""
-    aggs = {agg["id"]: agg for agg in json.loads(saved["attributes"]["visState"])["aggs"]}
+    """Return the result that the panel shows: a number, a number per bar, or those of each bar's parts."""
+    aggs = json.loads(saved["attributes"]["visState"])["aggs"]
     source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
-    metric, by = aggs["1"], aggs.get("2")
-    metric_aggs = {} if metric["type"] == "count" else {"1": {metric["type"]: {"field": metric["params"]["field"]}}}
-    request = metric_aggs if by is None else {"2": _buckets(by, metric) | {"aggs": metric_aggs}}
+    metrics = [agg for agg in aggs if agg["schema"] == "metric"]
+    metric, by = metrics[0], next((agg for agg in aggs if agg["schema"] == "segment"), None)
+    fields = [agg for agg in metrics if agg["type"] != "count"]
+    metric_aggs = {agg["id"]: {agg["type"]: {"field": agg["params"]["field"]}} for agg in fields}
+    request = metric_aggs if by is None else {"by": _buckets(by, metric) | {"aggs": metric_aggs}}
     found = client.search(
         index=INDICES[saved["references"][0]["id"]],
         size=0,
@@ -73,17 +79,21 @@ def _shown(client: Elasticsearch, saved: SavedObject) -> object:
     if by is None:
         return found["hits"]["total"]["value"] if metric["type"] == "count" else found["aggregations"]["1"]["value"]
     return {
-        bucket.get("key_as_string", bucket["key"]): bucket["1"]["value"] if metric_aggs else bucket["doc_count"]
-        for bucket in found["aggregations"]["2"]["buckets"]
+        bucket.get("key_as_string", bucket["key"]): _bar([bucket[id_]["value"] for id_ in metric_aggs], bucket)
+        for bucket in found["aggregations"]["by"]["buckets"]
     }
+
+
+def _bar(values: list[float], bucket: dict[str, Any]) -> object:
+    return tuple(values) if len(values) > 1 else values[0] if values else bucket["doc_count"]
 
 
 def _buckets(by: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
     params = by["params"]
     if by["type"] == "date_histogram":
-        # Kibana replaces "auto" with an interval for the time range.
-        assert params["interval"] == "auto"
-        return {"date_histogram": {"field": params["field"], "fixed_interval": "1h", "min_doc_count": 1}}
+        # Kibana replaces "auto" with an interval for the time range, and sends a unit as an interval of the calendar.
+        interval = {"auto": {"fixed_interval": "1h"}, "m": {"calendar_interval": "1m"}}[params["interval"]]
+        return {"date_histogram": {"field": params["field"], "min_doc_count": 1, **interval}}
     order = "_count" if metric["type"] == "count" else params["orderBy"]
     return {"terms": {"field": params["field"], "size": params["size"], "order": {order: params["order"]}}}
 

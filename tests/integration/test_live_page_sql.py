@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -9,6 +10,8 @@ import pytest
 from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
 
+from contract.declared import table_named
+from live_page.pages.rows import events_of
 from live_page.sources import sql_worker
 from live_page.sources.lake import LakeReader, QueryError, QueryResult
 from tests.pipeline import assert_more_than, eventually
@@ -63,6 +66,20 @@ def test_any_form_of_select_is_allowed(lake: LakeReader, sql: str) -> None:
 def test_the_order_of_a_query_is_kept(lake: LakeReader) -> None:
     rows = lake.query("SELECT range FROM range(10000) ORDER BY range DESC").rows
     assert [row[0] for row in rows] == [f"{n}" for n in range(9_999, 9_499, -1)]
+
+
+def test_the_events_of_a_window_are_those_from_its_start_to_the_next(tmp_path: Path) -> None:
+    start, microsecond = datetime(2020, 11, 27, 7, tzinfo=UTC), timedelta(microseconds=1)
+    times = [start - microsecond, start, start + timedelta(hours=1) - microsecond, start + timedelta(hours=1), start]
+    since_epoch = [(time - datetime(1970, 1, 1, tzinfo=UTC)) // microsecond for time in times]
+    columns = {
+        "item_id": Array(["item_1"] * 4 + ["item_2"], DataType.string()),
+        "timestamp": Array(since_epoch, DataType.int64()).cast(DataType.timestamp("us", tz="UTC")),
+    }
+    write_deltalake(str(tmp_path / "interactions"), Table.from_arrays(list(columns.values()), names=list(columns)))
+    condition, parameters = events_of(table_named("agg_interactions_item_hour"), "item_1|2020-11-27T07:00:00Z")
+    found = LakeReader(str(tmp_path), SECONDS).sample("interactions", condition, *parameters, order="timestamp")
+    assert found.rows == [["item_1", "2020-11-27 07:59:59.999999+00"], ["item_1", "2020-11-27 07:00:00+00"]]
 
 
 def test_a_result_that_is_too_large_is_truncated_and_says_so(lake: LakeReader) -> None:

@@ -4,9 +4,12 @@ Kibana itself does not run here; the structure, the references and the fields ar
 """
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar
@@ -17,6 +20,7 @@ from elasticsearch_sink_alert.indexing.index_templates import mappings
 from dashboards.__main__ import main as dashboards_main
 from dashboards.importer import NotUpError, RefusedError, import_objects
 from dashboards.saved_objects import FILE, SavedObject, ndjson
+from local_stack.services import ROOT
 
 OBJECTS: list[SavedObject] = [json.loads(line) for line in FILE.read_text().splitlines()]
 BY_ID = {(saved["type"], saved["id"]): saved for saved in OBJECTS}
@@ -112,15 +116,108 @@ def test_every_time_field_is_mapped(saved: SavedObject) -> None:
     assert saved["attributes"].get("timeFieldName") in {None, *_mapped_in(saved["attributes"]["title"])}
 
 
-def test_titles_are_unique() -> None:
-    names = Counter(saved["attributes"]["title"].casefold() for saved in OBJECTS)
+DECLARATIONS = (
+    "pipeline.py",
+    "examples/orders/pipeline.py",
+    "examples/sensors/pipeline.py",
+    "tests/declarations/only_windows.py",
+)
+
+
+def _objects_of(declaration: str) -> list[SavedObject]:
+    """Return the saved objects of another declaration, which takes a process of its own."""
+    command = [sys.executable, "-c", "from dashboards.saved_objects import ndjson; print(ndjson(), end='')"]
+    environment = {**os.environ, "PIPELINE": declaration}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def _named(objects: Sequence[SavedObject], id: str) -> SavedObject:
+    (found,) = [saved for saved in objects if saved["id"] == id and saved["type"] != "index-pattern"]
+    return found
+
+
+def _views(objects: Sequence[SavedObject]) -> dict[str, tuple[str, str | None]]:
+    """Return the pattern and the time field of each data view."""
+    views = [saved for saved in objects if saved["type"] == "index-pattern"]
+    return {view["id"]: (view["attributes"]["title"], view["attributes"].get("timeFieldName")) for view in views}
+
+
+def _time_range(objects: Sequence[SavedObject]) -> tuple[str, str]:
+    (dashboard,) = [saved["attributes"] for saved in objects if saved["type"] == "dashboard"]
+    assert dashboard["timeRestore"] is True
+    assert dashboard["refreshInterval"] == {"pause": False, "value": 5000}
+    return dashboard["timeFrom"], dashboard["timeTo"]
+
+
+def _aggregations(saved: SavedObject) -> list[tuple[str, str, str, dict[str, Any]]]:
+    aggs = json.loads(saved["attributes"]["visState"])["aggs"]
+    return [(agg["id"], agg["type"], agg["schema"], agg["params"]) for agg in aggs]
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_titles_are_unique(declaration: str) -> None:
+    names = Counter(saved["attributes"]["title"].casefold() for saved in _objects_of(declaration))
     assert {name: number for name, number in names.items() if number > 1} == {}
 
 
-def test_the_dashboard_shows_the_last_minutes_and_refreshes() -> None:
-    (dashboard,) = [saved["attributes"] for saved in OBJECTS if saved["type"] == "dashboard"]
-    assert (dashboard["timeRestore"], dashboard["timeFrom"], dashboard["timeTo"]) == (True, "now-15m", "now")
-    assert dashboard["refreshInterval"] == {"pause": False, "value": 5000}
+def test_a_table_of_windows_has_a_data_view_over_its_windows() -> None:
+    views = _views(OBJECTS)
+    assert views["agg_interactions_minute"] == ("agg_interactions_minute", "minute")
+    assert views["agg_interactions_item_hour"] == ("agg_interactions_item_hour", "hour")
+    assert views["agg_interactions_user"] == ("agg_interactions_user", None)
+
+
+def test_the_activity_over_time_is_stacked_by_the_choice_in_the_last_60_windows() -> None:
+    activity = _named(OBJECTS, "activity")
+    assert activity["attributes"]["title"] == "Interactions per minute, by type"
+    assert [reference["id"] for reference in activity["references"]] == ["agg_interactions_minute"]
+    kinds = {"1": "click", "2": "like", "3": "view", "4": "purchase"}
+    assert _aggregations(activity) == [
+        *((n, "sum", "metric", {"customLabel": kind, "field": f"total_{kind}"}) for n, kind in kinds.items()),
+        ("5", "date_histogram", "segment", {"field": "minute", "interval": "m", "min_doc_count": 1}),
+    ]
+    params = json.loads(activity["attributes"]["visState"])["params"]
+    assert [(each["data"], each["mode"], each["valueAxis"]) for each in params["seriesParams"]] == [
+        ({"id": n, "label": kind}, "stacked", "ValueAxis-1") for n, kind in kinds.items()
+    ]
+    assert params["addLegend"] is True
+    assert _time_range(OBJECTS) == ("now-60m", "now")
+
+
+@pytest.mark.parametrize(
+    ("declaration", "view"), [("examples/orders/pipeline.py", "customers"), ("examples/sensors/pipeline.py", "devices")]
+)
+def test_without_windows_the_activity_is_the_rows_by_their_latest_time(declaration: str, view: str) -> None:
+    objects = _objects_of(declaration)
+    activity, over_time = _named(objects, "activity"), _views(objects)["rows-over-time"]
+    assert [reference["id"] for reference in activity["references"]] == ["rows-over-time"]
+    assert over_time[0] == f"{view}*"
+    assert [(kind, params.get("interval")) for _, kind, _, params in _aggregations(activity)] == [
+        ("count", None),
+        ("date_histogram", "auto"),
+    ]
+    assert _time_range(objects) == ("now-15m", "now")
+
+
+def test_a_declaration_of_windows_alone_has_totals_of_all_time_and_one_series() -> None:
+    objects = _objects_of("tests/declarations/only_windows.py")
+    (of_total,) = _named(objects, "total")["references"]
+    # Not those of the dashboard's time range, and not the rows of the other index.
+    assert _views(objects)[of_total["id"]] == ("door*,-door_quarter", None)
+    assert _aggregations(_named(objects, "activity")) == [
+        ("1", "sum", "metric", {"customLabel": "visits", "field": "visits"}),
+        ("2", "date_histogram", "segment", {"field": "quarter", "interval": "15m", "min_doc_count": 1}),
+    ]
+    assert _time_range(objects) == ("now-900m", "now")
+
+
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_no_number_is_the_least_or_greatest_of_windows(declaration: str) -> None:
+    objects = _objects_of(declaration)
+    metrics = [saved for saved in objects if '"type": "metric"' in saved["attributes"].get("visState", "")]
+    views = _views(objects)
+    assert [views[metric["references"][0]["id"]][1] for metric in metrics] == [None] * len(metrics)
 
 
 def test_every_number_is_wide_enough_to_be_shown_whole() -> None:
@@ -132,8 +229,9 @@ def test_every_number_is_wide_enough_to_be_shown_whole() -> None:
     assert min(panel["gridData"]["w"] for panel in panels) >= 12
 
 
-def test_no_two_panels_overlap_and_all_fit_the_grid() -> None:
-    (dashboard,) = [saved for saved in OBJECTS if saved["type"] == "dashboard"]
+@pytest.mark.parametrize("declaration", DECLARATIONS)
+def test_no_two_panels_overlap_and_all_fit_the_grid(declaration: str) -> None:
+    (dashboard,) = [saved for saved in _objects_of(declaration) if saved["type"] == "dashboard"]
     occupied_cells: set[tuple[int, int]] = set()
     for panel in json.loads(dashboard["attributes"]["panelsJSON"]):
         position = panel["gridData"]

@@ -12,6 +12,7 @@ from stream_processing.lake import Lake, merge_rows
 from contract.declaration import Event, Table, count, epoch_seconds, text
 from contract.fields import MAX_ID_BYTES
 from contract.loading import DeclarationError, load
+from contract.pipeline import Pipeline
 from contract.tables import decode_row_id, encode_row_id
 from local_stack.services import ROOT
 
@@ -176,6 +177,62 @@ def test_a_service_with_a_wrong_declaration_ends_with_the_lines_and_status_2(tmp
     )
     assert (checked.returncode, checked.stdout) == (1, "")
     assert "the pipeline has no table" in checked.stderr
+
+
+_COUNTS = '"a": count(where={KIND: "a"}), "b": count(where={KIND: "b"})'
+
+
+def _pipeline(tmp_path: Path, tables: str, overview: str = "") -> Pipeline:
+    """Load a declaration whose table of users counts each value of the choice."""
+    head = _HEAD.replace('{"events": count(),', f'{{"events": count(), {_COUNTS},')
+    total = f"total=USERS['events']{overview}"
+    file = tmp_path / "pipeline.py"
+    file.write_text(
+        f"{head}TABLES = (USERS, {tables})\nPIPELINE = Pipeline(EVENT, tables=TABLES, overview=Overview({total}))\n"
+    )
+    return load(file)
+
+
+@pytest.mark.parametrize(
+    ("overview", "columns", "title"),
+    [
+        (", by=KIND", {"a": "a", "b": "b"}, "Events per 90 minutes, by kind"),
+        ("", {"n": "n"}, "Events per 90 minutes"),
+    ],
+)
+def test_the_activity_is_in_the_first_table_with_a_row_per_window(
+    tmp_path: Path, overview: str, columns: dict[str, str], title: str
+) -> None:
+    tables = (
+        "Table('t', EVENT, key=('kind', every(hours=1)), measures={'n': count()}),"
+        f" Table('u', EVENT, key=(every(minutes=90),), measures={{'n': count(), {_COUNTS}}}),"
+        " Table('v', EVENT, key=(every(hours=2),), measures={'n': count()})"
+    )
+    activity = _pipeline(tmp_path, tables, overview).activity
+    assert activity is not None
+    assert (activity.table.name, dict(activity.columns), activity.title) == ("u", columns, title)
+
+
+@pytest.mark.parametrize(
+    ("measures", "column"),
+    [
+        ('"d": distinct("user_id"), "a": count(where={KIND: "a"}), "n": count()', "n"),
+        ('"s": total("size"), "a": count(where={KIND: "a"}), "m": mean("size")', "a"),
+        ('"s": total("size"), "r": ratio(total("size"), count()), "d": distinct("user_id")', None),
+    ],
+)
+def test_if_not_each_value_is_counted_the_activity_is_the_count_of_all_events_or_the_first_count(
+    tmp_path: Path, measures: str, column: str | None
+) -> None:
+    table = f"Table('t', EVENT, key=(every(days=1),), measures={{{measures}}})"
+    activity = _pipeline(tmp_path, table, ", by=KIND").activity
+    assert (activity and dict(activity.columns)) == (column and {column: column})
+    assert activity is None or activity.title == "Events per day"
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/*/pipeline.py")), ids=lambda file: file.parent.name)
+def test_without_windows_there_is_no_activity(file: Path) -> None:
+    assert load(file).activity is None
 
 
 @pytest.mark.parametrize("file", ["pipeline.py", "examples/sensors/pipeline.py"])

@@ -52,6 +52,13 @@ def test_an_unknown_number_is_a_dash() -> None:
     assert format_count(None) == format_decimal(None) == format_decimal(None, 2, " s") == format_time(None) == UNKNOWN
 
 
+def test_the_start_of_a_day_is_its_date_and_a_time_out_of_range_is_text() -> None:
+    now = datetime.now(UTC)
+    assert format_time(now, is_day=True) == f"{now:%Y-%m-%d}"
+    assert format_time("2026-11-27T00:00:00Z", is_day=True) == "2026-11-27"
+    assert format_time("0001-01-01T00:00:00+14:00") == "0001-01-01T00:00:00+14:00"
+
+
 def test_decimals_have_fixed_places_and_a_unit() -> None:
     assert format_decimal(1234.567) == "1,234.6"
     assert format_decimal(1.005, 2, " s") == "1.00 s"

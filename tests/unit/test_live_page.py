@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import product
 from typing import Any
@@ -16,14 +17,22 @@ import pytest
 from data_producer.controls import Controls, Flow, application, disabled
 from starlette.types import Receive, Scope, Send
 
+from contract.declared import table_named
+from contract.windows import every
 from live_page.charts import axis_bounds
 from live_page.guard import Guard
-from live_page.pages.links import decode_id, encode_id
+from live_page.pages.alerts import alert_row
+from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
+from live_page.pages.rows import events_of
+from live_page.sources.documents import in_last_windows
 from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls
 from observer.services import read_service
 from runtime.health import Health, serve
 
+USERS, MINUTES = table_named("agg_interactions_user"), table_named("agg_interactions_minute")
+ITEM_HOURS = table_named("agg_interactions_item_hour")
+WINDOW_IDS = ("2020-11-27T07:14:00Z", "item_1|2020-11-27T07:00:00Z", "a\\|b|2020-11-27T07:00:00Z")
 HOSTILE_IDS = (
     "a/b", "a;b", "a%25b", "a%2Fb", "a?b=c", "a#b", "a b", "..", ".", "~2F", "é😀", "a\\b", "+", "%", "\x1b]0;x",
     "\u202eab", '" onclick="alert(1)', "<img src=x onerror=alert(1)>", "{{7*7}}", "x" * 512,
@@ -33,7 +42,7 @@ HOSTILE_IDS = (
 # --- Addresses -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id_", HOSTILE_IDS)
+@pytest.mark.parametrize("id_", [*HOSTILE_IDS, *WINDOW_IDS])
 def test_an_id_survives_its_path_however_often_that_is_percent_encoded(id_: str) -> None:
     segment = encode_id(id_)
     assert "/" not in segment
@@ -44,6 +53,55 @@ def test_an_id_survives_its_path_however_often_that_is_percent_encoded(id_: str)
 def test_a_path_that_was_typed_or_encoded_elsewhere_is_decoded() -> None:
     assert decode_id("user_1") == "user_1"
     assert decode_id("ann%20lee") == decode_id("ann lee") == "ann lee"
+
+
+def test_each_table_with_a_key_has_a_page_and_a_noun() -> None:
+    assert {table_href(table): noun(table) for table in KEYED} == {
+        "/users": "user",
+        "/items": "item",
+        "/minutes": "minute",
+        "/items-by-hour": "item by hour",
+    }
+
+
+def test_the_window_in_an_id_is_shown_as_a_time() -> None:
+    assert row_label(MINUTES, WINDOW_IDS[0]) == "2020-11-27 07:14:00"
+    assert row_label(ITEM_HOURS, WINDOW_IDS[1]) == "item_1, 2020-11-27 07:00:00"
+    assert row_label(ITEM_HOURS, WINDOW_IDS[2]) == "a|b, 2020-11-27 07:00:00"
+    now = datetime.now(UTC)
+    assert row_label(MINUTES, f"{now:%Y-%m-%dT00:01:00Z}") in ("00:01:00", f"{now:%Y-%m-%d} 00:01:00")
+    # An id that no row has, and one of a table without windows.
+    assert row_label(ITEM_HOURS, "item_1") == "item_1"
+    assert row_label(MINUTES, "0001-01-01T00:00:00+14:00") == "0001-01-01T00:00:00+14:00"
+    assert row_label(USERS, WINDOW_IDS[0]) == WINDOW_IDS[0]
+
+
+def test_an_alert_names_its_window_by_the_time_and_links_to_its_row() -> None:
+    alert = {
+        "rule": "viral item", "alert_text": "total_interactions > 400", "index": ITEM_HOURS.name, "id": WINDOW_IDS[1],
+        "value": 401, "status": "firing", "fired_at": "2020-11-27T07:31:00Z", "resolved_at": None,
+    }  # fmt: skip
+    row = alert_row(alert)
+    assert (row["id"], row["href"]) == ("item_1, 2020-11-27 07:00:00", f"/items-by-hour/{encode_id(WINDOW_IDS[1])}")
+    # An index of an earlier declaration.
+    assert alert_row(alert | {"index": "gone"})["id"] == WINDOW_IDS[1]
+
+
+def test_the_events_of_a_window_are_those_from_its_start_to_the_next() -> None:
+    condition, parameters = events_of(ITEM_HOURS, WINDOW_IDS[1])
+    assert condition == (
+        "CAST(item_id AS VARCHAR) = ? AND timestamp >= CAST(? AS TIMESTAMPTZ) AND timestamp < CAST(? AS TIMESTAMPTZ)"
+    )
+    assert parameters == ["item_1", "2020-11-27T07:00:00+00:00", "2020-11-27T08:00:00+00:00"]
+    assert events_of(USERS, "user_1") == ("CAST(user_id AS VARCHAR) = ?", ["user_1"])
+
+
+@pytest.mark.parametrize("id_", ["", "x", "2020-11-27T07:14:01Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:00Z"])
+def test_an_id_that_no_row_can_have_is_reported_as_such(id_: str) -> None:
+    with pytest.raises(EmptyError, match="No minute has this id"):
+        events_of(MINUTES, id_)
+    with pytest.raises(EmptyError, match="No item by hour has this id"):
+        events_of(ITEM_HOURS, f"item_1|{id_}")
 
 
 # --- Charts ----------------------------------------------------------------------------------------
@@ -60,6 +118,23 @@ def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -
     assert bounds.get("min", lowest) < threshold < bounds.get("max", highest)
     assert bounds.get("min", lowest) <= lowest
     assert bounds.get("max", highest) >= highest
+
+
+def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_out() -> None:
+    window = every(minutes=15, name="quarter")
+    last = datetime(2026, 11, 27, 7, 30, tzinfo=UTC)
+    ages = (0, 1, 3, 59, 60)
+    # The latest first, as Elasticsearch returns them.
+    rows = [{"quarter": f"{last - age * window.size:%Y-%m-%dT%H:%M:%S.000Z}", "n": age, "m": -age} for age in ages]
+    points = in_last_windows(rows, window, ["n", "m"])
+    times = [datetime.fromtimestamp(at / 1000, UTC) for at, _ in points["n"]]
+    assert times == [last - timedelta(minutes=15 * age) for age in reversed(range(60))]
+    assert [value for _, value in points["n"]] == [59, *[None] * 55, 3, None, 1, 0]
+    assert [value for _, value in points["m"]] == [-59, *[None] * 55, -3, None, -1, 0]
+
+
+def test_a_table_without_rows_has_no_windows() -> None:
+    assert in_last_windows([], every(hours=1), ["n"]) == {"n": []}
 
 
 # --- Access ----------------------------------------------------------------------------------------
