@@ -21,7 +21,7 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_internals import jvm as java_classes
 
 from contract.declared import EVENT
-from contract.fields import FieldType
+from contract.fields import Field, FieldType
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     lake = Lake.of(settings)
     lake.create_missing_tables()
     _load_kafka_clients(session)
-    record = F.when(F.col("value") % 2 == 0, _record()).otherwise("malformed")
+    record = F.when(F.col("value") % 2 == 0, canonical_record()).otherwise("malformed")
     records = (
         session.readStream.format("rate")
         .load()
@@ -72,17 +72,22 @@ def _run_job_steps(session: SparkSession, settings: StreamProcessingSettings) ->
     query.stop()
 
 
-def _record() -> str:
+def canonical_record() -> str:
     """Return a canonical record."""
     values = {
-        FieldType.TEXT: "text",
+        FieldType.TEXT: "t",
         FieldType.FLAG: True,
         FieldType.EPOCH_SECONDS: 1_700_000_000,
         FieldType.EPOCH_MILLISECONDS: 1_700_000_000_000,
         FieldType.ISO_DATETIME: "2026-01-01T00:00:00Z",
     }
-    fields = {each.name: (*each.choices, values.get(each.type, float(each.at_least or 0)))[0] for each in EVENT.fields}
-    return json.dumps(fields)
+
+    def value_of(field: Field) -> object:
+        if field.type is FieldType.WHOLE:
+            return int(field.at_least or 0)
+        return (*field.choices, values.get(field.type, float(field.at_least or 0)))[0]
+
+    return json.dumps({each.name: value_of(each) for each in EVENT.fields})
 
 
 def _load_kafka_clients(session: SparkSession) -> None:

@@ -81,6 +81,8 @@ class _Spark(Engine[Column]):
             case Operation.MOST:
                 return F.max(value).cast(spark_type(column.type, column.places)).alias(column.name)
             case Operation.DISTINCT:
+                # As a text, -0.0 is another value than 0.0.
+                value = value + F.lit(0.0) if column.field and column.field.type is FieldType.NUMBER else value
                 return F.hll_sketch_agg(value.cast("string"), _LOG2_REGISTERS).alias(column.name)
 
     def window_start(self, time: str, size: timedelta) -> Column:

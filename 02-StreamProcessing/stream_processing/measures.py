@@ -27,7 +27,8 @@ def key_name(key: Key) -> str:
     >>> key_name(Key(("user_id", "item_id"))), key_name(Key())
     ('user_id+item_id', 'all')
     """
-    return "+".join(key) or "all"
+    # A column can be called all.
+    return "all+" if list(key) == ["all"] else "+".join(key) or "all"
 
 
 def tables_of(key: Key) -> list[Table]:

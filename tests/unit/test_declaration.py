@@ -8,12 +8,13 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 from stream_processing.lake import Lake, merge_rows
+from stream_processing.measures import key_name
 
 from contract.declaration import Event, Table, count, epoch_seconds, text
 from contract.fields import MAX_ID_BYTES
 from contract.loading import DeclarationError, load
 from contract.pipeline import Pipeline
-from contract.tables import decode_row_id, encode_row_id
+from contract.tables import Key, decode_row_id, encode_row_id
 from local_stack.services import ROOT
 
 _HEAD = """from contract.declaration import *
@@ -260,6 +261,22 @@ def test_a_column_can_have_the_name_of_a_word_of_sql(name: str, tmp_path: Path) 
     event = Event("e", text(name), epoch_seconds("at"), time="at", partition_by=name)
     merge_rows(Lake(str(tmp_path)), Table("t", event, (name,), {"n": count()}), frame.with_columns(n=pl.lit(9)))
     assert pl.read_delta(str(tmp_path / "t")).get_column("n").to_list() == [9, 9]
+
+
+@pytest.mark.parametrize("file", ["pipeline.py", "examples/sensors/pipeline.py", "examples/orders/pipeline.py"])
+def test_the_record_of_the_class_archive_is_one_that_the_fast_reader_takes(file: str) -> None:
+    read = "from stream_processing.event_reader import read; from build_tools.cds_archive import canonical_record"
+    code = f"{read}; print(read([canonical_record().encode()])[1], canonical_record())"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={"PIPELINE": file}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("[] {")
+    # A whole number has no decimal point in canonical form.
+    assert '"quantity": 1.0' not in result.stdout
+
+
+def test_a_key_called_all_has_a_snapshot_of_its_own() -> None:
+    assert len({key_name(key) for key in (Key(), Key(("all",)), Key(("all", "b")))}) == 3
 
 
 def test_different_keys_of_several_columns_have_different_ids() -> None:
