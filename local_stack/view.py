@@ -55,8 +55,9 @@ def _problems(snapshot: Snapshot) -> list[Text]:
 def _alerts(snapshot: Snapshot) -> Table:
     title = f"alerts: {_count(snapshot.firing)} firing, {_count(snapshot.documents.get(ALERTS))} in total"
     table = Table(title=title, title_justify="left", title_style="bold", expand=True, box=None)
-    for name in ("fired", "status", "rule", "row", "value"):
-        table.add_column(name, no_wrap=True)
+    # In a narrow terminal, the names of rules and rows are truncated, and nothing else.
+    for name, ratio in {"fired": None, "status": None, "rule": 1, "row": 1, "value": None}.items():
+        table.add_column(name, no_wrap=True, ratio=ratio)
     for alert in snapshot.alerts:
         style = "red" if alert["status"] == FIRING else "green"
         fired = _as_text(str(alert["fired_at"])[11:19])

@@ -2,6 +2,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import signal
 import socket
 import ssl
@@ -242,6 +243,22 @@ def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
     assert "100" in lines["aggregated"]
     assert "item_7" in text
     assert "max_interactions > 12" in text
+
+
+def test_in_a_narrow_terminal_the_view_truncates_rules_and_rows_and_nothing_else() -> None:
+    alert = {
+        "fired_at": "2026-01-01T10:20:30.000Z",
+        "status": "resolved",
+        "alert_text": "total_interactions > 400",
+        "id": "item_1|2026-01-01T10:00:00Z",
+        "value": 12_345,
+    }
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(View("here").render(Snapshot(alerts=(alert,)), at=0.0))
+    (line,) = [line for line in console.export_text().splitlines() if "10:20:30" in line]
+    cells = re.split(" {2,}", line.strip("│ "))
+    assert [cell for cell in cells if not cell.endswith("…")] == ["10:20:30", "resolved", "12345"]
+    assert len(cells) == 5
 
 
 def test_the_view_shows_unhealthy_services_only() -> None:
