@@ -27,8 +27,9 @@ _HISTORY = (
     Column("rows", "Rows written", is_number=True),
 )
 _GROUPS = [field.name for field in EVENT.fields if field.type in (FieldType.TEXT, FieldType.CHOICE)][-2:]
-_EXAMPLE_QUERY = f"""SELECT {", ".join(_GROUPS)}, count(*) AS n, max({EVENT.time}) AS latest
-FROM {EVENT.name}
+# Names in quotes, since they can be words of SQL.
+_EXAMPLE_QUERY = f"""SELECT {", ".join(f'"{name}"' for name in _GROUPS)}, count(*) AS n, max("{EVENT.time}") AS latest
+FROM "{EVENT.name}"
 GROUP BY ALL ORDER BY n DESC LIMIT 20"""
 _STATUS = "text-sm min-w-0 break-words whitespace-pre-wrap"
 _EMPTY = "No tables yet: the stream job creates them with its first batch"

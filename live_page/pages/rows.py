@@ -14,13 +14,13 @@ from contract.windows import DAY
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, two_columns
 from live_page.formatting import (
-    UNKNOWN,
     format_compact,
     format_count,
     format_decimal,
     format_name,
     format_text,
     format_time,
+    format_value,
 )
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, row_label, table_href
@@ -202,9 +202,9 @@ def events_of(of: Table, row_id: str) -> tuple[str, list[str]]:
         bounds = [] if window is None else [values[window.name], values[window.name] + window.size]
     except (ValueError, KeyError, OverflowError):
         raise EmptyError(_no_row(of)) from None
-    conditions = [f"CAST({name} AS VARCHAR) = ?" for name in of.key.fields]
+    conditions = [f'CAST("{name}" AS VARCHAR) = ?' for name in of.key.fields]
     if bounds:
-        conditions.append(f"{time} >= CAST(? AS TIMESTAMPTZ) AND {time} < CAST(? AS TIMESTAMPTZ)")
+        conditions.append(f'"{time}" >= CAST(? AS TIMESTAMPTZ) AND "{time}" < CAST(? AS TIMESTAMPTZ)')
     fields = [values[name] for name in of.key.fields]
     texts = [str(value).lower() if isinstance(value, bool) else str(value) for value in fields]
     return " AND ".join(conditions), [*texts, *(bound.isoformat() for bound in bounds)]
@@ -278,4 +278,4 @@ def _format_cell(of: Table, column: TableColumn, row: Mapping[str, Any]) -> str:
             window = of.key.window
             return format_time(value, is_day=window is not None and window.name == column.name and window.size == DAY)
         case _:
-            return UNKNOWN if value is None else format_text(value)
+            return format_value(value)

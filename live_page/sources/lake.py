@@ -93,10 +93,11 @@ class LakeReader:
 
     def _sample(self, name: str, condition: str = "", *parameters: str, order: str = "", size: int = 10) -> QueryResult:
         """Read some rows of a table; raises `EmptyError`, `UnavailableError`."""
+        # Names in quotes, since they can be words of SQL.
         where = f" WHERE {condition}" if condition else ""
-        by = f" ORDER BY {order} DESC" if order else ""
+        by = f' ORDER BY "{order}" DESC' if order else ""
         try:
-            return self.query(f"SELECT * FROM {name}{where}{by} LIMIT {size}", *parameters)
+            return self.query(f'SELECT * FROM "{name}"{where}{by} LIMIT {size}', *parameters)
         except QueryError as error:
             raise UnavailableError(str(error)) from None
 

@@ -11,9 +11,11 @@ from arro3.core import Array, DataType, Table
 from deltalake import write_deltalake
 
 from contract.declared import table_named
+from contract.loading import load
 from live_page.pages.rows import events_of
 from live_page.sources import sql_worker
 from live_page.sources.lake import LakeReader, QueryError, QueryResult
+from local_stack.services import ROOT
 from tests.pipeline import assert_more_than, eventually
 
 SECONDS = 60.0
@@ -80,6 +82,19 @@ def test_the_events_of_a_window_are_those_from_its_start_to_the_next(tmp_path: P
     condition, parameters = events_of(table_named("agg_interactions_item_hour"), "item_1|2020-11-27T07:00:00Z")
     found = LakeReader(str(tmp_path), SECONDS).sample("interactions", condition, *parameters, order="timestamp")
     assert found.rows == [["item_1", "2020-11-27 07:59:59.999999+00"], ["item_1", "2020-11-27 07:00:00+00"]]
+
+
+def test_the_events_of_a_row_are_found_by_a_flag_and_by_fields_named_like_words_of_sql(tmp_path: Path) -> None:
+    by_day = load(ROOT / "tests" / "declarations" / "only_windows.py").tables[0]
+    columns = {
+        "door": Array(["a", "a", "b"], DataType.string()),
+        "in_person": Array([True, False, True], DataType.bool()),
+        "at": Array([1_606_435_200_000_000] * 3, DataType.int64()).cast(DataType.timestamp("us", tz="UTC")),
+    }
+    write_deltalake(str(tmp_path / "interactions"), Table.from_arrays(list(columns.values()), names=list(columns)))
+    condition, parameters = events_of(by_day, "a|true|2020-11-27T00:00:00Z")
+    found = LakeReader(str(tmp_path), SECONDS).sample("interactions", condition, *parameters, order="at")
+    assert found.rows == [["a", "true", "2020-11-27 00:00:00+00"]]
 
 
 def test_a_result_that_is_too_large_is_truncated_and_says_so(lake: LakeReader) -> None:

@@ -90,10 +90,11 @@ def test_an_alert_names_its_window_by_the_time_and_links_to_its_row() -> None:
 def test_the_events_of_a_window_are_those_from_its_start_to_the_next() -> None:
     condition, parameters = events_of(ITEM_HOURS, WINDOW_IDS[1])
     assert condition == (
-        "CAST(item_id AS VARCHAR) = ? AND timestamp >= CAST(? AS TIMESTAMPTZ) AND timestamp < CAST(? AS TIMESTAMPTZ)"
+        'CAST("item_id" AS VARCHAR) = ?'
+        ' AND "timestamp" >= CAST(? AS TIMESTAMPTZ) AND "timestamp" < CAST(? AS TIMESTAMPTZ)'
     )
     assert parameters == ["item_1", "2020-11-27T07:00:00+00:00", "2020-11-27T08:00:00+00:00"]
-    assert events_of(USERS, "user_1") == ("CAST(user_id AS VARCHAR) = ?", ["user_1"])
+    assert events_of(USERS, "user_1") == ('CAST("user_id" AS VARCHAR) = ?', ["user_1"])
 
 
 @pytest.mark.parametrize("id_", ["", "x", "2020-11-27T07:14:01Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:00Z"])
