@@ -269,6 +269,8 @@ def _key_value(type: FieldType, text: str) -> Any:
         case FieldType.WHOLE:
             return int(text)
         case FieldType.FLAG:
-            return {"true": True, "false": False}[text]
+            if text not in ("true", "false"):
+                raise ValueError(f"{text!r} is neither true nor false")
+            return text == "true"
         case _:
             return text

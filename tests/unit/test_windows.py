@@ -23,6 +23,8 @@ from stream_processing.row_publisher import RowPublisher
 from stream_processing.snapshots import Snapshots
 from stream_processing.table_writer import TableWriter
 
+from contract.declaration import Event, Table, count, epoch_seconds, flag
+from contract.declaration import text as text_field
 from contract.declared import EVENT, TABLES, table_named
 from contract.keys import decode_key
 from contract.windows import Window, every, hours, minutes
@@ -399,6 +401,15 @@ def test_a_time_is_in_the_window_that_starts_at_or_before_it(window: Any, name: 
 def test_an_id_that_is_no_start_of_a_window_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"window|isoformat"):
         MINUTES.key_values(text)
+
+
+@pytest.mark.parametrize("text", ["yes", "", "True"])
+def test_an_id_that_is_no_flag_is_refused(text: str) -> None:
+    event = Event("e", text_field("u"), flag("f"), epoch_seconds("at"), time="at", partition_by="u")
+    table = Table("t", event, ("f",), {"n": count()})
+    with pytest.raises(ValueError, match="neither true nor false"):
+        table.key_values(text)
+    assert table.key_values("false") == [False]
 
 
 def test_the_id_of_a_row_has_the_start_of_its_window() -> None:
