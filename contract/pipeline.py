@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 from contract.event import Event
@@ -11,9 +10,7 @@ from contract.fields import ColumnType, Field
 from contract.measures import Operation, StateColumn
 from contract.source_lines import declared_at
 from contract.tables import ColumnReference, Key, Table
-from contract.windows import DAY, Window
-
-_UNITS: Final = {"day": DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
+from contract.windows import Window, in_units
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,8 @@ class Activity:
     @property
     def period(self) -> str:
         """The size of a window in words, such as `minute` or `15 minutes`."""
-        number, unit = next((self.window.size // each, unit) for unit, each in _UNITS.items() if self._has_whole(each))
+        number, unit = in_units(self.window.size)
         return unit if number == 1 else f"{number} {unit}s"
-
-    def _has_whole(self, unit: timedelta) -> bool:
-        return self.window.size >= unit and not self.window.size % unit
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,16 @@ def every(
 
 
 def _name(size: timedelta) -> str:
+    number, unit = in_units(size)
+    return unit if number == 1 else f"{unit}s_{number}" if number else "window"
+
+
+def in_units(size: timedelta) -> tuple[int, str]:
+    """Return a duration as a number of its largest unit that divides it, such as 15 and minute; 0 if none does."""
     for unit, length in _UNITS.items():
         if size >= length and not size % length:
-            return unit if size == length else f"{unit}s_{size // length}"
-    return "window"
+            return size // length, unit
+    return 0, ""
 
 
 def minutes(number: float) -> timedelta:

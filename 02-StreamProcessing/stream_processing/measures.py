@@ -4,7 +4,6 @@ States of the same key are merged column by column: added, or compared.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final
 
 from contract.declared import EVENT, PIPELINE, TABLES
@@ -45,12 +44,6 @@ def state_of(key: Key) -> tuple[StateColumn, ...]:
 def has_sketch(key: Key) -> bool:
     """Whether the state of a key has a sketch of different values."""
     return any(column.operation is Operation.DISTINCT for column in state_of(key))
-
-
-def keep_of(key: Key) -> timedelta | None:
-    """Return the time for which any table with this key keeps its rows; None if one keeps them forever."""
-    kept = [table.keep for table in tables_of(key)]
-    return None if None in kept or not kept else max(each for each in kept if each is not None)
 
 
 def state_columns(engine: Engine[Expression], columns: Sequence[StateColumn]) -> list[Expression]:

@@ -47,13 +47,14 @@ class Retention:
                 logger.info("deleted %d rows of %s that are older than %s", len(expired), table.name, table.keep)
 
     def apply_at_latest_window(self) -> None:
-        """Delete the rows that are too old when the latest window starts."""
-        for table in _KEPT_BRIEFLY:
-            assert table.key.window is not None
-            files = [file for file, _, _ in self._bounds(table)]
-            if files:
-                starts = self._scan(files).select(table.key.window.name)
-                self.apply(event_time(starts, table.key.window.name))
+        """Delete the rows that are too old when the latest window of these tables starts."""
+        starts = filter(None, map(self._latest_start, _KEPT_BRIEFLY))
+        self.apply(max(starts, default=None))
+
+    def _latest_start(self, table: Table) -> datetime | None:
+        assert table.key.window is not None
+        files = [file for file, _, _ in self._bounds(table)]
+        return event_time(self._scan(files), table.key.window.name) if files else None
 
     def _expired(self, table: Table, clock: datetime) -> pl.DataFrame | None:
         """Return the keys of the rows that are too old; None if the log of the Delta table says that there are none."""
