@@ -10,6 +10,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin._topic import TopicDescription
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NewPartitions",
     "NewTopic",
     "ResourceType",
+    "TopicDescription",
     "producer_config",
 ]
 

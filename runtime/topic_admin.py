@@ -2,16 +2,25 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_fixed,
+    wait_random_exponential,
+)
 
 from contract.topics import Topic
 from runtime.client_logs import WhileWaiting
-from runtime.kafka_client import INVALID_ARGUMENT, ConfigResource, NewTopic, ResourceType
+from runtime.kafka_client import INVALID_ARGUMENT, ConfigResource, NewTopic, ResourceType, TopicDescription
 from runtime.kafka_errors import is_transient
 from runtime.signals import StoppedError
 
@@ -28,6 +37,9 @@ _SHORT_WAIT: Final = 1.0
 """Seconds after which waiting for the broker is logged."""
 _LONG_WAIT: Final = 10.0
 """Seconds after which waiting for the broker is a warning, which is repeated after twice the time."""
+_PROPAGATION: Final = 10.0
+"""Seconds after which a topic that a broker does not know is missing: the controller has created it, and acknowledged
+that, before the other brokers have learnt of it."""
 _DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
 """Kafka's default of max.message.bytes."""
 _MIN_CLIENT_LIMIT, _MAX_CLIENT_LIMIT = 1_000, 1_000_000_000
@@ -176,14 +188,13 @@ def _remedy(code: int, topic: Topic) -> str:
 
 def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
     try:
-        metadata = admin.list_topics(topic.name, timeout=_REQUEST_TIMEOUT).topics.get(topic.name)
-        partitions = len(metadata.partitions) if metadata else topic.partitions
+        partitions = len(_description(admin, topic.name, _REQUEST_TIMEOUT).partitions)
         if partitions != topic.partitions:
             logger.warning(
                 "topic %s has %d partitions, not %d: left unchanged", topic.name, partitions, topic.partitions
             )
         resource = ConfigResource(ResourceType.TOPIC, topic.name)
-        config = admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result()
+        config = _known(lambda: admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT)[resource].result())
     except KafkaException as error:
         # A user may be allowed to read and write a topic, and not to describe its configuration.
         logger.warning("topic %s: its configuration cannot be read: %s", topic.name, _text(error))
@@ -193,21 +204,64 @@ def _warn_of_differences(admin: AdminClient, topic: Topic) -> None:
             logger.warning("topic %s has %s=%s, not %s: left unchanged", topic.name, name, config[name].value, value)
 
 
-def max_message_bytes(kafka_client: Mapping[str, str | int], topic: str, timeout: float = 300.0) -> int:
+def topic_id(kafka_client: Mapping[str, str | int], topic: str) -> str:
+    """Return the id of the topic, which a topic recreated under the same name does not share.
+
+    Raises KafkaException if the topic does not exist.
+    """
+    return str(_description(_client(kafka_client), topic).topic_id)
+
+
+def partitions_of(kafka_client: Mapping[str, str | int], topic: str) -> list[int]:
+    """Return the current partitions of the topic; raises KafkaException if it does not exist."""
+    return [partition.id for partition in _description(_client(kafka_client), topic).partitions]
+
+
+def _description(admin: AdminClient, topic: str, timeout: float = 30.0) -> TopicDescription:
+    topics = TopicCollection([topic])
+    found: TopicDescription = _known(lambda: admin.describe_topics(topics, request_timeout=timeout)[topic].result())
+    return found
+
+
+def max_message_bytes(
+    kafka_client: Mapping[str, str | int],
+    topic: str,
+    timeout: float = 300.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
     """Return the topic's current max.message.bytes, within the range of the client's option.
 
     It is Kafka's default if the user is not allowed to read it. Raises KafkaException if the broker does not answer
-    within `timeout` seconds.
+    within `timeout` seconds, or the topic does not exist.
     """
-    admin = AdminClient({**kafka_client, **_CONNECTION}, logger=logger)
+    admin = _client(kafka_client)
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        config = admin.describe_configs([resource], request_timeout=timeout)[resource].result()
+        config = _known(lambda: admin.describe_configs([resource], request_timeout=timeout)[resource].result(), sleep)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return _DEFAULT_MAX_MESSAGE_BYTES
         raise
     return min(max(int(config["max.message.bytes"].value), _MIN_CLIENT_LIMIT), _MAX_CLIENT_LIMIT)
+
+
+def _client(kafka_client: Mapping[str, str | int]) -> AdminClient:
+    return AdminClient({**kafka_client, **_CONNECTION}, logger=logger)
+
+
+def _known(request: Callable[[], _T], sleep: Callable[[float], None] = time.sleep) -> _T:
+    """Return the answer about a topic, which the broker that is asked may not know yet."""
+    return Retrying(
+        retry=retry_if_exception(_is_unknown_topic),
+        wait=wait_fixed(0.1),
+        stop=stop_after_delay(_PROPAGATION),
+        sleep=sleep,
+        reraise=True,
+    )(request)
+
+
+def _is_unknown_topic(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def wait_for_max_message_bytes(
@@ -216,20 +270,18 @@ def wait_for_max_message_bytes(
     sleep: Callable[[float], None],
     *,
     request_timeout: float = _REQUEST_TIMEOUT,
-    just_created: bool = False,
 ) -> int:
     """Return `max_message_bytes`, retrying until the broker is available; raises `TopicError` if a retry cannot help.
 
-    `sleep` waits for seconds between two attempts, and ends the retries by an exception of its own. `just_created`:
-    also wait for the topic to be known to every broker.
+    `sleep` waits for seconds between two attempts, and ends the retries by an exception of its own.
     """
 
     def request() -> int:
         try:
-            return max_message_bytes(kafka_client, topic, request_timeout)
+            return max_message_bytes(kafka_client, topic, request_timeout, sleep)
         except KafkaException as error:
             reason = error.args[0]
-            if is_transient(reason) or (just_created and reason.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+            if is_transient(reason):
                 broker = kafka_client["bootstrap.servers"]
                 raise _BrokerUnavailableError(f"no answer from Kafka at {broker}: {_text(error)}") from None
             raise TopicError(f"max.message.bytes of topic {topic} cannot be read: {_text(error)}") from None

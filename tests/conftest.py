@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.indexing.index_templates import mappings
@@ -22,6 +23,10 @@ from tests.pipeline import Pipeline
 os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
 os.environ["JAVA_HOME"] = str(JAVA_HOME)
 proxies.exempt_local_hosts()
+# The same examples in each run, so that the gate fails for a change only; others with --hypothesis-profile=long.
+hypothesis.settings.register_profile("gate", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("long", max_examples=5_000, database=None, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("gate")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -75,7 +75,7 @@ def _connect(settings: ProducerSettings, state: health.Health, stop: threading.E
     """Create the topic if it is missing, and a publisher within its limits."""
     topic_admin.create_missing_topics(settings.kafka_client, stop, interactions_topic(settings))
     limit = topic_admin.wait_for_max_message_bytes(
-        settings.kafka_client, settings.kafka_topic, topic_admin.interruptible_sleep(stop), just_created=True
+        settings.kafka_client, settings.kafka_topic, topic_admin.interruptible_sleep(stop)
     )
     return Publisher(settings.kafka_client, settings.kafka_topic, state, limit)
 

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from confluent_kafka import KafkaError, Message, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, Message, Producer
 from pyspark.sql import DataFrame
 
 from contract import dead_letters
 from runtime import topic_admin
-from runtime.client_logs import WhileWaiting, lower_routine
+from runtime.client_logs import lower_routine
 from runtime.kafka_client import producer_config
 from runtime.signals import StoppedError
 from stream_processing.quoting import double_quoted
@@ -20,8 +19,6 @@ from stream_processing.settings import StreamProcessingSettings
 
 logger = logging.getLogger(__name__)
 logger.addFilter(lower_routine)
-_admin_logger = logging.getLogger(f"{__name__}.admin")
-_admin_logger.addFilter(WhileWaiting())
 
 _MIN_REQUEST_BYTES: Final = 1 << 20
 _MIN_BUFFER_BYTES: Final = 32 << 20
@@ -109,20 +106,12 @@ def write_records(
 
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     """Return the current partitions of the topic."""
-    return list(
-        AdminClient({**settings.kafka_client}, logger=_admin_logger)
-        .list_topics(topic, timeout=30)
-        .topics[topic]
-        .partitions
-    )
+    return topic_admin.partitions_of(settings.kafka_client, topic)
 
 
 def topic_id(settings: StreamProcessingSettings, topic: str) -> str:
     """Return the id of the topic, which a topic recreated under the same name does not share."""
-    # The client has to exist until its answer arrives.
-    admin = AdminClient({**settings.kafka_client}, logger=_admin_logger)
-    found = admin.describe_topics(TopicCollection([topic]), request_timeout=30)
-    return str(found[topic].result().topic_id)
+    return topic_admin.topic_id(settings.kafka_client, topic)
 
 
 class RowProducer:
