@@ -3,7 +3,7 @@
 A measure is a few mergeable numbers per key (`StateColumn`), which measures of the same key share, and an expression
 over them. The expression is built from `Operations`, which the stream job implements for Spark and for Polars.
 
-A new measure is a class with a few methods; `_Quotient` is a short one.
+A new measure is a class with a few methods; `Quotient` is a short one.
 """
 
 import re
@@ -184,29 +184,39 @@ class _OfOneColumn(Measure):
         return StateColumn(self.operation, None if self.of is None else event.field(self.of), self.where)
 
 
-class _Count(_OfOneColumn):
+class Count(_OfOneColumn):
+    """The number of events."""
+
     operation = Operation.COUNT
 
 
-class _Total(_OfOneColumn):
+class Total(_OfOneColumn):
+    """The sum of a field."""
+
     operation = Operation.TOTAL
     accepts = _ADDABLE
 
 
-class _Least(_OfOneColumn):
+class Least(_OfOneColumn):
+    """The least value of a field."""
+
     is_least = True
     is_extreme = True
     operation = Operation.LEAST
     accepts = _ORDERED
 
 
-class _Most(_OfOneColumn):
+class Most(_OfOneColumn):
+    """The greatest value of a field."""
+
     is_extreme = True
     operation = Operation.MOST
     accepts = _ORDERED
 
 
-class _Distinct(_OfOneColumn):
+class Distinct(_OfOneColumn):
+    """The number of different values of a field."""
+
     operation = Operation.DISTINCT
 
     def result(self, on: Operations[Expression], event: Event) -> Expression:
@@ -214,7 +224,7 @@ class _Distinct(_OfOneColumn):
 
 
 @dataclass(frozen=True)
-class _Quotient(Measure):
+class Quotient(Measure):
     """One measure over another."""
 
     dividend: Measure
@@ -245,7 +255,7 @@ class _Quotient(Measure):
 
 
 @dataclass(frozen=True)
-class _Rows(Measure):
+class Rows(Measure):
     """The number of rows of a table; only in a table without a key, whose row changes with each event."""
 
     table: "Table"
@@ -267,7 +277,7 @@ class _Rows(Measure):
 
 
 @dataclass(frozen=True)
-class _PerChoice(Measure):
+class PerChoice(Measure):
     """A measure over the numbers of events per value of a choice."""
 
     of: Field
@@ -288,19 +298,25 @@ class _PerChoice(Measure):
         return [on.column(column.name) for column in self.state(event)]
 
 
-class _LeastPerChoice(_PerChoice):
+class LeastPerChoice(PerChoice):
+    """The least of the numbers of events per value, over those that have occurred."""
+
     is_least = True
 
     def result(self, on: Operations[Expression], event: Event) -> Expression:
         return on.least_positive(self._counts(on, event))
 
 
-class _MostPerChoice(_PerChoice):
+class MostPerChoice(PerChoice):
+    """The greatest of the numbers of events per value."""
+
     def result(self, on: Operations[Expression], event: Event) -> Expression:
         return on.greatest(self._counts(on, event))
 
 
-class _MeanPerChoice(_PerChoice):
+class MeanPerChoice(PerChoice):
+    """The number of events over the number of values that have occurred."""
+
     def type(self, event: Event) -> ColumnType:  # noqa: ARG002
         return ColumnType.DOUBLE
 
@@ -311,67 +327,67 @@ class _MeanPerChoice(_PerChoice):
 
 def count(of: str | None = None, *, where: Where = None) -> Measure:
     """Return the number of events, or of those that have the optional field `of`."""
-    return _Count(of, _pairs(where))
+    return Count(of, _pairs(where))
 
 
 def total(of: str, *, where: Where = None) -> Measure:
     """Return the sum of a field: exact for whole numbers (within 64 bits) and decimals."""
-    return _Total(of, _pairs(where))
+    return Total(of, _pairs(where))
 
 
 def least(of: str, *, where: Where = None) -> Measure:
     """Return the least value of a number or a time."""
-    return _Least(of, _pairs(where))
+    return Least(of, _pairs(where))
 
 
 def most(of: str, *, where: Where = None) -> Measure:
     """Return the greatest value of a number or a time."""
-    return _Most(of, _pairs(where))
+    return Most(of, _pairs(where))
 
 
 def earliest(of: str, *, where: Where = None) -> Measure:
     """Return the earliest time."""
-    return _Least(of, _pairs(where))
+    return Least(of, _pairs(where))
 
 
 def latest(of: str, *, where: Where = None) -> Measure:
     """Return the latest time."""
-    return _Most(of, _pairs(where))
+    return Most(of, _pairs(where))
 
 
 def distinct(of: str, *, where: Where = None) -> Measure:
     """Return the number of different values of a field: exact up to 1,024, an estimate within some percent beyond."""
-    return _Distinct(of, _pairs(where))
+    return Distinct(of, _pairs(where))
 
 
 def mean(of: str, *, where: Where = None) -> Measure:
     """Return the mean of a field over the events that have it, to 2 decimal places."""
-    return _Quotient(total(of, where=where), count(of, where=where))
+    return Quotient(total(of, where=where), count(of, where=where))
 
 
 def ratio(dividend: Measure, divisor: Measure) -> Measure:
     """Return one measure over another, to 2 decimal places; null where the second is 0."""
-    return _Quotient(dividend, divisor)
+    return Quotient(dividend, divisor)
 
 
 def rows_of(table: "Table") -> Measure:
     """Return the number of rows of another table; only in a table without a key."""
-    return _Rows(table)
+    return Rows(table)
 
 
 def mean_per_choice(of: Field) -> Measure:
     """Return the events over the number of different values of the choice that have occurred, to 2 decimal places."""
-    return _MeanPerChoice(of)
+    return MeanPerChoice(of)
 
 
 def least_choice(of: Field) -> Measure:
     """Return the least of the numbers of events per value of the choice, over the values that have occurred."""
-    return _LeastPerChoice(of)
+    return LeastPerChoice(of)
 
 
 def most_choice(of: Field) -> Measure:
     """Return the greatest of the numbers of events per value of the choice."""
-    return _MostPerChoice(of)
+    return MostPerChoice(of)
 
 
 def rows_column(key: Sequence[str]) -> str:

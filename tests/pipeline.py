@@ -1,5 +1,6 @@
 """Runs a pipeline under test with its own topics, warehouse and indices, and reads its data as a user would."""
 
+import json
 import os
 import signal
 import subprocess
@@ -125,6 +126,25 @@ class Pipeline:
         )  # fmt: skip
         assert completed.returncode == expected_status, completed.stderr
         return completed.stderr if expected_status else completed.stdout
+
+    def verify(self, *, wait: float = TIMEOUT, **settings: object) -> dict[str, Any]:
+        """Compare everything by `python -m verify`, and return its report."""
+        environment = services.environment(self.data) | self._environment(settings) | {"PATH": os.environ["PATH"]}
+        command = [sys.executable, "-m", "verify", "--json", "-", "--wait", str(wait)]
+        completed = subprocess.run(
+            command, cwd=services.ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert completed.returncode in (0, 1), completed.stderr
+        report: dict[str, Any] = json.loads(completed.stdout)
+        assert completed.returncode == (0 if report["exact"] else 1)
+        return report
+
+    def assert_exact(self, *, wait: float = TIMEOUT, **settings: object) -> None:
+        """Assert that `python -m verify` finds no difference, and has compared something of each store."""
+        report = self.verify(wait=wait, **settings)
+        differences = [each for check in report["checks"] for each in check["differences"]]
+        assert report["exact"], differences
+        assert report["checks"][0]["compared"] > 0
 
     def send_interactions(self, interactions: Sequence[Interaction]) -> None:
         """Send interactions as the producer does, keyed by user."""

@@ -47,6 +47,7 @@ _CLONED_PATHS = (
     "build_tools",
     "dashboards",
     "live_page",
+    "verify",
     "0*",
 )
 _LABEL = "com.docker.compose.project"
@@ -217,6 +218,13 @@ def test_the_live_page_shows_services_rows_and_lake(stack: Stack) -> None:
         expect(page.get_by_text("20 rows")).to_be_visible()
         page.goto("/controls")
         expect(page.get_by_text("set PRODUCER_CONTROLS=true in .env")).to_be_visible()
+
+
+@needs_container_engine
+def test_verify_compares_the_running_pipeline_in_a_container(stack: Stack) -> None:
+    eventually(lambda: assert_more_than(stack.with_lake_copy().lake_count(), 100))
+    output = stack.run("run", "--rm", "--no-deps", "verify")
+    assert output.rstrip().endswith("nothing lost, nothing twice"), output
 
 
 @needs_container_engine

@@ -16,6 +16,7 @@ from local_stack.services import ROOT
 from runtime import dotenv
 from runtime.settings import Settings
 from tests.servers import has_container_engine
+from verify.settings import VerifySettings
 
 pytestmark = pytest.mark.skipif(not has_container_engine(), reason="no container engine answers")
 
@@ -98,6 +99,17 @@ def test_each_image_is_built_by_exactly_one_service() -> None:
     built = [service["image"] for service in services if "build" in service]
     assert sorted(built) == sorted(set(built))
     assert {service["image"] for service in services if service["image"].startswith("streaming-")} == set(built)
+
+
+def test_verify_runs_on_demand_with_the_servers_and_passwords_of_the_others() -> None:
+    assert "verify" not in config(*SECURE, environment=PASSWORDS)
+    services = config(*SECURE, environment={**PASSWORDS, "COMPOSE_PROFILES": "verify"})
+    verify, page = services["verify"]["environment"], services["live-page"]["environment"]
+    assert {name: value for name, value in verify.items() if name in page} == verify
+    assert {name.upper() for name in VerifySettings.model_fields} - {"ES_API_KEY"} <= verify.keys() | {
+        name.upper() for name in Settings.model_fields
+    } | {"KAFKA_GROUP_ID", "ES_CA_FILE"}
+    assert all(volume["read_only"] for volume in services["verify"]["volumes"])
 
 
 def test_a_copy_of_the_example_env_file_changes_nothing() -> None:

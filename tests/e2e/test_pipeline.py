@@ -41,6 +41,7 @@ def test_everything_sent_arrives_exactly_once_although_the_stream_job_is_killed(
         eventually(lambda: _assert_dead_letters(pipeline))
         expected = reference_tables(sent)
         eventually(lambda: _assert_alerts(pipeline, expected))
+        pipeline.assert_exact()
 
 
 def _send_in_two_halves(pipeline: Pipeline) -> None:

@@ -307,6 +307,7 @@ def test_an_example_is_exact_in_topic_lake_and_indices_across_a_kill(
             eventually(lambda: assert_equal(_in_the_lake(pipeline, example), expected))
             eventually(lambda: assert_equal(_in_the_indices(pipeline, example), expected))
             eventually(lambda: _assert_reasons(pipeline, example))
+            pipeline.assert_exact(PIPELINE=declaration)
     assert {alert["index"] for alert in pipeline.alerts()} & set(example.tables)
 
 

@@ -1,0 +1,141 @@
+"""Compares the rows of each store with those that were recomputed from the lake, while the pipeline goes on."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from contract.event import Event
+from verify.database import Database, name
+from verify.lake import LAKE, LATER, Cut, Warehouse
+from verify.recomputation import TableRows
+from verify.report import MAX_KEPT, Check, Difference
+from verify.stores import Store
+
+logger = logging.getLogger(__name__)
+
+_PAUSE: Final = 1.0
+"""Seconds between two looks at rows that differ."""
+_CREDIBLE: Final = timedelta(days=1)
+"""A time that is more than this ahead of the clock does not count as the time that events have reached."""
+_DIFFERING: Final = "differing_ids"
+
+
+@dataclass
+class _Comparison:
+    """One store of one table, until its rows are right."""
+
+    rows: TableRows
+    store: Store
+    check: Check
+    differing: list[str] | None = None
+    """The ids of the rows that were not right at the last look; None before the first one."""
+
+
+class RowComparison:
+    """Compares stores with the lake until all rows were right at the cut or later, or do not become right any more."""
+
+    def __init__(self, database: Database, warehouse: Warehouse, event: Event, cut: Cut, wait: float) -> None:
+        """`wait`: seconds after which rows that still differ count as wrong, unless their number goes down."""
+        self._database = database
+        self._warehouse = warehouse
+        self._event = event
+        self._version = cut.version
+        self._wait = wait
+
+    def run(self, pairs: Sequence[tuple[TableRows, Store]]) -> Iterator[Check]:
+        """Compare each store with the recomputed rows of its table, and yield a check for each."""
+        pending = [
+            _Comparison(rows, store, Check(f"{store.title} = recomputation of the lake", compared=rows.number))
+            for rows, store in pairs
+        ]
+        deadline, least = time.monotonic() + self._wait, None
+        while pending:
+            for comparison in pending:
+                _timed(comparison, partial(self._load, comparison))
+            # Afterwards: a row may be of the latest version.
+            self._follow([comparison.rows for comparison in pending])
+            clock = self._clock()
+            for comparison in pending:
+                _timed(comparison, partial(self._compare, comparison, clock))
+            for comparison in [each for each in pending if not each.differing]:
+                pending.remove(comparison)
+                yield comparison.check
+            number = sum(len(each.differing or ()) for each in pending)
+            if least is None or number < least:
+                deadline, least = time.monotonic() + self._wait, number
+            if time.monotonic() > deadline:
+                break
+            if pending:
+                time.sleep(_PAUSE)
+        for comparison in pending:
+            self._report(comparison, self._clock())
+            yield comparison.check
+
+    def _load(self, comparison: _Comparison) -> None:
+        if comparison.differing is None:
+            comparison.store.load()
+        else:
+            comparison.store.load_again(comparison.differing)
+
+    def _follow(self, tables: Sequence[TableRows]) -> None:
+        """Add the versions that the lake has now."""
+        version = self._warehouse.version(self._event.name)
+        self._warehouse.load_later(self._database, self._event, self._version, version)
+        self._version = version
+        for rows in dict.fromkeys(tables):
+            rows.follow()
+
+    def _clock(self) -> datetime | None:
+        """Return the time that events have reached, which decides which rows are kept."""
+        now = datetime.now(UTC)
+        limit = int((now + _CREDIBLE).timestamp() * 1_000_000)
+        time_of = name(self._event.time)
+        times = f"(SELECT {time_of} FROM {LAKE} UNION ALL SELECT {time_of} FROM {LATER})"
+        latest = self._database.run(f"SELECT max({time_of}) FROM {times} WHERE {time_of} <= {limit}")[0][0]
+        return None if latest is None else min(now, datetime.fromtimestamp(latest / 1_000_000, UTC))
+
+    def _compare(self, comparison: _Comparison, clock: datetime | None) -> None:
+        rows, store = comparison.rows, comparison.store
+        is_compared = rows.is_kept(clock) + (f" AND id NOT IN ({store.excused})" if store.excused else "")
+        equal = " AND ".join(column.equals(f"f.c{n}", f"e.c{n}") for n, column in enumerate(rows.columns))
+        found = f"(SELECT * FROM {store.rows} WHERE {is_compared})"
+        self._database.run(
+            f"CREATE OR REPLACE TEMP TABLE found AS SELECT * FROM {found};"
+            f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS"
+            # Rows that are not there, that are there twice, and that are those of no version.
+            f" SELECT id FROM {rows.at_cut} WHERE {is_compared}"
+            " AND id NOT IN (SELECT id FROM found WHERE id IS NOT NULL)"
+            " UNION SELECT id FROM found GROUP BY id HAVING count(*) > 1"
+            " UNION (SELECT id FROM found EXCEPT SELECT f.id FROM found f"
+            f" JOIN {rows.since_cut} e ON f.id = e.id WHERE f.problem IS NULL AND {equal})"
+        )
+        comparison.differing = [row[0] for row in self._database.run(f"SELECT id FROM {_DIFFERING}")]
+
+    def _report(self, comparison: _Comparison, clock: datetime | None) -> None:
+        """Describe the rows that differ, against their latest version."""
+        self._compare(comparison, clock)
+        rows = comparison.rows
+        columns = ", ".join(f"c{n}" for n in range(len(rows.columns)))
+        position = "row_number() OVER (PARTITION BY id ORDER BY version DESC)"
+        latest = f"SELECT id, {columns} FROM {rows.since_cut} QUALIFY {position} = 1"
+        values = ", ".join(f"e.c{n}" for n in range(len(rows.columns)))
+        differing = self._database.run(
+            f"SELECT d.id, f.text, f.problem, e.id IS NOT NULL, {values} FROM {_DIFFERING} d"
+            f" LEFT JOIN found f ON f.id = d.id LEFT JOIN ({latest}) e ON e.id = d.id"
+            f" ORDER BY d.id LIMIT {MAX_KEPT}"
+        )
+        for row_id, text, problem, is_expected, *cells in differing:
+            found = text if problem is None else f"{text} ({problem})"
+            expected = rows.as_text(cells) if is_expected else None
+            comparison.check.add([Difference(comparison.store.title, row_id, found, expected)])
+        comparison.check.number = max(comparison.check.number, len(comparison.differing or ()))
+
+
+def _timed(comparison: _Comparison, step: Callable[[], Any]) -> None:
+    began = time.monotonic()
+    step()
+    comparison.check.seconds += time.monotonic() - began
