@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import duckdb
 from confluent_kafka import KafkaException
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
@@ -54,6 +55,10 @@ def main() -> int:
     except UnknownMeasureError as error:
         return _failed(
             f"the declaration has a measure {error}, which verify/recomputation.py does not know: add it there"
+        )
+    except duckdb.Error as error:
+        return _failed(
+            f"the database: {error}: see --memory and --temporary; old files of the lake may be deleted, too"
         )
     except KafkaException as error:
         return _failed(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}")

@@ -90,7 +90,13 @@ class Warehouse:
     def _added(self, name: str, version: int) -> Iterator[str]:
         """Yield the files that a version has added, if they are no copies of rows that were there before."""
         log = self._folder / name / "_delta_log" / f"{version:020}.json"
-        for line in log.read_text().splitlines():
+        try:
+            lines = log.read_text().splitlines()
+        except FileNotFoundError:
+            raise NotReadableError(
+                f"{log} was deleted while the tables were compared: set LAKE_HISTORY to more minutes, and restart the job"
+            ) from None
+        for line in lines:
             action = json.loads(line)
             if "add" in action and action["add"]["dataChange"]:
                 yield unquote(action["add"]["path"])

@@ -13,7 +13,7 @@ from verify.database import Database, name
 from verify.lake import LAKE, LATER, Cut, Warehouse
 from verify.recomputation import TableRows
 from verify.report import MAX_KEPT, Check, Difference
-from verify.stores import Store
+from verify.stores import MAX_AGAIN, Store
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,10 @@ class _Comparison:
     rows: TableRows
     store: Store
     check: Check
+    number: int = 0
+    """Rows that were not right at the last look."""
     differing: list[str] | None = None
-    """The ids of the rows that were not right at the last look; None before the first one."""
+    """The ids of some of them, enough to know whether they are many; None before the first look."""
 
 
 class RowComparison:
@@ -61,10 +63,10 @@ class RowComparison:
             clock = self._clock()
             for comparison in pending:
                 _timed(comparison, partial(self._compare, comparison, clock))
-            for comparison in [each for each in pending if not each.differing]:
+            for comparison in [each for each in pending if not each.number]:
                 pending.remove(comparison)
                 yield comparison.check
-            number = sum(len(each.differing or ()) for each in pending)
+            number = sum(each.number for each in pending)
             if least is None or number < least:
                 deadline, least = time.monotonic() + self._wait, number
             if time.monotonic() > deadline:
@@ -113,7 +115,9 @@ class RowComparison:
             " UNION (SELECT id FROM found EXCEPT SELECT f.id FROM found f"
             f" JOIN {rows.since_cut} e ON f.id = e.id WHERE f.problem IS NULL AND {equal})"
         )
-        comparison.differing = [row[0] for row in self._database.run(f"SELECT id FROM {_DIFFERING}")]
+        comparison.number = self._database.number(f"SELECT count(*) FROM {_DIFFERING}")
+        ids = self._database.run(f"SELECT id FROM {_DIFFERING} LIMIT {MAX_AGAIN + 1}")
+        comparison.differing = [row[0] for row in ids]
 
     def _report(self, comparison: _Comparison, clock: datetime | None) -> None:
         """Describe the rows that differ, against their latest version."""
@@ -132,7 +136,7 @@ class RowComparison:
             found = text if problem is None else f"{text} ({problem})"
             expected = rows.as_text(cells) if is_expected else None
             comparison.check.add([Difference(comparison.store.title, row_id, found, expected)])
-        comparison.check.number = max(comparison.check.number, len(comparison.differing or ()))
+        comparison.check.number = max(comparison.check.number, comparison.number)
 
 
 def _timed(comparison: _Comparison, step: Callable[[], Any]) -> None:

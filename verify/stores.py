@@ -17,8 +17,8 @@ from verify.source import DeadLetters
 from verify.topic import TopicReader
 
 _BATCH: Final = 20_000
-_MAX_AGAIN: Final = 10_000
-"""Documents that are read again one by one; of more, all of the index are."""
+MAX_AGAIN: Final = 10_000
+"""Rows that are read again one by one; of more, all are."""
 _TYPES: Final = {
     ColumnType.KEYWORD: "VARCHAR",
     ColumnType.LONG: "BIGINT",
@@ -225,7 +225,7 @@ class IndexRows(Store):
 
     def load_again(self, ids: Sequence[str]) -> None:
         """Read these documents; all, if they are many."""
-        if len(ids) > _MAX_AGAIN or not self._elasticsearch.indices.exists(index=self.table.name):
+        if len(ids) > MAX_AGAIN or not self._elasticsearch.indices.exists(index=self.table.name):
             self.load()
             return
         self._database.run(f"DELETE FROM {self._documents} WHERE list_contains(?, id)", list(ids))

@@ -74,6 +74,7 @@ def test_nothing_is_lost_or_duplicated_whichever_process_is_killed_at_any_moment
         reported = re.findall(r"sent (\d+) interactions.*", own_pipeline.log(PRODUCER))
         assert reported[-1] == str(len(sent)), "an interaction was duplicated by a retry, or one was lost"
         own_pipeline.assert_everywhere(sent)
+        own_pipeline.assert_exact()
 
 
 def _kill_one(rng: random.Random, broker: TCPExecutor, supervisor: _Supervisor) -> None:

@@ -87,3 +87,4 @@ def test_rows_of_windows_that_are_no_longer_kept_are_deleted_everywhere(pipeline
         pipeline.send_interactions(late)
         sent += late
         pipeline.assert_everywhere(sent)
+        pipeline.assert_exact()
