@@ -94,7 +94,7 @@ class Warehouse:
             lines = log.read_text().splitlines()
         except FileNotFoundError:
             raise NotReadableError(
-                f"{log} was deleted while the tables were compared: set LAKE_HISTORY to more minutes, and restart the job"
+                f"{log} was deleted meanwhile: set LAKE_HISTORY to more minutes, and restart the stream job"
             ) from None
         for line in lines:
             action = json.loads(line)
