@@ -20,7 +20,7 @@ from contract import declared
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import Plan, StackError, StoppedEarlyError
+from local_stack.plan import NotEverythingError, Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.services import ROOT
 from local_stack.terminal import Console
@@ -44,6 +44,8 @@ def main() -> int:
         return _fail(console, str(error))
     except StoppedEarlyError as error:
         return _fail(console, str(error), "stopped early:")
+    except NotEverythingError as error:
+        return _fail(console, str(error), "not equal:")
     except OSError as error:
         # Such as a full disk, or a folder that was removed.
         return _fail(console, f"{error.filename or args.data}: {error.strerror or error}")

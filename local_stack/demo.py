@@ -16,12 +16,13 @@ from elasticsearch_sink_alert.settings import SharedSinkSettings
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from contract.alerts import ALERTS
 from contract.declared import EVENT, TABLES
 from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
-from local_stack.plan import DEMO_SERVICES, Plan, StackError, StoppedEarlyError
+from local_stack.plan import DEMO_SERVICES, NotEverythingError, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.view import View
 from observer.services import OK
@@ -34,7 +35,8 @@ _DRAIN_SECONDS = 45.0
 def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     """Run the demo until its time is over, `stop` is set, or it is interrupted; then print a summary.
 
-    Raises `StackError` if it cannot start, and `StoppedEarlyError`, after the summary, if a part of it ends later.
+    Raises `StackError` if it cannot start, and after the summary `StoppedEarlyError` if a part of it cannot be kept
+    running, and `NotEverythingError`.
     """
     prepare(plan, plan.all_ports, console)
     with ExitStack() as stack:
@@ -65,6 +67,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             _print_summary(observer.snapshot(), observer, memory, console)
             raise
         _print_summary(snapshot, observer, memory, console)
+        _require_everything(snapshot, observer, console)
 
 
 def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
@@ -189,6 +192,28 @@ def _print_summary(snapshot: Snapshot, observer: Observer, memory: dict[str, int
     if memory:
         used = ", ".join(f"{name} {bytes_ / (1 << 20):,.0f} MB" for name, bytes_ in memory.items())
         console.print(f"memory: {used}", soft_wrap=True)
+
+
+def _require_everything(snapshot: Snapshot, observer: Observer, console: Console) -> None:
+    """Print that every record sent is in the lake or malformed, and indexed; raises `NotEverythingError` otherwise."""
+    sent, lake, indexed = snapshot.sent, observer.lake_rows(EVENT.name), snapshot.indexed
+    malformed = observer.malformed_records()
+    counts = (
+        f"sent {_number(sent)}, in the lake {_number(lake)}, malformed {_number(malformed)}, indexed {_number(indexed)}"
+    )
+    if sent is None or lake is None or malformed is None or not sent == lake + malformed == (indexed or 0) + malformed:
+        raise NotEverythingError(f"{counts}: the next start continues; `make verify` says of each row what is wrong")
+    of_malformed = f" + malformed {malformed:,}" if malformed else ""
+    console.print(
+        Text.assemble(
+            f"sent {sent:,} = in the lake {lake:,}{of_malformed} = indexed: ", ("nothing lost, nothing twice", "green")
+        ),
+        soft_wrap=True,
+    )
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
 
 
 def _summary_rows(snapshot: Snapshot, observer: Observer) -> Iterator[tuple[str, int | None]]:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import psutil
 from mirakuru import SimpleExecutor, TCPExecutor
@@ -14,10 +15,17 @@ from rich.text import Text
 from local_stack import exit_reason
 from local_stack.plan import StackError
 
+_MAX_DEATHS: Final = 3
+_DEATHS_WITHIN: Final = 60.0
+"""Seconds: a process that dies so often within them is not started again."""
+
 
 class ManagedProcess:
-    """One process with its log. An optional one may fail without ending the stack, and one that `may_end` may end by
-    itself with status 0, as a replay does."""
+    """One process with its log, which is started again if it dies after it was ready.
+
+    An optional one may fail without ending the stack, and one that `may_end` may end by itself with status 0, as a
+    replay does.
+    """
 
     def __init__(
         self,
@@ -42,6 +50,9 @@ class ManagedProcess:
         self._may_end = may_end
         self._has_failed = False
         self._started_at = 0.0
+        self._was_ready = False
+        self._is_starting_again = False
+        self._deaths: list[float] = []
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
@@ -58,6 +69,7 @@ class ManagedProcess:
             if time.monotonic() - self._started_at > self._executor._timeout:
                 self._fail(None, console)
             return self._has_failed
+        self._was_ready = True
         line = f"{self.name:<26} {self._address:<28} {time.monotonic() - self._started_at:5.1f} s"
         # Errors from before it was ready, such as a server that did not answer yet, do not explain a later exit.
         self._log_begin = self._log.stat().st_size
@@ -65,8 +77,15 @@ class ManagedProcess:
         return True
 
     def require_running(self, console: Console) -> None:
-        """Raise `StackError` if it has ended; if it is optional or may end, print that once."""
-        if self._has_failed or self.has_ended or self._executor.running():
+        """Start it again if it has died, and print that; print when it is ready again.
+
+        Raises `StackError` if it died before it was ready, or too often; an optional one is given up then.
+        """
+        if self._has_failed or self.has_ended:
+            return
+        if self._executor.running():
+            if self._is_starting_again:
+                self._is_starting_again = not self._is_ready_again(console)
             return
         process = self._executor.process
         status = process.poll() if process is not None else None
@@ -76,8 +95,34 @@ class ManagedProcess:
             console.print(
                 Text.assemble((f"{self.name} has sent everything:", "green"), f" {last_line}"), soft_wrap=True
             )
+        elif self._was_ready and self._may_start_again():
+            self._start_again(status, console)
         else:
             self._fail(status, console)
+
+    def _may_start_again(self) -> bool:
+        now = time.monotonic()
+        self._deaths = [*(at for at in self._deaths if now - at < _DEATHS_WITHIN), now]
+        return len(self._deaths) < _MAX_DEATHS
+
+    def _start_again(self, status: int | None, console: Console) -> None:
+        console.print(Text.assemble(("starting again:", "yellow"), f" {self._reason(status)}"), soft_wrap=True)
+        # Also ends what is left of it, such as the Java process of a job whose Python process was killed.
+        self._executor.kill()
+        self._log_begin = self._log.stat().st_size
+        self._is_starting_again = True
+        self.start()
+
+    def _is_ready_again(self, console: Console) -> bool:
+        """Whether it answers after a death; prints that."""
+        if not self._executor.after_start_check():
+            if time.monotonic() - self._started_at > self._executor._timeout:
+                self._fail(None, console)
+            return self._has_failed
+        seconds = time.monotonic() - self._deaths[-1]
+        self._log_begin = self._log.stat().st_size
+        console.print(Text.assemble(("ready again", "green"), f" {self.name} after {seconds:.1f} s"), soft_wrap=True)
+        return True
 
     def stop(self) -> None:
         """Stop the process if it runs, and wait until it has ended."""
@@ -94,8 +139,12 @@ class ManagedProcess:
         except psutil.Error:
             return 0
 
+    def _reason(self, status: int | None) -> str:
+        return exit_reason.describe(self.name, status, self._log, self._log_begin, self._data)
+
     def _fail(self, status: int | None, console: Console) -> None:
-        reason = exit_reason.describe(self.name, status, self._log, self._log_begin, self._data)
+        often = f"{_MAX_DEATHS} times within a minute: " if len(self._deaths) >= _MAX_DEATHS else ""
+        reason = often + self._reason(status)
         if not self._optional:
             raise StackError(reason)
         self._has_failed = True
@@ -103,7 +152,7 @@ class ManagedProcess:
 
 
 def require_running(processes: Iterable[ManagedProcess], console: Console) -> None:
-    """Raise `StackError` for the first of the processes that has ended."""
+    """Start processes again that have died; raises `StackError` for the first that cannot be."""
     for process in processes:
         process.require_running(console)
 

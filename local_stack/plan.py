@@ -21,6 +21,10 @@ class StackError(Exception):
     """The stack cannot run; the message has the reason and the remedy, with a line for each if there are several."""
 
 
+class NotEverythingError(Exception):
+    """Not every record that was sent is in the lake and in the indices, after the time to drain."""
+
+
 class StoppedEarlyError(Exception):
     """A part of the stack has ended after everything was ready; the message has the reason and the remedy."""
 

@@ -14,15 +14,18 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
+from contract.dead_letters import SERVICE
 from contract.declared import EVENT, PIPELINE, TABLES
 from observer.services import OK, read_service
 from runtime.settings import Settings
-from runtime.topic_reader import offset_ranges
+from runtime.topic_reader import offset_ranges, read_to_end
 
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
 _COMMITS: Final = 5
 """Commits among which the last append is: the others are compactions, which never follow each other that often."""
+_STREAM_JOB: Final = b"stream-processing"
+"""How the stream job calls itself in its dead letters."""
 _ALL: Final = "all"
 """The name of the total among the aggregations."""
 _BATCHES: Final = "stream_batches"
@@ -141,6 +144,16 @@ class Observer:
         try:
             return int(DeltaTable(f"{self._warehouse.rstrip('/')}/{table}").count())
         except DeltaError:
+            return None
+
+    def malformed_records(self) -> int | None:
+        """Count the dead letters of the stream job, by reading them; None if Kafka does not answer."""
+        try:
+            messages = read_to_end(
+                self._settings.kafka_client, self._settings.dead_letter_topic, group_id="observer", timeout=_TIMEOUT
+            )
+            return sum((SERVICE, _STREAM_JOB) in (message.headers() or ()) for message in messages)
+        except KafkaException:
             return None
 
     def _interactions_in_the_lake(self, metrics: Mapping[str, float]) -> int | None:

@@ -14,6 +14,21 @@ import pytest
 from local_stack.servers import free_port
 from local_stack.services import ROOT
 
+PROCESSES = {
+    "live_page": "live_page",
+    "data_producer": "data_producer",
+    "stream_processing": "stream_processing",
+    "elasticsearch_sink_alert": "elasticsearch_sink_alert",
+    "Kafka": "kafka.Kafka",
+    "Elasticsearch": "org.elasticsearch.bootstrap.Elasticsearch",
+}
+"""The parts of the demo, with an argument of each one's command."""
+
+
+def _is_everything_there(output: str) -> bool:
+    lines = output.splitlines()
+    return bool(re.fullmatch(r"sent [\d,]+ = in the lake [\d,]+ = indexed: nothing lost, nothing twice", lines[-1]))
+
 
 def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200", **settings}
@@ -74,7 +89,7 @@ def _leftover_processes(data: Path) -> list[int]:
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_demo_continues_with_its_data_even_without_its_page_and_leaves_no_process(tmp_path: Path) -> None:
+def test_the_demo_continues_with_its_data_and_leaves_no_process(tmp_path: Path) -> None:
     first = _demo(tmp_path, "--free-ports", "--for", "15")
     output = first.communicate(timeout=240)[0]
     assert first.returncode == 0, output
@@ -92,17 +107,17 @@ def test_the_demo_continues_with_its_data_even_without_its_page_and_leaves_no_pr
     assert (summary["index agg_interactions_user"], summary["index agg_interactions_item"]) == (10, 10)
     assert (summary["index avg_interactions"], summary["dead letters"]) == (1, 0)
     assert summary["alerts"] >= summary["alerts firing"] > 0
+    assert _is_everything_there(output)
     assert _leftover_processes(tmp_path) == []
 
     second = _demo(tmp_path, "--free-ports")
     _read_until(second, "Ctrl-C stops")
-    _kill(second, "live_page")
-    _read_until(second, "without it: live_page was killed by SIGKILL")
     second.send_signal(signal.SIGINT)
     output = second.communicate(timeout=120)[0]
     assert second.returncode == 0, output
     again = _summary(output)
     assert again["in the lake"] == again["sent"] > summary["sent"]
+    assert _is_everything_there(output)
     assert _leftover_processes(tmp_path) == []
 
 
@@ -121,13 +136,31 @@ def test_the_demo_goes_on_after_a_replay_and_every_row_of_the_file_is_in_the_lak
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_demo_ends_with_the_reason_when_a_service_was_killed(tmp_path: Path) -> None:
+def test_the_demo_starts_each_process_again_that_is_killed_and_loses_nothing(tmp_path: Path) -> None:
     demo = _demo(tmp_path, "--free-ports")
     _read_until(demo, "Ctrl-C stops")
+    for name, argument in PROCESSES.items():
+        _kill(demo, argument)
+        _read_until(demo, f"starting again: {name} was killed by SIGKILL")
+        _read_until(demo, f"ready again {name} after ")
+    demo.send_signal(signal.SIGINT)
+    output = demo.communicate(timeout=120)[0]
+    assert demo.returncode == 0, output
+    assert _is_everything_there(output)
+    assert _leftover_processes(tmp_path) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_demo_ends_with_the_reason_when_a_service_dies_three_times_within_a_minute(tmp_path: Path) -> None:
+    demo = _demo(tmp_path, "--free-ports")
+    _read_until(demo, "Ctrl-C stops")
+    for _ in range(2):
+        _kill(demo, "elasticsearch_sink_alert")
+        _read_until(demo, "ready again elasticsearch_sink_alert")
     _kill(demo, "elasticsearch_sink_alert")
     output = demo.communicate(timeout=120)[0]
     assert demo.returncode == 1
-    assert "stopped early: elasticsearch_sink_alert was killed by SIGKILL" in output
+    assert "stopped early: 3 times within a minute: elasticsearch_sink_alert was killed by SIGKILL" in output
     assert "sent" in _summary(output)
     assert _leftover_processes(tmp_path) == []
 

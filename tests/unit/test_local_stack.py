@@ -8,9 +8,11 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from mirakuru import TCPExecutor
@@ -22,11 +24,11 @@ from local_stack import __main__ as stack
 from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
-from local_stack.plan import Plan, StackError
+from local_stack.plan import NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
-from observer.snapshot import Snapshot
+from observer.snapshot import Observer, Snapshot
 
 
 @pytest.mark.parametrize("download", cache.ALL, ids=lambda download: download.title)
@@ -125,6 +127,92 @@ def test_a_process_that_has_ended_ends_the_stack(tmp_path: Path) -> None:
         process.require_running(Console(file=io.StringIO()))
 
 
+def test_a_process_that_dies_after_it_was_ready_is_started_again_until_it_dies_too_often(tmp_path: Path) -> None:
+    port = servers.free_port()
+    servers.log_file(tmp_path, "it").close()
+    listen = f"import socket, time; s = socket.create_server(('{servers.HOST}', {port})); time.sleep(60)"
+    executor = TCPExecutor([sys.executable, "-c", listen], servers.HOST, port)
+    process = ManagedProcess("it", executor, tmp_path, "here")
+    terminal = io.StringIO()
+    console = Console(file=terminal, width=100)
+
+    def kill() -> None:
+        assert executor.process is not None
+        executor.process.kill()
+        executor.process.wait()
+
+    try:
+        process.start()
+        while not process.is_ready(console):
+            time.sleep(0.02)
+        for deaths in (1, 2):
+            kill()
+            while terminal.getvalue().count("ready again it after") < deaths:
+                process.require_running(console)
+                time.sleep(0.02)
+        kill()
+        with pytest.raises(StackError, match=r"^3 times within a minute: it was killed by SIGKILL \(kill -9"):
+            process.require_running(console)
+    finally:
+        process.stop()
+    assert terminal.getvalue().count("starting again: it was killed by SIGKILL (kill -9") == 2
+
+
+def test_deaths_that_are_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = _ended_process(tmp_path)
+    monkeypatch.setattr("local_stack.managed_process._DEATHS_WITHIN", 0.0)
+    assert [process._may_start_again() for _ in range(5)] == [True] * 5
+
+
+class _Observer:
+    """Returns the same snapshot at any time."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(sent=7)
+
+    def lake_rows(self, _: str) -> int | None:
+        return None
+
+    def malformed_records(self) -> int | None:
+        return 0
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "lake", "malformed", "expected"),
+    [
+        (
+            Snapshot(sent=7, indexed=5),
+            5,
+            2,
+            "in the lake 5 + malformed 2 = indexed",
+        ),
+        (Snapshot(sent=7, indexed=7), 7, 0, "in the lake 7 = indexed"),
+        (Snapshot(sent=7, indexed=7), 6, 0, None),
+        (Snapshot(sent=7, indexed=8), 7, 0, None),
+        (Snapshot(sent=7, indexed=7), 7, 1, None),
+        (Snapshot(sent=7), 7, 0, None),
+        (Snapshot(indexed=7), 7, 0, None),
+    ],
+)
+def test_the_demo_ends_with_what_was_lost_or_doubled(
+    snapshot: Snapshot, lake: int, malformed: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observer = _Observer()
+    monkeypatch.setattr(observer, "lake_rows", lambda _: lake)
+    monkeypatch.setattr(observer, "malformed_records", lambda: malformed)
+    terminal = io.StringIO()
+    console = Console(file=terminal, width=200)
+    if expected is not None:
+        demo._require_everything(snapshot, cast(Observer, observer), console)
+        assert terminal.getvalue().strip() == f"sent 7 = {expected}: nothing lost, nothing twice"
+    else:
+        with pytest.raises(NotEverythingError, match=r"^sent .*, in the lake .*, malformed .*, indexed .*: the next"):
+            demo._require_everything(snapshot, cast(Observer, observer), console)
+
+
 def test_a_process_that_may_end_and_has_sent_everything_does_not_end_the_stack(tmp_path: Path) -> None:
     log = tmp_path / "logs" / "it.log"
     process = _ended_process(tmp_path, may_end=True, command=f"echo 'INFO sent 7 interactions' >> {log}")
@@ -143,19 +231,6 @@ def test_a_process_that_may_end_and_has_failed_ends_the_stack(command: str, tmp_
     with pytest.raises(StackError, match=r"^it (has ended with status 1|was killed by SIGKILL)"):
         process.require_running(Console(file=io.StringIO()))
     assert not process.has_ended
-
-
-class _Observer:
-    """Returns the same snapshot at any time."""
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(sent=7)
-
-    def lake_rows(self, _: str) -> int | None:
-        return None
-
-    def close(self) -> None:
-        pass
 
 
 def test_a_demo_whose_process_ends_early_prints_the_summary_and_then_the_reason(
