@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -51,6 +51,9 @@ class GroupConsumer:
         self._commits = OffsetCommits()
         self._closing: threading.Thread | None = None
         self.clock = VersionClock()
+        self.assignments: Mapping[int, int] = {}
+        """A number for the assignment of each partition, another one after a revocation; never mutated."""
+        self._assigned_before = 0
         self.has_new_partitions = False
         """Set when partitions have been assigned; the caller resets it."""
         config = _consumer_config(settings, self._on_error, self._commits.on_commit)
@@ -186,6 +189,8 @@ class GroupConsumer:
         # Without offsets, librdkafka starts from the committed ones.
         self._consumer.incremental_assign(partitions)
         self._awaiting_offsets |= {partition.partition: partition for partition in partitions}
+        self._assigned_before += 1
+        self.assignments = {**self.assignments, **{each.partition: self._assigned_before for each in partitions}}
         self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
 
@@ -233,6 +238,7 @@ class GroupConsumer:
         for number in revoked:
             self._awaiting_offsets.pop(number, None)
             self._ends.pop(number, None)
+        self.assignments = {number: which for number, which in self.assignments.items() if number not in revoked}
         self._commits.drop(revoked)
         logger.info("revoked partitions %s", sorted(revoked))
 
