@@ -73,6 +73,8 @@ _DELTA_TYPES: dict[ColumnType, str] = {
 
 ACCEPT_GAP: Final = "accept-gap"
 """The `query` of an append without rows, which the command of that name writes."""
+_OF_ACCEPT_GAP: Final = f'"query": "{ACCEPT_GAP}"'
+"""Part of the metadata of such an append."""
 NO_CHECKPOINT: Final = "no checkpoint"
 """The query that such an append replaces if there was none."""
 
@@ -188,7 +190,8 @@ class Lake:
                 version = int(commit["version"])
                 if with_rows:
                     break
-                with_rows = AppendInfo.from_json(commit["userMetadata"]).query != ACCEPT_GAP
+                # As text: another writer may have left metadata of its own.
+                with_rows = _OF_ACCEPT_GAP not in commit["userMetadata"]
         return version
 
     def has_append(self, info: AppendInfo) -> bool:

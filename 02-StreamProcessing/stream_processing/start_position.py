@@ -23,8 +23,8 @@ QUERY: Final = "ingest"
 """The name of the query, and of its checkpoint's folder."""
 _EARLIEST: Final = -2
 """The earliest offset in Spark's JSON."""
-_KNOWN_APPENDS: Final = 10
-"""The last append with rows and the one before are among so many: each run of `accept-gap` adds one without rows."""
+_MAX_APPENDS: Final = 10
+"""The appends among which the last one with rows is looked for: each run of `accept-gap` adds one without."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,9 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
-    appends = lake.latest_appends(_KNOWN_APPENDS)
+    appends = lake.latest_appends(2)
+    if appends and appends[0].query == ACCEPT_GAP:
+        appends = lake.latest_appends(_MAX_APPENDS)
     last_append = appends[0] if appends else None
     committed = _committed_offsets(checkpoint)
     require_topic_name(settings, last_append.offsets if last_append else committed)

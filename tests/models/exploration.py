@@ -62,4 +62,7 @@ def explore(
             except ViolationError as error:
                 raise ViolationError(f"{error}; after: {', '.join(history(current)) or 'nothing'}") from error
         level = next_level
-    return Explored(depth, len(reached_by), taken)
+    explored = Explored(depth, len(reached_by), taken)
+    # Shown with -s.
+    print(f" {explored.states} states, {explored.steps} steps to depth {explored.depth}")
+    return explored

@@ -39,7 +39,7 @@ def test_a_job_that_is_killed_between_any_two_writes_appends_and_rejects_each_re
 def test_after_a_fault_and_kills_at_any_step_no_record_is_missed_silently(
     monkeypatch: pytest.MonkeyPatch, fault: str, deeper: int
 ) -> None:
-    assert _explore(monkeypatch, fault, depth=7 + deeper, by_spark=FAULTS.index(fault) % 2 == 0) > 150
+    assert _explore(monkeypatch, fault, depth=6 + deeper, by_spark=FAULTS.index(fault) % 2 == 0) > 80
 
 
 @pytest.mark.parametrize("faults", list(itertools.combinations(FAULTS, 2)), ids=" and ".join)
