@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 import orjson
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from elasticsearch_sink_alert.alerting import alert_lifecycle
 from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert, alert_from
 from elasticsearch_sink_alert.alerting.engine import AlertEngine
@@ -112,6 +112,8 @@ class _Client:
         self._world, self._name = world, name
         self._assigned = False
         self.next_offset = 0
+        self.is_answered = True
+        """Whether the broker answers in time which offset is committed."""
         self.generation = -1
         """That of the group when the partition was assigned."""
         self._callbacks: list[Callable[[], None]] = []
@@ -122,14 +124,20 @@ class _Client:
         self._on = {"assign": on_assign, "revoke": on_revoke}
 
     def incremental_assign(self, partitions: Sequence[TopicPartition]) -> None:
-        self._assigned = bool(partitions)
-        self.next_offset = self._world.committed[0]
+        (partition,) = partitions
+        self._assigned = True
+        self.next_offset = partition.offset if partition.offset >= 0 else self._world.committed[0]
+
+    def incremental_unassign(self, _: Sequence[TopicPartition]) -> None:
+        self._assigned = False
 
     def assignment(self) -> list[TopicPartition]:
         return [TopicPartition(TOPIC, 0)] if self._assigned else []
 
     def committed(self, partitions: Sequence[TopicPartition], timeout: float) -> list[TopicPartition]:
         assert timeout
+        if not self.is_answered:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         offset, metadata = self._world.committed
         return [TopicPartition(TOPIC, each.partition, offset, metadata) for each in partitions]
 
@@ -146,15 +154,20 @@ class _Client:
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback()
-        if self._assigned and not self._is_owner:
-            self._on["revoke"](self, [TopicPartition(TOPIC, 0)])
-            self._assigned = False
-        elif self._world.owner == self._name and not self._assigned:
+        if self._is_revoked():
+            return None
+        if self._world.owner == self._name and not self._assigned:
             self.generation = self._world.generation
             self._on["assign"](self, [TopicPartition(TOPIC, 0)])
-        else:
-            return next(iter(self.consume(1)), None)
-        return None
+            return None
+        return next(iter(self._read(1)), None)
+
+    def _is_revoked(self) -> bool:
+        if not self._assigned or self._is_owner:
+            return False
+        self._on["revoke"](self, [TopicPartition(TOPIC, 0)])
+        self._assigned = False
+        return True
 
     @property
     def _is_owner(self) -> bool:
@@ -162,6 +175,9 @@ class _Client:
 
     def consume(self, number: int, timeout: float = 0) -> list[_Message]:
         assert timeout >= 0
+        return [] if self._is_revoked() else self._read(number)
+
+    def _read(self, number: int) -> list[_Message]:
         end = min(self.next_offset + number, self._world.published) if self._assigned else self.next_offset
         start, self.next_offset = self.next_offset, end
         return [_Message(offset, *self._world.records[offset]) for offset in range(start, end)]
@@ -430,6 +446,10 @@ class SinkModel:
                 world.run_once(name, None)
             case ["run", name, "until", "write", writes]:
                 world.kills += world.run_once(name, int(writes))
+            case ["run", name, "without", "an", "answer"]:
+                world.members[name].client.is_answered = False
+                world.run_once(name, None)
+                world.members[name].client.is_answered = True
             case ["kill", name]:
                 world.kills += 1
                 world.kill(name)
@@ -454,6 +474,8 @@ class SinkModel:
                 yield f"start {name}"
                 continue
             yield f"run {name}"
+            if world.members[name].consumer._awaiting_offsets and self._moves:
+                yield f"run {name} without an answer"
             yield from (f"deliver {name} {n}" for n in range(len(world.members[name].pool.pending)))
             if world.kills < self._kills:
                 yield f"kill {name}"
@@ -465,7 +487,7 @@ class SinkModel:
         """Yield each step that is possible, and the state that it leads to."""
         for step in list(self._possible(self._replay(state.path))):
             yield step, self._reached(state, step)
-            if step.startswith("run ") and self._world.kills < self._kills:
+            if step == f"run {step[-1]}" and self._world.kills < self._kills:
                 for writes in count(1):
                     killed = self._reached(state, f"{step} until write {writes}")
                     if step.split()[1] in self._world.members:

@@ -110,6 +110,9 @@ MUTATIONS: Final = {
     "rows of a revoked partition are evaluated": Mutation(
         GroupConsumer, "assignments", property(lambda _: _TWO, lambda *_: None), world=_TWO
     ),
+    "records that were polled before the clock was restored are kept": Mutation(
+        GroupConsumer, "_read_from", lambda *_: None, world=_TWO
+    ),
 }
 
 

@@ -213,6 +213,10 @@ class GroupConsumer:
             if target and target != self._target:
                 other_target.append(committed)
         self._awaiting_offsets.clear()
+        # If another member has committed since they were fetched, records would get later versions than it has indexed.
+        polled = {message.partition() or 0: message.offset() or 0 for message in reversed(self._buffered)}
+        behind = [each for each in known if polled.get(each.partition, each.offset) < each.offset]
+        self._read_from({each.partition: each.offset for each in behind})
         self._read_from_beginning(other_target)
         self.has_new_partitions = True
         return True
@@ -224,13 +228,19 @@ class GroupConsumer:
         logger.warning(
             "reading partitions %s from the beginning: the cluster or one of its indices changed", sorted(numbers)
         )
-        self._buffered = [message for message in self._buffered if message.partition() not in numbers]
-        topic = self._settings.aggregated_topic
-        self._consumer.incremental_unassign([TopicPartition(topic, number) for number in numbers])
-        self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
+        self._read_from(dict.fromkeys(numbers, OFFSET_BEGINNING))
         for number in numbers:
             self.clock.restore(number, "")
         self.has_new_partitions = True
+
+    def _read_from(self, offsets: Mapping[int, int]) -> None:
+        """Read partitions from other offsets, and forget what was polled from them."""
+        if not offsets:
+            return
+        self._buffered = [message for message in self._buffered if message.partition() not in offsets]
+        topic = self._settings.aggregated_topic
+        self._consumer.incremental_unassign([TopicPartition(topic, number) for number in offsets])
+        self._consumer.incremental_assign([TopicPartition(topic, *each) for each in offsets.items()])
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {p.partition for p in partitions}
