@@ -31,6 +31,7 @@ hypothesis.settings.load_profile("gate")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=8, help="number of kills in the test of random kills")
+    parser.addoption("--deeper", type=int, default=0, help="further steps in the tests of the models")
     parser.addoption("--seed", type=int, default=None, help="seed of the random kills; reported in the header")
 
 
@@ -52,6 +53,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 @pytest.fixture
 def kills(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.option.kills)
+
+
+@pytest.fixture
+def deeper(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.option.deeper)
 
 
 @pytest.fixture

@@ -36,9 +36,13 @@ class Checkpoint:
         return unfinished_batch(self._batches("offsets"), self._batches("commits"))
 
     def committed_offsets(self) -> dict[str, Any] | None:
-        """Return the end offsets of the last committed batch; None if there is none."""
-        committed = self._batches("commits")
-        return self.end_offsets(max(committed)) if committed else None
+        """Return the end offsets of the last committed batch; None if there is none.
+
+        Raises ValueError if their file is damaged.
+        """
+        # Spark starts a batch only after the one before is committed, whose commit may have been lost since.
+        last = max(max(self._batches("commits"), default=-1), max(self._batches("offsets"), default=-1) - 1)
+        return self.end_offsets(last) if last >= 0 else None
 
     def started_offsets(self) -> dict[str, Any] | None:
         """Return the end offsets of the latest batch, committed or not; None if none was started.

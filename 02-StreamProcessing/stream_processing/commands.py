@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 
 from confluent_kafka import Consumer
@@ -14,7 +14,7 @@ from stream_processing import aggregate, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
 from stream_processing.event_changes import require_compatible_event
-from stream_processing.lake import ACCEPT_GAP, AppendInfo, Lake
+from stream_processing.lake import ACCEPT_GAP, NO_CHECKPOINT, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import snapshots_folder
@@ -57,25 +57,35 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     `OffsetsUnknownError` and `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
-    last_append = lake.last_append()
+    appends = lake.latest_appends(2)
+    last_append = appends[0] if appends else None
     offsets = last_append.offsets if last_append else checkpoint.committed_offsets()
+    require_topic_name(settings, offsets)
+    topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
+    recreated = known_topic_id(session, settings, last_append) not in (None, topic_id)
+    is_nothing_read = offsets is None and lake.count() == 0 and (recreated or checkpoint.exists)
+    if is_nothing_read:
+        # The records of the first batch were deleted before any was read.
+        offsets = {settings.kafka_topic: {}}
     if offsets is None:
         raise OffsetsUnknownError(
             f"neither {lake.interactions} nor {checkpoint.path} has the offsets up to which the topic was read"
         )
-    require_topic_name(settings, offsets)
-    topic_id = kafka_io.topic_id(settings, settings.kafka_topic)
-    recreated = known_topic_id(session, settings, last_append) not in (None, topic_id)
     gaps = list(_gaps(settings, settings.kafka_topic, offsets, recreated))
     for gap in gaps:
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
     _refill_if_rows_are_missing(session, settings, lake, recreated)
-    if not (recreated or any(gap.exists for gap in gaps) or _is_half_accepted(last_append, checkpoint.exists)):
+    has_gap = recreated or is_nothing_read or any(gap.exists for gap in gaps)
+    if not (has_gap or _is_half_accepted(last_append, checkpoint.exists)):
+        if _is_last_batch_unreadable(settings, appends, checkpoint):
+            # Spark would repeat it. Without a checkpoint, a start sends the dead letters of the records that are left.
+            logger.warning("records of the last batch were deleted: it is in the lake, but dead letters can be missing")
+            remove(session, checkpoint.path)
         logger.info("topic %s has no gap: the next start continues where the job stopped", settings.kafka_topic)
         return gaps
     resume_at = {settings.kafka_topic: {str(gap.partition): gap.resume_at for gap in gaps}}
-    replaces = checkpoint.query_id if checkpoint.exists else ""
+    replaces = checkpoint.query_id if checkpoint.exists else NO_CHECKPOINT
     lake.write_marker(AppendInfo(ACCEPT_GAP, 0, topic_id, resume_at, replaces))
     store_topic_id(session, settings, topic_id)
     remove(session, checkpoint.path)
@@ -86,6 +96,19 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
 def _is_half_accepted(last_append: AppendInfo | None, checkpoint_exists: bool) -> bool:
     """Whether an earlier run was killed after it had recorded the gap as accepted, and before it was done."""
     return last_append is not None and last_append.query == ACCEPT_GAP and checkpoint_exists
+
+
+def _is_last_batch_unreadable(
+    settings: StreamProcessingSettings, appends: Sequence[AppendInfo], checkpoint: Checkpoint
+) -> bool:
+    """Whether the job was killed after an append and before its commit, and then records of the batch were deleted."""
+    if not (appends and checkpoint.exists and checkpoint.query_id == appends[0].query):
+        return False
+    if checkpoint.unfinished_batch() != appends[0].batch:
+        return False
+    topic = settings.kafka_topic
+    start = appends[1].offsets if len(appends) > 1 else {topic: {}}
+    return any(gap.exists for gap in _gaps(settings, topic, start, recreated=False))
 
 
 def _refill_if_rows_are_missing(
@@ -116,4 +139,5 @@ def _gaps(
     consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"}, logger=logger)
     with closing(consumer):
         for partition, (earliest, end) in sorted(offset_ranges(consumer, topic, timeout=30).items()):
-            yield PartitionGap(partition, positions.get(partition, earliest), earliest, end, recreated)
+            # Partitions that were added later are read from their beginning.
+            yield PartitionGap(partition, positions.get(partition, 0), earliest, end, recreated)

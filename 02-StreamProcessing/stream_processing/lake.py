@@ -73,6 +73,10 @@ _DELTA_TYPES: dict[ColumnType, str] = {
 
 ACCEPT_GAP: Final = "accept-gap"
 """The `query` of an append without rows, which the command of that name writes."""
+_OF_ACCEPT_GAP: Final = f'"query": "{ACCEPT_GAP}"'
+"""Part of the metadata of such an append."""
+NO_CHECKPOINT: Final = "no checkpoint"
+"""The query that such an append replaces if there was none."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ class AppendInfo:
     offsets: dict[str, dict[str, int]]
     """The end offsets of the batch, by topic and partition."""
     replaces: str = ""
-    """The id of the query whose checkpoint `accept-gap` deletes."""
+    """The id of the query whose checkpoint `accept-gap` deletes, or `NO_CHECKPOINT`; empty in those of earlier
+    releases, and in appends."""
 
     def to_json(self) -> str:
         """Return the commit's user metadata."""
@@ -173,6 +178,21 @@ class Lake:
         """Return the info of the latest appends that the table's history has, the last one first."""
         history = (commit for commit in self.table(EVENT.name).history() if "userMetadata" in commit)
         return [AppendInfo.from_json(commit["userMetadata"]) for commit in islice(history, limit)]
+
+    def first_version_to_keep(self) -> int | None:
+        """Return the version of the append before the last one with rows; of the first one that the history has.
+
+        A start compares the last append with the checkpoint, and its records with the dead letters.
+        """
+        version, with_rows = None, False
+        for commit in self.table(EVENT.name).history():
+            if "userMetadata" in commit:
+                version = int(commit["version"])
+                if with_rows:
+                    break
+                # As text: another writer may have left metadata of its own.
+                with_rows = _OF_ACCEPT_GAP not in commit["userMetadata"]
+        return version
 
     def has_append(self, info: AppendInfo) -> bool:
         """Whether the latest append is this one."""

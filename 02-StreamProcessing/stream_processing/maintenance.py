@@ -84,7 +84,7 @@ class Maintenance:
             interactions.vacuum(self._retention_hours)
             # Delta Lake removes entries itself at the granularity of days: a folder that every batch lists would
             # hold 200,000 of them.
-            remove_expired_log_entries(self._session, self._lake.interactions, self._settings.lake_history)
+            remove_expired_log_entries(self._session, self._lake.interactions, self._minutes_to_keep())
         self._clean_aggregate_tables()
         sizes = self._lake.file_sizes()
         metrics.set_lake_size(sizes)
@@ -105,8 +105,18 @@ class Maintenance:
         # A vacuum rounds to whole hours; 0 would delete files that are being written.
         return math.ceil(max(self._settings.lake_history, _MAX_READ_MINUTES) / 60)
 
+    def _minutes_to_keep(self) -> float:
+        """Return the minutes for which log entries are kept: those of the latest appends stay, however old they are."""
+        first = self._lake.first_version_to_keep()
+        written = None if first is None else self._written_at(first)
+        age = 0.0 if written is None else (time.time() - written) / 60
+        # Delta Lake rounds to minutes.
+        return max(self._settings.lake_history, age + 1)
+
+    def _written_at(self, version: int) -> float | None:
+        return modified_at(self._session, f"{self._lake.interactions}/_delta_log/{version:020d}.json")
+
     def _is_old_history_needed(self) -> bool:
         """Whether the aggregation can still read log entries that are older than the history to keep."""
-        first = self._first_needed_version()
-        written = modified_at(self._session, f"{self._lake.interactions}/_delta_log/{first:020d}.json")
+        written = self._written_at(self._first_needed_version())
         return written is not None and time.time() - written > self._settings.lake_history * 60

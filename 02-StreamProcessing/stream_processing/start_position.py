@@ -6,7 +6,7 @@ interactions that have been read.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ QUERY: Final = "ingest"
 """The name of the query, and of its checkpoint's folder."""
 _EARLIEST: Final = -2
 """The earliest offset in Spark's JSON."""
+_MAX_APPENDS: Final = 10
+"""The appends among which the last one with rows is looked for: each run of `accept-gap` adds one without."""
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +78,10 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     """
     checkpoint = ingest_checkpoint(session, settings)
     appends = lake.latest_appends(2)
+    if appends and appends[0].query == ACCEPT_GAP:
+        appends = lake.latest_appends(_MAX_APPENDS)
     last_append = appends[0] if appends else None
-    committed = checkpoint.committed_offsets()
+    committed = _committed_offsets(checkpoint)
     require_topic_name(settings, last_append.offsets if last_append else committed)
     _require_appended(settings, lake, last_append, checkpoint, (committed or {}).get(settings.kafka_topic, {}))
     topic_id = _require_same_topic(session, settings, last_append)
@@ -94,11 +98,17 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
         return StartPosition(topic_id, {}, "earliest")
     _log_start(last_append, checkpoint.path)
     starting_offsets = _starting_offsets(settings, last_append)
-    unverified = None
-    if last_append.query != ACCEPT_GAP and (len(appends) > 1 or last_append.batch == 0):
-        before = _starting_offsets(settings, appends[1] if len(appends) > 1 else None)
-        unverified = (before, json.dumps(last_append.offsets))
+    unverified = _unverified(settings, [append for append in appends if append.topic_id == topic_id])
     return StartPosition(topic_id, last_append.offsets[settings.kafka_topic], starting_offsets, unverified)
+
+
+def _committed_offsets(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """Return the end offsets of the last committed batch; None if there is none, or if their file is damaged."""
+    try:
+        return checkpoint.committed_offsets()
+    except ValueError:
+        # Then the checkpoint is replaced: the file is the latest one.
+        return None
 
 
 def require_topic_name(settings: StreamProcessingSettings, offsets: Mapping[str, Any] | None) -> None:
@@ -156,7 +166,7 @@ def _require_appended(
         # History is deleted after a while, but the version does not return to 0.
         is_older = bool(committed) and lake.version() == 0
     elif last_append.query == ACCEPT_GAP:
-        # It can lead back to the beginning of a recreated topic. Markers of earlier releases do not name the query.
+        # It can lead back to the beginning of a recreated topic. Those of earlier releases do not name the query.
         is_older = bool(committed) and last_append.replaces not in ("", checkpoint.query_id)
     else:
         is_older = is_ahead(committed, last_append.offsets[settings.kafka_topic])
@@ -208,6 +218,18 @@ def _starting_offsets(settings: StreamProcessingSettings, append: AppendInfo | N
     earliest = {str(partition): _EARLIEST for partition in kafka_io.partitions_of(settings, settings.kafka_topic)}
     offsets = append.offsets.get(settings.kafka_topic, {}) if append else {}
     return json.dumps({settings.kafka_topic: earliest | offsets})
+
+
+def _unverified(settings: StreamProcessingSettings, appends: Sequence[AppendInfo]) -> tuple[str, str] | None:
+    """Return start and end of the last append with rows, as in Spark's options; None if it has no known start."""
+    last = next((n for n, append in enumerate(appends) if append.query != ACCEPT_GAP), None)
+    if last is None or (last + 1 == len(appends) and appends[last].batch != 0):
+        return None
+    topic, before = settings.kafka_topic, next(iter(appends[last + 1 :]), None)
+    start, end = json.loads(_starting_offsets(settings, before))[topic], appends[last].offsets[topic]
+    # It has nothing of partitions that were added later, and Spark's options name all of them.
+    added = dict.fromkeys(start.keys() - end.keys(), 0)
+    return json.dumps({topic: start | added}), json.dumps({topic: end | added})
 
 
 def _log_start(last_append: AppendInfo, checkpoint: str) -> None:

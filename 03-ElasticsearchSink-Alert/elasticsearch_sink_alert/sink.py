@@ -8,7 +8,7 @@ rows and alerts carry versions, and an alert's id follows from the row that fire
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -40,6 +40,8 @@ class _Batch:
     requests: list[BulkRequest]
     rejected: list[Rejected]
     next_offsets: list[TopicPartition]
+    assignments: Mapping[int, int]
+    """The consumer's assignments before the records were polled."""
     outcomes: Callable[[], list[Outcome]] = list
     """Waits for the outcomes of the rows."""
 
@@ -72,25 +74,35 @@ class Sink:
 
     def _run_until_replaced(self, stop: threading.Event) -> None:
         while not stop.is_set():
-            batch = self._poll_batch()
-            self._row_index.require_same_cluster()
-            if self._consumer.has_new_partitions:
-                self._drain_to(0)
-                self._load_alerts()
-            if batch is not None:
-                self._start_indexing(batch)
-            self._drain_to(MAX_IN_FLIGHT if batch is not None else 0)
-            self._alert_engine.reload_rules()
-            self._update_alerts_by_time()
-            self._alert_engine.send_summaries()
+            self.run_once()
         self._drain_to(0)
 
+    def run_once(self) -> None:
+        """Poll a batch, start to index it, and finish batches before it; without a new batch, all of them.
+
+        Raises `ReindexRequiredError`.
+        """
+        batch = self._poll_batch()
+        self._row_index.require_same_cluster()
+        if self._consumer.has_new_partitions:
+            self._drain_to(0)
+            self._load_alerts()
+        if batch is not None:
+            self._start_indexing(batch)
+        self._drain_to(MAX_IN_FLIGHT if batch is not None else 0)
+        self._alert_engine.reload_rules()
+        self._update_alerts_by_time()
+        self._alert_engine.send_summaries()
+
     def _poll_batch(self) -> _Batch | None:
+        # Before the poll: partitions can be revoked while it fills the batch. Records of new ones come later.
+        assignments = self._consumer.assignments
         records = self._consumer.poll_batch(wait=not self._in_flight)
         if not records:
             return None
         rows, rejected = latest_rows(records, self._consumer.clock)
-        return _Batch(len(records), rows, row_requests(rows), rejected, self._consumer.next_offsets(records))
+        offsets = self._consumer.next_offsets(records)
+        return _Batch(len(records), rows, row_requests(rows), rejected, offsets, assignments)
 
     def _load_alerts(self) -> None:
         self._consumer.has_new_partitions = False
@@ -113,9 +125,18 @@ class Sink:
     def _finish(self, batch: _Batch) -> None:
         """Wait until the rows are indexed, then evaluate alerts, write dead letters, and commit."""
         current, refused = split_by_outcome(batch.rows, batch.outcomes())
+        rejected, offsets = batch.rejected + refused, batch.next_offsets
+        if batch.assignments is not self._consumer.assignments:
+            # The next owner of a revoked partition processes its records again. It may have evaluated later ones since,
+            # and does not know of an alert that would be raised now.
+            kept = batch.assignments.items() & self._consumer.assignments.items()
+            partitions = {partition for partition, _ in kept}
+            current = [row for row in current if row.record.partition in partitions]
+            rejected = [each for each in rejected if each.record.partition in partitions]
+            offsets = [each for each in offsets if each.partition in partitions]
         self._alert_engine.evaluate(current)
-        self._write_dead_letters(batch.rejected + refused)
-        self._consumer.commit(batch.next_offsets)
+        self._write_dead_letters(rejected)
+        self._consumer.commit(offsets)
         metrics.RECORDS.inc(batch.size)
 
     def _write_dead_letters(self, rejected: Sequence[Rejected]) -> None:

@@ -1,6 +1,7 @@
 """Maintenance between its rounds, which needs no Spark."""
 
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from pyspark.sql import SparkSession
 from stream_processing import maintenance
-from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows
+from stream_processing.lake import ACCEPT_GAP, EVENT_FRAME, AppendInfo, Lake, append_rows
 from stream_processing.maintenance import Maintenance
 from stream_processing.settings import StreamProcessingSettings
 
@@ -37,6 +38,28 @@ def test_the_metrics_of_the_lake_follow_its_appends_long_before_the_first_round(
     finally:
         stop.set()
         thread.join()
+
+
+def test_the_log_entries_of_the_last_two_appends_are_kept_however_old_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path))
+    lake.create_missing_tables()
+    session = SimpleNamespace(conf=SimpleNamespace(set=lambda *_: None))
+    session.newSession = lambda: session
+    settings = StreamProcessingSettings(lake_history=10)
+    maintenance_of = Maintenance(cast(SparkSession, session), settings, lake, lambda: 0)
+    # The entry of version n was written n hours before.
+    monkeypatch.setattr(maintenance, "modified_at", lambda _, file: time.time() - 3600 * int(file[-7:-5]))
+    kept: list[tuple[int | None, int]] = []
+    frame = pl.DataFrame([("u", "i", "view", None)], schema=EVENT_FRAME, orient="row")
+    for query in (None, "query", "query", ACCEPT_GAP, ACCEPT_GAP, "query"):
+        if query == ACCEPT_GAP:
+            lake.write_marker(AppendInfo(query, 0, "topic", {}))
+        elif query is not None:
+            append_rows(lake.table(EVENT.name), frame, AppendInfo(query, 0, "topic", {}))
+        kept.append((lake.first_version_to_keep(), round(maintenance_of._minutes_to_keep())))
+    assert kept == [(None, 10), (1, 61), (1, 61), (1, 61), (1, 61), (4, 241)]
 
 
 def _assert_metrics(lake: Lake, files: int) -> None:

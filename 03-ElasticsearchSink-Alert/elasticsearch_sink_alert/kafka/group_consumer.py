@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -51,6 +51,9 @@ class GroupConsumer:
         self._commits = OffsetCommits()
         self._closing: threading.Thread | None = None
         self.clock = VersionClock()
+        self.assignments: Mapping[int, int] = {}
+        """A number for the assignment of each partition, another one after a revocation; never mutated."""
+        self._assigned_before = 0
         self.has_new_partitions = False
         """Set when partitions have been assigned; the caller resets it."""
         config = _consumer_config(settings, self._on_error, self._commits.on_commit)
@@ -186,6 +189,8 @@ class GroupConsumer:
         # Without offsets, librdkafka starts from the committed ones.
         self._consumer.incremental_assign(partitions)
         self._awaiting_offsets |= {partition.partition: partition for partition in partitions}
+        self._assigned_before += 1
+        self.assignments = {**self.assignments, **{each.partition: self._assigned_before for each in partitions}}
         self._health.ok(KAFKA)
         logger.info("assigned partitions %s", sorted(p.partition for p in partitions))
 
@@ -208,6 +213,10 @@ class GroupConsumer:
             if target and target != self._target:
                 other_target.append(committed)
         self._awaiting_offsets.clear()
+        # If another member has committed since they were fetched, records would get later versions than it has indexed.
+        polled = {message.partition() or 0: message.offset() or 0 for message in reversed(self._buffered)}
+        behind = [each for each in known if polled.get(each.partition, each.offset) < each.offset]
+        self._read_from({each.partition: each.offset for each in behind})
         self._read_from_beginning(other_target)
         self.has_new_partitions = True
         return True
@@ -219,13 +228,19 @@ class GroupConsumer:
         logger.warning(
             "reading partitions %s from the beginning: the cluster or one of its indices changed", sorted(numbers)
         )
-        self._buffered = [message for message in self._buffered if message.partition() not in numbers]
-        topic = self._settings.aggregated_topic
-        self._consumer.incremental_unassign([TopicPartition(topic, number) for number in numbers])
-        self._consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in numbers])
+        self._read_from(dict.fromkeys(numbers, OFFSET_BEGINNING))
         for number in numbers:
             self.clock.restore(number, "")
         self.has_new_partitions = True
+
+    def _read_from(self, offsets: Mapping[int, int]) -> None:
+        """Read partitions from other offsets, and forget what was polled from them."""
+        if not offsets:
+            return
+        self._buffered = [message for message in self._buffered if message.partition() not in offsets]
+        topic = self._settings.aggregated_topic
+        self._consumer.incremental_unassign([TopicPartition(topic, number) for number in offsets])
+        self._consumer.incremental_assign([TopicPartition(topic, *each) for each in offsets.items()])
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         revoked = {p.partition for p in partitions}
@@ -233,6 +248,7 @@ class GroupConsumer:
         for number in revoked:
             self._awaiting_offsets.pop(number, None)
             self._ends.pop(number, None)
+        self.assignments = {number: which for number, which in self.assignments.items() if number not in revoked}
         self._commits.drop(revoked)
         logger.info("revoked partitions %s", sorted(revoked))
 
