@@ -75,6 +75,8 @@ ACCEPT_GAP: Final = "accept-gap"
 """The `query` of an append without rows, which the command of that name writes."""
 _OF_ACCEPT_GAP: Final = f'"query": "{ACCEPT_GAP}"'
 """Part of the metadata of such an append."""
+_LATEST_COMMITS: Final = 20
+"""Commits that have two appends, unless maintenance and `accept-gap` have written many since."""
 NO_CHECKPOINT: Final = "no checkpoint"
 """The query that such an append replaces if there was none."""
 
@@ -184,14 +186,17 @@ class Lake:
 
         A start compares the last append with the checkpoint, and its records with the dead letters.
         """
-        version, with_rows = None, False
-        for commit in self.table(EVENT.name).history():
-            if "userMetadata" in commit:
-                version = int(commit["version"])
-                if with_rows:
-                    break
-                # As text: another writer may have left metadata of its own.
-                with_rows = _OF_ACCEPT_GAP not in commit["userMetadata"]
+        table, version = self.table(EVENT.name), None
+        # All of it has thousands of commits.
+        for limit in (_LATEST_COMMITS, None):
+            with_rows = False
+            for commit in table.history(limit):
+                if "userMetadata" in commit:
+                    version = int(commit["version"])
+                    if with_rows:
+                        return version
+                    # As text: another writer may have left metadata of its own.
+                    with_rows = _OF_ACCEPT_GAP not in commit["userMetadata"]
         return version
 
     def has_append(self, info: AppendInfo) -> bool:
