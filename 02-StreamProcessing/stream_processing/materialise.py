@@ -127,8 +127,8 @@ def read_row(key: RowKey, value: bytes) -> Row:
     if not isinstance(fields, dict):
         raise ValueError("the value is not a JSON object")
     table = table_named(key.table)
-    if table.key and table.row_id({name: fields.get(name) for name in table.key}) != key.id:
-        raise ValueError(f"{' and '.join(table.key)} differs from the key's {truncated(key.id)!r}")
+    if table.key and (problem := table.key_problem(fields, key.id)):
+        raise ValueError(problem)
     return {column.name: _convert(column, fields.get(column.name)) for column in table.columns}
 
 
