@@ -67,6 +67,11 @@ def is_one_line(text: str) -> bool:
     return text.isprintable() and text.strip() != ""
 
 
+def assert_one_line(text: object) -> None:
+    """Check that a text, such as that of an exception, can be shown as one line."""
+    assert is_one_line(str(text)), repr(text)
+
+
 def raw(value: Any) -> str:
     """Return a value as JSON, with characters as they are where JSON allows it."""
     return json.dumps(value, ensure_ascii=False)
