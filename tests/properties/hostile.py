@@ -14,7 +14,7 @@ FRAGMENTS = (
 )  # fmt: skip
 """Parts of a text that have a meaning somewhere: to a terminal, a browser, a query, a path, a parser."""
 
-texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), min_size=1, max_size=4).map("".join)
+texts = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), min_size=1, max_size=4).map("".join).filter(bool)
 """Texts of characters that UTF-8 has."""
 any_texts = texts | st.text(st.characters(), max_size=6)
 """Texts that can also have half of a surrogate pair."""
