@@ -6,6 +6,7 @@ shares no code with the others.
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cache
@@ -316,7 +317,7 @@ _AFTER_A_SECOND: Final = (
     ".1234567Z", ".123456789Z", "Z\\n", "+01:00:30",
 )  # fmt: skip
 
-_NEAR: Final = {
+_NEAR: Final[Mapping[FieldType, Callable[[Field], list[str]]]] = {
     FieldType.TEXT: lambda field: [
         *(json.dumps(text) for text in FRAGMENTS),
         *(json.dumps(text, ensure_ascii=False) for text in FRAGMENTS),
