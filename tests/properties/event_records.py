@@ -264,7 +264,7 @@ def _plain(field: Field, random: Random) -> str:
         case FieldType.TEXT:
             size = min(field.max_bytes, 100)
             text = random.choice((*_TEXTS, "é" * (size // 2), "u" * size))
-            fits = len(text.encode()) <= size
+            fits = 1 <= len(text.encode()) <= size
             return f'"{text if fits else "u"}"'
         case FieldType.CHOICE:
             return f'"{random.choice(field.choices)}"'
@@ -280,7 +280,8 @@ def _plain(field: Field, random: Random) -> str:
             units = [int(Decimal(bound).scaleb(field.places)) for bound in (field.at_least, field.at_most)]
             return str(Decimal(random.choice((*units, random.randint(*units)))).scaleb(-field.places))
         case FieldType.NUMBER:
-            least, most = float(field.at_least or 0), float(field.at_most or 1e300)
+            least = -1e300 if field.at_least is None else float(field.at_least)
+            most = 1e300 if field.at_most is None else float(field.at_most)
             return repr(random.choice((least, most, random.uniform(least, most))))
         case FieldType.EPOCH_SECONDS:
             return str(random.choice((0, _LAST_SECOND, random.randint(0, _LAST_SECOND))))

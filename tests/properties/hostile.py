@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
+
+T = TypeVar("T")
 
 FRAGMENTS = (
     "\x1b[31m", "\x1b]0;title\x07", "\x9b2J", "\x00", "\x7f", "\r", "\n", "\t", "\u0085", "\u2028", "\u200b", "\u202e",
@@ -34,6 +36,13 @@ RAW_JSON: Sequence[str] = (
 _BYTES = (b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\xbd", b"\xef\xbb\xbf", b'"', b"\n", b"}", b"\\")
 
 SPACES = ("", "", "", " ", "\n", "\r\n", "\t", "\x0b", "\u00a0", "\ufeff")
+
+
+def mostly(usual: st.SearchStrategy[T], odd: st.SearchStrategy[T], one_in: int = 40) -> st.SearchStrategy[T]:
+    """Return what is usual, and what is odd once in that number of times."""
+    # Not by `one_of`, which takes the same strategy only once.
+    is_odd = st.sampled_from((False,) * (one_in // 2) + (True,) + (False,) * (one_in - 1 - one_in // 2))
+    return is_odd.flatmap(lambda found: odd if found else usual)
 
 
 @st.composite

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -227,7 +228,7 @@ def test_any_template_is_read_or_refused_by_line(tmp_path: Path, content: bytes)
         _assert_lines(str(error), rf"{re.escape(str(file))}:\d+: ")
     else:
         assert found.of_alert(_ALERT).alert is _ALERT
-        assert found.of_summary(Summary("a rule", {"firing": 2}, 20)).title
+        assert found.of_summary(Summary("a rule", Counter({"firing": 2}), 20)).title
 
 
 _DECLARATION: Final = (ROOT / "pipeline.py").read_bytes()
