@@ -165,13 +165,8 @@ def _measures(draw: st.DrawFn, fields: list[Field], tables: list[Table], depth: 
 
 _SIZES: Final[tuple[dict[str, Any], ...]] = ({"minutes": 15}, {"hours": 1}, {"hours": 6}, {"days": 1}, {"seconds": 10})
 _WRONG_SIZES: Final[tuple[dict[str, Any], ...]] = (
-    {},
-    {"minutes": 7},
-    {"days": 2},
-    {"hours": -1},
-    {"minutes": 1.5},
-    {"seconds": 86_399},
-)
+    {}, {"minutes": 7}, {"days": 2}, {"hours": -1}, {"minutes": 1.5}, {"seconds": 86_399},
+)  # fmt: skip
 _windows = st.builds(
     lambda size, closes_after, name: every(**size, closes_after=closes_after, name=name),
     _mostly(st.sampled_from(_SIZES), *_WRONG_SIZES),
