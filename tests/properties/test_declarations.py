@@ -54,7 +54,7 @@ from contract.json_schema import schemas
 from contract.measures import Measure, _Quotient, rows_column
 from contract.windows import Window
 from runtime.logs import escape_controls
-from tests.properties.event_records import parse_event, write_records
+from tests.properties.event_records import _joined, _plain, parse_event, write_records
 from tests.properties.hostile import assert_one_line, mostly
 from tests.properties.test_event_reader import _parser_of
 
@@ -215,6 +215,13 @@ def _of(field: Field, **measures: Measure) -> Pipeline:
     return Pipeline(of, (table,), Overview(total=table["all"]))
 
 
+def _with_a_key_that_is_no_field() -> Pipeline:
+    kind = choice("kind", "a", "b")
+    of = Event("events", text("who"), kind, epoch_seconds("at"), time="at", partition_by="who")
+    table = Table("table_0", of, ("gone",), {"all": count()})
+    return Pipeline(of, (table,), Overview(total=table["all"], by=kind))
+
+
 # --- What follows ---------------------------------------------------------------------------------------
 
 _SIZE: Final = whole("size")
@@ -241,6 +248,8 @@ _PRICE: Final = decimal("price")
 @example(_of(_SIZE, n=count(where={_SIZE: "3"})))
 @example(_of(_SIZE, n=count(where={_SIZE: True})))
 @example(_of(_PRICE, n=total("price", where={_PRICE: Decimal("1.5")})))
+# The first error hid all others.
+@example(_with_a_key_that_is_no_field())
 def test_a_declaration_is_refused_with_what_is_wrong_or_everything_follows_from_it(pipeline: Pipeline) -> None:
     problems = list(pipeline.problems())
     if problems:
@@ -283,6 +292,13 @@ def _assert_events(pipeline: Pipeline) -> pl.DataFrame:
     events, others = parser.read(values)
     assert len(events) + len(others) == len(values)
     assert set(events) <= set(expected)
+    for field in pipeline.event.fields:
+        if field.default is not None:
+            raw = {each.name: _plain(each, Random(1)) for each in pipeline.event.fields}
+            spelled = raw | {field.name: json.dumps(field.default, default=str)}
+            missing = {name: each for name, each in raw.items() if name != field.name}
+            found = [parse_event(_joined(list(each), each, ":", ","), pipeline) for each in (spelled, missing)]
+            assert found[0] == found[1]
     # The stream job's parser may leave some to Spark: the lake has them all.
     return parser.frame(expected)
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, Literal
 
 import orjson
@@ -21,12 +22,12 @@ from elasticsearch_sink_alert.kafka.versions import VersionClock
 from hypothesis import example, given
 from hypothesis import strategies as st
 from stream_processing.engines import polars_type
-from stream_processing.materialise import _by_table
+from stream_processing.materialise import _by_table, _convert
 
 from contract.declared import TABLES, table_named
 from contract.fields import MAX_ID_BYTES, ColumnType
 from contract.keys import RowKey, encode_key
-from contract.tables import Table
+from contract.tables import Column, Table
 from tests.properties.hostile import RAW_JSON, any_texts, is_one_line, mostly, mutated, objects, raw, texts
 
 _KEYED: Final = [table for table in TABLES if table.key]
@@ -319,3 +320,21 @@ def test_every_record_that_updates_a_delta_table_is_a_row_of_it(pairs: list[Pair
         if table.key:
             schema = {column.name: polars_type(column.type) for column in table.columns if column.name in table.key}
             pl.DataFrame([table.key_values(row_id) for row_id in ids], schema=schema, orient="row")
+
+
+@given(st.integers() | st.floats() | st.sampled_from((True, "1", None)), st.integers(1, 17))
+# The stream job ended.
+@example(1e300, 2)
+@example(1e-101, 2)
+# The row had null.
+@example(1e36, 2)
+@example(-(10**36), 2)
+@example(10**400, 2)
+def test_a_number_is_a_decimal_of_the_column_or_refused(value: Any, places: int) -> None:
+    try:
+        found = _convert(Column("revenue", ColumnType.DECIMAL, places=places), value)
+    except ValueError:
+        return
+    (stored,) = pl.Series([found], dtype=polars_type(ColumnType.DECIMAL, places)).to_list()
+    assert (stored is None) == (value is None)
+    assert value is None or abs(stored - Decimal(repr(value))) <= Decimal(1).scaleb(-places)
