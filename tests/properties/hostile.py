@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 T = TypeVar("T")
@@ -69,6 +70,13 @@ def objects(draw: st.DrawFn, members: Sequence[tuple[str, st.SearchStrategy[str]
     written = [f"{json.dumps(name)}{space}:{space}{draw(value)}" for name, value in chosen]
     text = "{" + space + f"{space},{space}".join(written) + space + "}" + draw(st.sampled_from(SPACES))
     return text.encode("utf-8", "surrogatepass")
+
+
+def number_of_examples(share: float) -> int:
+    """Return the number of examples of a property that takes more or less time than others, by the profile."""
+    profile = settings.default
+    assert profile is not None
+    return max(1, int(profile.max_examples * share))
 
 
 def is_one_line(text: str) -> bool:

@@ -55,7 +55,7 @@ from contract.measures import Measure, _Quotient, rows_column
 from contract.windows import Window
 from runtime.logs import escape_controls
 from tests.properties.event_records import _joined, _plain, parse_event, write_records
-from tests.properties.hostile import assert_one_line, mostly
+from tests.properties.hostile import assert_one_line, mostly, number_of_examples
 from tests.properties.test_event_reader import _parser_of
 
 _NAMES: Final = ("who", "kind", "size", "at", "price", "is_new", "select", "Größe", "a b", "_x", "SIZE", "")
@@ -228,7 +228,7 @@ _SIZE: Final = whole("size")
 _PRICE: Final = decimal("price")
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=number_of_examples(1.5), suppress_health_check=list(HealthCheck))
 @given(_pipelines())
 # The key of a row with it was one of no row.
 @example(_of(text("x", optional=True, default="")))

@@ -29,7 +29,7 @@ from live_page.pages.topics import _dead_letter_row
 from live_page.sources.errors import EmptyError
 from live_page.sources.sql_worker import run_query
 from live_page.sources.topics import Record
-from tests.properties.hostile import any_texts, assert_one_line, is_one_line, texts
+from tests.properties.hostile import any_texts, assert_one_line, is_one_line, number_of_examples, texts
 
 _KIND: Final = choice("kind", "a", "b|c", "\\")
 _EVENT: Final = Event(
@@ -178,7 +178,7 @@ def _status(host: str, origin: str | None) -> int:
 _hosts = st.sampled_from(("localhost:8090", "page.example.com", "[::1]:8090", "evil.example.com", "[", "]", "a:b", "@"))
 
 
-@settings(max_examples=60)
+@settings(max_examples=number_of_examples(0.6))
 @given(_hosts | any_texts, st.none() | any_texts | _hosts.map(lambda host: f"http://{host}"))
 # The page answered 500: no address with half of the brackets of IPv6 can be split.
 @example("localhost:8090", "http://[")
@@ -209,7 +209,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return {"interactions": [str(folder / "a.parquet")]}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=number_of_examples(0.25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(who=st.sampled_from(_IDS) | texts)
 @example(who="a' OR '1'='1")
 @example(who="a\x00b")
@@ -245,7 +245,7 @@ _WORDS: Final = (
 )  # fmt: skip
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=number_of_examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.sampled_from(_WORDS) | st.text(max_size=3), max_size=7))
 @example(words=["SELECT", "error('\x1b[31m')"])
 @example(words=["SELECT 1 AS a, 2 AS a; -- ;"])

@@ -36,7 +36,7 @@ from runtime import dotenv
 from runtime.addresses import without_passwords
 from runtime.health import Health, serve
 from runtime.settings import Settings, SettingsError
-from tests.properties.hostile import RAW_JSON, any_texts, is_one_line, mutated, texts
+from tests.properties.hostile import RAW_JSON, any_texts, is_one_line, mutated, number_of_examples, texts
 
 _SETTINGS: Final[Sequence[type[Settings]]] = (ProducerSettings, StreamProcessingSettings, SinkSettings, PageSettings)
 _SECRET: Final = "very-secret-word"
@@ -242,7 +242,7 @@ _EXPRESSIONS: Final = (
 
 # Of the changed declaration.
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=number_of_examples(0.6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.sampled_from(_SPANS), st.sampled_from(_EXPRESSIONS)), min_size=1, max_size=2))
 def test_any_declaration_is_loaded_or_refused_by_line(
     tmp_path: Path, changes: list[tuple[tuple[int, int], bytes]]
@@ -339,7 +339,7 @@ _PATHS: Final = (
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=number_of_examples(0.4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(("GET", "POST", "HEAD", "BREW", "")),
     st.sampled_from(_PATHS) | st.text(st.characters(codec="latin-1", exclude_characters="\r\n "), max_size=8),
