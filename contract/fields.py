@@ -1,5 +1,6 @@
 """The types that a field of the event can have."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ MIN_TIMESTAMP: Final = 0
 """1970-01-01T00:00:00Z in epoch seconds."""
 MAX_TIMESTAMP: Final = 253_402_300_799
 """9999-12-31T23:59:59Z in epoch seconds; milliseconds sent by mistake exceed it."""
+_LONG_LIMIT: Final = 1 << 63
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 Scalar = str | int | float | bool | Decimal
@@ -81,6 +83,16 @@ class FieldType(Enum):
         }.get(self, ColumnType.KEYWORD)
 
 
+_PYTHON_TYPES: Final[dict[FieldType, tuple[type, ...]]] = {
+    FieldType.TEXT: (str,),
+    FieldType.CHOICE: (str,),
+    FieldType.WHOLE: (int,),
+    FieldType.DECIMAL: (int, Decimal),
+    FieldType.NUMBER: (int, float),
+    FieldType.FLAG: (bool,),
+}
+
+
 @dataclass(frozen=True)
 class Field:
     """A field of the event."""
@@ -117,35 +129,84 @@ class Field:
                 yield f"field {self.name}: a value is listed twice"
             if not all(each and each.isprintable() and '"' not in each and "\\" not in each for each in self.choices):
                 yield f'field {self.name}: a value is not empty, and has no control characters, no " and no \\'
-        if self.type is FieldType.DECIMAL and not 0 < self.places < MAX_DECIMAL_DIGITS:
+        if not self._has_valid_places():
             yield f"field {self.name}: places is {self.places}: expected 1 to {MAX_DECIMAL_DIGITS - 1}"
         if self.type is FieldType.TEXT and not 1 <= self.max_bytes <= MAX_ID_BYTES:
             yield f"field {self.name}: max_bytes is {self.max_bytes}: expected 1 to {MAX_ID_BYTES}"
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
-            yield f"field {self.name}: at_least is greater than at_most"
+        if self._has_valid_places():
+            yield from self._problems_of_bounds()
         if self.default is not None and not self.optional:
             yield f"field {self.name}: only an optional field has a default: add optional=True"
-        yield from self._problems_of_default()
+        if self._has_valid_places():
+            yield from self._problems_of_default()
+
+    def _has_valid_places(self) -> bool:
+        return self.type is not FieldType.DECIMAL or 0 < self.places < MAX_DECIMAL_DIGITS
+
+    def has_type_of(self, value: object) -> bool:
+        """Whether a value in a declaration has a type of the field's values; a time is not written there."""
+        # A bool is an int.
+        return type(value) in _PYTHON_TYPES.get(self.type, ())
+
+    def _problems_of_bounds(self) -> Iterator[str]:
+        bounds = {"at_least": self.at_least, "at_most": self.at_most}
+        wrong = {name: bound for name, bound in bounds.items() if bound is not None and not self._is_value(bound)}
+        for name, bound in wrong.items():
+            yield f"field {self.name}: {name} is {bound}: expected {self._range()}"
+        # Not a number cannot be compared.
+        if not wrong and self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            yield f"field {self.name}: at_least is greater than at_most"
+
+    def _is_value(self, value: int | float | Decimal) -> bool:
+        """Whether a number can be a value of the field's column."""
+        if not _is_finite(value):
+            return False
+        if self.type is FieldType.WHOLE:
+            return -_LONG_LIMIT <= value < _LONG_LIMIT
+        if self.type is FieldType.DECIMAL:
+            exact = Decimal(value)
+            return abs(exact) < Decimal(10) ** (MAX_DECIMAL_DIGITS - self.places) and self._has_places(exact)
+        return True
+
+    def _has_places(self, value: Decimal) -> bool:
+        return value == round(value, self.places)
+
+    def _range(self) -> str:
+        if self.type is FieldType.WHOLE:
+            return "a number within 64 bits"
+        if self.type is FieldType.DECIMAL:
+            return f"at most {MAX_DECIMAL_DIGITS} digits, {self.places} of them decimal places"
+        return "a finite number"
 
     def _problems_of_default(self) -> Iterator[str]:
         default = self.default
         if default is None:
             return
-        expected: dict[FieldType, tuple[type, ...]] = {
-            FieldType.TEXT: (str,),
-            FieldType.CHOICE: (str,),
-            FieldType.WHOLE: (int,),
-            FieldType.DECIMAL: (int, Decimal),
-            FieldType.NUMBER: (int, float),
-            FieldType.FLAG: (bool,),
-        }
+        here = f"field {self.name}: its default {default!r}"
         if self.type.is_time:
             yield f"field {self.name}: a time has no default"
-        # A bool is an int.
-        elif type(default) not in expected[self.type]:
-            yield f"field {self.name}: its default {default!r} is not a {self.type.value}"
+        elif not self.has_type_of(default):
+            yield f"{here} is not a {self.type.value}"
         elif self.choices and default not in self.choices:
-            yield f"field {self.name}: its default {default!r} is not one of {', '.join(self.choices)}"
+            yield f"{here} is not one of {', '.join(self.choices)}"
+        elif self.type is FieldType.TEXT and not 1 <= len(str(default).encode()) <= self.max_bytes:
+            size = len(str(default).encode())
+            yield f"field {self.name}: its default has {size} bytes: expected 1 to {self.max_bytes}"
+        elif self.column_type.is_number and not isinstance(default, str):
+            if not self._is_value(default):
+                yield f"{here}: expected {self._range()}"
+            elif (self.at_least is not None and default < self.at_least) or (
+                self.at_most is not None and default > self.at_most
+            ):
+                yield f"{here} is not within {self.at_least} to {self.at_most}"
+
+
+def _is_finite(number: int | float | Decimal) -> bool:
+    """Whether a number is one, and within the range of a double."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def text(name: str, *, max_bytes: int = MAX_ID_BYTES, optional: bool = False, default: str | None = None) -> Field:

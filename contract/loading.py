@@ -8,8 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from contract.event import Event
 from contract.pipeline import Pipeline
+from contract.tables import Table
 from runtime import commands, dotenv
+from runtime.logs import escape_controls
 
 _VARIABLE: Final = "PIPELINE"
 """The name that the file gives its pipeline."""
@@ -46,10 +49,24 @@ def declared_file() -> Path:
 def load(file: Path) -> Pipeline:
     """Return the pipeline that a file declares; raises `DeclarationError`."""
     pipeline = _run(file)
-    problems = sorted(dict.fromkeys(pipeline.problems()))
+    problems = sorted(dict.fromkeys(_problems(file, pipeline)))
     if problems:
-        raise DeclarationError("\n".join(f"{file}:{line}: {text}" for line, text in problems))
+        raise DeclarationError("\n".join(f"{file}:{line}: {escape_controls(text)}" for line, text in problems))
     return pipeline
+
+
+def _problems(file: Path, pipeline: Pipeline) -> list[tuple[int, str]]:
+    line, problems = pipeline.line, []
+    try:
+        # The pipeline's are all; the others find the line of a value of another type than its annotation says.
+        parts: tuple[Event | Table | Pipeline, ...] = (pipeline.event, *pipeline.tables, pipeline)
+        for part in parts:
+            line = getattr(part, "line", line)
+            problems = list(part.problems())
+    except Exception as error:
+        what = escape_controls(f"{type(error).__name__}: {error}")
+        raise DeclarationError(f"{file}:{line}: {what}: a value here is of the wrong type") from None
+    return problems
 
 
 def _run(file: Path) -> Pipeline:
@@ -65,11 +82,12 @@ def _run(file: Path) -> Pipeline:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise DeclarationError(f"{error.filename}:{error.lineno}: {error.msg}") from None
+        at = f"{error.filename}:{error.lineno}" if error.filename else str(file)
+        raise DeclarationError(f"{at}: {escape_controls(error.msg)}") from None
     except Exception as error:
         lines = [each.lineno for each in traceback.extract_tb(error.__traceback__) if each.filename == str(file)]
         at = f"{file}:{lines[-1]}" if lines else str(file)
-        raise DeclarationError(f"{at}: {type(error).__name__}: {error}") from None
+        raise DeclarationError(f"{at}: {escape_controls(f'{type(error).__name__}: {error}')}") from None
     finally:
         sys.dont_write_bytecode = written
     pipeline = getattr(module, _VARIABLE, None)

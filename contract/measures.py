@@ -179,6 +179,10 @@ class _OfOneColumn(Measure):
                 yield f"where: {of.name!r} is none of the event's fields: {', '.join(event.names)}"
             elif of.choices and value not in of.choices:
                 yield f"where: {of.name} is never {value!r}, only {', '.join(of.choices)}"
+            elif of.type.is_time:
+                yield f"where: {of.name} is a time: divide times by a window in the key"
+            elif not of.has_type_of(value):
+                yield f"where: {value!r} is not a {of.type.value}, as {of.name} is"
 
     def _column(self, event: Event) -> StateColumn:
         return StateColumn(self.operation, None if self.of is None else event.field(self.of), self.where)

@@ -138,7 +138,8 @@ class Pipeline:
             yield overview.total.line, f"overview: total: rows of {overview.total.table.name} are deleted: see its keep"
         if overview.mean is not None and overview.mean.table.key:
             yield overview.mean.line, f"overview: mean: table {overview.mean.table.name} has a key: name one without"
-        if overview.by is not None:
+        # The columns of a table that is wrong may not exist.
+        if overview.by is not None and not list(overview.total.table.problems()):
             for value in overview.by.choices:
                 if overview.column_of(value) is None:
                     table, name = overview.total.table.name, overview.by.name

@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property, lru_cache
 from typing import Any, Final, overload
 
+from contract.dead_letters import truncated
 from contract.event import Event
 from contract.fields import ColumnType, FieldType
 from contract.measures import Measure
@@ -16,9 +18,18 @@ RESERVED: Final = "alerts"
 """The index of the alerts; those whose names start with it and _ have the state of the rules."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,199}")
 _COLUMN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _KEYS: Final = (FieldType.TEXT, FieldType.CHOICE, FieldType.WHOLE, FieldType.FLAG)
+_KEY_VALUES: Final[Mapping[ColumnType, tuple[type, str]]] = {
+    ColumnType.KEYWORD: (str, "text"),
+    ColumnType.LONG: (int, "a whole number"),
+    ColumnType.FLAG: (bool, "true or false"),
+    ColumnType.DATE: (str, "a time"),
+}
+"""The type of a key column's value as it is in JSON, and what it is called."""
 _SEPARATOR: Final = "|"
 _ESCAPE: Final = "\\"
+_PART: Final = re.compile(r"(?:^|\|)((?:[^|\\]|\\.)*)(?=\||\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,36 @@ class Table:
         texts = decode_row_id(row_id) if len(self.key) > 1 else [row_id]
         if len(texts) != len(self.key):
             raise ValueError(f"the id has {len(texts)} parts, the key {len(self.key)}")
+        if len(texts) > 1 and encode_row_id(texts) != row_id:
+            raise ValueError("the id has an escape that no id has")
         return [self._key_value(name, text) for name, text in zip(self.key, texts, strict=True)]
+
+    def key_problem(self, row: Mapping[str, Any], row_id: str) -> str:
+        """Return in one line why a row as it is in JSON is not the one with this id; empty if it is.
+
+        Only of a table with a key.
+        """
+        for name, type_, expected in self._key_types:
+            # A bool is an int.
+            if type(row.get(name)) is not type_:
+                return f"{name} is {shown_value(row.get(name))}: expected {expected}"
+        window = self.key.window
+        values = [row[name] for name in self.key]
+        if window is not None:
+            position = self.key.index(window.name)
+            start = _start_text(window, values[position])
+            if start is None:
+                shown = shown_value(values[position])
+                return f"{window.name} is {shown}, which is not the start of a window of {window.size}"
+            values[position] = start
+        if encode_row_id(values) != row_id:
+            shown = ", ".join(f"{name} is {shown_value(row[name])}" for name in self.key)
+            return f"{shown}, but the key says {truncated(row_id)!r}"
+        return ""
+
+    @cached_property
+    def _key_types(self) -> list[tuple[str, type, str]]:
+        return [(name, *_KEY_VALUES[self.key.type_of(name, self.event)]) for name in self.key]
 
     def _window(self, name: str) -> Window | None:
         window = self.key.window
@@ -239,6 +279,36 @@ class Table:
                 )
 
 
+@lru_cache(4_096)
+def _start_text(window: Window, time: str) -> str | None:
+    """Return the start of a window as in the id of a row; None if no window starts at this time."""
+    text = window.text(time)
+    try:
+        window.start(text)
+    except (ValueError, OverflowError):
+        return None
+    return text
+
+
+def shown_value(value: Any) -> str:
+    """Return a value of a row as a reason quotes it: on one line, and without control characters.
+
+    >>> shown_value("a\\n"), shown_value(None), shown_value([1])
+    ("'a\\\\n'", 'missing or null', 'an array')
+    """
+    match value:
+        case None:
+            return "missing or null"
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
+        case str():
+            return repr(truncated(value))
+        case _:
+            return repr(value)
+
+
 def encode_row_id(values: list[Any]) -> str:
     """Return the id of these key values.
 
@@ -259,18 +329,19 @@ def decode_row_id(row_id: str) -> list[str]:
     >>> decode_row_id(encode_row_id(["a|b", "\\\\", 3]))
     ['a|b', '\\\\', '3']
     """
-    parts = re.findall(r"((?:[^|\\]|\\.)*)(?:\||$)", row_id, re.DOTALL)
-    # An empty match follows the last part.
-    return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in parts[:-1]]
+    return [re.sub(r"\\(.)", r"\1", part, flags=re.DOTALL) for part in _PART.findall(row_id)]
 
 
 def _key_value(type: FieldType, text: str) -> Any:
     match type:
         case FieldType.WHOLE:
+            # Python reads +5, 05, 5_0 and digits of other scripts as numbers too.
+            if _WHOLE.fullmatch(text) is None:
+                raise ValueError(f"{truncated(text)!r} is not a whole number")
             return int(text)
         case FieldType.FLAG:
             if text not in ("true", "false"):
-                raise ValueError(f"{text!r} is neither true nor false")
+                raise ValueError(f"{truncated(text)!r} is neither true nor false")
             return text == "true"
         case _:
             return text

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+from contract.dead_letters import truncated
 from contract.source_lines import declared_at
 
 DAY: Final = timedelta(days=1)
@@ -32,9 +33,14 @@ class Window:
         return self.size + self.closes_after
 
     def text(self, start: Any) -> str:
-        """Return the start of a window, a time or its text, as in the id of a row: `2026-01-31T12:00:00Z`."""
+        """Return the start of a window, a time or its text, as in the id of a row: `2026-01-31T12:00:00Z`.
+
+        A text that is no time with a time zone is returned as it is.
+        """
         try:
             time = datetime.fromisoformat(start) if isinstance(start, str) else start
+            if isinstance(start, str) and time.tzinfo is None:
+                return start
             return time.astimezone(UTC).strftime(_FORM) if isinstance(time, datetime) else str(start)
         # Also of a time whose year in UTC is 0.
         except (ValueError, OverflowError):
@@ -44,7 +50,7 @@ class Window:
         """Return the start of the window of a row's id; raises ValueError if no window starts there."""
         start = datetime.fromisoformat(text)
         if self.text(start) != text or (start - _EPOCH) % self.size:
-            raise ValueError(f"{text} is not the start of a window of {self.size}")
+            raise ValueError(f"{truncated(text)!r} is not the start of a window of {self.size}")
         return start
 
     def problems(self) -> Iterator[str]:

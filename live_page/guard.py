@@ -66,7 +66,7 @@ class Guard:
 
         Behind a proxy that changes the host, the proxy's name has to be one of the page's names.
         """
-        return urlsplit(origin).netloc.lower() == host.lower() or self._is_allowed(_name(origin))
+        return _netloc(origin) == host.lower() or self._is_allowed(_name(origin))
 
     def _is_allowed(self, name: str) -> bool:
         return name != "" and any(
@@ -77,6 +77,14 @@ class Guard:
 def _name(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _netloc(url: str) -> str:
+    # Half of the brackets of an IPv6 address raises ValueError.
+    try:
+        return urlsplit(url).netloc.lower()
     except ValueError:
         return ""
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from local_stack import servers, services
 from runtime import dotenv, listening
-from runtime.addresses import shown
+from runtime.addresses import quoted
 
 DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 """The services that the demo starts."""
@@ -115,7 +115,7 @@ def _host_of(service: services.Service) -> str:
         is_host = False
     if not is_host:
         raise StackError(
-            f"{service.host_setting}={shown(host)!r} is no address: set it to one of this machine, such as"
+            f"{service.host_setting}={quoted(host)} is no address: set it to one of this machine, such as"
             f" {servers.HOST}"
         )
     return host
@@ -128,5 +128,5 @@ def _port_of(service: services.Service) -> int:
     try:
         port = int(value)
     except ValueError:
-        raise StackError(f"{service.port_setting}={shown(value)!r} is no port: set it to one from 1 to 65535") from None
+        raise StackError(f"{service.port_setting}={quoted(value)} is no port: set it to one from 1 to 65535") from None
     return port or servers.free_port()

@@ -5,6 +5,8 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+from runtime.logs import escape_controls
+
 _BROKER: Final = re.compile(r"(?:\[(?P<ipv6>[^\]%]+)(?:%[\w.-]+)?\]|[\w.-]+)(?::(?P<port>\d{1,5}))?", re.ASCII)
 _PASSWORD: Final = re.compile(r"((?:^|://)[^:]*:)(?!//)(?:(?!://).)+@", re.DOTALL)
 """Up to the last @ of a URL, with or without a scheme: a password that is not encoded may have more of them."""
@@ -70,7 +72,20 @@ def without_passwords(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Return a setting's value for a message: its first 100 characters, without passwords."""
+    """Return a setting's value for a message: its first 100 characters, without passwords and control characters."""
+    return escape_controls(_cut(text))
+
+
+def quoted(text: str) -> str:
+    """Return a setting's value as `shown` does, in quotes.
+
+    >>> quoted("a\\n")
+    "'a\\\\n'"
+    """
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
     visible = without_passwords(text)
     return visible if len(visible) <= _MAX_SHOWN else f"{visible[:_MAX_SHOWN]}…"
 

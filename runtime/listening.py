@@ -63,6 +63,6 @@ def describe(error: Exception, host: str, port: int, *, host_setting: str, port_
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return f"{port_setting}={port} is a privileged port, which this user cannot listen on: set it to one from 1024"
     reason = error.strerror if isinstance(error, OSError) else "not a host name"
-    # A name that is not UTF-8 could not be logged as it is.
-    name = shown(host).encode(errors="backslashreplace").decode()
-    return f"{host_setting}={name} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"
+    return (
+        f"{host_setting}={shown(host)} is not an address of this machine ({reason}): set it to one, such as 127.0.0.1"
+    )

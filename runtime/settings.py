@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
 from runtime import dotenv, expectations, proxies
-from runtime.addresses import require_brokers, require_http_url, shown
+from runtime.addresses import quoted, require_brokers, require_http_url
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Port = Annotated[int, Field(ge=0, le=65535, description="a port from 0 to 65535")]
@@ -140,9 +140,9 @@ class Settings(BaseSettings):
     def _is_unicode(cls, value: Any) -> Any:
         """Refuse a variable of the environment that is not UTF-8: libraries cannot take its surrogates."""
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if isinstance(text, str):
+        if isinstance(text, str | Path):
             try:
-                text.encode()
+                str(text).encode()
             except UnicodeEncodeError:
                 raise PydanticKnownError(_NOT_UTF_8) from None
         return value
@@ -220,6 +220,6 @@ def _line(error: ErrorDetails, allowed: Mapping[str, Mapping[str, Any]]) -> str:
     name = str(error["loc"][0])
     schemas = (allowed[name], *allowed[name].get("anyOf", ()))
     is_secret = any(schema.get("format") == "password" for schema in schemas)
-    value = "***" if is_secret else repr(shown(str(error["input"])))
+    value = "***" if is_secret else quoted(str(error["input"]))
     expected = "text in UTF-8" if error["type"] == _NOT_UTF_8 else expectations.describe(allowed[name])
     return f"{name.upper()}={value}: expected {expected}"

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -15,10 +15,13 @@ from verify.database import DOUBLE, FLAG, TEXT, WHOLE, Columns, name
 _MAX_DIGITS: Final = 1_000
 _MAX_DEPTH: Final = 1_000
 _LONG_NUMBER: Final = re.compile(rf"[0-9]{{{_MAX_DIGITS + 1}}}")
-_NUMBER: Final = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""A decimal in a string, as Java reads it."""
 _TIME: Final = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([0-9]{2}):[0-5][0-9])"
 )
+_MAX_ZONE: Final = timedelta(hours=18)
+"""The zones that Java knows."""
 _KINDS: Final = {
     FieldType.TEXT: TEXT,
     FieldType.CHOICE: TEXT,
@@ -32,6 +35,10 @@ Values = tuple[Any, ...]
 
 class _MalformedError(Exception):
     """The record is no event."""
+
+
+class _Decimal(str):
+    """A number with a point or an exponent, as it is written: no type has all of them."""
 
 
 class _Object(list[tuple[str, Any]]):
@@ -116,7 +123,7 @@ def _object(value: bytes) -> _Object:
         text = value.decode()
         if len(value) > _MAX_DIGITS and (_LONG_NUMBER.search(_without_strings(text)) or _depth(text) > _MAX_DEPTH):
             raise _MalformedError
-        record = json.loads(text, object_pairs_hook=_Object, parse_float=Decimal, parse_constant=_refuse)
+        record = json.loads(text, object_pairs_hook=_Object, parse_float=_Decimal, parse_constant=_refuse)
         if "\\" in text:
             # Half of a surrogate pair, which no text in UTF-8 has.
             json.dumps(record, ensure_ascii=False, default=str).encode()
@@ -180,7 +187,7 @@ def _is_within(field: Field, value: Any) -> bool:
 
 
 def _double(field: Field, value: Any) -> float:
-    if type(value) not in (int, Decimal):
+    if type(value) not in (int, _Decimal):
         raise _MalformedError
     try:
         double = float(value)
@@ -193,10 +200,10 @@ def _double(field: Field, value: Any) -> float:
 
 
 def _decimal(field: Field, value: Any) -> int:
-    # A decimal may be written as a string, too.
-    if type(value) is str and not _NUMBER.fullmatch(value.strip()):
+    # A decimal may be written as a string, too, then with commas between the digits.
+    if type(value) is str and not _NUMBER.fullmatch(value := value.replace(",", "")):
         raise _MalformedError
-    if type(value) not in (int, Decimal, str):
+    if type(value) not in (int, _Decimal, str):
         raise _MalformedError
     try:
         decimal = Decimal(value)
@@ -221,6 +228,8 @@ def _microseconds(value: Any) -> int:
         moment = datetime.fromisoformat(value)
     except ValueError:
         raise _MalformedError from None
+    if abs(moment.utcoffset() or timedelta()) > _MAX_ZONE:
+        raise _MalformedError
     since_1970 = moment - datetime(1970, 1, 1, tzinfo=UTC)
     if not MIN_TIMESTAMP <= (seconds := since_1970.days * 86_400 + since_1970.seconds) <= MAX_TIMESTAMP:
         raise _MalformedError

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_producer.errors import ReplayError
+from runtime.addresses import shown
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,4 @@ class Position(BaseModel):
 
 
 def _error(path: Path, reason: str) -> str:
-    return f"PRODUCER_POSITION={path} {reason}"
+    return f"PRODUCER_POSITION={shown(str(path))} {reason}"

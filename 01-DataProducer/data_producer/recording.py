@@ -13,6 +13,7 @@ from data_producer.errors import ReplayError
 from data_producer.events import Event
 from data_producer.position import Identity
 from runtime.addresses import shown
+from runtime.logs import escape_controls
 
 TABLE: Final = "source"
 """The name of the file's table in a query."""
@@ -114,7 +115,8 @@ class Recording:
 
     def _expressions(self, of_file: Mapping[str, str]) -> list[str]:
         """Return the SQL of each field of the event."""
-        listed = ", ".join(list(of_file)[:_MAX_SHOWN_COLUMNS]) + ("" if len(of_file) <= _MAX_SHOWN_COLUMNS else ", ...")
+        rest = "" if len(of_file) <= _MAX_SHOWN_COLUMNS else ", ..."
+        listed = escape_controls(", ".join(list(of_file)[:_MAX_SHOWN_COLUMNS])) + rest
         try:
             columns = self._columns(self._query)
         except duckdb.Error as error:
@@ -160,13 +162,13 @@ class Recording:
 
 def _require_file(path: Path, setting: str) -> None:
     remedy = "set it to the path of a recorded file"
-    if path.is_dir():
-        raise ReplayError(f"{setting} is a folder: {remedy}")
     try:
         with path.open("rb") as file:
             is_empty = not file.read(1)
     except FileNotFoundError:
         raise ReplayError(f"{setting} does not exist: {remedy}") from None
+    except IsADirectoryError:
+        raise ReplayError(f"{setting} is a folder: {remedy}") from None
     except OSError as error:
         raise ReplayError(f"{setting} cannot be read: {error.strerror}: {remedy}, which this user may read") from None
     if is_empty:
@@ -208,4 +210,5 @@ def _quoted(name: str) -> str:
 
 def _one_line(error: duckdb.Error) -> str:
     # Without the line and column, which are those of the wrapped query.
-    return truncated(" ".join(str(error).partition("\n\nLINE ")[0].split()).rstrip("."), MAX_REASON_CHARACTERS)
+    text = " ".join(str(error).partition("\n\nLINE ")[0].split()).rstrip(".")
+    return truncated(escape_controls(text), MAX_REASON_CHARACTERS)

@@ -17,8 +17,8 @@ from contract.declared import EVENT, PIPELINE
 from contract.fields import MAX_ID_BYTES, MAX_TIMESTAMP, MIN_TIMESTAMP, Field, FieldType
 from stream_processing.lake import EVENT_FRAME
 
-ISO_DATETIME: Final = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?(?:Z|[+-]\d{2}:\d{2})"
-"""The form of a time; whether there is such a day is checked besides."""
+ISO_DATETIME: Final = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?(?:Z|[+-](?:(?:0\d|1[0-7]):[0-5]\d|18:00))"
+"""The form of a time; whether there is such a day is checked besides. Java has no time zone beyond 18 hours."""
 _ISO_DATETIME: Final = re.compile(ISO_DATETIME, re.ASCII)
 _MICROSECOND: Final = 1_000_000
 _ABSENT: Final = object()
@@ -83,8 +83,8 @@ def _parse(value: bytes) -> object:
         if not _HAS_DECIMALS:
             return orjson.loads(value)
         return json.loads(value.decode(), parse_float=Decimal, parse_constant=_refuse)
-    # Malformed JSON and UTF-8 raise subclasses of it.
-    except (ValueError, RecursionError):
+    # Malformed JSON and UTF-8 raise subclasses of ValueError, an exponent of 19 digits one of ArithmeticError.
+    except (ValueError, RecursionError, ArithmeticError):
         return None
 
 

@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import islice
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from contract.declared import table_named
 from contract.fields import ColumnType
 from contract.keys import RowKey, decode_key
 from contract.tables import Column, Table
-from stream_processing.engines import polars_type
+from stream_processing.engines import STATE_DIGITS, polars_type
 from stream_processing.kafka_io import RecordSender, max_message_bytes, source_options
 from stream_processing.lake import Lake, merge_rows, same_key
 from stream_processing.retention import Retention
@@ -36,6 +36,7 @@ NAME: Final = "materialise"
 
 Row = dict[str, Any]
 
+_EXACT: Final = Context(prec=2 * STATE_DIGITS)
 _LONG_LIMIT: Final = 1 << 63
 _PARTS: Final = 8
 """The partitions in which the batch's rows are transferred to this process, one after the other."""
@@ -127,8 +128,8 @@ def read_row(key: RowKey, value: bytes) -> Row:
     if not isinstance(fields, dict):
         raise ValueError("the value is not a JSON object")
     table = table_named(key.table)
-    if table.key and table.row_id({name: fields.get(name) for name in table.key}) != key.id:
-        raise ValueError(f"{' and '.join(table.key)} differs from the key's {truncated(key.id)!r}")
+    if table.key and (problem := table.key_problem(fields, key.id)):
+        raise ValueError(problem)
     return {column.name: _convert(column, fields.get(column.name)) for column in table.columns}
 
 
@@ -152,9 +153,16 @@ def _convert(column: Column, value: object) -> object:
             return value
         case ColumnType.DOUBLE, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
             return float(value)
-        case ColumnType.DECIMAL, int() | float() if not isinstance(value, bool) and abs(value) <= sys.float_info.max:
-            return Decimal(repr(value))
+        case ColumnType.DECIMAL, int() | float() if not isinstance(value, bool) and _fits(column, value):
+            # Of the column's places: Polars takes no exponent such as that of 1e-101.
+            return Decimal(repr(value)).quantize(Decimal(1).scaleb(-column.places), context=_EXACT)
     raise ValueError(f"{column.name} is a {type(value).__name__} that is invalid in a {column.type.value} column")
+
+
+def _fits(column: Column, value: float) -> bool:
+    """Whether a number is one of the decimals of a column."""
+    limit: int = 10 ** (STATE_DIGITS - column.places)
+    return abs(value) < limit
 
 
 def _merge(lake: Lake, table: Table, rows: Sequence[Row]) -> None:

@@ -83,10 +83,10 @@ _INVALID = {
     (b"agg_interactions_user-odd", b"["): "the value is not JSON",
     (b"agg_interactions_user-odd", b"[" * 100_000): "the value is not JSON",
     (b"agg_interactions_user-odd", b"[]"): "the value is not a JSON object",
-    (b"agg_interactions_user-odd", b"{}"): "user_id is None, but the key says 'odd'",
+    (b"agg_interactions_user-odd", b"{}"): "user_id is missing or null: expected text",
     (b"agg_interactions_user-odd", b'{"user_id":"\\ud83d"}'): "the value is not JSON",
     (b"agg_interactions_user-odd", orjson.dumps({"user_id": _LONG})): "user_id is 'xxx",
-    (b"agg_interactions_user-odd", b'{"user_id":' + b"[" * 900 + b"]" * 900 + b"}"): "user_id is an array",
+    (b"agg_interactions_user-odd", b'{"user_id":' + b"[" * 900 + b"]" * 900 + b"}"): "'user_id' is an array",
     row_record(
         "agg_interactions_item", "odd_0", {"item_id": "odd_0", "max_interactions": "many"}
     ): "Elasticsearch refuses",
@@ -98,7 +98,7 @@ _INVALID = {
     ): "Elasticsearch refuses",
     row_record(
         "agg_interactions_item", "odd_3", {"item_id": "odd_3", "min_interactions": {"a": 1}}
-    ): "Elasticsearch refuses",
+    ): "'min_interactions' is an object",
 }
 
 

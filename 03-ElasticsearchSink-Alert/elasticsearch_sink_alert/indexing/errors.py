@@ -11,6 +11,8 @@ from typing import Any, Final
 from elasticsearch.exceptions import ConnectionError, SerializationError, TransportError
 from elasticsearch.helpers import ScanError
 
+from runtime.logs import escape_controls
+
 
 class UnavailableError(Exception):
     """Elasticsearch has not processed all of a request, for a reason that may pass or be fixed."""
@@ -125,5 +127,6 @@ def _remedy(error_type: str, reason: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(text.split())
+    # Elasticsearch quotes values of documents.
+    line = escape_controls(" ".join(text.split()))
     return line if len(line) <= 1_000 else f"{line[:1_000]}…"
