@@ -308,7 +308,7 @@ class _Table:
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
 
-    def history(self) -> Iterator[dict[str, Any]]:
+    def history(self, _limit: int | None = None) -> Iterator[dict[str, Any]]:
         world = self._servers.world
         for version in reversed(range(world.history, len(world.lake))):
             info = world.lake[version].info
