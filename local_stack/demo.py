@@ -202,7 +202,7 @@ def _require_everything(snapshot: Snapshot, observer: Observer, console: Console
         f"sent {_number(sent)}, in the lake {_number(lake)}, malformed {_number(malformed)}, indexed {_number(indexed)}"
     )
     if sent is None or lake is None or malformed is None or not sent == lake + malformed == (indexed or 0) + malformed:
-        raise NotEverythingError(f"{counts}: the next start continues; `make verify` says of each row what is wrong")
+        raise NotEverythingError(f"{counts}: the next start continues, and `make verify` beside it names each row")
     of_malformed = f" + malformed {malformed:,}" if malformed else ""
     console.print(
         Text.assemble(
