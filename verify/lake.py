@@ -20,6 +20,10 @@ LATER: Final = "later"
 """The table of the events that later versions have added, with the column `_version`."""
 
 
+_MAX_COMMITS: Final = 5_000
+"""Commits in which appends are looked for."""
+
+
 class NotReadableError(Exception):
     """Something cannot be compared; the message has the reason and the remedy."""
 
@@ -48,14 +52,9 @@ class Warehouse:
 
     def cut(self, event: Event, topic: str) -> Cut:
         """Return the current version of the table of events; raises `NotReadableError`."""
-        table = self._open(event.name)
-        version = table.version()
-        appends = [
-            append
-            for commit in table.history()
-            if commit["version"] <= version and (append := _append(commit)) is not None
-        ]
-        # The latest is first.
+        # Not by the table's history, which has commits that are newer than its version while others write.
+        version = self._open(event.name).version()
+        appends = list(self._appends(event.name, version))
         offsets: dict[str, dict[str, int]] = next((append["offsets"] for append in appends), {topic: {}})
         if topic not in offsets:
             raise NotReadableError(
@@ -87,19 +86,31 @@ class Warehouse:
                 columns = ", ".join(lake_columns(event))
                 database.run(f"INSERT INTO {LATER} SELECT {columns}, {version} FROM read_parquet([{paths}])")
 
+    def _appends(self, name: str, version: int) -> Iterator[dict[str, Any]]:
+        """Yield what the job has written about its appends until a version, the latest first."""
+        for number in range(version, max(-1, version - _MAX_COMMITS), -1):
+            try:
+                actions = self._actions(name, number)
+            except FileNotFoundError:
+                return
+            yield from filter(None, (_append(action["commitInfo"]) for action in actions if "commitInfo" in action))
+
     def _added(self, name: str, version: int) -> Iterator[str]:
         """Yield the files that a version has added, if they are no copies of rows that were there before."""
-        log = self._folder / name / "_delta_log" / f"{version:020}.json"
         try:
-            lines = log.read_text().splitlines()
-        except FileNotFoundError:
+            actions = self._actions(name, version)
+        except FileNotFoundError as error:
             raise NotReadableError(
-                f"{log} was deleted meanwhile: set LAKE_HISTORY to more minutes, and restart the stream job"
+                f"{error.filename} was deleted meanwhile: set LAKE_HISTORY to more minutes, and restart the stream job"
             ) from None
-        for line in lines:
-            action = json.loads(line)
+        for action in actions:
             if "add" in action and action["add"]["dataChange"]:
                 yield unquote(action["add"]["path"])
+
+    def _actions(self, name: str, version: int) -> list[dict[str, Any]]:
+        """Return the actions of a version; raises FileNotFoundError if the log no longer has it."""
+        log = self._folder / name / "_delta_log" / f"{version:020}.json"
+        return [json.loads(line) for line in log.read_text().splitlines()]
 
     def _open(self, name: str, version: int | None = None) -> DeltaTable:
         path = self._folder / name
