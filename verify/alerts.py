@@ -30,7 +30,7 @@ from contract.alerts import (
 )
 from contract.fields import ColumnType
 from contract.tables import Table
-from verify.database import TEXT, Database, literal
+from verify.database import TEXT, Database, literal, name
 from verify.lake import NotReadableError
 from verify.report import MAX_KEPT, Check, Difference
 from verify.stores import IndexRows
@@ -185,7 +185,7 @@ class AlertComparison:
     def _load(self) -> None:
         columns = dict.fromkeys(("document", *_COLUMNS), TEXT)
         self._database.run(
-            f"CREATE OR REPLACE TABLE alerts ({', '.join(f'{each} VARCHAR' for each in map(_quoted, columns))})"
+            f"CREATE OR REPLACE TABLE alerts ({', '.join(f'{each} VARCHAR' for each in map(name, columns))})"
         )
         self._elasticsearch.indices.refresh(index=ALERTS, ignore_unavailable=True)
         if not self._elasticsearch.indices.exists(index=ALERTS):
@@ -246,10 +246,6 @@ class AlertComparison:
 
 def _difference(rule: str, index: str, row_id: str, found: str, expected: str) -> Difference:
     return Difference(f"index {ALERTS}", f"rule {rule!r}, {index} {row_id}", found, expected)
-
-
-def _quoted(column: str) -> str:
-    return f'"{column}"'
 
 
 def _as_text(value: Any) -> str | None:

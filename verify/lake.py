@@ -11,15 +11,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from contract.event import Event
-from verify.database import Database, quoted_text
+from verify.database import Database, literal, name
 from verify.events import lake_columns, sql_types
 
 LAKE: Final = "lake"
 """The view of all events at the version of the cut."""
 LATER: Final = "later"
 """The table of the events that later versions have added, with the column `_version`."""
-
-
 _MAX_COMMITS: Final = 5_000
 """Commits in which appends are looked for."""
 
@@ -71,7 +69,7 @@ class Warehouse:
         files = [unquote(uri.removeprefix("file://")) for uri in uris]
         if not files:
             raise NoRowsError(name)
-        return f"read_parquet([{', '.join(_sql(file) for file in files)}])"
+        return f"read_parquet([{', '.join(literal(file) for file in files)}])"
 
     def version(self, name: str) -> int:
         """Return the current version of a table; raises `NotReadableError`."""
@@ -82,7 +80,7 @@ class Warehouse:
         for version in range(after + 1, until + 1):
             files = list(self._added(event.name, version))
             if files:
-                paths = ", ".join(_sql(str(self._folder / event.name / file)) for file in files)
+                paths = ", ".join(literal(str(self._folder / event.name / file)) for file in files)
                 columns = ", ".join(lake_columns(event))
                 database.run(f"INSERT INTO {LATER} SELECT {columns}, {version} FROM read_parquet([{paths}])")
 
@@ -140,7 +138,7 @@ def create_views(database: Database, warehouse: Warehouse, event: Event, cut: Cu
 
 
 def _empty(event: Event) -> str:
-    return ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in sql_types(event).items())
+    return ", ".join(f"NULL::{kind} AS {name(column)}" for column, kind in sql_types(event).items())
 
 
 def _append(commit: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -149,7 +147,3 @@ def _append(commit: Mapping[str, Any]) -> dict[str, Any] | None:
         return append if {"offsets", "topic_id", "query"} <= append.keys() else None
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def _sql(text: str) -> str:
-    return f"'{quoted_text(text)}'"

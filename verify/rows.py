@@ -1,6 +1,5 @@
 """Compares the rows of each store with those that were recomputed from the lake, while the pipeline goes on."""
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from verify.lake import LAKE, LATER, Cut, Warehouse
 from verify.recomputation import TableRows
 from verify.report import MAX_KEPT, Check, Difference
 from verify.stores import MAX_AGAIN, Store
-
-logger = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0
 """Seconds between two looks at rows that differ."""
@@ -104,9 +101,8 @@ class RowComparison:
         rows, store = comparison.rows, comparison.store
         is_compared = rows.is_kept(clock) + (f" AND id NOT IN ({store.excused})" if store.excused else "")
         equal = " AND ".join(column.equals(f"f.c{n}", f"e.c{n}") for n, column in enumerate(rows.columns))
-        found = f"(SELECT * FROM {store.rows} WHERE {is_compared})"
         self._database.run(
-            f"CREATE OR REPLACE TEMP TABLE found AS SELECT * FROM {found};"
+            f"CREATE OR REPLACE TEMP TABLE found AS SELECT * FROM {store.rows} WHERE {is_compared};"
             f"CREATE OR REPLACE TEMP TABLE {_DIFFERING} AS"
             # Rows that are not there, that are there twice, and that are those of no version.
             f" SELECT id FROM {rows.at_cut} WHERE {is_compared}"

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from confluent_kafka import Message
@@ -96,7 +96,7 @@ class SourceComparison:
             check.notes.append(
                 "the topic no longer has all records that were read: rows of the lake without a record are not compared"
             )
-            differing = "SELECT unnest(range(0, 4096)) AS bucket"
+            differing = f"SELECT unnest(range({_BUCKETS})) AS bucket"
         else:
             differing = (
                 f"SELECT bucket FROM (SELECT bucket, number, total FROM sums UNION ALL SELECT {self._bucket},"
@@ -131,7 +131,7 @@ class SourceComparison:
     def _read(self, *, keep_malformed: bool = False, keep_rows: bool = False) -> int:
         """Parse the records up to the cut; return the number of valid ones."""
         number, rows, malformed = 0, [], []
-        for messages in self._batches():
+        for messages in self._reader.read(self._begins, self._cut.offsets):
             for message in messages:
                 values = self._parser.parse(_bytes(message.value()))
                 if values is not None:
@@ -145,9 +145,6 @@ class SourceComparison:
         if keep_malformed:
             self._database.insert("malformed", {"part": WHOLE, "number": WHOLE, "digest": TEXT}, malformed)
         return number
-
-    def _batches(self) -> Iterator[list[Message]]:
-        return self._reader.read(self._begins, self._cut.offsets)
 
     def _take(self, rows: Sequence[Values], *, keep_rows: bool) -> int:
         self._database.run("DELETE FROM batch")
