@@ -27,9 +27,10 @@ MALFORMED = (b"no json", b'{"user_id": "ann"}', b"\xff", None)
 def stopped(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """A pipeline that has processed some interactions, and is stopped."""
     pipeline = Pipeline(kafka, elasticsearch_url, f"verify-{uuid.uuid4().hex[:8]}", tmp_path_factory.mktemp("verify"))
-    now = int(time.time())
+    # Every window is long over: the alerts of a window that ends while the sink is stopped stay firing.
+    last = int(time.time()) - 3_600
     sent = [
-        Interaction(f"user|{n % 7}", f"item {n % 5}", INTERACTION_TYPES[n % 4 if n % 3 else 0], now - n % 600)
+        Interaction(f"user|{n % 7}", f"item {n % 5}", INTERACTION_TYPES[n % 4 if n % 3 else 0], last - n % 600)
         for n in range(2_000)
     ]
     with pipeline.running(SINK), pipeline.running(STREAM):
