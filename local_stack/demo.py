@@ -206,7 +206,8 @@ def _require_everything(snapshot: Snapshot, observer: Observer, console: Console
     of_malformed = f" + malformed {malformed:,}" if malformed else ""
     console.print(
         Text.assemble(
-            f"sent {sent:,} = in the lake {lake:,}{of_malformed} = indexed: ", ("nothing lost, nothing twice", "green")
+            f"sent {sent:,} = in the lake and indexed {lake:,}{of_malformed}: ",
+            ("nothing lost, nothing twice", "green"),
         ),
         soft_wrap=True,
     )

@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -15,18 +16,20 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.declared import EVENT, PIPELINE, TABLES
+from runtime import topic_admin
 from runtime.broken_pipe import exit_status
-from verify.alerts import AlertComparison, read_rules
+from verify.alerts import AlertComparison, Rule, read_rules
 from verify.database import Database
-from verify.lake import NotReadableError, Warehouse, create_views
+from verify.lake import Cut, NotReadableError, Warehouse, create_views
 from verify.recomputation import TableRows, UnknownMeasureError
-from verify.report import Report
+from verify.report import Check, Report
 from verify.rows import RowComparison
 from verify.settings import VerifySettings
 from verify.source import DeadLetters, SourceComparison
 from verify.stores import AggregatedTopic, DeltaRows, IndexRows, Store, TopicRows
 from verify.topic import TopicReader
 
+_REMEDY = "start `make demo`, or set KAFKA_BROKER, ES_HOST and WAREHOUSE to those of a pipeline that runs"
 _TIMEOUT = 60.0
 """Seconds of a request to Elasticsearch."""
 
@@ -49,7 +52,7 @@ def main() -> int:
     settings = VerifySettings.load()
     try:
         with Database(args.memory, args.temporary) as database:
-            report = verify(settings, database, args.wait)
+            report = _verify_and_show(settings, database, args)
     except NotReadableError as error:
         return _failed(str(error))
     except UnknownMeasureError as error:
@@ -61,16 +64,25 @@ def main() -> int:
             f"the database: {error}: see --memory and --temporary; old files of the lake may be deleted, too"
         )
     except KafkaException as error:
-        return _failed(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}")
+        return _failed(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}: {_REMEDY}")
     except ElasticsearchException as error:
-        return _failed(f"Elasticsearch at {settings.es_host}: {error}")
-    if args.json is not None and str(args.json) == "-":
-        print(report.to_json())
-    else:
-        print("\n".join(report.lines(args.show)))
-        if args.json is not None:
-            args.json.write_text(report.to_json() + "\n")
+        return _failed(f"Elasticsearch at {settings.es_host}: {error}: {_REMEDY}")
     return 0 if report.is_exact else 1
+
+
+def _verify_and_show(settings: VerifySettings, database: Database, args: argparse.Namespace) -> Report:
+    """Compare everything, and print each comparison when it is done."""
+    is_json = args.json is not None and str(args.json) == "-"
+    cut, checks = verify(settings, database, args.wait)
+    report = Report(cut.version, cut.offsets)
+    for check in checks:
+        report.checks.append(check)
+        if not is_json:
+            print("\n".join(check.lines(args.show)), flush=True)
+    print(report.to_json() if is_json else report.verdict)
+    if args.json is not None and not is_json:
+        args.json.write_text(report.to_json() + "\n")
+    return report
 
 
 def _failed(reason: str) -> int:
@@ -78,12 +90,22 @@ def _failed(reason: str) -> int:
     return 2
 
 
-def verify(settings: VerifySettings, database: Database, wait: float) -> Report:
-    """Compare everything; what is still on its way has `wait` seconds to arrive."""
+def verify(settings: VerifySettings, database: Database, wait: float) -> tuple[Cut, Iterator[Check]]:
+    """Return the cut, and compare everything as the checks are taken.
+
+    What is still on its way has `wait` seconds to arrive.
+    """
     warehouse = Warehouse(settings.warehouse)
     rules = read_rules(settings.data_mapper, TABLES)
     cut = warehouse.cut(EVENT, settings.kafka_topic)
+    _require_same_topic(settings, cut)
     create_views(database, warehouse, EVENT, cut)
+    return cut, _checks(settings, database, warehouse, rules, cut, wait)
+
+
+def _checks(
+    settings: VerifySettings, database: Database, warehouse: Warehouse, rules: list[Rule], cut: Cut, wait: float
+) -> Iterator[Check]:
     client = settings.kafka_client
     with (
         Elasticsearch(settings.es_hosts, timeout=_TIMEOUT, max_retries=3, **settings.es_client) as elasticsearch,
@@ -93,7 +115,8 @@ def verify(settings: VerifySettings, database: Database, wait: float) -> Report:
     ):
         source = SourceComparison(database, events, EVENT, PIPELINE.keys, cut)
         letters = DeadLetters(database, dead_letters)
-        checks = [source.lake(), source.dead_letters(letters, wait)]
+        yield source.lake()
+        yield source.dead_letters(letters, wait)
         topic = AggregatedTopic(database, aggregated)
         pairs: list[tuple[TableRows, Store]] = []
         for table in TABLES:
@@ -103,10 +126,20 @@ def verify(settings: VerifySettings, database: Database, wait: float) -> Report:
                 (rows, DeltaRows(database, table, warehouse)),
                 (rows, IndexRows(database, table, elasticsearch, topic, letters)),
             ]
-        checks += RowComparison(database, warehouse, EVENT, cut, wait).run(pairs)
+        yield from RowComparison(database, warehouse, EVENT, cut, wait).run(pairs)
         indices = [store for _, store in pairs if isinstance(store, IndexRows)]
-        checks.append(AlertComparison(database, elasticsearch, rules, wait).run(indices))
-    return Report(cut.version, cut.offsets, checks)
+        yield AlertComparison(database, elasticsearch, rules, wait).run(indices)
+
+
+def _require_same_topic(settings: VerifySettings, cut: Cut) -> None:
+    """Raise `NotReadableError` if the lake was made of a topic of another Kafka, or of a deleted one."""
+    topic_id = topic_admin.topic_id(settings.kafka_client | {"log_level": 0}, settings.kafka_topic)
+    if cut.topic_id not in (None, topic_id):
+        raise NotReadableError(
+            f"{settings.warehouse} was made of another topic {settings.kafka_topic} than that of Kafka at"
+            f" {settings.kafka_broker}: set KAFKA_BROKER and WAREHOUSE to those of one pipeline, unless the topic was"
+            " recreated"
+        )
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ class Cut:
     version: int
     offsets: Mapping[int, int] = field(default_factory=dict)
     """The next offset of each partition."""
+    topic_id: str | None = None
+    """The id of the topic that was read last; None if nothing was read."""
     is_whole: bool = True
     """Whether the table has nothing but the records of this topic, as far as its history tells."""
 
@@ -61,7 +63,8 @@ class Warehouse:
         topics = {append["topic_id"] for append in appends}
         skips = any(append["query"] == "accept-gap" for append in appends)
         read = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
-        return Cut(version, read, is_whole=len(topics) <= 1 and not skips)
+        topic_id = str(appends[0]["topic_id"]) if appends else None
+        return Cut(version, read, topic_id, is_whole=len(topics) <= 1 and not skips)
 
     def rows(self, name: str, version: int | None = None) -> str:
         """Return a table as SQL has it, at its current version or another one; raises `NotReadableError`."""

@@ -6,7 +6,7 @@ version since the cut: what is published while this program runs is the row of o
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -155,13 +155,12 @@ class TableRows:
         since = (clock - keep - _EPOCH) // timedelta(microseconds=1)
         return f"coalesce(c{list(self.table.key).index(window.name)} > {since}, true)"
 
-    def as_text(self, values: Sequence[object]) -> str:
-        """Return the columns of a row as JSON."""
+    def as_text(self, positions: Iterable[int], values: Sequence[object]) -> str:
+        """Return some columns of a row as JSON."""
+        named = [(self.columns[n], values[n]) for n in positions]
         return json.dumps(
-            {
-                column.name: _time(value) if column.type is ColumnType.DATE else value
-                for column, value in zip(self.columns, values, strict=True)
-            }
+            {column.name: _time(value) if column.type is ColumnType.DATE else value for column, value in named},
+            ensure_ascii=False,
         )
 
     def _aliased_keys(self) -> str:

@@ -1,12 +1,13 @@
 """What the comparison found: checks, each with its differences."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 MAX_KEPT: Final = 1_000
 """Differences of a check that are reported one by one; the others are counted."""
+_NAME_WIDTH: Final = 78
 _MAX_SHOWN: Final = 300
 """Characters of a value."""
 
@@ -45,6 +46,15 @@ class Check:
     """What could not be compared, and why."""
     seconds: float = 0
 
+    def lines(self, max_differences: int) -> Iterator[str]:
+        """Yield it for a terminal, with so many of its differences."""
+        state = "ok       " if self.number == 0 else "DIFFERENT"
+        yield f"{state}  {self.name:{_NAME_WIDTH}}  {self.compared:>12,}  {self.seconds:6.1f} s"
+        yield from (f"           {note}" for note in self.notes)
+        yield from (f"           {difference}" for difference in self.differences[:max_differences])
+        if self.number > max_differences:
+            yield f"           and {self.number - max_differences:,} more"
+
     def add(self, differences: Iterable[Difference]) -> None:
         """Add differences."""
         for difference in differences:
@@ -76,18 +86,13 @@ class Report:
             indent=2,
         )
 
-    def lines(self, max_differences: int) -> Iterable[str]:
-        """Yield the report for a terminal, with so many differences of each check."""
-        width = max((len(check.name) for check in self.checks), default=0)
-        for check in self.checks:
-            state = "ok       " if check.number == 0 else "DIFFERENT"
-            yield f"{state}  {check.name:{width}}  {check.compared:>12,}  {check.seconds:6.1f} s"
-            yield from (f"           {note}" for note in check.notes)
-            yield from (f"           {difference}" for difference in check.differences[:max_differences])
-            if check.number > max_differences:
-                yield f"           and {check.number - max_differences:,} more"
+    @property
+    def verdict(self) -> str:
+        """Everything in a few words."""
         number = sum(check.number for check in self.checks)
-        yield "nothing lost, nothing twice" if self.is_exact else f"{number:,} differences"
+        if self.is_exact:
+            return "nothing lost, nothing twice"
+        return f"{number:,} difference{'s' if number > 1 else ''}"
 
 
 def _shown(text: str | None) -> str:

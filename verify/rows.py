@@ -1,5 +1,6 @@
 """Compares the rows of each store with those that were recomputed from the lake, while the pipeline goes on."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class RowComparison:
             _Comparison(rows, store, Check(f"{store.title} = recomputation of the lake", compared=rows.number))
             for rows, store in pairs
         ]
-        deadline, least = time.monotonic() + self._wait, None
+        deadline, least, is_waiting = time.monotonic() + self._wait, None, False
         while pending:
             for comparison in pending:
                 _timed(comparison, partial(self._load, comparison))
@@ -68,6 +69,9 @@ class RowComparison:
                 deadline, least = time.monotonic() + self._wait, number
             if time.monotonic() > deadline:
                 break
+            if pending and not is_waiting:
+                print(f"waiting for {number:,} rows, up to {self._wait:.0f} s", file=sys.stderr)
+                is_waiting = True
             if pending:
                 time.sleep(_PAUSE)
         for comparison in pending:
@@ -122,15 +126,21 @@ class RowComparison:
         columns = ", ".join(f"c{n}" for n in range(len(rows.columns)))
         position = "row_number() OVER (PARTITION BY id ORDER BY version DESC)"
         latest = f"SELECT id, {columns} FROM {rows.since_cut} QUALIFY {position} = 1"
-        values = ", ".join(f"e.c{n}" for n in range(len(rows.columns)))
+        equal = ", ".join(column.equals(f"f.c{n}", f"e.c{n}") for n, column in enumerate(rows.columns))
+        values = ", ".join(f"f.c{n}, e.c{n}" for n in range(len(rows.columns)))
         differing = self._database.run(
-            f"SELECT d.id, f.text, f.problem, e.id IS NOT NULL, {values} FROM {_DIFFERING} d"
+            f"SELECT d.id, f.text, f.problem, e.id IS NOT NULL, [{equal}], {values} FROM {_DIFFERING} d"
             f" LEFT JOIN found f ON f.id = d.id LEFT JOIN ({latest}) e ON e.id = d.id"
             f" ORDER BY d.id LIMIT {MAX_KEPT}"
         )
-        for row_id, text, problem, is_expected, *cells in differing:
-            found = text if problem is None else f"{text} ({problem})"
-            expected = rows.as_text(cells) if is_expected else None
+        for row_id, text, problem, is_expected, are_equal, *cells in differing:
+            # Of a row that is there, the columns that differ; if none does, it is there twice.
+            wrong = [n for n, is_equal in enumerate(are_equal) if not is_equal]
+            shown = wrong if is_expected and text is not None and problem is None and wrong else range(len(are_equal))
+            found = (
+                None if text is None else rows.as_text(shown, cells[::2]) if problem is None else f"{text} ({problem})"
+            )
+            expected = rows.as_text(shown, cells[1::2]) if is_expected else None
             comparison.check.add([Difference(comparison.store.title, row_id, found, expected)])
         comparison.check.number = max(comparison.check.number, comparison.number)
 

@@ -12,7 +12,7 @@ from contract.event import Event
 from contract.tables import Key
 from verify.database import TEXT, WHOLE, Database, name
 from verify.events import EventParser, Values, columns
-from verify.lake import LAKE, Cut
+from verify.lake import LAKE, Cut, NotReadableError
 from verify.report import MAX_KEPT, Check, Difference
 from verify.topic import TopicReader
 
@@ -76,7 +76,14 @@ class SourceComparison:
         self._columns = columns(event)
         self._names = ", ".join(map(name, self._columns))
         self._bucket = f"hash({self._names}) % {_BUCKETS}"
-        self._begins = {partition: begin for partition, (begin, _) in reader.ranges().items()}
+        ranges = reader.ranges()
+        ends = {partition: end for partition, (_, end) in ranges.items()}
+        if any(offset > ends.get(partition, 0) for partition, offset in cut.offsets.items()):
+            raise NotReadableError(
+                f"the lake has records beyond the end of topic {reader.topic}: it was made of another one: set"
+                " KAFKA_BROKER and WAREHOUSE to those of one pipeline"
+            )
+        self._begins = {partition: begin for partition, (begin, _) in ranges.items()}
         database.run("CREATE TABLE malformed (part BIGINT, number BIGINT, digest VARCHAR)")
         database.run("CREATE TABLE sums (bucket BIGINT, number BIGINT, total HUGEINT)")
         database.run(f"CREATE TABLE sent AS SELECT * FROM {LAKE} LIMIT 0")

@@ -27,7 +27,7 @@ PROCESSES = {
 
 def _is_everything_there(output: str) -> bool:
     lines = output.splitlines()
-    return bool(re.fullmatch(r"sent [\d,]+ = in the lake [\d,]+ = indexed: nothing lost, nothing twice", lines[-1]))
+    return bool(re.fullmatch(r"sent [\d,]+ = in the lake and indexed [\d,]+: nothing lost, nothing twice", lines[-1]))
 
 
 def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
