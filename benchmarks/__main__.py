@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import budget, cost, documents, growth, latency, sink, start, throughput
+from benchmarks import budget, cost, documents, growth, latency, sink, start, throughput, verification
 from benchmarks.peers import driver
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
@@ -39,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "users": lambda stack, args: growth.users(stack, args.interactions),
     "soak": lambda stack, args: growth.soak(stack, args.minutes),
     "history": lambda stack, args: growth.history(stack, (0, args.history // 5, args.history)),
+    "verify": lambda stack, args: verification.measure(stack, args.interactions),
 }
 
 

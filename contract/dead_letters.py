@@ -9,6 +9,10 @@ OFFSET: Final = "dead_letter.offset"
 REASON: Final = "dead_letter.reason"
 SERVICE: Final = "dead_letter.service"
 
+STREAM_PROCESSING: Final = "stream-processing"
+ELASTICSEARCH_SINK: Final = "elasticsearch-sink-alert"
+"""The values of `SERVICE`: who could not process the original."""
+
 HEADERS: Final = (TOPIC, PARTITION, OFFSET, REASON, SERVICE)
 """The headers of every dead letter; their values are UTF-8 text."""
 

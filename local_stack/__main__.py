@@ -10,19 +10,16 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 import rich.console
 from rich.text import Text
 
 from build_tools.jars import JarError
-from contract import declared
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import NotEverythingError, Plan, StackError, StoppedEarlyError
+from local_stack.plan import NotEverythingError, Plan, StackError, StoppedEarlyError, default_data
 from local_stack.servers import PortTakenError, ServerError
-from local_stack.services import ROOT
 from local_stack.terminal import Console
 from runtime import proxies
 from runtime.broken_pipe import exit_status
@@ -43,7 +40,7 @@ def main() -> int:
     except (StackError, DataFolderError, PortTakenError, ServerError, JarError) as error:
         return _fail(console, str(error))
     except StoppedEarlyError as error:
-        return _fail(console, str(error), "stopped early:")
+        return _fail(console, f"{error}; the next start continues", "stopped early:")
     except NotEverythingError as error:
         return _fail(console, str(error), "not equal:")
     except OSError as error:
@@ -62,7 +59,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
     parser.add_argument(
-        "--data", default=str(_data_folder()), help="the folder of all data and logs (default: %(default)s)"
+        "--data", default=str(default_data()), help="the folder of all data and logs (default: %(default)s)"
     )
     parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="Kafka's port (default: 9092)")
     parser.add_argument(
@@ -72,12 +69,6 @@ def _parse_args() -> argparse.Namespace:
         "--free-ports", action="store_true", help="free ports for everything, to run beside a demo with other --data"
     )
     return parser.parse_args()
-
-
-def _data_folder() -> Path:
-    """Return the default folder: each declaration has its own."""
-    folder = ROOT / ".data"
-    return folder if declared.FILE.parent == ROOT else folder / declared.FILE.parent.name
 
 
 def _stop_on_signal() -> threading.Event:

@@ -121,6 +121,7 @@ def _watch(
     plan: Plan, processes: Sequence[ManagedProcess], observer: Observer, console: Console, stop: threading.Event
 ) -> None:
     console.print(f"running: open [bold]{plan.page_url}[/] (Ctrl-C stops)")
+    console.print(Text(f"beside it, this compares all that is stored: {plan.verify_command}"), soft_wrap=True)
     if not (plan.view and console.is_terminal):
         _run_until(plan.seconds, processes, console, stop, lambda: None)
         return

@@ -1,11 +1,13 @@
 """The plan of one run: its data folder, its ports, and the settings that follow for the services."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from contract import declared
 from local_stack import servers, services
 from runtime import dotenv, listening
 from runtime.addresses import quoted
@@ -14,6 +16,8 @@ DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCE
 """The services that the demo starts."""
 _DEMO_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
+_KAFKA_PORT = 9092
+_ES_PORT = 9200
 _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
 
 
@@ -37,8 +41,8 @@ class Plan:
     """
 
     data: Path
-    kafka_port: int = 9092
-    es_port: int = 9200
+    kafka_port: int = _KAFKA_PORT
+    es_port: int = _ES_PORT
     service_ports: Mapping[str, int] = field(default_factory=lambda: {s.package: _port_of(s) for s in DEMO_SERVICES})
     """Ports of the page and of each service's /health and /metrics, by package."""
     hosts: Mapping[str, str] = field(default_factory=lambda: {s.host_setting: _host_of(s) for s in DEMO_SERVICES})
@@ -62,6 +66,17 @@ class Plan:
     def es_host(self) -> str:
         """Elasticsearch's URL."""
         return f"http://{servers.HOST}:{self.es_port}"
+
+    @property
+    def verify_command(self) -> str:
+        """The command that compares everything that this run has stored."""
+        is_default = (self.kafka_port, self.es_port, self.data) == (_KAFKA_PORT, _ES_PORT, default_data())
+        warehouse = str(self.data / "warehouse")
+        settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
+        shown = {} if is_default else settings
+        if declared.FILE != services.ROOT / "pipeline.py":
+            shown["PIPELINE"] = str(declared.FILE)
+        return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), "make verify"])
 
     @property
     def service_urls(self) -> dict[str, str]:
@@ -97,6 +112,12 @@ class Plan:
         settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, **self.hosts}
         settings |= {name: value for name, value in _DEMO_DEFAULTS.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
+
+
+def default_data() -> Path:
+    """Return the default folder of all data: each declaration has its own."""
+    folder = services.ROOT / ".data"
+    return folder if declared.FILE.parent == services.ROOT else folder / declared.FILE.parent.name
 
 
 def _user_setting(name: str) -> str:

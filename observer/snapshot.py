@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
-from contract.dead_letters import SERVICE
+from contract.dead_letters import SERVICE, STREAM_PROCESSING
 from contract.declared import EVENT, PIPELINE, TABLES
 from observer.services import OK, read_service
 from runtime.settings import Settings
@@ -24,7 +24,6 @@ _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
 _COMMITS: Final = 5
 """Commits among which the last append is: the others are compactions, which never follow each other that often."""
-_STREAM_JOB: Final = b"stream-processing"
 """How the stream job calls itself in its dead letters."""
 _ALL: Final = "all"
 """The name of the total among the aggregations."""
@@ -152,7 +151,7 @@ class Observer:
             messages = read_to_end(
                 self._settings.kafka_client, self._settings.dead_letter_topic, group_id="observer", timeout=_TIMEOUT
             )
-            return sum((SERVICE, _STREAM_JOB) in (message.headers() or ()) for message in messages)
+            return sum((SERVICE, STREAM_PROCESSING.encode()) in (message.headers() or ()) for message in messages)
         except KafkaException:
             return None
 

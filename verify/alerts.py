@@ -38,7 +38,6 @@ from verify.stores import IndexRows
 _PAUSE: Final = 1.0
 _GRACE: Final = timedelta(seconds=30)
 """The time after the end of a window in which its alerts may be firing or resolved."""
-_BATCH: Final = 20_000
 _OPERATORS: Final = {">": ">", ">=": ">=", "<": "<", "<=": "<=", "==": "=", "!=": "!="}
 _COLUMNS: Final = (RULE, INDEX, ID, FIELD, OPERATOR, THRESHOLD, STATUS, FIRED_AT, RESOLVED_AT, VALUE)
 
@@ -190,12 +189,8 @@ class AlertComparison:
         self._elasticsearch.indices.refresh(index=ALERTS, ignore_unavailable=True)
         if not self._elasticsearch.indices.exists(index=ALERTS):
             return
-        rows = []
-        for hit in scan(self._elasticsearch, index=ALERTS, size=5_000, _source=list(_COLUMNS)):
-            rows.append((hit["_id"], *(_as_text(hit["_source"].get(each)) for each in _COLUMNS)))
-            if len(rows) == _BATCH:
-                self._database.insert("alerts", columns, rows)
-                rows = []
+        hits = scan(self._elasticsearch, index=ALERTS, size=5_000, _source=list(_COLUMNS))
+        rows = ((hit["_id"], *(_as_text(hit["_source"].get(each)) for each in _COLUMNS)) for hit in hits)
         self._database.insert("alerts", columns, rows)
 
     def _malformed(self) -> Iterator[Difference]:

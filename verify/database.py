@@ -1,7 +1,8 @@
 """A DuckDB database in a temporary folder, which holds what does not fit into memory."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -14,6 +15,8 @@ WHOLE: Final = DataType.int64()
 DOUBLE: Final = DataType.float64()
 FLAG: Final = DataType.bool()
 BYTES: Final = DataType.binary()
+
+_BATCH: Final = 20_000
 
 Columns = Mapping[str, DataType]
 """The columns of rows, by name."""
@@ -52,15 +55,15 @@ class Database:
         """Return the only value of a query; 0 instead of null."""
         return int(self.run(sql, *parameters)[0][0] or 0)
 
-    def insert(self, table: str, columns: Columns, rows: Sequence[Sequence[Any]]) -> None:
-        """Insert rows into a table that has these columns first."""
-        if not rows:
-            return
-        values = zip(*rows, strict=True)
-        arrays: dict[str, Any] = {
-            name: Array(list(each), type=kind) for (name, kind), each in zip(columns.items(), values, strict=True)
-        }
-        self._connection.from_arrow(Table.from_pydict(arrays)).insert_into(table)
+    def insert(self, table: str, columns: Columns, rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows into a table that has these columns first; some of them at a time are in memory."""
+        remaining = iter(rows)
+        while batch := list(islice(remaining, _BATCH)):
+            values = zip(*batch, strict=True)
+            arrays: dict[str, Any] = {
+                name: Array(list(each), type=kind) for (name, kind), each in zip(columns.items(), values, strict=True)
+            }
+            self._connection.from_arrow(Table.from_pydict(arrays)).insert_into(table)
 
 
 def name(text: str) -> str:

@@ -21,7 +21,6 @@ _BUCKETS: Final = 4_096
 _BATCH: Final = 100_000
 _PAUSE: Final = 1.0
 """Seconds between two looks for missing dead letters."""
-_STREAM_JOB: Final = "stream-processing"
 
 
 class DeadLetters:
@@ -137,23 +136,24 @@ class SourceComparison:
 
     def _read(self, *, keep_malformed: bool = False, keep_rows: bool = False) -> int:
         """Parse the records up to the cut; return the number of valid ones."""
-        number, rows, malformed = 0, [], []
+        number = 0
+        rows: list[Values] = []
+        malformed: list[Values] = []
         for messages in self._reader.read(self._begins, self._cut.offsets):
             for message in messages:
                 values = self._parser.parse(_bytes(message.value()))
                 if values is not None:
                     rows.append(values)
-                else:
+                elif keep_malformed:
                     malformed.append((message.partition(), message.offset(), _digest(message)))
-            if len(rows) >= _BATCH:
-                number += self._take(rows, keep_rows=keep_rows)
-                rows = []
-        number += self._take(rows, keep_rows=keep_rows)
-        if keep_malformed:
-            self._database.insert("malformed", {"part": WHOLE, "number": WHOLE, "digest": TEXT}, malformed)
-        return number
+            if len(rows) + len(malformed) >= _BATCH:
+                number += self._take(rows, malformed, keep_rows=keep_rows)
+                rows, malformed = [], []
+        return number + self._take(rows, malformed, keep_rows=keep_rows)
 
-    def _take(self, rows: Sequence[Values], *, keep_rows: bool) -> int:
+    def _take(self, rows: Sequence[Values], malformed: Sequence[Values], *, keep_rows: bool) -> int:
+        """Keep the malformed ones, and the rows of ranges that differ or else the sums of all ranges."""
+        self._database.insert("malformed", {"part": WHOLE, "number": WHOLE, "digest": TEXT}, malformed)
         self._database.run("DELETE FROM batch")
         self._database.insert("batch", self._columns, rows)
         if keep_rows:
@@ -204,7 +204,8 @@ class SourceComparison:
         )
         topic = self._reader.topic
         return (
-            f"SELECT part, number, digest FROM dead_letters WHERE topic = '{topic}' AND service = '{_STREAM_JOB}'"
+            "SELECT part, number, digest FROM dead_letters"
+            f" WHERE topic = '{topic}' AND service = '{dead_letters.STREAM_PROCESSING}'"
             f" AND ({offsets or 'false'})"
         )
 

@@ -16,7 +16,6 @@ from verify.recomputation import row_id
 from verify.source import DeadLetters
 from verify.topic import TopicReader
 
-_BATCH: Final = 20_000
 MAX_AGAIN: Final = 10_000
 """Rows that are read again one by one; of more, all are."""
 _TYPES: Final = {
@@ -233,18 +232,13 @@ class IndexRows(Store):
         self._insert(document for document in found if document.get("found"))
 
     def _insert(self, documents: Iterable[dict[str, Any]]) -> None:
-        rows = []
-        for document in documents:
-            rows.append((document["_id"], json.dumps(document["_source"])))
-            if len(rows) == _BATCH:
-                self._database.insert(self._documents, {"id": TEXT, "text": TEXT}, rows)
-                rows = []
+        rows = ((document["_id"], json.dumps(document["_source"])) for document in documents)
         self._database.insert(self._documents, {"id": TEXT, "text": TEXT}, rows)
 
 
 def from_json(table: Table, rows: str) -> str:
     """Return rows with the columns of a table, of a query with `id` and the JSON `text` of each."""
-    kinds = ", ".join(f"json_type(text, '$.{column.name}') AS t{n}" for n, column in enumerate(table.columns))
+    kinds = ", ".join(f"json_type(json, '$.{column.name}') AS t{n}" for n, column in enumerate(table.columns))
     values = ", ".join(f"{_from_json(column, n)} AS c{n}" for n, column in enumerate(table.columns))
     names = ", ".join(sorted(literal(column.name) for column in table.columns))
     wrong = " ".join(
@@ -252,7 +246,7 @@ def from_json(table: Table, rows: str) -> str:
         for n, column in enumerate(table.columns)
     )
     valid = f"SELECT id, text, CASE WHEN json_valid(text) THEN text ELSE '{{}}' END AS json FROM ({rows})"
-    typed = f"SELECT id, text AS original, json AS text, {kinds.replace('(text', '(json')} FROM ({valid})"
+    typed = f"SELECT id, text AS original, json AS text, {kinds} FROM ({valid})"
     columns = f"SELECT id, original, text, {values}, * EXCLUDE (id, original, text) FROM ({typed})"
     problem = f"CASE WHEN list_sort(json_keys(text)) != list_sort([{names}]) THEN 'it has other fields' {wrong} END"
     return f"(SELECT id, original AS text, {problem} AS problem, * EXCLUDE (id, original, text) FROM ({columns}))"

@@ -14,11 +14,8 @@ from stream_processing.kafka_io import max_message_bytes, source_options, write_
 from stream_processing.parsing import IS_VALID, RECORD, with_reason
 from stream_processing.settings import StreamProcessingSettings
 
-SERVICE: Final = "stream-processing"
-"""The value of the header that names the service."""
 ORIGIN: Final = ["topic", "partition", "offset"]
 """The columns that identify a record."""
-
 
 _LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log about dead letters."""
@@ -57,7 +54,7 @@ def without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> Da
         .options(**source_options(settings, settings.dead_letter_topic))
         .option("includeHeaders", "true")
         .load()
-        .where(_header_value(dead_letters.SERVICE) == SERVICE)
+        .where(_header_value(dead_letters.SERVICE) == dead_letters.STREAM_PROCESSING)
         .select(
             _header_value(dead_letters.TOPIC).alias("topic"),
             _header_value(dead_letters.PARTITION).cast("int").alias("partition"),
@@ -74,7 +71,7 @@ def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) 
         dead_letters.PARTITION: F.col("partition").cast("string"),
         dead_letters.OFFSET: F.col("offset").cast("string"),
         dead_letters.REASON: F.col("reason"),
-        dead_letters.SERVICE: F.lit(SERVICE),
+        dead_letters.SERVICE: F.lit(dead_letters.STREAM_PROCESSING),
     }
     topic = settings.dead_letter_topic
     # Requested for each batch: the topic's limit may be raised while the job runs.

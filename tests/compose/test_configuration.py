@@ -51,6 +51,7 @@ def config(*overlays: str, env_file: Path | None = None, environment: dict[str, 
         command, cwd=ROOT, env={**inherited, **(environment or {})}, capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stderr
+    assert not completed.stderr
     services: dict[str, Any] = json.loads(completed.stdout)["services"]
     return services
 

@@ -3,6 +3,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import signal
 import socket
 import ssl
@@ -24,7 +25,7 @@ from local_stack import __main__ as stack
 from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
-from local_stack.plan import NotEverythingError, Plan, StackError
+from local_stack.plan import NotEverythingError, Plan, StackError, default_data
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
@@ -282,6 +283,16 @@ def test_the_demo_sends_50_interactions_a_second_unless_the_user_sets_an_interva
     assert Plan(tmp_path).service_settings["PRODUCER_RATE"] == "0.02"
     (tmp_path / ".env").write_text("PRODUCER_RATE=3\n")
     assert "PRODUCER_RATE" not in Plan(tmp_path).service_settings
+
+
+def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: Path) -> None:
+    assert Plan(default_data()).verify_command == "make verify"
+    folder = tmp_path / "my data"
+    command = Plan(folder, kafka_port=19092).verify_command
+    assert shlex.split(command) == [
+        "KAFKA_BROKER=127.0.0.1:19092", "ES_HOST=http://127.0.0.1:9200", f"WAREHOUSE={folder}/warehouse",
+        "make", "verify",
+    ]  # fmt: skip
 
 
 def test_the_view_shows_rows_rates_lag_and_alerts() -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract import dead_letters
-from elasticsearch_sink_alert.kafka.dead_letter_writer import SERVICE
+from contract.dead_letters import ELASTICSEARCH_SINK
 from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
 from runtime.kafka_client import MESSAGE_TIMED_OUT, producer_config
 from runtime.logs import escape_controls
@@ -106,7 +106,7 @@ def replay(settings: Settings, reason: str, *, again: bool) -> int:
     holds only the start of its original. Returns 1 if the topic refuses one.
     """
     found = [dead_letter for dead_letter in _read(settings, reason) if again or not dead_letter.replayed]
-    ours = [dead_letter for dead_letter in found if dead_letter.service == SERVICE and dead_letter.key]
+    ours = [dead_letter for dead_letter in found if dead_letter.service == ELASTICSEARCH_SINK and dead_letter.key]
     sent, refused = _replay_rows(settings, ours) if ours else (0, 0)
     if ours or not found:
         print(f"{sent} replayed, {len(ours) - sent - refused} skipped")
@@ -144,9 +144,9 @@ def _replay_rows(settings: Settings, ours: Sequence[DeadLetter]) -> tuple[int, i
 def _not_replayed(found: Iterable[DeadLetter]) -> Iterator[str]:
     """Yield a line for each kind of dead letter that is never replayed, with the reason."""
     why = "not replayed, the same bytes would be rejected again"
-    for service, number in Counter(each.service for each in found if each.service != SERVICE).items():
+    for service, number in Counter(each.service for each in found if each.service != ELASTICSEARCH_SINK).items():
         yield f"{_count(number)} of {escape_controls(service)}: {why}"
-    if number := sum(each.service == SERVICE and not each.key for each in found):
+    if number := sum(each.service == ELASTICSEARCH_SINK and not each.key for each in found):
         yield f"{_count(number)} without a key: {why}"
 
 

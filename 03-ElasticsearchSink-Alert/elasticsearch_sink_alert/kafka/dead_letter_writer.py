@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
 
 from confluent_kafka import KafkaError, Message, Producer
 
@@ -14,9 +13,6 @@ from runtime.kafka_client import producer_config
 
 logger = logging.getLogger(__name__)
 logger.addFilter(lower_routine)
-
-SERVICE: Final = "elasticsearch-sink-alert"
-"""Value of the header that says which service wrote a dead letter."""
 
 _Header = tuple[str, str | bytes | None]
 
@@ -104,7 +100,7 @@ def _headers(rejection: Rejected, cut: str | None) -> list[_Header]:
         dead_letters.PARTITION: str(rejection.record.partition),
         dead_letters.OFFSET: str(rejection.record.offset),
         dead_letters.REASON: dead_letters.truncated(rejection.reason, dead_letters.MAX_REASON_CHARACTERS),
-        dead_letters.SERVICE: SERVICE,
+        dead_letters.SERVICE: dead_letters.ELASTICSEARCH_SINK,
     }
     if cut is not None:
         headers[dead_letters.CUT] = cut
