@@ -27,12 +27,14 @@ from observer.status import MAY_HAVE_ENDED, Batch, Disk, Figures, LoggedError, P
 
 _KAFKA_TIMEOUT: Final = 2.0
 """Seconds of a request."""
-_ELASTICSEARCH_TIMEOUT: Final = 1.5
-"""The same; the client sends another one before its first request."""
+_ELASTICSEARCH_TIMEOUT: Final = 2.5
+"""The same; under load it takes longer than the others."""
 _DEADLINE: Final = 3.5
 """Seconds after which what has not answered is unknown: with the start of Python, less than 5."""
 _BETWEEN_SNAPSHOTS: Final = 1.0
 """Seconds between the two snapshots from which the first rates follow."""
+_ENOUGH: Final = 1.5
+"""Seconds that have to be left for the second one."""
 _RATE_WINDOW: Final = 10.0
 _SERVERS: Final = ("Kafka", "Elasticsearch")
 _PRODUCER: Final = "data_producer"
@@ -80,7 +82,7 @@ class StatusReader:
         """A record that waits for more than `behind_seconds` is overdue."""
         self._settings = settings
         self._behind_seconds = behind_seconds
-        # A client of its own: while one thread waits for the first answer, another one that uses the client waits too.
+        # Two clients: while one waits for its first answer, all threads that use it wait.
         self._elasticsearch = _elasticsearch_client(settings)
         self._observer = Observer(
             settings,
@@ -133,18 +135,21 @@ class StatusReader:
         )
 
     def _take_snapshots(self, began: float, deadline: float) -> Snapshot:
-        """Return a snapshot, and add it to the history: of a new one two, unless something does not answer."""
+        """Return a snapshot, and add it to the history: two of them if it is new and there is time for another."""
         is_first = not self._history.readings()
         snapshot = self._take_snapshot(deadline)
-        if is_first and time.monotonic() - began < _BETWEEN_SNAPSHOTS:
+        if is_first and deadline - time.monotonic() > _ENOUGH:
             time.sleep(max(0.0, began + _BETWEEN_SNAPSHOTS - time.monotonic()))
-            snapshot = self._take_snapshot(deadline)
-        return snapshot
+            snapshot = self._take_snapshot(deadline) or snapshot
+        if snapshot is None:
+            self._history.add(Snapshot(), time.monotonic())
+        return snapshot or Snapshot()
 
-    def _take_snapshot(self, deadline: float) -> Snapshot:
+    def _take_snapshot(self, deadline: float) -> Snapshot | None:
         at = time.monotonic()
-        snapshot = result_of(self._background.start(self._observer.snapshot), deadline) or Snapshot()
-        self._history.add(snapshot, at)
+        snapshot = result_of(self._background.start(self._observer.snapshot), deadline)
+        if snapshot is not None:
+            self._history.add(snapshot, at)
         return snapshot
 
     def _count_malformed(self, snapshot: Snapshot, deadline: float) -> int | None:
