@@ -103,9 +103,15 @@ def line_chart(label: str, unit: str = "") -> Chart:
     return _create(options, label)
 
 
-def update_line(chart: Chart, points: Sequence[tuple[float, float | None]]) -> None:
+Marks = Sequence[tuple[float, str]]
+"""Moments to mark in a chart over time (seconds since the epoch), each with a text."""
+
+
+def update_line(chart: Chart, points: Sequence[tuple[float, float | None]], marks: Marks = ()) -> None:
     """Show values over time (seconds since the epoch); None leaves a gap."""
-    chart.options["series"][0]["data"] = [[round(at * 1000), value] for at, value in points]
+    series = chart.options["series"][0]
+    series["data"] = [[round(at * 1000), value] for at, value in points]
+    series["markLine"] = _vertical_lines(marks)
     chart.update()
 
 
@@ -120,7 +126,7 @@ def stacked_chart(label: str) -> Chart:
     return _create(options, label)
 
 
-def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]]) -> None:
+def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]], marks: Marks = ()) -> None:
     """Show values over time (milliseconds since the epoch) per name; None leaves a gap."""
     series = [
         {
@@ -133,6 +139,8 @@ def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float 
         }
         for n, (name, points) in enumerate(values.items())
     ]
+    if series:
+        series[0]["markLine"] = _vertical_lines(marks)
     if series != chart.options["series"]:
         chart.options["series"] = series
         chart.update()
@@ -177,3 +185,15 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     label = {"formatter": f"threshold {format_compact(at)}", "color": _INK, "position": "end"}
     position = {"xAxis": at} if is_horizontal else {"yAxis": at}
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
+
+
+def _vertical_lines(marks: Marks) -> dict[str, Any]:
+    """Mark moments of a time axis; ECharts leaves out those that are not within it."""
+    label = {"position": "insideEndTop", "color": _INK, "fontSize": 11, "formatter": "{b}"}
+    return {
+        "symbol": "none",
+        "silent": True,
+        "lineStyle": {"color": _THRESHOLD_COLOUR, "type": "dashed", "width": 1.5},
+        "label": label,
+        "data": [{"xAxis": round(at * 1000), "name": format_text(text)} for at, text in marks],
+    }

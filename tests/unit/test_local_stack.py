@@ -160,7 +160,7 @@ def test_a_process_that_dies_after_it_was_ready_is_started_again_until_it_dies_t
 
 def test_deaths_that_are_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = _ended_process(tmp_path)
-    monkeypatch.setattr("local_stack.managed_process._DEATHS_WITHIN", 0.0)
+    monkeypatch.setattr("local_stack.managed_process.DEATHS_WITHIN", 0.0)
     assert [process._may_start_again() for _ in range(5)] == [True] * 5
 
 

@@ -10,7 +10,7 @@ from deltalake import CommitProperties, write_deltalake
 from elasticsearch import Elasticsearch
 
 from contract.declared import EVENT
-from observer.snapshot import Observer
+from observer.snapshot import Observer, _unread
 from runtime.settings import Settings
 
 
@@ -23,14 +23,14 @@ def observer(tmp_path: Path) -> Iterator[Observer]:
 
 
 def test_unread_offsets_follow_from_the_last_append(observer: Observer, tmp_path: Path) -> None:
-    metadata = {"batch": 4, "offsets": {"avroic": {"0": 10, "1": 7}}}
+    metadata = {"batch": 4, "topic_id": "id", "offsets": {"avroic": {"0": 10, "1": 7}}}
     rows = Table.from_pydict({"user_id": Array(["a"], DataType.string())})
     for properties in (CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)}), None):
         write_deltalake(tmp_path / EVENT.name, rows, mode="append", commit_properties=properties)
-    ends = {0: 12, 1: 7, 2: 3}
-    assert observer._unread(ends, {"stream_batches": 5}) == 5
-    assert observer._unread(ends, {"stream_batches": 4}) is None, "the batch is not finished"
+    ends, cuts = {0: 12, 1: 7, 2: 3}, observer._read_cuts()
+    assert _unread(cuts, ends, {"stream_batches": 5}) == 5
+    assert _unread(cuts, ends, {"stream_batches": 4}) is None, "the batch is not finished"
 
 
 def test_unread_offsets_are_unknown_without_a_lake(observer: Observer) -> None:
-    assert observer._unread({0: 12}, {}) is None
+    assert _unread(observer._read_cuts(), {0: 12}, {"stream_batches": 5}) is None
