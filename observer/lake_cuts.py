@@ -1,7 +1,7 @@
 """Cuts of the lake: its latest versions, each with its rows and the offsets of the topic that it was made of."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -9,6 +9,8 @@ from deltalake import DeltaTable
 
 _COMMITS: Final = 20
 """Those of some ten seconds: the index is not further behind, unless the pipeline is catching up."""
+
+_LOOKS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,33 @@ class Cut:
 
 
 def read_cuts(table: DeltaTable, topic: str) -> list[Cut]:
-    """Return the latest cuts, the latest last: an empty one before the first append.
+    """Bring a table to its current version, and return the latest cuts, the latest last.
 
-    The rows are those of Delta's own statistics. Returns none if the table's history does not reach back to an append.
-    Raises `DeltaError`.
+    The rows are those of Delta's own statistics. A table without rows has an empty cut. Returns none if the history
+    does not reach back to an append, or changes with every look. Raises `DeltaError`.
     """
+    for _ in range(_LOOKS):
+        version, commits = table.version(), table.history(_COMMITS)
+        # The history has all commits, also those that are newer than the table's version; their numbers are wrong then.
+        table.update_incremental()
+        if table.version() == version:
+            return _cuts(int(table.count()), commits, topic)
+    return []
+
+
+def _cuts(rows: int, commits: Sequence[Mapping[str, Any]], topic: str) -> list[Cut]:
+    """Return the cuts of a version with `rows`, the last commit of which is first."""
     cuts: list[Cut] = []
-    rows, version = int(table.count()), table.version()
-    for commit in table.history(_COMMITS):
-        # While the job writes, the history has commits that are newer than the table's version.
-        if commit["version"] > version:
-            continue
+    total = rows
+    for commit in commits:
         added = _added_rows(commit)
         if append := _append(commit, topic):
-            cuts.append(Cut(rows, append.offsets, append.topic_id, append.batch))
+            # Rows that another writer has added since are in the current version, too.
+            cuts.append(Cut(rows if cuts else total, append.offsets, append.topic_id, append.batch))
             if added is None:
                 break
         rows -= added or 0
-    return cuts[::-1] if cuts or rows else [Cut(0, {})]
+    return cuts[::-1] if cuts or total else [Cut(0, {})]
 
 
 class _Append(NamedTuple):

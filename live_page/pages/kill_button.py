@@ -34,11 +34,11 @@ class KillButton:
         seconds = listed.seconds_until_kill(self._name, time.time())
         if state is None:
             reason = "not running"
-        elif not state.is_ready:
-            reason = "starting again"
         elif seconds:
             ended = "page" if self._name == _PAGE else "demo"
             reason = f"a third death within a minute would end the {ended}: enabled in {seconds:.0f} s"
+        elif not state.is_ready:
+            reason = "starting again"
         else:
             reason = ""
         self._button.set_enabled(not reason)
