@@ -62,6 +62,24 @@ def test_each_version_of_the_lake_has_the_rows_and_the_offsets_of_its_append(tmp
     assert read_cuts(DeltaTable(tmp_path), "another") == []
 
 
+class _TableBeingWritten(DeltaTable):
+    """One to which the stream job appends just after its history was read for the first time."""
+
+    looks = 0
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        commits = super().history(limit)
+        if not self.looks:
+            _append(Path(self.table_uri.removeprefix("file://")), 1, 2, 5)
+        self.looks += 1
+        return commits
+
+
+def test_an_append_while_the_lake_is_read_is_not_attributed_to_the_version_before(tmp_path: Path) -> None:
+    _append(tmp_path, 0, 3, 3)
+    assert read_cuts(_TableBeingWritten(tmp_path), "avroic") == [Cut(3, {0: 3}, "id", 0), Cut(5, {0: 5}, "id", 1)]
+
+
 def test_rows_of_another_writer_are_in_the_version_after_them(tmp_path: Path) -> None:
     _append(tmp_path, 0, 3, 3)
     _append(tmp_path, 0, 2, None)

@@ -120,6 +120,11 @@ def test_a_backlog_at_the_start_is_no_recovery() -> None:
     verdicts = _verdicts(*[_stopped(1_000, 10)] * 10, _everywhere(1_000))
     assert verdicts[9] == Verdict(State.BEHIND, "catching up: 990 to go, for 9 s")
     assert verdicts[10].text == "sent 1,000 = lake = indexed: nothing lost, nothing twice"
+    # While it is caught up with, an older part of it is everywhere.
+    growing = [_stopped(1_000 + 50 * n, 10) for n in range(10)]
+    verdicts = _verdicts(*growing, _stopped(1_500, 1_000), _everywhere(1_550))
+    assert verdicts[10].state is State.BEHIND
+    assert verdicts[-1].text == "sent 1,550 = lake = indexed: nothing lost, nothing twice"
 
 
 @pytest.mark.parametrize(
