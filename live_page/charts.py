@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ _COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6f
 _THRESHOLD_COLOUR: Final = _COLOURS[7]
 _INK: Final = "#80868f"
 """Colour of axes. No colour of text is readable on both backgrounds: the style sheet overrides that."""
+_MARKS_WITH_TEXT: Final = 12
+"""This many marks with a text fit beside each other into a chart over time."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
 
@@ -111,7 +114,7 @@ def update_line(chart: Chart, points: Sequence[tuple[float, float | None]], mark
     """Show values over time (seconds since the epoch); None leaves a gap."""
     series = chart.options["series"][0]
     series["data"] = [[round(at * 1000), value] for at, value in points]
-    series["markLine"] = _vertical_lines(marks)
+    series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
     chart.update()
 
 
@@ -140,7 +143,7 @@ def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float 
         for n, (name, points) in enumerate(values.items())
     ]
     if series:
-        series[0]["markLine"] = _vertical_lines(marks)
+        series[0]["markLine"] = _vertical_lines(marks, [at for points in values.values() for at, _ in points])
     if series != chart.options["series"]:
         chart.options["series"] = series
         chart.update()
@@ -187,13 +190,19 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
 
 
-def _vertical_lines(marks: Marks) -> dict[str, Any]:
-    """Mark moments of a time axis; ECharts leaves out those that are not within it."""
-    label = {"position": "insideEndTop", "color": _INK, "fontSize": 11, "formatter": "{b}"}
+def _vertical_lines(marks: Marks, times: Sequence[int]) -> dict[str, Any]:
+    """Mark moments of an axis with these times (milliseconds since the epoch); ECharts leaves out those beyond it."""
+    ordered = sorted((round(at * 1000), format_text(text)) for at, text in marks)
+    room = (max(times) - min(times)) / _MARKS_WITH_TEXT if times else 0
+    following = [at for at, _ in ordered[1:]]
     return {
         "symbol": "none",
         "silent": True,
         "lineStyle": {"color": _THRESHOLD_COLOUR, "type": "dashed", "width": 1.5},
-        "label": label,
-        "data": [{"xAxis": round(at * 1000), "name": format_text(text)} for at, text in marks],
+        "label": {"position": "insideEndTop", "color": _INK, "fontSize": 11, "lineHeight": 14, "formatter": "{b}"},
+        "data": [
+            # Of marks that are close together the last one has its text.
+            {"xAxis": at, "name": text, "label": {"show": after is None or after - at >= room}}
+            for (at, text), after in zip_longest(ordered, following)
+        ],
     }

@@ -21,7 +21,7 @@ _STYLE = """
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 nav a { padding: .375rem .625rem; border-radius: .375rem; white-space: nowrap; }
 nav a { color: inherit !important; text-decoration: none !important; }
-nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
+nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
@@ -33,8 +33,9 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 8;
 }
-.nicegui-echart text { fill: #3c4149 !important; }
-.body--dark .nicegui-echart text { fill: #c3c8d0 !important; }
+.nicegui-echart text { paint-order: stroke; stroke-width: 3px; stroke-linejoin: round; }
+.nicegui-echart text { fill: #3c4149 !important; stroke: #fff !important; }
+.body--dark .nicegui-echart text { fill: #c3c8d0 !important; stroke: #1d1d1d !important; }
 [data-badge] { background: #3f454d; color: #fff; }
 [data-badge=equal] { background: #14622f; }
 [data-badge=behind] { background: #f0b429; color: #1c1400; }

@@ -15,7 +15,7 @@ from observer.lake_cuts import Cut
 from observer.services import OK
 from observer.snapshot import Snapshot
 
-_GRACE: Final = 4.0
+_GRACE: Final = 5.0
 """Seconds after which what was sent and is not proven to be everywhere counts as behind: a batch, the two snapshots
 that enclose it, and one that was taken while the sink wrote."""
 _SHOWN: Final = 30.0

@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from contract.declared import table_named
 from contract.windows import every
-from live_page.charts import axis_bounds
+from live_page.charts import _vertical_lines, axis_bounds
 from live_page.guard import Guard
 from live_page.layout import _STYLE
 from live_page.pages.alerts import alert_row
@@ -122,6 +122,17 @@ def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -
     assert bounds.get("min", lowest) < threshold < bounds.get("max", highest)
     assert bounds.get("min", lowest) <= lowest
     assert bounds.get("max", highest) >= highest
+
+
+def test_of_marks_that_are_close_together_the_last_one_has_its_text() -> None:
+    times = [0, 60_000, 300_000]
+    lines = _vertical_lines([(100.0, "b"), (90.0, "a"), (200.0, "c\x1b")], times)["data"]
+    assert [(line["xAxis"], line["name"], line["label"]["show"]) for line in lines] == [
+        (90_000, "a", False),
+        (100_000, "b", True),
+        (200_000, "c\\x1b", True),
+    ]
+    assert _vertical_lines([], [])["data"] == []
 
 
 def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_out() -> None:
