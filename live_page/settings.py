@@ -20,6 +20,8 @@ class PageSettings(SharedSinkSettings):
     producer_url: HttpUrl = "http://localhost:9101"
     stream_url: HttpUrl = "http://localhost:9102"
     sink_url: HttpUrl = "http://localhost:9103"
+    processes_file: str = ""
+    """The file in which a local stack lists its processes; empty: none of them can be killed from here."""
     sql_seconds: float = Field(default=5.0, gt=0, le=300)
     """Timeout of a query over the lake."""
 
