@@ -19,7 +19,7 @@ unexport SPARK_HOME SPARK_CONF_DIR SPARK_DIST_CLASSPATH SPARK_SUBMIT_OPTS HADOOP
 unexport JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS CLASSPATH KAFKA_OPTS KAFKA_HEAP_OPTS ES_JAVA_OPTS ES_PATH_CONF
 export PYTHONNOUSERSITE := 1
 
-.PHONY: installed-demo installed-tests demo stack verify test unit lint types bench plots pictures lock clean-data clean
+.PHONY: installed-demo installed-tests demo stack status verify test unit lint types bench plots pictures lock clean-data clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -43,6 +43,9 @@ demo: installed-demo ## run the whole pipeline on real servers; PIPELINE=example
 
 stack: installed-demo ## run Kafka and Elasticsearch alone
 	@$(RUN) -I -m local_stack stack $(ARGS)
+
+status: installed-demo ## show health, lag, rates and what needs attention in a running demo; ARGS=--watch to repeat, ARGS=--json for scripts
+	@$(RUN) -m observer $(ARGS)
 
 verify: installed-demo ## compare topics, lake, tables, documents and alerts of a running demo; ARGS="--json report.json"
 	@$(RUN) -m verify $(ARGS)

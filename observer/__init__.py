@@ -1,1 +1,1 @@
-"""Observes a running pipeline from outside, for the live page and the terminal demo."""
+"""Observes a running pipeline from outside, for the live page, the terminal demo and `make status`."""

@@ -14,7 +14,8 @@ _TIMEOUT: Final = 2.0
 def read_service(url: str) -> tuple[str, dict[str, float]]:
     """Return the health of a service, `OK` or the reason, and its metrics by name.
 
-    The metrics are those without labels and those of the stream job's query `ingest`.
+    The metrics are those without labels, those of the stream job's query `ingest`, and those with another label as
+    name/label: `stream_rows/agg_interactions_user`.
     """
     try:
         response = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
@@ -31,6 +32,6 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (requests.RequestException, ValueError):
         return "its metrics cannot be read", {}
-    metrics = {sample.name: sample.value for sample in samples if not sample.labels}
+    metrics = {"/".join((sample.name, *sample.labels.values())): sample.value for sample in samples}
     metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": "ingest"}}
     return health, metrics

@@ -63,6 +63,8 @@ class Snapshot:
     """The latest first."""
     health: Mapping[str, str] = field(default_factory=dict)
     """Per service and server: `OK`, or the reason why not."""
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Per service that answers: the metrics by name."""
 
     @property
     def is_drained(self) -> bool:
@@ -138,6 +140,7 @@ class Observer:
                 "Elasticsearch": OK if indices else "does not answer",
                 **{name: health for name, (health, _) in service_states.items()},
             },
+            metrics={name: of_service for name, (_, of_service) in service_states.items() if of_service},
             **topics,
             **indices,
         )

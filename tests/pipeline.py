@@ -119,21 +119,26 @@ class Pipeline:
 
     def command(self, service: Service, *arguments: str, expected_status: int = 0, **settings: object) -> str:
         """Run a command of the service, and return what it prints; its log, if it should fail."""
-        environment = services.environment(self.data) | self._environment(settings) | {"PATH": os.environ["PATH"]}
-        completed = subprocess.run(
-            [sys.executable, "-m", service.package, *arguments],
-            cwd=services.ROOT, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        completed = self._run(service.package, *arguments, **settings)
         assert completed.returncode == expected_status, completed.stderr
         return completed.stderr if expected_status else completed.stdout
 
+    def _run(self, package: str, *arguments: str, **settings: object) -> "subprocess.CompletedProcess[str]":
+        environment = services.environment(self.data) | self._environment(settings) | {"PATH": os.environ["PATH"]}
+        command = [sys.executable, "-m", package, *arguments]
+        return subprocess.run(command, cwd=services.ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    def status(self, *arguments: str, **settings: object) -> dict[str, Any]:
+        """Return what `python -m observer --json` reports."""
+        completed = self._run("observer", "--json", *arguments, **settings)
+        assert completed.stderr == ""
+        report: dict[str, Any] = json.loads(completed.stdout)
+        assert completed.returncode == report["exit_status"]
+        return report
+
     def verify(self, *, wait: float = TIMEOUT, **settings: object) -> dict[str, Any]:
         """Compare everything by `python -m verify`, and return its report."""
-        environment = services.environment(self.data) | self._environment(settings) | {"PATH": os.environ["PATH"]}
-        command = [sys.executable, "-m", "verify", "--json", "-", "--wait", str(wait)]
-        completed = subprocess.run(
-            command, cwd=services.ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+        completed = self._run("verify", "--json", "-", "--wait", str(wait), **settings)
         assert completed.returncode in (0, 1), completed.stderr
         report: dict[str, Any] = json.loads(completed.stdout)
         assert completed.returncode == (0 if report["exact"] else 1)

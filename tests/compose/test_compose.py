@@ -228,6 +228,24 @@ def test_verify_compares_the_running_pipeline_in_a_container(stack: Stack) -> No
 
 
 @needs_container_engine
+def test_status_sees_the_whole_pipeline_from_a_container(stack: Stack) -> None:
+    eventually(lambda: _assert_all_well(stack))
+    figures = json.loads(stack.run("run", "--rm", "--no-deps", "status", "--json"))
+    assert {part["name"] for part in figures["parts"]} > {"Kafka", "Elasticsearch", "stream_processing"}
+    assert {disk["name"]: disk["free"] is not None for disk in figures["disks"]} == {
+        "the lake": True,
+        "Elasticsearch": True,
+    }
+
+
+def _assert_all_well(stack: Stack) -> None:
+    command = [*stack.compose.compose_command_property, "run", "--rm", "--no-deps", "status"]
+    completed = subprocess.run(command, cwd=stack.clone, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert completed.stdout.splitlines()[-1].startswith("all well at ")
+
+
+@needs_container_engine
 @pytest.mark.parametrize("service", ["stream-processing", "elasticsearch-sink-alert"])
 def test_a_killed_service_restarts_and_the_counts_stay_exact(stack: Stack, service: str) -> None:
     stack.kill_9(service)

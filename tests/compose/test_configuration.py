@@ -13,6 +13,7 @@ from stream_processing.settings import StreamProcessingSettings
 
 from live_page.settings import PageSettings
 from local_stack.services import ROOT
+from observer.settings import StatusSettings
 from runtime import dotenv
 from runtime.settings import Settings
 from tests.servers import has_container_engine
@@ -111,6 +112,19 @@ def test_verify_runs_on_demand_with_the_servers_and_passwords_of_the_others() ->
         name.upper() for name in Settings.model_fields
     } | {"KAFKA_GROUP_ID", "ES_CA_FILE"}
     assert all(volume["read_only"] for volume in services["verify"]["volumes"])
+
+
+def test_status_runs_on_demand_with_the_servers_and_passwords_of_the_others() -> None:
+    assert "status" not in config(*SECURE, environment=PASSWORDS)
+    environment = {**PASSWORDS, "COMPOSE_PROFILES": "status", "PRODUCER_LIMIT": "7", "PRODUCER_SOURCE": "a.csv"}
+    services = config(*SECURE, environment=environment)
+    status, page = services["status"]["environment"], services["live-page"]["environment"]
+    shared = {name: value for name, value in status.items() if name not in ("PRODUCER_LIMIT", "PRODUCER_SOURCE")}
+    assert {name: value for name, value in page.items() if name in shared} == shared
+    assert (status["PRODUCER_LIMIT"], status["PRODUCER_SOURCE"]) == ("7", "a.csv")
+    own = {name.upper() for name in StatusSettings.model_fields} - {name.upper() for name in Settings.model_fields}
+    assert own - {"ES_API_KEY", "ES_CA_FILE", "DATA_MAPPER"} <= status.keys()
+    assert all(volume["read_only"] for volume in services["status"]["volumes"])
 
 
 def test_a_copy_of_the_example_env_file_changes_nothing() -> None:

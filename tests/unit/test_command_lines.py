@@ -10,7 +10,7 @@ from local_stack.services import ROOT
 _OTHERS = ("benchmarks/peers/jobs/pathway_job.py", "live_page/sources/sql_worker.py")
 """Programs that only this project starts; the first needs a package that is not installed."""
 _FOLDERS = ("01-DataProducer", "02-StreamProcessing", "03-ElasticsearchSink-Alert")
-_PACKAGES = ("benchmarks", "build_tools", "dashboards", "img", "live_page", "local_stack", "runtime")
+_PACKAGES = ("benchmarks", "build_tools", "dashboards", "img", "live_page", "local_stack", "observer", "runtime")
 
 
 def _module(file: Path) -> str:
