@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ _COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6f
 _THRESHOLD_COLOUR: Final = _COLOURS[7]
 _INK: Final = "#80868f"
 """Colour of axes. No colour of text is readable on both backgrounds: the style sheet overrides that."""
+_MARKS_WITH_TEXT: Final = 12
+"""This many marks with a text fit beside each other into a chart over time."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
 
@@ -103,9 +106,15 @@ def line_chart(label: str, unit: str = "") -> Chart:
     return _create(options, label)
 
 
-def update_line(chart: Chart, points: Sequence[tuple[float, float | None]]) -> None:
+Marks = Sequence[tuple[float, str]]
+"""Moments to mark in a chart over time (seconds since the epoch), each with a text."""
+
+
+def update_line(chart: Chart, points: Sequence[tuple[float, float | None]], marks: Marks = ()) -> None:
     """Show values over time (seconds since the epoch); None leaves a gap."""
-    chart.options["series"][0]["data"] = [[round(at * 1000), value] for at, value in points]
+    series = chart.options["series"][0]
+    series["data"] = [[round(at * 1000), value] for at, value in points]
+    series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
     chart.update()
 
 
@@ -120,7 +129,7 @@ def stacked_chart(label: str) -> Chart:
     return _create(options, label)
 
 
-def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]]) -> None:
+def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]], marks: Marks = ()) -> None:
     """Show values over time (milliseconds since the epoch) per name; None leaves a gap."""
     series = [
         {
@@ -133,6 +142,8 @@ def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float 
         }
         for n, (name, points) in enumerate(values.items())
     ]
+    if series:
+        series[0]["markLine"] = _vertical_lines(marks, [at for points in values.values() for at, _ in points])
     if series != chart.options["series"]:
         chart.options["series"] = series
         chart.update()
@@ -177,3 +188,21 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     label = {"formatter": f"threshold {format_compact(at)}", "color": _INK, "position": "end"}
     position = {"xAxis": at} if is_horizontal else {"yAxis": at}
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
+
+
+def _vertical_lines(marks: Marks, times: Sequence[int]) -> dict[str, Any]:
+    """Mark moments of an axis with these times (milliseconds since the epoch); ECharts leaves out those beyond it."""
+    ordered = sorted((round(at * 1000), format_text(text)) for at, text in marks)
+    room = (max(times) - min(times)) / _MARKS_WITH_TEXT if times else 0
+    following = [at for at, _ in ordered[1:]]
+    return {
+        "symbol": "none",
+        "silent": True,
+        "lineStyle": {"color": _THRESHOLD_COLOUR, "type": "dashed", "width": 1.5},
+        "label": {"position": "insideEndTop", "color": _INK, "fontSize": 11, "lineHeight": 14, "formatter": "{b}"},
+        "data": [
+            # Of marks that are close together the last one has its text.
+            {"xAxis": at, "name": text, "label": {"show": after is None or after - at >= room}}
+            for (at, text), after in zip_longest(ordered, following)
+        ],
+    }

@@ -7,10 +7,12 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from contract.tables import Table
+from live_page.badge import show_badge
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
 from live_page.pages.links import KEYED, decode_id, noun, plural, row_label, table_href
 from live_page.sources import Sources
+from observer.reading_history import ReadingHistory
 
 TITLE = "Streaming analytics"
 _STYLE = """
@@ -19,7 +21,7 @@ _STYLE = """
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 nav a { padding: .375rem .625rem; border-radius: .375rem; white-space: nowrap; }
 nav a { color: inherit !important; text-decoration: none !important; }
-nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
+nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .q-table th { font-weight: 600; }
 .q-table__middle { flex: 0 1 auto !important; }
 .q-table td, .q-table th { padding-left: 8px !important; padding-right: 8px !important; }
@@ -31,8 +33,13 @@ nav a:hover, nav a[aria-current=page] { background: rgb(255 255 255 / .22); }
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 8;
 }
-.nicegui-echart text { fill: #3c4149 !important; }
-.body--dark .nicegui-echart text { fill: #c3c8d0 !important; }
+.nicegui-echart text { paint-order: stroke; stroke-width: 3px; stroke-linejoin: round; }
+.nicegui-echart text { fill: #3c4149 !important; stroke: #fff !important; }
+.body--dark .nicegui-echart text { fill: #c3c8d0 !important; stroke: #1d1d1d !important; }
+[data-badge] { background: #3f454d; color: #fff; }
+[data-badge=equal] { background: #14622f; }
+[data-badge=behind] { background: #f0b429; color: #1c1400; }
+[data-badge=wrong] { background: #a3201a; }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
 @media (max-width: 639px) {
   nav a { padding: .25rem .3rem; font-size: .8125rem; }
@@ -51,7 +58,7 @@ def build(sources: Sources) -> None:
     pages = _pages(sources)
     ui.colors(primary="#1f6aa5", positive="#1b7a3d")
     ui.add_head_html(_STYLE)
-    _add_header({path: name for path, (name, _) in pages.items()})
+    _add_header({path: name for path, (name, _) in pages.items()}, sources.history)
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
         routes: dict[str, Callable[..., None]] = {
             path: partial(_page, name, show) for path, (name, show) in pages.items()
@@ -74,16 +81,18 @@ def _pages(sources: Sources) -> dict[str, tuple[str, Callable[[], None]]]:
     }
 
 
-def _add_header(names: Mapping[str, str]) -> None:
-    """Add the header with links to the pages, given by path."""
+def _add_header(names: Mapping[str, str], history: ReadingHistory) -> None:
+    """Add the header with links to the pages, given by path, and the badge."""
     dark = ui.dark_mode(None)
-    with ui.header().classes("items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
-        ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
-        with ui.element("nav").classes(
-            "flex flex-wrap gap-1 max-h-24 overflow-y-auto grow max-sm:order-3 max-sm:w-full"
-        ):
-            links = {path: ui.link(name, path) for path, name in names.items()}
-        _add_theme_button(dark)
+    with ui.header().classes("p-0 gap-0"):
+        with ui.row().classes("w-full items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
+            ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
+            with ui.element("nav").classes(
+                "flex flex-wrap gap-1 max-h-24 overflow-y-auto grow max-sm:order-3 max-sm:w-full"
+            ):
+                links = {path: ui.link(name, path) for path, name in names.items()}
+            _add_theme_button(dark)
+        show_badge(history)
     router = ui.context.client.sub_pages_router
     router.on_path_changed(partial(_mark_current, links))
     _mark_current(links, router.current_path)

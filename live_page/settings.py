@@ -17,5 +17,7 @@ class PageSettings(ObserverSettings):
     page_names: str = ""
     """Host names of the page besides localhost, separated by commas."""
     warehouse: NonEmptyStr = ".data/warehouse"
+    processes_file: str = ""
+    """The file in which a local stack lists its processes; empty: none of them can be killed from here."""
     sql_seconds: float = Field(default=5.0, gt=0, le=300)
     """Timeout of a query over the lake."""

@@ -24,6 +24,7 @@ from local_stack import data_folder, servers, services
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
 from local_stack.plan import DEMO_SERVICES, NotEverythingError, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
+from local_stack.process_file import ProcessFile
 from local_stack.view import View
 from observer.services import OK
 from observer.snapshot import Observer, Snapshot
@@ -57,8 +58,11 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 if plan.view and console.is_terminal and _has_display():
                     webbrowser.open(plan.page_url)
-                with services.cds_archive_in_background(plan.data, console):
-                    _watch(plan, processes, observer, console, stop)
+                with (
+                    services.cds_archive_in_background(plan.data, console),
+                    ProcessFile(plan.processes_file, processes) as process_file,
+                ):
+                    _watch(plan, processes, process_file, observer, console, stop)
             memory = {process.name: process.memory() for process in processes}
             console.print("stopping: the records in flight are processed first")
             producer.stop()
@@ -98,7 +102,8 @@ def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:
 
 
 def _service(service: services.Service, plan: Plan) -> ManagedProcess:
-    executor = services.run(service, plan.data, plan.service_settings, port=plan.service_ports[service.package])
+    settings = {**plan.service_settings, "PROCESSES_FILE": str(plan.processes_file)}
+    executor = services.run(service, plan.data, settings, port=plan.service_ports[service.package])
     is_page = service is services.PAGE
     address = plan.page_url if is_page else executor.url.geturl()
     # The producer ends after PRODUCER_LIMIT interactions, and at the end of a recording.
@@ -118,17 +123,23 @@ def _has_display() -> bool:
 
 
 def _watch(
-    plan: Plan, processes: Sequence[ManagedProcess], observer: Observer, console: Console, stop: threading.Event
+    plan: Plan,
+    processes: Sequence[ManagedProcess],
+    process_file: ProcessFile,
+    observer: Observer,
+    console: Console,
+    stop: threading.Event,
 ) -> None:
     console.print(f"running: open [bold]{plan.page_url}[/] (Ctrl-C stops)")
     console.print(Text(f"beside it, this compares all that is stored: {plan.verify_command}"), soft_wrap=True)
     if not (plan.view and console.is_terminal):
-        _run_until(plan.seconds, processes, console, stop, lambda: None)
+        _run_until(plan.seconds, processes, console, stop, process_file.update)
         return
     view = View(f"page {plan.page_url}   Elasticsearch {plan.es_host}   Kafka {plan.kafka_broker}")
     with Live(console=console, auto_refresh=False, screen=False) as live:
 
         def show() -> None:
+            process_file.update()
             snapshot = observer.snapshot()
             ended = {process.name: OK for process in processes if process.has_ended}
             shown = replace(snapshot, health={**snapshot.health, **ended})

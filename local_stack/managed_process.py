@@ -3,8 +3,8 @@
 import contextlib
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import psutil
 from mirakuru import SimpleExecutor, TCPExecutor
@@ -14,10 +14,7 @@ from rich.text import Text
 
 from local_stack import exit_reason
 from local_stack.plan import StackError
-
-_MAX_DEATHS: Final = 3
-_DEATHS_WITHIN: Final = 60.0
-"""Seconds: a process that dies so often within them is not started again."""
+from observer.processes import DEATHS_WITHIN, MAX_DEATHS, Death, ProcessState
 
 
 class ManagedProcess:
@@ -41,6 +38,8 @@ class ManagedProcess:
         self.name = name
         self.has_ended = False
         """Whether it has ended by itself with status 0."""
+        self.deaths: list[Death] = []
+        """Those after which it was started again."""
         self._executor = executor
         self._address = address
         self._data = data
@@ -52,7 +51,8 @@ class ManagedProcess:
         self._started_at = 0.0
         self._was_ready = False
         self._is_starting_again = False
-        self._deaths: list[float] = []
+        self._death_times: list[float] = []
+        """The recent ones, of a clock that never goes back."""
 
     def start(self) -> None:
         """Start the process, without waiting until it is ready."""
@@ -102,11 +102,13 @@ class ManagedProcess:
 
     def _may_start_again(self) -> bool:
         now = time.monotonic()
-        self._deaths = [*(at for at in self._deaths if now - at < _DEATHS_WITHIN), now]
-        return len(self._deaths) < _MAX_DEATHS
+        self._death_times = [*(at for at in self._death_times if now - at < DEATHS_WITHIN), now]
+        return len(self._death_times) < MAX_DEATHS
 
     def _start_again(self, status: int | None, console: Console) -> None:
-        console.print(Text.assemble(("starting again:", "yellow"), f" {self._reason(status)}"), soft_wrap=True)
+        reason = self._reason(status)
+        self.deaths.append(Death(self.name, time.time(), reason))
+        console.print(Text.assemble(("starting again:", "yellow"), f" {reason}"), soft_wrap=True)
         # Also ends what is left of it, such as the Java process of a job whose Python process was killed.
         self._executor.kill()
         self._log_begin = self._log.stat().st_size
@@ -119,7 +121,8 @@ class ManagedProcess:
             if time.monotonic() - self._started_at > self._executor._timeout:
                 self._fail(None, console)
             return self._has_failed
-        seconds = time.monotonic() - self._deaths[-1]
+        seconds = time.monotonic() - self._death_times[-1]
+        self.deaths[-1] = replace(self.deaths[-1], seconds=round(seconds, 1))
         self._log_begin = self._log.stat().st_size
         console.print(Text.assemble(("ready again", "green"), f" {self.name} after {seconds:.1f} s"), soft_wrap=True)
         return True
@@ -128,6 +131,17 @@ class ManagedProcess:
         """Stop the process if it runs, and wait until it has ended."""
         with contextlib.suppress(ProcessFinishedWithError):
             self._executor.stop()
+
+    def state(self) -> ProcessState | None:
+        """Return the state of the process whose death ends it; None if it does not run."""
+        process = self._executor.process
+        if process is None or self._has_failed or self.has_ended:
+            return None
+        try:
+            started = psutil.Process(process.pid).create_time()
+        except psutil.Error:
+            return None
+        return ProcessState(process.pid, started, is_ready=self._was_ready and not self._is_starting_again)
 
     def memory(self) -> int:
         """Return the resident bytes of the process and its children."""
@@ -143,7 +157,7 @@ class ManagedProcess:
         return exit_reason.describe(self.name, status, self._log, self._log_begin, self._data)
 
     def _fail(self, status: int | None, console: Console) -> None:
-        often = f"{_MAX_DEATHS} times within a minute: " if len(self._deaths) >= _MAX_DEATHS else ""
+        often = f"{MAX_DEATHS} times within a minute: " if len(self._death_times) >= MAX_DEATHS else ""
         reason = often + self._reason(status)
         if not self._optional:
             raise StackError(reason)

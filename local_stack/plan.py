@@ -79,6 +79,11 @@ class Plan:
         return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), "make verify"])
 
     @property
+    def processes_file(self) -> Path:
+        """The file in which the page finds the processes."""
+        return self.data / "processes.json"
+
+    @property
     def service_urls(self) -> dict[str, str]:
         """Each service's base URL of /health and /metrics, by package."""
         return {service.package: self._url(service) for service in services.ALL}

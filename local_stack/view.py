@@ -7,11 +7,13 @@ from rich.text import Text
 
 from contract.alerts import ALERTS, FIRING
 from observer.reading_history import ReadingHistory
+from observer.reconciliation import State
 from observer.services import OK
 from observer.snapshot import Snapshot
 from runtime.logs import escape_controls
 
 _UNKNOWN = "–"
+_STYLES = {State.UNKNOWN: "yellow", State.BEHIND: "yellow", State.EQUAL: "green", State.WRONG: "bold red"}
 
 
 class View:
@@ -25,7 +27,7 @@ class View:
         """Return the screen for a snapshot taken `at` (seconds of a monotonic clock)."""
         self._history.add(snapshot, at)
         return Panel(
-            Group(self._stages(snapshot), *_problems(snapshot), Text(), _alerts(snapshot)),
+            Group(self._stages(snapshot), self._verdict(), *_problems(snapshot), Text(), _alerts(snapshot)),
             title="streaming analytics",
             subtitle=f"{self._addresses}   Ctrl-C stops",
         )
@@ -42,6 +44,10 @@ class View:
                 table.add_row(_as_text(f"index {index}"), _count(count), "", "")
         table.add_row("dead letters", _count(now.dead_letters), "", "")
         return table
+
+    def _verdict(self) -> Text:
+        verdict = self._history.latest.verdict
+        return Text(escape_controls(verdict.text), style=_STYLES[verdict.state])
 
 
 def _problems(snapshot: Snapshot) -> list[Text]:

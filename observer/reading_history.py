@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from observer.reconciliation import NO_VERDICT, Reconciliation, Verdict
 from observer.snapshot import Observer, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Reading:
     """Interactions per second arriving in Kafka."""
     latency: float | None = None
     """Seconds from an interaction's arrival in Kafka until the indices count it."""
+    verdict: Verdict = NO_VERDICT
+    """Whether everything sent is in the lake and in the index."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ReadingHistory:
 
     def __init__(self) -> None:
         self._readings: deque[Reading] = deque()
+        self._reconciliation = Reconciliation()
 
     @property
     def latest(self) -> Reading:
@@ -64,7 +68,8 @@ class ReadingHistory:
         """Add a snapshot taken `at` (seconds of any clock that never goes back)."""
         earlier = self.readings()
         rate = _rate(earlier, snapshot, at, "sent", _RATE_WINDOW)
-        self._readings.append(Reading(at, snapshot, rate, _latency(earlier, snapshot, at)))
+        verdict = self._reconciliation.add(snapshot, at)
+        self._readings.append(Reading(at, snapshot, rate, _latency(earlier, snapshot, at), verdict))
         while at - self._readings[0].at > _RETENTION:
             self._readings.popleft()
 

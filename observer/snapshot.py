@@ -1,10 +1,9 @@
 """Snapshots of a running pipeline: topics, lake, indices, and the services' health and metrics."""
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -16,15 +15,14 @@ from elasticsearch.exceptions import ElasticsearchException
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
 from contract.dead_letters import SERVICE, STREAM_PROCESSING
 from contract.declared import EVENT, PIPELINE, TABLES
+from observer.lake_cuts import Cut, read_cuts
+from observer.malformed_records import MalformedRecords
 from observer.services import OK, read_service
 from runtime.settings import Settings
 from runtime.topic_reader import offset_ranges, read_to_end
 
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
-_COMMITS: Final = 5
-"""Commits among which the last append is: the others are compactions, which never follow each other that often."""
-"""How the stream job calls itself in its dead letters."""
 _ALL: Final = "all"
 """The name of the total among the aggregations."""
 _BATCHES: Final = "stream_batches"
@@ -38,6 +36,10 @@ class Snapshot:
     sent: int | None = None
     """End offsets of the interactions topic, up to the first open transaction: the records and, where producers use
     transactions, aborted records and a marker per transaction. Only reading the topic could separate these."""
+    ends: Mapping[int, int] | None = None
+    """The same by partition."""
+    cuts: tuple[Cut, ...] = ()
+    """The latest versions of the lake, the latest last, read after everything else; none if it cannot be read."""
     unread: int | None = None
     """Offsets that the stream job has not finished; None also in the middle of a batch."""
     in_the_lake: int | None = None
@@ -100,6 +102,7 @@ class Observer:
         self._settings = settings
         self._warehouse = warehouse
         self._services = dict(services)
+        self._malformed = MalformedRecords(settings.kafka_client, settings.kafka_topic, settings.dead_letter_topic)
         # With read_committed, a partition ends where its first open transaction begins.
         self._consumer = Consumer(
             {**settings.kafka_client, "group.id": "observer", "log_level": 0, "isolation.level": "read_committed"}
@@ -125,9 +128,10 @@ class Observer:
         metrics = {name: value for _, of_service in service_states.values() for name, value in of_service.items()}
         in_the_lake = self._interactions_in_the_lake(metrics)
         topics, indices = pending_topics.result(), pending_indices.result()
-        ends: dict[int, int] = topics.pop("ends", {})
+        cuts = self._read_cuts()
         return Snapshot(
-            unread=self._unread(ends, metrics) if topics else None,
+            cuts=self._with_malformed(cuts) if topics else tuple(cuts),
+            unread=_unread(cuts, topics["ends"], metrics) if topics else None,
             in_the_lake=in_the_lake,
             aggregated=_whole(metrics.get("stream_aggregated_interactions")),
             sink_lag=_whole(metrics.get("sink_lag_records")),
@@ -144,7 +148,7 @@ class Observer:
     def lake_rows(self, table: str) -> int | None:
         """Count the rows of a Delta table, with a reader of its own; None if it cannot be read."""
         try:
-            return int(DeltaTable(f"{self._warehouse.rstrip('/')}/{table}").count())
+            return int(self._table(table).count())
         except DeltaError:
             return None
 
@@ -158,6 +162,25 @@ class Observer:
         except KafkaException:
             return None
 
+    def _table(self, name: str) -> DeltaTable:
+        return DeltaTable(f"{self._warehouse.rstrip('/')}/{name}")
+
+    def _read_cuts(self) -> list[Cut]:
+        try:
+            return read_cuts(self._table(EVENT.name), self._settings.kafka_topic)
+        except DeltaError:
+            return []
+
+    def _with_malformed(self, cuts: list[Cut]) -> tuple[Cut, ...]:
+        """Add the number of malformed records to cuts that were read before."""
+        try:
+            letters = offset_ranges(self._consumer, self._settings.dead_letter_topic, _TIMEOUT)
+            if not self._malformed.read(letters, _TIMEOUT):
+                return tuple(cuts)
+        except KafkaException:
+            return tuple(cuts)
+        return tuple(replace(cut, malformed=self._malformed.before(cut.offsets)) for cut in cuts)
+
     def _interactions_in_the_lake(self, metrics: Mapping[str, float]) -> int | None:
         in_the_lake = _whole(metrics.get("stream_lake_interactions"))
         if in_the_lake is None:
@@ -166,7 +189,7 @@ class Observer:
         return max(in_the_lake, _whole(metrics.get("stream_aggregated_interactions")) or 0)
 
     def _read_topics(self) -> dict[str, Any]:
-        """Return the snapshot's fields about topics, and the `ends` of the interactions topic; empty without Kafka."""
+        """Return the snapshot's fields about topics; empty without Kafka."""
         settings = self._settings
         try:
             ends = self._end_offsets(settings.kafka_topic)
@@ -189,19 +212,6 @@ class Observer:
         committed = self._sink_group.committed(partitions, timeout=_TIMEOUT) if partitions else []
         # Without a committed offset, it is negative.
         return sum(max(0, rows[p.partition][1] - max(p.offset, rows[p.partition][0])) for p in committed)
-
-    def _unread(self, ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
-        """Count the offsets before `ends` that the stream job has not finished, by the metadata of its last append."""
-        try:
-            table = DeltaTable(f"{self._warehouse.rstrip('/')}/{EVENT.name}")
-            commits = table.history(_COMMITS)
-            appended = json.loads(next(commit["userMetadata"] for commit in commits if commit.get("userMetadata")))
-            read = appended["offsets"][self._settings.kafka_topic]
-            is_finished = metrics.get(_BATCHES, 0) > appended["batch"]
-            left = sum(max(0, end - int(read.get(str(partition), 0))) for partition, end in ends.items())
-        except (DeltaError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-            return None
-        return left if is_finished else None
 
     def _read_indices(self) -> dict[str, Any]:
         """Return the snapshot's fields about indices; empty if Elasticsearch or any shard does not answer."""
@@ -254,6 +264,13 @@ class Observer:
             index=index, ignore_unavailable=True, allow_partial_search_results=False, **query
         )
         return response
+
+
+def _unread(cuts: Sequence[Cut], ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
+    """Count the offsets before `ends` that the stream job has not finished, by its last append."""
+    if not cuts or not metrics.get(_BATCHES, 0) > cuts[-1].batch >= 0:
+        return None
+    return sum(max(0, end - cuts[-1].offsets.get(partition, 0)) for partition, end in ends.items())
 
 
 def _whole(value: float | None) -> int | None:

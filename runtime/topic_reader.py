@@ -1,7 +1,7 @@
 """Reads the records that a topic has now."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Final
 
@@ -23,7 +23,7 @@ def read_to_end(
     timeout: float = 30.0,
     start: Mapping[int, int] | None = None,
     uncommitted: bool = False,
-) -> Iterator[Message]:
+) -> Generator[Message, None, None]:
     """Yield all committed records from the start of `topic` to its end offsets at the time of the call.
 
     Records of a partition come in order of their offsets, those of different partitions interleaved; nothing where the

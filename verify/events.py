@@ -2,9 +2,10 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from contract.event import MAX_BYTES, Event
@@ -14,9 +15,12 @@ from verify.database import DOUBLE, FLAG, TEXT, WHOLE, Columns, name
 
 _MAX_DIGITS: Final = 1_000
 _MAX_DEPTH: Final = 1_000
-_LONG_NUMBER: Final = re.compile(rf"[0-9]{{{_MAX_DIGITS + 1}}}")
+_NUMBERS_AND_BRACKETS: Final = re.compile(r"[\[\]{}]|[-+.0-9eE]+")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """A decimal in a string, as Java reads it."""
+_SPARK_UNIT: Final = Decimal("1e-18")
+_SPARK_CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_UP)
+"""Spark rounds a decimal to 18 decimal places before anything else."""
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([0-9]{2}):[0-5][0-9])"
 )
@@ -74,6 +78,8 @@ class EventParser:
 
     def __init__(self, event: Event, keys: Iterable[Key]) -> None:
         """`keys` are those of the tables: the id of a row limits the texts that it consists of."""
+        # Python's JSON parser counts each level as a call, and writes a field as two.
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * _MAX_DEPTH))
         self._event = event
         names = [field.name for field in event.fields]
         self._joined = [
@@ -121,8 +127,8 @@ def _text(value: Any) -> str:
 def _object(value: bytes) -> _Object:
     try:
         text = value.decode()
-        if len(value) > _MAX_DIGITS and (_LONG_NUMBER.search(_without_strings(text)) or _depth(text) > _MAX_DEPTH):
-            raise _MalformedError
+        if len(value) > _MAX_DIGITS:
+            _require_limits(_without_strings(text))
         record = json.loads(text, object_pairs_hook=_Object, parse_float=_Decimal, parse_constant=_refuse)
         if "\\" in text:
             # Half of a surrogate pair, which no text in UTF-8 has.
@@ -140,15 +146,16 @@ def _refuse(_: str) -> None:
 
 
 def _without_strings(text: str) -> str:
-    return re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL)
+    return re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"', "", text, flags=re.DOTALL)
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for each in re.findall(r"[\[\]{}]", _without_strings(text)):
-        depth += 1 if each in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _require_limits(text: str) -> None:
+    """Refuse a number or a depth that is beyond the limits."""
+    depth = 0
+    for each in _NUMBERS_AND_BRACKETS.findall(text):
+        depth += (each in "[{") - (each in "]}")
+        if depth > _MAX_DEPTH or (len(each) > _MAX_DIGITS and sum(map(str.isdigit, each)) > _MAX_DIGITS):
+            raise _MalformedError
 
 
 def _converted(field: Field, value: Any) -> Any:
@@ -209,13 +216,17 @@ def _decimal(field: Field, value: Any) -> int:
         decimal = Decimal(value)
     except InvalidOperation:
         raise _MalformedError from None
-    if not _is_within(field, decimal):
+    if decimal.adjusted() >= _SPARK_CONTEXT.prec:
+        # Also a zero with such an exponent.
         raise _MalformedError
-    return _unscaled(field, decimal)
+    rounded = decimal.quantize(_SPARK_UNIT, context=_SPARK_CONTEXT)
+    if not _is_within(field, rounded):
+        raise _MalformedError
+    return _unscaled(field, rounded)
 
 
 def _unscaled(field: Field, decimal: Decimal) -> int:
-    scaled = decimal.scaleb(field.places)
+    scaled = decimal.scaleb(field.places, _SPARK_CONTEXT)
     if scaled != scaled.to_integral_value():
         raise _MalformedError
     return int(scaled)

@@ -1,17 +1,21 @@
 """The overview page: rate, latency, stages, health and the latest alerts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from nicegui import ui
 
 from contract.declared import PIPELINE
-from live_page.charts import bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
+from live_page.charts import Marks, bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
 from live_page.components import Column, Panel, RecordTable, two_columns
-from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_text
+from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_text, format_time
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
+from live_page.pages.kill_button import KillButton
 from live_page.sources import Sources
 from live_page.sources.documents import Documents, Points
+from live_page.sources.processes import Processes
+from observer.processes import Death, ProcessList
 from observer.reading_history import Reading, ReadingHistory
 from observer.services import OK
 
@@ -21,6 +25,14 @@ _STAGES = (
     Column("rate", "Rows/s", is_number=True),
     Column("lag", "Lag", is_number=True),
 )
+_DEATHS = (
+    Column("at", "Death (UTC)"),
+    Column("name", "Process", wraps=True),
+    Column("ready", "Ready again after"),
+    Column("reason", "Reason", is_minor=True, wraps=True),
+)
+_LISTED_DEATHS = 8
+_PAGE = "live_page"
 
 _EVENTS = format_name(PIPELINE.event.name).capitalize()
 
@@ -30,16 +42,16 @@ Update = Callable[[Reading], None]
 
 def show(sources: Sources) -> None:
     """Build the page."""
-    history = sources.history
+    history, processes = sources.history, sources.processes
     updates = [_show_tiles()]
     with two_columns("items-start"):
         updates += [
-            _show_rate(history),
-            _show_latency(history),
-            _show_activity(sources.documents),
+            _show_rate(history, processes),
+            _show_latency(history, processes),
+            _show_activity(sources.documents, processes),
             _show_totals(),
             _show_stages(history),
-            _show_health(),
+            _show_health(processes),
             _show_alerts(),
         ]
 
@@ -78,16 +90,25 @@ def _show_tiles() -> Update:
     return update
 
 
-def _show_rate(history: ReadingHistory) -> Update:
+def _show_rate(history: ReadingHistory, processes: Processes) -> Update:
     with Panel(f"{_EVENTS} per second (UTC)"):
         chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka")
-    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.rate, 1))
+    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.rate, 1), _marks(processes))
 
 
-def _show_latency(history: ReadingHistory) -> Update:
+def _show_latency(history: ReadingHistory, processes: Processes) -> Update:
     with Panel("Latency from Kafka to Elasticsearch (UTC)"):
         chart = line_chart("seconds from a record's arrival in Kafka until the indices count it", " s")
-    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.latency, 2))
+    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.latency, 2), _marks(processes))
+
+
+def _marks(processes: Processes) -> Marks:
+    """Return the moments at which processes died, each with how long it took until they were ready again."""
+    return [(death.at, f"{death.name}\n{_recovery(death)}") for death in processes.read().deaths]
+
+
+def _recovery(death: Death) -> str:
+    return "not ready yet" if death.seconds is None else f"ready again after {death.seconds:.1f} s"
 
 
 def _points(
@@ -97,7 +118,7 @@ def _points(
     return [(at, None if value is None else round(value, places)) for at, value in values]
 
 
-def _show_activity(documents: Documents) -> Update:
+def _show_activity(documents: Documents, processes: Processes) -> Update:
     """Show the events over time, if a table has a row per window; read from the index, not from the readings."""
     activity = PIPELINE.activity
     if activity is None:
@@ -106,7 +127,7 @@ def _show_activity(documents: Documents) -> Update:
         chart = stacked_chart(f"{activity.title.lower()}, UTC")
 
     def show_activity(values: Mapping[str, Points]) -> None:
-        update_stacked(chart, {name: values[column] for name, column in activity.columns.items()})
+        update_stacked(chart, {name: values[column] for name, column in activity.columns.items()}, _marks(processes))
 
     panel.refresh_from(lambda: documents.over_time(activity.table.name, *activity.columns.values()), show_activity)
     return lambda _: None
@@ -139,30 +160,58 @@ def _show_stages(history: ReadingHistory) -> Update:
     return update
 
 
-def _show_health() -> Update:
-    """Show one line per service and server: by icon and text, not by colour alone."""
-    lines: dict[str, tuple[ui.icon, ui.label]] = {}
+def _show_health(processes: Processes) -> Update:
+    """Show one line per service and server: by icon and text, not by colour alone.
+
+    On a local stack each can be killed, and the latest deaths are listed.
+    """
+    lines: dict[str, _HealthLine] = {}
     with Panel("Health"):
         box = ui.column().classes("w-full gap-1 min-h-36")
+        deaths = RecordTable(_DEATHS, "")
+        deaths.set_loaded()
 
     def update(reading: Reading) -> None:
-        for name, state in reading.snapshot.health.items():
+        listed = processes.read()
+        # The page itself answers.
+        own = {_PAGE: OK} if _PAGE in listed.processes else {}
+        for name, state in {**reading.snapshot.health, **own}.items():
             if name not in lines:
                 with box:
-                    lines[name] = _health_line(name)
-            icon, label = lines[name]
-            icon.set_name("check_circle" if state == OK else "error")
-            icon.classes(replace="text-emerald-600" if state == OK else "text-red-600")
-            label.set_text(format_text(state, 1_000))
+                    lines[name] = _HealthLine(name, processes)
+            lines[name].show(state, listed)
+        deaths.rows = [_death_row(death) for death in listed.deaths[: -_LISTED_DEATHS - 1 : -1]]
+        deaths.set_visibility(bool(deaths.rows))
 
     return update
 
 
-def _health_line(name: str) -> tuple[ui.icon, ui.label]:
-    with ui.row().classes("items-center gap-2 w-full no-wrap"):
-        icon = ui.icon("help")
-        ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
-        return icon, ui.label().classes("text-sm min-w-0 break-words").props(f'data-health="{name}"')
+class _HealthLine:
+    """The state of a process, with a button that kills it if a local stack runs it."""
+
+    def __init__(self, name: str, processes: Processes) -> None:
+        with ui.row().classes("items-center gap-x-2 gap-y-0 w-full"):
+            self._icon = ui.icon("help")
+            ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
+            self._state = ui.label().classes("text-sm min-w-0 grow basis-0 break-words").props(f'data-health="{name}"')
+            self._button = KillButton(processes, name) if processes.is_local else None
+
+    def show(self, state: str, listed: ProcessList) -> None:
+        self._icon.set_name("check_circle" if state == OK else "error")
+        self._icon.classes(replace="text-emerald-600" if state == OK else "text-red-600")
+        self._state.set_text(format_text(state, 1_000))
+        if self._button is not None:
+            self._button.update(listed)
+
+
+def _death_row(death: Death) -> dict[str, Any]:
+    return {
+        "key": f"{death.at} {death.name}",
+        "at": format_time(datetime.fromtimestamp(death.at, UTC)),
+        "name": death.name,
+        "ready": UNKNOWN if death.seconds is None else f"{death.seconds:.1f} s",
+        "reason": format_text(death.reason, 1_000),
+    }
 
 
 def _show_alerts() -> Update:

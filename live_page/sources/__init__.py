@@ -1,4 +1,4 @@
-"""Sources of the pages: Elasticsearch, Kafka, the Delta tables, the producer, and the history of snapshots."""
+"""Sources of the pages: Elasticsearch, Kafka, the Delta tables, producer, processes, and the history of snapshots."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from elasticsearch import Elasticsearch
 from live_page.settings import PageSettings
 from live_page.sources.documents import Documents
 from live_page.sources.lake import LakeReader
+from live_page.sources.processes import Processes
 from live_page.sources.producer import ProducerControls
 from live_page.sources.topics import Topics
 from observer.reading_history import ReadingHistory
@@ -24,6 +25,7 @@ class Sources:
     topics: Topics
     lake: LakeReader
     producer: ProducerControls
+    processes: Processes
 
 
 def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
@@ -40,4 +42,5 @@ def create_sources(settings: PageSettings) -> Sources:
         topics=Topics(settings),
         lake=LakeReader(settings.warehouse, settings.sql_seconds),
         producer=ProducerControls(settings.producer_url),
+        processes=Processes(settings.processes_file),
     )

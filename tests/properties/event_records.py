@@ -6,10 +6,12 @@ shares no code with the others.
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from functools import cache
+from itertools import accumulate
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +25,9 @@ _TIME: Final = re.compile(
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND: Final = 253_402_300_799
+_MAX_LEVELS: Final = 1_000
+# Python's JSON parser counts each level as a call.
+sys.setrecursionlimit(3 * _MAX_LEVELS)
 _SHORT: Final = [text for text in RAW_JSON if len(text) < 1_000]
 _TEXTS: Final = ("user_1", "item_43", "日本 🙂", "a b", "|", "<b>", "\x7f", "\u2028")
 _EDITS: Final = (
@@ -30,6 +35,8 @@ _EDITS: Final = (
     b"[", b"]", b",", b":", b"0", b"e", b"E400", b".", b"-", b"+", b"'", b"\\u0061", b"\\ud83d", b"null", b"//",
     b"\xc2\xa0",
 )  # fmt: skip
+
+_SPACES: Final = (b"", b" ", b"\n", b"\r\n", b"\t", b"  ", b"\x0b", b"\x0c", b"\x00", b"\xc2\x85", b"\xe2\x80\xa8")
 
 
 class Written(NamedTuple):
@@ -46,6 +53,11 @@ class _Number(str):
 class InvalidRecordError(ValueError):
     """The record is no event."""
 
+    def __init__(self, problem: str, about: str = "") -> None:
+        super().__init__(problem)
+        self.about = about
+        """The field that is wrong, the fields of an id that is too long, or "" for the record as a whole."""
+
 
 # --- The third parser ---------------------------------------------------------------------------------
 
@@ -57,14 +69,20 @@ def parse_event(value: bytes, pipeline: Pipeline) -> tuple[Any, ...]:
         raise InvalidRecordError("too large")
     members = _members(value)
     names = [name for name, _ in members]
-    if any(names.count(name) > 1 for name in event.names):
-        raise InvalidRecordError("a field occurs twice")
+    for name in event.names:
+        if names.count(name) > 1:
+            raise InvalidRecordError("a field occurs twice", name)
     record = dict(members)
-    values = {field.name: _value(field, record.get(field.name)) for field in event.fields}
+    values = {}
+    for field in event.fields:
+        try:
+            values[field.name] = _value(field, record.get(field.name))
+        except InvalidRecordError as error:
+            raise InvalidRecordError(str(error), field.name) from None
     for key in pipeline.keys:
         fields = [name for name in key if key.window is None or name != key.window.name]
         if len(fields) > 1 and len("|".join(_escaped(values[name]) for name in fields).encode()) > 512:
-            raise InvalidRecordError("the id is too long")
+            raise InvalidRecordError("the id is too long", " and ".join(fields))
     return tuple(values.values())
 
 
@@ -77,8 +95,11 @@ def _members(value: bytes) -> list[tuple[str, Any]]:
         return dict(pairs)
 
     try:
+        text = value.decode()
+        if len(value) > _MAX_LEVELS and _levels(text) > _MAX_LEVELS:
+            raise InvalidRecordError("too deep")
         found = json.loads(
-            value.decode(), object_pairs_hook=remember, parse_int=_Number, parse_float=_Number, parse_constant=_refuse
+            text, object_pairs_hook=remember, parse_int=_number, parse_float=_number, parse_constant=_refuse
         )
         # Half of a surrogate pair is no text, wherever it is.
         json.dumps(top).encode()
@@ -90,6 +111,17 @@ def _members(value: bytes) -> list[tuple[str, Any]]:
     if not isinstance(found, dict):
         raise InvalidRecordError("no object")
     return top
+
+
+def _levels(text: str) -> int:
+    brackets = re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^]["{}]+', "", text, flags=re.DOTALL)
+    return max(accumulate((1 if each in "[{" else -1 for each in brackets), initial=0))
+
+
+def _number(text: str) -> _Number:
+    if len(re.sub("[^0-9]", "", text)) > 1_000:
+        raise InvalidRecordError("too many digits")
+    return _Number(text)
 
 
 def _refuse(constant: str) -> None:
@@ -155,13 +187,13 @@ def _decimal(field: Field, value: Any) -> Decimal:
         if re.fullmatch(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?", value) is None:
             raise InvalidRecordError("decimal")
     try:
-        found = Decimal(value)
-        exact = found.quantize(Decimal(1).scaleb(-field.places))
+        # Spark has 38 digits, 18 of them decimal places, and rounds all further ones.
+        found = Decimal(value).quantize(Decimal("1e-18"), ROUND_HALF_UP, Context(prec=38))
     except InvalidOperation:
         raise InvalidRecordError("decimal") from None
-    if found != exact:
+    if int(found.scaleb(18, Context(prec=38))) % 10 ** (18 - field.places):
         raise InvalidRecordError("decimal places")
-    return found
+    return round(found, field.places)
 
 
 def _within(field: Field, value: Any) -> Any:
@@ -227,7 +259,7 @@ def _joined(names: list[str], raw: dict[str, str], colon: str, comma: str, space
 def _change(event: Event, names: list[str], raw: dict[str, str], random: Random) -> None:
     """Change a value, or which fields there are."""
     field = random.choice(event.fields)
-    match random.randrange(8):
+    match random.randrange(14):
         case 0:
             names[:] = [name for name in names if name != field.name]
         case 1:
@@ -238,13 +270,93 @@ def _change(event: Event, names: list[str], raw: dict[str, str], random: Random)
             raw[extra] = random.choice((*_SHORT, json.dumps(random.choice(FRAGMENTS))))
             names.insert(random.randrange(len(names) + 1), extra)
         case 3 | 4:
-            raw[field.name] = random.choice(_SHORT)
+            raw[field.name] = random.choice(RAW_JSON if random.randrange(50) == 0 else _SHORT)
+        case 5:
+            raw[random.choice(("x", field.name))] = _nested(event, random)
+            names.append("x")
+            raw.setdefault("x", "0")
+        case 6:
+            raw[field.name] = f'"{_any_text(field, random)}"'
+        case 7:
+            numbers = [each.name for each in event.fields if not each.type.is_quoted]
+            raw[random.choice(numbers or event.names)] = _any_number(random)
+        case 8:
+            times = [each.name for each in event.fields if each.type is FieldType.ISO_DATETIME]
+            raw[random.choice(times or event.names)] = f'"{_any_time(random)}"'
         case _:
             raw[field.name] = random.choice(_near(field))
 
 
+def _any_number(random: Random) -> str:
+    """Return a number, most of them as JSON has it."""
+    whole = random.choice(("0", "1", "-0", "-", "", "+1", "00", *("1234567890" * 4,) * 5))
+    whole = random.choice(("", "", "-")) + whole[: random.choice((1, 2, 3, 10, 15, 16, 17, 18, 19, 20, 21, 38, 39))]
+    fraction = random.choice(("", "", ".", "." + "0123456789" * 4, "." + "0" * 30, "." + "9" * 30, ".5", ".25"))
+    fraction = fraction[: random.choice((2, 3, 4, 5, 10, 16, 19, 20, 31))]
+    exponents = (
+        "",
+        "",
+        "",
+        "",
+        "e",
+        "E+",
+        f"e{random.randint(-400, 400)}",
+        f"E{random.randint(-20, 20)}",
+        "e+05",
+        "e-00",
+    )
+    quote = random.choice(("", "", "", '"'))
+    return quote + whole + fraction + random.choice(exponents) + quote
+
+
+def _any_text(field: Field, random: Random) -> str:
+    """Return what stands between the quotes of a text: any characters, as they are or as escapes."""
+    length = random.choice((1, 2, 3, 8, field.max_bytes // 4, field.max_bytes // 2, field.max_bytes))
+    text = random.choice((*field.choices, "".join(random.choices(_CHARACTERS, k=length))))
+    return "".join(
+        _escaped_character(character, random) if random.randrange(8) == 0 else character for character in text
+    )
+
+
+def _escaped_character(character: str, random: Random) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    digits = [units[at : at + 2].hex() for at in range(0, len(units), 2)]
+    if len(digits) > 1 and random.randrange(10) == 0:
+        digits.remove(random.choice(digits))
+    return "".join("\\u" + random.choice((each, each.upper())) for each in digits)
+
+
+def _any_time(random: Random) -> str:
+    """Return a time, most of them as ISO 8601 has it."""
+    year = random.choice((random.randint(0, 9999), 1969, 1970, 9999, 2024, 1900, 10_000))
+    month, day = random.choice((random.randint(1, 12), 2, 0, 13)), random.choice((random.randint(1, 31), 29, 0))
+    hour, minute, second = (random.choice((random.randint(0, most), 0, most, most + 1)) for most in (23, 59, 59))
+    fraction = random.choice(("", "", "." + "".join(random.choices("0159", k=random.randint(0, 8)))))
+    zone = f"{random.choice('+-')}{random.randint(0, 19):02}:{random.choice((0, 0, 30, 59, 60)):02}"
+    time = f"{year:04}-{month:02}-{day:02}{random.choice('TTTTTTTt ')}{hour:02}:{minute:02}:{second:02}"
+    return time + fraction + random.choice(("Z", "Z", zone, zone, "", zone[:3], f"{zone}:00", "UTC", "[UTC]"))
+
+
+def _nested(event: Event, random: Random) -> str:
+    """Return a structure, with names of fields in it, flat or as deep as a parser may still take it."""
+    depth = random.choice((1, 1, 2, 3, 3, 10, 100, 498, 499, 500, 997, 998, 999, 1_000, 1_001))
+    opened = [random.choice(("[", '{"a":', f'{{"{random.choice(event.names)}":', "[ ")) for _ in range(min(depth, 3))]
+    opened += ["[" if random.randrange(2) == 0 else '{"a":'] * (depth - len(opened))
+    closed = ["]" if each[0] == "[" else "}" for each in reversed(opened)]
+    inner = random.choice((*_SHORT, "0", '"}"', '"]"', "[]", "{}"))
+    if random.randrange(20) == 0:
+        closed[random.randrange(len(closed))] = random.choice(("]", "}", ""))
+    return "".join(opened) + inner + "".join(closed)
+
+
+_CHARACTERS: Final = [
+    *"abcXYZ019 ._:/{}[],'<>&|%", "\x7f", "\x80", "\xa0", "é", "ß", "İ", "\u0301", "\u0661", "\u2028", "\u3000", "日",
+    "\ufeff", "\ufffd", "\uffff", "🙂", "\U0010ffff",
+]  # fmt: skip
+
+
 def _edit(value: bytes, random: Random) -> bytes:
-    match random.randrange(12):
+    match random.randrange(16):
         case 0:
             return value + random.choice((b"x", b"\x00", value, b",", b"]", b" {}", b" "))
         case 1:
@@ -256,6 +368,16 @@ def _edit(value: bytes, random: Random) -> bytes:
             return value[: random.randrange(len(value))]
         case 4:
             return value.replace(b'"', b"'")
+        case 5:
+            # A letter as an escape, of a name or of a text: `tru\\u0065` is none.
+            at = random.randrange(len(value))
+            return value[:at] + b"\\u00%02x" % value[at] + value[at + 1 :] if value[at] < 128 else value
+        case 6:
+            start, end = sorted(random.choices(range(len(value) + 1), k=2))
+            return value[:end] + value[start:end] + value[end:]
+        case 7:
+            spaces = random.choice((_SPACES[:6], _SPACES))
+            return b",".join(random.choice(spaces) + part + random.choice(spaces) for part in value.split(b","))
         case _:
             at = random.randrange(len(value))
             return value[:at] + random.choice(_EDITS) + value[at + random.randrange(3) :]

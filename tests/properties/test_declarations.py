@@ -56,7 +56,7 @@ from contract.windows import Window
 from runtime.logs import escape_controls
 from tests.properties.event_records import _joined, _plain, parse_event, write_records
 from tests.properties.hostile import assert_one_line, mostly, number_of_examples
-from tests.properties.test_event_reader import _parser_of
+from tests.properties.parsers import reader_of
 
 _NAMES: Final = ("who", "kind", "size", "at", "price", "is_new", "select", "Größe", "a b", "_x", "SIZE", "")
 _PARTS: Final = r"(event|field|table|window|overview)\b|the pipeline|\d tables"
@@ -288,8 +288,8 @@ def _assert_events(pipeline: Pipeline) -> pl.DataFrame:
     for value in values:
         validator.validate(json.loads(value))
     expected = [parse_event(value, pipeline) for value in values]
-    parser = _parser_of(pipeline)
-    events, others = parser.read(values)
+    reader = reader_of(pipeline)
+    events, others = reader.read(values)
     assert len(events) + len(others) == len(values)
     assert set(events) <= set(expected)
     for field in pipeline.event.fields:
@@ -299,8 +299,8 @@ def _assert_events(pipeline: Pipeline) -> pl.DataFrame:
             missing = {name: each for name, each in raw.items() if name != field.name}
             found = [parse_event(_joined(list(each), each, ":", ","), pipeline) for each in (spelled, missing)]
             assert found[0] == found[1]
-    # The stream job's parser may leave some to Spark: the lake has them all.
-    return parser.frame(expected)
+    # The reader may leave some to Spark: the lake has them all.
+    return reader.frame(expected)
 
 
 def _assert_rows(pipeline: Pipeline, events: pl.DataFrame) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -19,14 +20,16 @@ from starlette.types import Receive, Scope, Send
 
 from contract.declared import table_named
 from contract.windows import every
-from live_page.charts import axis_bounds
+from live_page.charts import _vertical_lines, axis_bounds
 from live_page.guard import Guard
+from live_page.layout import _STYLE
 from live_page.pages.alerts import alert_row
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
 from live_page.pages.rows import events_of
 from live_page.sources.documents import in_last_windows
 from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls
+from observer.reconciliation import State
 from observer.services import read_service
 from runtime.health import Health, serve
 
@@ -121,6 +124,17 @@ def test_a_threshold_is_within_the_axis(values: list[float], threshold: float) -
     assert bounds.get("max", highest) >= highest
 
 
+def test_of_marks_that_are_close_together_the_last_one_has_its_text() -> None:
+    times = [0, 60_000, 300_000]
+    lines = _vertical_lines([(100.0, "b"), (90.0, "a"), (200.0, "c\x1b")], times)["data"]
+    assert [(line["xAxis"], line["name"], line["label"]["show"]) for line in lines] == [
+        (90_000, "a", False),
+        (100_000, "b", True),
+        (200_000, "c\\x1b", True),
+    ]
+    assert _vertical_lines([], [])["data"] == []
+
+
 def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_out() -> None:
     window = every(minutes=15, name="quarter")
     last = datetime(2026, 11, 27, 7, 30, tzinfo=UTC)
@@ -136,6 +150,30 @@ def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_o
 
 def test_a_table_without_rows_has_no_windows() -> None:
     assert in_last_windows([], every(hours=1), ["n"]) == {"n": []}
+
+
+# --- The badge -------------------------------------------------------------------------------------
+
+
+def _luminance(colour: str) -> float:
+    """The relative luminance of a colour, as WCAG 2 defines it."""
+    parts = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_badge_has_readable_colours_of_its_own_in_each_state() -> None:
+    rules = re.findall(r"^\[data-badge(?:=(\w+))?\] \{ background: (.+?);(?: color: (.+?);)? \}$", _STYLE, re.M)
+    (default, background, colour), *others = rules
+    colours = {"unknown": (background, "#ffffff")} | {
+        state: (background, colour or "#ffffff") for state, background, colour in others
+    }
+    assert (default, colour) == ("", "#fff")
+    assert set(colours) == set(State)
+    assert len({background for background, _ in colours.values()}) == len(State)
+    for pair in colours.values():
+        dark, light = sorted(map(_luminance, pair))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, pair
 
 
 # --- Access ----------------------------------------------------------------------------------------

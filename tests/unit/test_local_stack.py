@@ -29,6 +29,7 @@ from local_stack.plan import NotEverythingError, Plan, StackError, default_data
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
+from observer.lake_cuts import Cut
 from observer.snapshot import Observer, Snapshot
 
 
@@ -161,7 +162,7 @@ def test_a_process_that_dies_after_it_was_ready_is_started_again_until_it_dies_t
 
 def test_deaths_that_are_long_ago_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = _ended_process(tmp_path)
-    monkeypatch.setattr("local_stack.managed_process._DEATHS_WITHIN", 0.0)
+    monkeypatch.setattr("local_stack.managed_process.DEATHS_WITHIN", 0.0)
     assert [process._may_start_again() for _ in range(5)] == [True] * 5
 
 
@@ -354,6 +355,13 @@ def test_the_view_shows_unhealthy_services_only() -> None:
     text = console.export_text()
     assert r"elasticsearch_sink_alert: rules: data_mapper.yml:3: no such \x1b[31mcolumn" in text
     assert "Kafka:" not in text
+
+
+def test_the_view_shows_whether_everything_sent_is_indexed() -> None:
+    console = Console(width=110, file=io.StringIO(), record=True)
+    cut = Cut(rows=7, offsets={0: 7}, malformed=0)
+    console.print(View("here").render(Snapshot(ends={0: 7}, cuts=(cut,), indexed=7), at=0.0))
+    assert "sent 7 = lake = indexed: nothing lost, nothing twice" in console.export_text()
 
 
 def test_the_view_shows_a_dash_for_an_unknown_number() -> None:

@@ -1,0 +1,67 @@
+"""A button that kills a process of the local stack, with a second click to confirm."""
+
+import time
+from typing import Final
+
+from nicegui import run, ui
+
+from live_page.components import button
+from live_page.formatting import format_text
+from live_page.sources.processes import Processes
+from live_page.sources.producer import RefusedError
+from observer.processes import ProcessList
+
+_CONFIRM_SECONDS: Final = 5.0
+_KILL: Final = "Kill it"
+_CONFIRM: Final = "Really kill it?"
+_PAGE: Final = "live_page"
+
+
+class KillButton:
+    """The button, and beside it why it is disabled."""
+
+    def __init__(self, processes: Processes, name: str) -> None:
+        self._processes = processes
+        self._name = name
+        self._confirm_until = 0.0
+        self._button = button(_KILL, self._click).props("dense").classes("shrink-0 px-2")
+        self._reason = ui.label().classes("text-sm w-full empty:hidden").props(f'data-reason="{name}"')
+        self._show()
+
+    def update(self, listed: ProcessList) -> None:
+        """Enable or disable it as the list of processes allows."""
+        state = listed.processes.get(self._name)
+        seconds = listed.seconds_until_kill(self._name, time.time())
+        if state is None:
+            reason = "not running"
+        elif seconds:
+            ended = "page" if self._name == _PAGE else "demo"
+            reason = f"a third death within a minute would end the {ended}: enabled in {seconds:.0f} s"
+        elif not state.is_ready:
+            reason = "starting again"
+        else:
+            reason = ""
+        self._button.set_enabled(not reason)
+        self._reason.set_text(reason)
+        if reason or time.monotonic() > self._confirm_until:
+            self._confirm_until = 0.0
+        self._show()
+
+    def _show(self) -> None:
+        text, colour = (_CONFIRM, "negative") if self._confirm_until else (_KILL, "primary")
+        self._button.set_text(text)
+        self._button.props(f'color={colour} aria-label="{text} {self._name}"')
+
+    async def _click(self) -> None:
+        if not self._confirm_until:
+            self._confirm_until = time.monotonic() + _CONFIRM_SECONDS
+            self._show()
+            return
+        self._confirm_until = 0.0
+        self._show()
+        try:
+            await run.io_bound(self._processes.kill, self._name)
+        except RefusedError as reason:
+            ui.notify(format_text(reason, 1_000), type="negative")
+            return
+        ui.notify(f"{self._name} was killed: the stack starts it again", type="positive")

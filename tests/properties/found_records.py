@@ -1,0 +1,33 @@
+"""Records about which parsers once differed, or which they did not read to the end: all parsers read them all."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from contract.event import MAX_BYTES
+
+_INTERACTION: Final = b'{"user_id":"a","item_id":"b","interaction_type":"view","timestamp":1}'
+_ORDER: Final = b'{"customer_id":"a","category":"toys","quantity":1,"price":1.5,"ordered_at":"2026-01-31T12:00:00Z"}'
+
+
+def _order(price: bytes) -> bytes:
+    return _ORDER.replace(b"1.5", price)
+
+
+def _with(value: bytes) -> bytes:
+    """Return an interaction with a field that is not declared."""
+    return _INTERACTION.replace(b"}", b',"x":%s}' % value)
+
+
+FOUND: Final[Mapping[str, bytes | None]] = {
+    "an interaction": _INTERACTION,
+    "an order": _ORDER,
+    "no value": None,
+    "the largest record": _with(b'"%s"' % (b"x" * (MAX_BYTES - len(_with(b'""'))))),
+    "one byte more": _with(b'"%s"' % (b"x" * (MAX_BYTES - len(_with(b'""')) + 1))),
+    # The stream job ended: Python's decimals have no such exponent.
+    "a number with an exponent of 19 digits": _order(b"1e9999999999999999999"),
+    "another field with such an exponent": _with(b"1e9999999999999999999"),
+    # An event in a small batch, and a dead letter in a large one: Spark knows no time zone beyond 18 hours.
+    "a time zone beyond 18 hours": _ORDER.replace(b"00Z", b"00+18:01"),
+    "a time zone with 60 minutes": _ORDER.replace(b"00Z", b"00+05:60"),
+}
