@@ -1,48 +1,11 @@
 """Records that wait for longer than they should: by the times of the records, not by how many they are."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
-from deltalake import DeltaTable
 
 from runtime.settings import Settings
 from runtime.topic_reader import offset_ranges
-
-_COMMITS: Final = 20
-"""Commits among which the last append is: the others are compactions, which never follow each other that often."""
-
-
-@dataclass(frozen=True)
-class LastAppend:
-    """The last append of the stream job to the table of events."""
-
-    at: float | None
-    """Seconds since the epoch; None: there is none yet."""
-    offsets: Mapping[int, int]
-    """The next offset of each partition of the topic of events."""
-
-
-def read_last_append(table: DeltaTable, topic: str) -> LastAppend:
-    """Read the last append from the table's history.
-
-    Raises `DeltaError`, and ValueError if the history does not tell, or tells of another topic.
-    """
-    commits = table.history(_COMMITS)
-    for commit in commits:
-        if metadata := commit.get("userMetadata"):
-            try:
-                offsets = json.loads(metadata)["offsets"][topic]
-                return LastAppend(
-                    commit["timestamp"] / 1000, {int(partition): int(offset) for partition, offset in offsets.items()}
-                )
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(f"the last append is not one of topic {topic}") from error
-    if len(commits) == _COMMITS:
-        raise ValueError("the history does not reach back to an append")
-    return LastAppend(None, {})
 
 
 class Backlog:

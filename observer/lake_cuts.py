@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from deltalake import DeltaTable
@@ -24,6 +24,8 @@ class Cut:
     batch: int = -1
     malformed: int | None = None
     """Records before the offsets that are in the dead letters; None: unknown."""
+    at: float | None = field(default=None, compare=False)
+    """When it was appended, in seconds since the epoch; None: nothing was."""
 
     @property
     def sent(self) -> int:
@@ -59,7 +61,8 @@ def _cuts(rows: int, commits: Sequence[Mapping[str, Any]], topic: str) -> list[C
         added = _added_rows(commit)
         if append := _append(commit, topic):
             # Rows that another writer has added since are in the current version, too.
-            cuts.append(Cut(rows if cuts else total, append.offsets, append.topic_id, append.batch))
+            at = commit["timestamp"] / 1000
+            cuts.append(Cut(rows if cuts else total, append.offsets, append.topic_id, append.batch, at=at))
             if added is None:
                 break
         rows -= added or 0

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final
 
 from observer.reading_history import Stage
+from observer.reconciliation import State, Verdict
 from observer.services import OK
 from runtime import commands
 
@@ -97,11 +98,13 @@ class Figures:
     indexed: int | None
     dead_letters: int | None
     alerts_firing: int | None
+    counts: Verdict
+    """Whether everything sent is in the lake and in the index, as far as these counts prove it."""
     tables: tuple[TableRows, ...]
     batch: Batch | None
     behind_seconds: float
     """A record that waits for longer is overdue."""
-    lake_is_readable: bool
+    lake_is_readable: bool | None
     lake_overdue: int | None
     """Records that are not in the lake, and overdue."""
     aggregates_overdue: int | None
@@ -139,7 +142,13 @@ class Problem:
 
 def problems(figures: Figures) -> list[Problem]:
     """Return what needs attention."""
-    return [*_unhealthy(figures), *_unreadable_lake(figures), *_overdue(figures), *_full_disks(figures)]
+    return [
+        *_unhealthy(figures),
+        *_unreadable_lake(figures),
+        *_overdue(figures),
+        *_wrong_counts(figures),
+        *_full_disks(figures),
+    ]
 
 
 def exit_status(figures: Figures) -> ExitStatus:
@@ -163,7 +172,7 @@ def _remedy(part: Part) -> str:
 
 
 def _unreadable_lake(figures: Figures) -> Iterator[Problem]:
-    if not figures.lake_is_readable:
+    if figures.lake_is_readable is False:
         yield Problem("the lake", "cannot be read", "set WAREHOUSE and KAFKA_TOPIC as for the stream job")
 
 
@@ -176,6 +185,12 @@ def _overdue(figures: Figures) -> Iterator[Problem]:
     ):
         if number:
             yield Problem(part, f"is behind: {number:,} {what} {longer}", _BACKLOG)
+
+
+def _wrong_counts(figures: Figures) -> Iterator[Problem]:
+    if figures.counts.state == State.WRONG:
+        verify = "docker compose run --rm verify" if commands.under_compose() else "make verify"
+        yield Problem("the counts", figures.counts.text, f"`{verify}` names each row that differs")
 
 
 def _full_disks(figures: Figures) -> Iterator[Problem]:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaException
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.declared import EVENT, TABLES
 from observer import disks, log_errors
-from observer.backlog import Backlog, LastAppend, read_last_append
+from observer.backlog import Backlog
 from observer.reading_history import Reading, ReadingHistory, Stage
 from observer.services import OK
 from observer.settings import StatusSettings
@@ -49,13 +49,13 @@ class Background:
     """Runs functions in threads that do not keep the program from ending."""
 
     def __init__(self) -> None:
-        self._running: dict[Callable[[], Any], Future[Any]] = {}
+        self._running: dict[str, Future[Any]] = {}
 
-    def start(self, function: Callable[[], T]) -> "Future[T]":
-        """Start a function, unless it still runs from the last time."""
-        running = self._running.get(function)
+    def start(self, name: str, function: Callable[[], T]) -> "Future[T]":
+        """Start a function, unless the last one of this name still runs."""
+        running = self._running.get(name)
         if running is None or running.done():
-            running = self._running[function] = Future()
+            running = self._running[name] = Future()
             threading.Thread(target=_run, args=(function, running), daemon=True).start()
         return running
 
@@ -100,31 +100,29 @@ class StatusReader:
         """Read everything now."""
         began = time.monotonic()
         deadline = began + _DEADLINE
-        start = self._background.start
-        pending_append, pending_lake_backlog = start(self._read_last_append), start(self._read_lake_backlog)
-        pending_sink_backlog, pending_rows = start(self._read_sink_backlog), start(self._count_lake_rows)
-        pending_disks, pending_errors = self._start_disks(), start(self._read_errors)
+        pending_rows = self._background.start("rows", self._count_lake_rows)
+        pending_errors = self._background.start("errors", self._read_errors)
+        pending_sink_backlog = self._background.start("sink backlog", self._read_sink_backlog)
+        pending_disks = self._start_disks()
         snapshot = self._take_snapshots(began, deadline)
-        append = result_of(pending_append, deadline)
-        age = None if append is None or append.at is None else max(0.0, time.time() - append.at)
-        rows = result_of(pending_rows, deadline) or {}
+        cut = snapshot.cuts[-1] if snapshot.cuts else None
+        age = None if cut is None or cut.at is None else max(0.0, time.time() - cut.at)
         return Figures(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
-            parts=tuple(
-                self._part(name, snapshot) for name in ("Kafka", "Elasticsearch", *self._settings.service_urls)
-            ),
+            parts=tuple(self._part(name, snapshot) for name in (*_SERVERS, *self._settings.service_urls)),
             stages=_stages(self._history),
             sent=snapshot.sent,
             in_the_lake=snapshot.in_the_lake,
-            malformed=self._count_malformed(snapshot, deadline),
+            malformed=None if cut is None else cut.malformed,
             indexed=snapshot.indexed,
             dead_letters=snapshot.dead_letters,
             alerts_firing=snapshot.firing,
-            tables=_tables(snapshot, rows),
+            counts=self._history.latest.verdict,
+            tables=_tables(snapshot, result_of(pending_rows, deadline) or {}),
             batch=None if age is None else _batch(age, snapshot),
             behind_seconds=self._behind_seconds,
-            lake_is_readable=append is not None,
-            lake_overdue=result_of(pending_lake_backlog, deadline),
+            lake_is_readable=cut is not None if snapshot.health else None,
+            lake_overdue=self._count_lake_overdue(snapshot, deadline),
             aggregates_overdue=_aggregates_overdue(snapshot, age, self._behind_seconds),
             sink_overdue=result_of(pending_sink_backlog, deadline),
             disks=tuple(
@@ -147,16 +145,19 @@ class StatusReader:
 
     def _take_snapshot(self, deadline: float) -> Snapshot | None:
         at = time.monotonic()
-        snapshot = result_of(self._background.start(self._observer.snapshot), deadline)
+        snapshot = result_of(self._background.start("snapshot", self._observer.snapshot), deadline)
         if snapshot is not None:
             self._history.add(snapshot, at)
         return snapshot
 
-    def _count_malformed(self, snapshot: Snapshot, deadline: float) -> int | None:
-        """Count the malformed records among the dead letters, which takes as long as there are dead letters."""
-        if not snapshot.dead_letters:
-            return snapshot.dead_letters
-        return result_of(self._background.start(self._observer.malformed_records), deadline)
+    def _count_lake_overdue(self, snapshot: Snapshot, deadline: float) -> int | None:
+        if snapshot.sent is None or not snapshot.cuts:
+            return None
+        topic, offsets = self._settings.kafka_topic, snapshot.cuts[-1].offsets
+        before = time.time() - self._behind_seconds
+        return result_of(
+            self._background.start("lake backlog", lambda: self._backlog.after(topic, offsets, before)), deadline
+        )
 
     def _part(self, name: str, snapshot: Snapshot) -> Part:
         metrics = snapshot.metrics.get(name, {})
@@ -175,39 +176,20 @@ class StatusReader:
             log=str(log) if log and log.exists() else None,
         )
 
-    def _read_last_append(self) -> LastAppend:
-        table = DeltaTable(f"{self._settings.warehouse.rstrip('/')}/{EVENT.name}")
-        return read_last_append(table, self._settings.kafka_topic)
-
-    def _read_lake_backlog(self) -> int:
-        append = self._read_last_append()
-        return self._backlog.after(self._settings.kafka_topic, append.offsets, time.time() - self._behind_seconds)
-
     def _read_sink_backlog(self) -> int:
         return self._backlog.of_group(self._settings.aggregated_topic, time.time() - self._behind_seconds)
 
-    def _count_lake_rows(self) -> dict[str, int | None]:
+    def _count_lake_rows(self) -> Mapping[str, int | None]:
         return {name: self._observer.lake_rows(name) for name in (EVENT.name, *(table.name for table in TABLES))}
 
-    def _start_disks(self) -> dict[str, "Future[Disk]"]:
-        pending = {"Elasticsearch": self._background.start(self._read_elasticsearch_disk)}
+    def _start_disks(self) -> "dict[str, Future[Disk]]":
+        readers = {"Elasticsearch": lambda: disks.disk_of_elasticsearch(self._elasticsearch)}
         if self._folder is not None:
-            pending = {"the lake": self._background.start(self._read_lake_disk), **pending}
+            readers["the lake"] = partial(disks.disk_of_folder, "the lake", self._folder)
             # Kafka's protocol tells it, and its client library does not ask.
-            if (self._folder.parent / "kafka").is_dir():
-                pending["Kafka"] = self._background.start(self._read_kafka_disk)
-        return pending
-
-    def _read_elasticsearch_disk(self) -> Disk:
-        return disks.disk_of_elasticsearch(self._elasticsearch)
-
-    def _read_lake_disk(self) -> Disk:
-        assert self._folder is not None
-        return disks.disk_of_folder("the lake", self._folder)
-
-    def _read_kafka_disk(self) -> Disk:
-        assert self._folder is not None
-        return disks.disk_of_folder("Kafka", self._folder.parent / "kafka")
+            if (kafka := self._folder.parent / "kafka").is_dir():
+                readers["Kafka"] = partial(disks.disk_of_folder, "Kafka", kafka)
+        return {name: self._background.start(f"disk of {name}", reader) for name, reader in readers.items()}
 
     def _read_errors(self) -> tuple[LoggedError, ...]:
         now = datetime.now(UTC)

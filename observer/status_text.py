@@ -75,6 +75,7 @@ def _totals(figures: Figures) -> Iterator[str]:
             ("indexed", figures.indexed),
         )
     )
+    yield figures.counts.text
     yield f"dead letters {_count(figures.dead_letters)}   alerts firing {_count(figures.alerts_firing)}"
     batch = figures.batch
     if batch is None:

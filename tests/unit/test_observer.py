@@ -106,7 +106,7 @@ class _Letter:
     def headers(self) -> list[tuple[str, bytes]]:
         malformed = str(self.malformed).encode()
         headers = {SERVICE: self.service, TOPIC: self.topic, PARTITION: b"0", OFFSET: malformed}
-        return list((headers | self.extra).items())
+        return list({**headers, **self.extra}.items())
 
     def partition(self) -> int:
         return 0

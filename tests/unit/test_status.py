@@ -16,9 +16,10 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from contract.declared import EVENT, TABLES
 from observer import __main__ as program
-from observer.backlog import LastAppend, read_last_append
+from observer.lake_cuts import Cut, read_cuts
 from observer.log_errors import last_error
 from observer.reading_history import Stage
+from observer.reconciliation import NO_VERDICT, State, Verdict
 from observer.services import OK, read_service
 from observer.settings import StatusSettings
 from observer.status import (
@@ -58,6 +59,7 @@ _WELL = Figures(
     indexed=12_340,
     dead_letters=7,
     alerts_firing=3,
+    counts=Verdict(State.EQUAL, "sent 12,345 = lake = indexed: nothing lost, nothing twice"),
     tables=(TableRows(EVENT.name, None, 12_340, None), TableRows("agg_interactions_user", 41, 42, 43)),
     batch=Batch(0.6, 40, 0.21),
     behind_seconds=60.0,
@@ -78,6 +80,7 @@ _UNKNOWN = replace(
     indexed=None,
     dead_letters=None,
     alerts_firing=None,
+    counts=NO_VERDICT,
     tables=tuple(TableRows(table.name, None, None, None) for table in _WELL.tables),
     batch=None,
     lake_overdue=None,
@@ -123,8 +126,12 @@ def test_alerts_and_dead_letters_alone_need_no_attention() -> None:
             replace(_WELL, disks=(Disk("the lake", 5, _GB - 1), Disk("Kafka", 5, _GB))),
             "the disk of the lake: 1,074 MB are free: free some space",
         ),
+        (
+            replace(_WELL, counts=Verdict(State.WRONG, "3 more in the lake than were sent")),
+            "the counts: 3 more in the lake than were sent: `make verify` names each row that differs",
+        ),
     ],
-    ids=["unhealthy", "no server", "no lake", "lake behind", "aggregates behind", "sink behind", "full disk"],
+    ids=["unhealthy", "no server", "no lake", "lake behind", "aggregates behind", "sink behind", "full disk", "counts"],
 )
 def test_each_problem_needs_attention_and_has_its_reason_and_remedy(figures: Figures, problem: str) -> None:
     assert exit_status(figures) == ExitStatus.ATTENTION
@@ -169,6 +176,7 @@ def test_the_text_has_every_figure() -> None:
     assert "agg_interactions_user 41 42 43" in rows
     assert "in total 41" in rows
     assert "sent 12,345 in the lake 12,340 malformed 5 indexed 12,340" in rows
+    assert "sent 12,345 = lake = indexed: nothing lost, nothing twice" in rows
     assert "dead letters 7 alerts firing 3" in rows
     assert "latest batch 0.6 s ago: 40 records in 0.21 s" in rows
     assert "the lake 5.0 MB 21.5 GB" in rows
@@ -192,27 +200,16 @@ def test_texts_of_services_and_logs_cannot_control_the_terminal() -> None:
     assert "  data_producer: ERROR " in text
 
 
-def test_the_last_append_is_found_behind_compactions(tmp_path: Path) -> None:
-    table = tmp_path / EVENT.name
+def test_a_cut_of_the_lake_has_the_time_of_its_append(tmp_path: Path) -> None:
     rows = Table.from_pydict({"user_id": Array(["a"], DataType.string())})
-    write_deltalake(table, rows)
-    assert read_last_append(DeltaTable(table), "avroic") == LastAppend(None, {})
     before = time.time()
-    metadata = {"batch": 4, "offsets": {"avroic": {"0": 10, "1": 7}}}
+    metadata = {"batch": 4, "topic_id": "id", "offsets": {"avroic": {"0": 1}}}
     properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)})
-    write_deltalake(table, rows, mode="append", commit_properties=properties)
-    for _ in range(10):
-        write_deltalake(table, rows, mode="append")
-    append = read_last_append(DeltaTable(table), "avroic")
-    assert append.offsets == {0: 10, 1: 7}
-    assert append.at is not None
-    assert before - 1 <= append.at <= time.time()
-    with pytest.raises(ValueError, match="not one of topic other"):
-        read_last_append(DeltaTable(table), "other")
-    for _ in range(10):
-        write_deltalake(table, rows, mode="append")
-    with pytest.raises(ValueError, match="does not reach back"):
-        read_last_append(DeltaTable(table), "avroic")
+    write_deltalake(tmp_path, rows, commit_properties=properties)
+    (cut,) = read_cuts(DeltaTable(tmp_path), "avroic")
+    assert cut.at is not None
+    assert before - 1 <= cut.at <= time.time() + 1
+    assert Cut(0, {}).at is None
 
 
 def test_the_last_error_of_a_log_is_shown_for_an_hour(tmp_path: Path) -> None:
@@ -244,14 +241,14 @@ def test_what_does_not_answer_in_time_is_unknown_and_not_asked_twice() -> None:
         raise AssertionError("an error of this program")
 
     background = Background()
-    assert result_of(background.start(hang), time.monotonic()) is None
-    pending = background.start(hang)
+    assert result_of(background.start("it", hang), time.monotonic()) is None
+    pending = background.start("it", hang)
     released.set()
     assert result_of(pending, time.monotonic() + 60) == 7
     assert len(calls) == 1
-    assert result_of(background.start(refused), time.monotonic() + 60) is None
+    assert result_of(background.start("it", refused), time.monotonic() + 60) is None
     with pytest.raises(AssertionError):
-        result_of(background.start(wrong), time.monotonic() + 60)
+        result_of(background.start("it", wrong), time.monotonic() + 60)
 
 
 @pytest.fixture
