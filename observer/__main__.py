@@ -13,12 +13,13 @@ import time
 from dataclasses import asdict
 
 from observer.settings import StatusSettings
-from observer.status import ExitStatus, Figures, exit_status, problems
+from observer.status import ExitStatus, Figures, problems
+from observer.status import exit_status as status_of
 from observer.status_reader import StatusReader
 from observer.status_text import escaped, figures_text, verdict_text
 from runtime import commands, logs
 from runtime.addresses import shown
-from runtime.broken_pipe import exit_status as run_to_end
+from runtime.broken_pipe import exit_status
 
 _CLEAR = "\x1b[H\x1b[J"
 """Moves the cursor to the top, and clears the screen."""
@@ -33,7 +34,7 @@ def main() -> int:
     if args.watch is not None:
         _watch(reader, settings, args.watch, as_json=args.json)
     figures = reader.read()
-    status = exit_status(figures)
+    status = status_of(figures)
     if args.json:
         print(json.dumps(_as_json(figures), indent=2))
     elif status == ExitStatus.NO_ANSWER:
@@ -76,7 +77,7 @@ def _watch(reader: StatusReader, settings: StatusSettings, seconds: float, *, as
         if as_json:
             print(json.dumps(_as_json(figures)), flush=True)
         else:
-            is_answered = exit_status(figures) != ExitStatus.NO_ANSWER
+            is_answered = status_of(figures) != ExitStatus.NO_ANSWER
             text = f"{verdict_text(figures)}\n\n{figures_text(figures)}" if is_answered else _no_answer(settings)
             print(_screen(text) if sys.stdout.isatty() else f"{text}\n", end="", flush=True)
         time.sleep(seconds)
@@ -91,7 +92,7 @@ def _screen(text: str) -> str:
 
 def _as_json(figures: Figures) -> dict[str, object]:
     found = [asdict(problem) for problem in problems(figures)]
-    return {"exit_status": int(exit_status(figures)), "problems": found, **asdict(figures)}
+    return {"exit_status": int(status_of(figures)), "problems": found, **asdict(figures)}
 
 
 def _no_answer(settings: StatusSettings) -> str:
@@ -107,4 +108,4 @@ def _no_answer(settings: StatusSettings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(run_to_end(main))
+    sys.exit(exit_status(main))
