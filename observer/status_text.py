@@ -3,18 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from contract.declared import EVENT
+from observer.reconciliation import NO_VERDICT
 from observer.services import OK
 from observer.status import MAY_HAVE_ENDED, ExitStatus, Figures, Problem, exit_status, problems
 from runtime.logs import escape_controls
 
 _UNKNOWN = "unknown"
+_NOT_PROVEN = "whether everything sent has arrived is unknown after one look: --watch follows it"
 _NAME_WIDTH = 28
 _NUMBER_WIDTH = 14
 
 
 def figures_text(figures: Figures) -> str:
     """Return all figures."""
-    sections = (_health(figures), _stages(figures), _tables(figures), _totals(figures), _disks(figures))
+    sections = (_health(figures), _stages(figures), _totals(figures), _tables(figures), _disks(figures))
     lines = [line for section in sections for line in (*section, "")]
     return escaped([*lines, *_errors(figures)])
 
@@ -75,7 +77,7 @@ def _totals(figures: Figures) -> Iterator[str]:
             ("indexed", figures.indexed),
         )
     )
-    yield figures.counts.text
+    yield _NOT_PROVEN if figures.counts == NO_VERDICT else figures.counts.text
     yield f"dead letters {_count(figures.dead_letters)}   alerts firing {_count(figures.alerts_firing)}"
     batch = figures.batch
     if batch is None:

@@ -187,6 +187,7 @@ def test_what_is_unknown_is_never_shown_as_a_number() -> None:
     assert not any(character.isdigit() for character in text)
     assert "sent unknown   in the lake unknown   malformed unknown   indexed unknown" in text
     assert "latest batch unknown" in text
+    assert "whether everything sent has arrived is unknown after one look" in text
 
 
 def test_texts_of_services_and_logs_cannot_control_the_terminal() -> None:
