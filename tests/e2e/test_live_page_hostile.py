@@ -568,7 +568,7 @@ def test_a_pipeline_is_drained_after_an_aborted_transaction(site: Site, kafka: s
         assert sent is not None
         assert sent > 53
         ends = observer._end_offsets(pipeline.topic)
-        metadata = {"batch": 0, "offsets": {pipeline.topic: {str(n): end for n, end in ends.items()}}}
+        metadata = {"batch": 0, "topic_id": "id", "offsets": {pipeline.topic: {str(n): end for n, end in ends.items()}}}
         rows = Table.from_arrays([Array(["a"] * 3, DataType.string())], names=["user_id"])
         properties = CommitProperties(custom_metadata={"userMetadata": orjson.dumps(metadata).decode()})
         write_deltalake(f"{settings.warehouse}/interactions", rows, commit_properties=properties)

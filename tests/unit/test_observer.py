@@ -101,7 +101,7 @@ class _Letter:
     malformed: int
     service: bytes = b"stream-processing"
     topic: bytes = b"avroic"
-    extra: Mapping[str, bytes] = field(default_factory=dict)
+    extra: dict[str, bytes] = field(default_factory=dict)
 
     def headers(self) -> list[tuple[str, bytes]]:
         malformed = str(self.malformed).encode()
