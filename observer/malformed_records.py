@@ -49,7 +49,8 @@ class MalformedRecords:
         return sum(bisect_left(self._offsets[partition], offset) for partition, offset in offsets.items())
 
     def _read_to(self, ranges: Mapping[int, tuple[int, int]], timeout: float) -> None:
-        deadline = time.monotonic() + _SECONDS
+        # From the first message on: until then the broker may take longer than that.
+        deadline: float | None = None
         messages = read_to_end(
             self._kafka_client, self._dead_letter_topic, group_id="observer", timeout=timeout, start=self._positions
         )
@@ -57,6 +58,7 @@ class MalformedRecords:
             for message in messages:
                 self._add(message)
                 self._positions[int(message.partition() or 0)] = int(message.offset() or 0) + 1
+                deadline = deadline or time.monotonic() + _SECONDS
                 if time.monotonic() > deadline:
                     return
         # The last offsets can be those of markers, which are never delivered.

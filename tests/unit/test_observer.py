@@ -121,16 +121,23 @@ class _Topic:
     def __init__(self, *letters: _Letter) -> None:
         self.letters = list(letters)
         self.readings = 0
+        self.clock, self.seconds_of_connection, self.seconds_of_reading = 100.0, 0.0, 0.0
+
+    def monotonic(self) -> float:
+        self.clock += self.seconds_of_reading
+        return self.clock
 
     def read_to_end(self, *_: Any, start: Mapping[int, int], **__: Any) -> Iterator[_Letter]:
         self.readings += 1
-        return (letter for letter in self.letters if letter.at >= start.get(0, 0))
+        self.clock += self.seconds_of_connection
+        yield from (letter for letter in self.letters if letter.at >= start.get(0, 0))
 
 
 @pytest.fixture
 def letters(monkeypatch: pytest.MonkeyPatch) -> _Topic:
     topic = _Topic(_Letter(0, 4), _Letter(1, 2), _Letter(2, 9))
     monkeypatch.setattr(malformed_records, "read_to_end", topic.read_to_end)
+    monkeypatch.setattr("observer.malformed_records.time.monotonic", topic.monotonic)
     return topic
 
 
@@ -166,11 +173,16 @@ def test_a_dead_letter_that_is_there_twice_or_of_another_service_topic_or_progra
     assert letters.readings == 1
 
 
-def test_many_dead_letters_are_read_in_several_turns(letters: _Topic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed_records, "_SECONDS", -1.0)
+def test_many_dead_letters_are_read_in_several_turns(letters: _Topic) -> None:
+    letters.seconds_of_reading = 2.0
     malformed = _malformed()
     assert [malformed.read({0: (0, 3)}, 1.0) for _ in range(3)] == [False, False, True]
     assert malformed.before({0: 100}) == 3
+
+
+def test_a_slow_broker_does_not_delay_few_dead_letters(letters: _Topic) -> None:
+    letters.seconds_of_connection = 10.0
+    assert _malformed().read({0: (0, 3)}, 1.0)
 
 
 def test_dead_letters_that_were_deleted_are_never_known(letters: _Topic) -> None:
