@@ -38,8 +38,10 @@ FIXED = {
     "ES_USERNAME", "ES_PASSWORD", "ES_CA_FILE",
     # Files of the images or mounted ones.
     "SPARK_JARS", "CLASS_ARCHIVE", "DATA_MAPPER", "PIPELINE", "PRODUCER_SOURCE", "PRODUCER_POSITION",
+    # A local stack's.
+    "PROCESSES_FILE",
 }  # fmt: skip
-"""Settings that the Compose files set themselves."""
+"""Settings that the Compose files set themselves, or leave out."""
 
 
 def config(*overlays: str, env_file: Path | None = None, environment: dict[str, str] | None = None) -> dict[str, Any]:
