@@ -70,13 +70,24 @@ class Plan:
     @property
     def verify_command(self) -> str:
         """The command that compares everything that this run has stored."""
+        return self._make("verify", {})
+
+    @property
+    def status_command(self) -> str:
+        """The command that shows what needs attention in this run."""
+        usual = {name: listening.url(servers.HOST, service.port) for name, service in _URL_SETTINGS.items()}
+        urls = {name: self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
+        return self._make("status", {} if urls == usual else {f"{name}_URL": url for name, url in urls.items()})
+
+    def _make(self, target: str, settings: Mapping[str, str]) -> str:
+        """Return the command line with these settings, those of the servers unless they are the default ones."""
         is_default = (self.kafka_port, self.es_port, self.data) == (_KAFKA_PORT, _ES_PORT, default_data())
         warehouse = str(self.data / "warehouse")
-        settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
-        shown = {} if is_default else settings
+        stores = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
+        shown = {**({} if is_default else stores), **settings}
         if declared.FILE != services.ROOT / "pipeline.py":
             shown["PIPELINE"] = str(declared.FILE)
-        return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), "make verify"])
+        return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), f"make {target}"])
 
     @property
     def processes_file(self) -> Path:

@@ -296,6 +296,21 @@ def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: 
     ]  # fmt: skip
 
 
+def test_the_demo_prints_the_command_that_shows_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PRODUCER_METRICS_PORT", "STREAM_METRICS_PORT", "SINK_METRICS_PORT", "METRICS_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    assert Plan(default_data()).status_command == "make status"
+    monkeypatch.setenv("SINK_METRICS_PORT", "19103")
+    assert shlex.split(Plan(default_data()).status_command) == [
+        "PRODUCER_URL=http://127.0.0.1:9101", "STREAM_URL=http://127.0.0.1:9102", "SINK_URL=http://127.0.0.1:19103",
+        "make", "status",
+    ]  # fmt: skip
+    assert shlex.split(Plan(tmp_path).status_command)[:3] == [
+        "KAFKA_BROKER=127.0.0.1:9092", "ES_HOST=http://127.0.0.1:9200", f"WAREHOUSE={tmp_path}/warehouse",
+    ]  # fmt: skip
+
+
 def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
     alert = {
         "fired_at": "2026-01-01T10:20:30.000Z",
