@@ -30,4 +30,20 @@ FOUND: Final[Mapping[str, bytes | None]] = {
     # An event in a small batch, and a dead letter in a large one: Spark knows no time zone beyond 18 hours.
     "a time zone beyond 18 hours": _ORDER.replace(b"00Z", b"00+18:01"),
     "a time zone with 60 minutes": _ORDER.replace(b"00Z", b"00+05:60"),
+    # The job stopped, and stopped again after each start: Java failed at the power, or computed it for hours.
+    "a decimal with an exponent of 10 digits": _order(b"1e-2000000000"),
+    "another one": _order(b"1e20000000"),
+    "such a decimal as a string": _order(b'"1e-2000000000"'),
+    "such a decimal with escapes": _order(b'"1\\u0065-2\\u0030\\u003000000000"'),
+    "such a decimal with a name with an escape": _order(b"1e-2000000000").replace(b"price", b"pric\\u0065"),
+    "a decimal as a long string": _order(b'"%s"' % (b"0" * 1_000_000)),
+    # An event of Spark, and malformed by verify; and the other way round.
+    "a decimal with 30 decimal places": _order(b"1.999999999999999999999999999999"),
+    "a decimal in digits of another script": _order('"\u0661.5"'.encode()),
+    "a decimal in digits beyond 16 bits": _order('"\U0001d7cf"'.encode()),
+    "a number with 1,200 digits": _with(b"9" * 600 + b"." + b"9" * 600),
+    # Verify: malformed. Spark: malformed if anything follows.
+    **{f"a depth of {n + 1:,}": _with(b"[" * n + b"]" * n) for n in (970, 997, 998, 999, 1_000)},
+    # An event, although its other field occurs twice: the names were only counted in all.
+    "a field twice, and an optional one missing": _ORDER.replace(b"{", b'{"customer_id":"b",'),
 }
