@@ -15,6 +15,7 @@ from verify.database import DOUBLE, FLAG, TEXT, WHOLE, Columns, name
 
 _MAX_DIGITS: Final = 1_000
 _MAX_DEPTH: Final = 999
+"""One level more is an event of the stream job, or is not: it parses some records within an array, too."""
 _NUMBERS_AND_BRACKETS: Final = re.compile(r"[\[\]{}]|[-+.0-9eE]+")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A decimal in a string, as Java reads it: the digits of any script."""

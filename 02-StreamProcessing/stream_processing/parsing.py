@@ -49,8 +49,8 @@ _SUSPICIOUS: Final = "|".join(
     [
         # Half of a surrogate pair: Java would write it as "?", and so merge different ids.
         _SURROGATE,
-        # A letter that is written as an escape: it can hide a field name.
-        r"\\u00[567]",
+        # A letter, digit or _ that is written as an escape: it can hide a field name.
+        r"\\u00(?:3[0-9]|[4-7])",
         # A text that is not a string: Spark converts any JSON value to a string if the schema has one.
         *([rf'"(?:{"|".join(_TEXTS)})"[ \t\r\n]*:[ \t\r\n]*[^" \t\r\n]'] if _TEXTS else []),
     ]
@@ -75,8 +75,6 @@ _END: Final = "end_of_types"
 """The last field of the object with the copies of a record; it is missing if a copy closes the object early."""
 _TOO_LONG: Final = "a decimal has an exponent of more than 4 digits, or is a string of more than 100 characters"
 _NOT_ONE_OBJECT: Final = "not one JSON object"
-_MAX_LEVELS: Final = 999
-"""The depth of a record: Jackson's is 1,000, and the checks parse a record within an array."""
 _BEYOND_64_BITS: Final = r"^-?[1-9]\d{18,}$"
 """A whole number that Spark's parser rejects."""
 
@@ -219,8 +217,6 @@ def _is_suspicious(value: Column, text: Column) -> Column:
         # A field that occurs twice is ambiguous. Without a required one, the record is malformed anyway.
         F.size(F.split(text, _NAMES, len(EVENT.fields) + 2)) == len(EVENT.fields) + 1,
         *(F.instr(text, f'"{field.name}"') > 0 for field in EVENT.fields if field.optional),
-        # As deep as the other checks can parse it: each bracket opens at most one level.
-        (F.octet_length(value) < 2 * _MAX_LEVELS) | (F.size(F.split(text, r"\]", _MAX_LEVELS)) < _MAX_LEVELS),
         ~text.rlike(_SUSPICIOUS),
         F.octet_length(value) <= MAX_BYTES,
     ]
@@ -305,7 +301,12 @@ def _checks_of(field: Field, text: Column, value: Column) -> list[_Check]:
     def is_null(reason: Column) -> list[_Check]:
         # Null can be a value of another type, too; then the reason has what is written.
         if field.optional:
-            return [(value.isNull() & written.isNotNull(), reason)]
+            # Of what is no JSON, Spark makes null too, and may continue after it. A suspicious record is parsed whole.
+            is_whole = F.col("__types")[_END].isNotNull() | text.rlike(rf'"{name}"[ \t\r\n]*:[ \t\r\n]*null')
+            return [
+                (value.isNull() & written.isNotNull(), reason),
+                (value.isNull() & ~is_whole, F.lit(_NOT_ONE_OBJECT)),
+            ]
         return [(value.isNull(), F.coalesce(reason, F.lit(f"{name} is missing or null")))]
 
     match field.type:

@@ -39,7 +39,7 @@ _OF_THE_RECORD: Final = ("the value ", "not UTF-8", "not one JSON object", "not 
 Values = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Parsers:
     """All parsers for a declaration; times are microseconds, decimals have no point."""
 

@@ -275,7 +275,8 @@ def _change(event: Event, names: list[str], raw: dict[str, str], random: Random)
         case 1:
             names.append(field.name)
         case 2:
-            hidden = f"\\u00{ord(field.name[0]):02x}{field.name[1:]}"
+            at = random.randrange(len(field.name))
+            hidden = f"{field.name[:at]}\\u00{ord(field.name[at]):02x}{field.name[at + 1 :]}"
             extra = random.choice(("x", "user_id2", "", "é", "\\u0078", field.name.upper(), hidden))
             raw[extra] = random.choice((*_SHORT, json.dumps(random.choice(FRAGMENTS))))
             names.insert(random.randrange(len(names) + 1), extra)
@@ -348,8 +349,8 @@ def _any_time(random: Random) -> str:
 
 
 def _nested(event: Event, random: Random) -> str:
-    """Return a structure, with names of fields in it, flat or as deep as a parser may still take it."""
-    depth = random.choice((1, 1, 2, 3, 3, 10, 100, 498, 499, 500, 997, 998, 999, 1_000, 1_001))
+    """Return a structure, with names of fields in it, flat or as deep as a parser takes it, or deeper by two levels."""
+    depth = random.choice((1, 1, 2, 3, 3, 10, 100, 498, 499, 500, 990, 997, 1_000, 1_001))
     opened = [random.choice(("[", '{"a":', f'{{"{random.choice(event.names)}":', "[ ")) for _ in range(min(depth, 3))]
     opened += ["[" if random.randrange(2) == 0 else '{"a":'] * (depth - len(opened))
     closed = ["]" if each[0] == "[" else "}" for each in reversed(opened)]
