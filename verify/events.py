@@ -14,13 +14,16 @@ from contract.tables import Key
 from verify.database import DOUBLE, FLAG, TEXT, WHOLE, Columns, name
 
 _MAX_DIGITS: Final = 1_000
-_MAX_DEPTH: Final = 1_000
+_MAX_DEPTH: Final = 999
+"""One level more is an event of the stream job, or is not: it parses some records within an array, too."""
 _NUMBERS_AND_BRACKETS: Final = re.compile(r"[\[\]{}]|[-+.0-9eE]+")
-_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-"""A decimal in a string, as Java reads it."""
+_NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+"""A decimal in a string, as Java reads it: the digits of any script."""
+_LONG_EXPONENT: Final = re.compile(r"[eE][+-]?[\d,]{5}")
+_MAX_DECIMAL_CHARACTERS: Final = 100
 _SPARK_UNIT: Final = Decimal("1e-18")
-_SPARK_CONTEXT: Final = Context(prec=60, rounding=ROUND_HALF_UP)
-"""Spark rounds a decimal to 18 decimal places before anything else."""
+_SPARK_CONTEXT: Final = Context(prec=38, rounding=ROUND_HALF_UP)
+"""Spark rounds a decimal to 18 decimal places before anything else, and has 38 digits."""
 _TIME: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-]([0-9]{2}):[0-5][0-9])"
 )
@@ -207,22 +210,21 @@ def _double(field: Field, value: Any) -> float:
 
 
 def _decimal(field: Field, value: Any) -> int:
+    if type(value) not in (int, _Decimal, str) or _LONG_EXPONENT.search(str(value)):
+        raise _MalformedError
     # A decimal may be written as a string, too, then with commas between the digits.
-    if type(value) is str and not _NUMBER.fullmatch(value := value.replace(",", "")):
-        raise _MalformedError
-    if type(value) not in (int, _Decimal, str):
-        raise _MalformedError
+    if type(value) is str:
+        if len(value) > _MAX_DECIMAL_CHARACTERS or max(value, default="") > "\uffff":
+            raise _MalformedError
+        if not _NUMBER.fullmatch(value := value.replace(",", "")):
+            raise _MalformedError
     try:
-        decimal = Decimal(value)
+        decimal = Decimal(value).quantize(_SPARK_UNIT, context=_SPARK_CONTEXT)
     except InvalidOperation:
         raise _MalformedError from None
-    if decimal.adjusted() >= _SPARK_CONTEXT.prec:
-        # Also a zero with such an exponent.
+    if not _is_within(field, decimal):
         raise _MalformedError
-    rounded = decimal.quantize(_SPARK_UNIT, context=_SPARK_CONTEXT)
-    if not _is_within(field, rounded):
-        raise _MalformedError
-    return _unscaled(field, rounded)
+    return _unscaled(field, decimal)
 
 
 def _unscaled(field: Field, decimal: Decimal) -> int:

@@ -117,13 +117,19 @@ def _value(place: _Place, tokens: Column) -> Column:
         case FieldType.WHOLE | FieldType.EPOCH_SECONDS | FieldType.EPOCH_MILLISECONDS:
             return _raw(place, tokens).cast("long")
         case FieldType.DECIMAL:
-            return F.trim(_raw(place, tokens)).cast("decimal(38,18)")
+            raw = F.trim(_raw(place, tokens))
+            # Not the other ones: Spark computes the power of an exponent first, or fails.
+            return F.when(raw.rlike(_decimal(place.field)), raw).cast("decimal(38,18)")
         case FieldType.NUMBER:
             return F.trim(_raw(place, tokens)).cast("double")
         case FieldType.FLAG:
             return F.trim(_raw(place, tokens)).cast("boolean")
         case _:
             return tokens[place.value]
+
+
+def _decimal(field: Field) -> str:
+    return rf"^-?(0|[1-9]\d{{0,17}})(\.\d{{1,{field.places}}})?\z"
 
 
 def _syntax(place: _Place, tokens: Column, fields: dict[str, Column], colon: Column, comma: Column) -> list[Column]:
@@ -141,8 +147,6 @@ def _syntax(place: _Place, tokens: Column, fields: dict[str, Column], colon: Col
     written = fields[field.name].cast("string") if whole else raw
     checks = [F.concat(colon, written, end) == tokens[place.value]]
     match field.type:
-        case FieldType.DECIMAL:
-            checks.append(raw.rlike(rf"^-?(0|[1-9]\d{{0,17}})(\.\d{{1,{field.places}}})?\z"))
         case FieldType.NUMBER:
             checks.append(raw.rlike(_NUMBER))
         case FieldType.FLAG:

@@ -49,17 +49,31 @@ _SUSPICIOUS: Final = "|".join(
     [
         # Half of a surrogate pair: Java would write it as "?", and so merge different ids.
         _SURROGATE,
-        # A letter that is written as an escape: it can hide a field name.
-        r"\\u00[567]",
+        # A letter, digit or _ that is written as an escape: it can hide a field name.
+        r"\\u00(?:3[0-9]|[4-7])",
         # A text that is not a string: Spark converts any JSON value to a string if the schema has one.
         *([rf'"(?:{"|".join(_TEXTS)})"[ \t\r\n]*:[ \t\r\n]*[^" \t\r\n]'] if _TEXTS else []),
     ]
 )
 
+
+def _spelled(name: str) -> str:
+    """Return a pattern of a field's name, each letter of which can be an escape."""
+    return "".join(rf"(?:{letter}|\\u(?i:{ord(letter):04x}))" for letter in name)
+
+
+_DECIMALS: Final = "|".join(_spelled(field.name) for field in EVENT.fields if field.type is FieldType.DECIMAL)
+_EXPONENT: Final = r"(?:[eE]|\\u00[46]5)(?:[-+]|\\u002[bBdD])?+(?:[\p{Nd},]|\\u[0-9a-fA-F]{4}){5}"
+_LONG_DECIMAL: Final = (
+    rf'"(?:{_DECIMALS})"[ \t\r\n]*+:[ \t\r\n]*+(?:-?[\d.]*+[eE][-+]?\d{{5}}|"(?:[^"]{{101}}|[^"]*?{_EXPONENT}))'
+)
+"""A decimal that takes Java seconds to hours, or that it fails at: it computes the power of any exponent."""
+
 _OTHER_TYPES: Final = {"number": "double", "truth": "boolean", "object": "map<string,string>", "list": "array<string>"}
 """JSON types that a text can have instead of string, and the Spark type that parses only these."""
 _END: Final = "end_of_types"
 """The last field of the object with the copies of a record; it is missing if a copy closes the object early."""
+_TOO_LONG: Final = "a decimal has an exponent of more than 4 digits, or is a string of more than 100 characters"
 _NOT_ONE_OBJECT: Final = "not one JSON object"
 _BEYOND_64_BITS: Final = r"^-?[1-9]\d{18,}$"
 """A whole number that Spark's parser rejects."""
@@ -185,7 +199,8 @@ def _rejection_reason(value: Column, text: Column, json: Column) -> Column:
 
 
 def _parsed_text(value: Column, text: Column) -> Column:
-    return F.when(F.octet_length(value) <= MAX_BYTES, text)
+    is_parsed = F.octet_length(value) <= MAX_BYTES
+    return F.when(is_parsed & ~text.rlike(_LONG_DECIMAL) if _DECIMALS else is_parsed, text)
 
 
 def _json(text: Column) -> Column:
@@ -199,8 +214,9 @@ def _is_suspicious(value: Column, text: Column) -> Column:
         F.instr(text, "}") == F.length(text),
         # Decoding replaces malformed UTF-8, so that the result differs from the text.
         F.decode(value, "UTF-8") == text,
-        # A field that occurs twice is ambiguous.
+        # A field that occurs twice is ambiguous. Without a required one, the record is malformed anyway.
         F.size(F.split(text, _NAMES, len(EVENT.fields) + 2)) == len(EVENT.fields) + 1,
+        *(F.instr(text, f'"{field.name}"') > 0 for field in EVENT.fields if field.optional),
         ~text.rlike(_SUSPICIOUS),
         F.octet_length(value) <= MAX_BYTES,
     ]
@@ -250,6 +266,8 @@ def _record_checks(value: Column, text: Column) -> list[_Check]:
             F.concat(F.lit("the value has "), size.cast("string"), F.lit(f" bytes, more than {MAX_BYTES}")),
         ),
         (~F.coalesce(F.decode(value, "UTF-8") == text, F.lit(False)), F.lit("not UTF-8")),
+        # All other texts are parsed.
+        (text.isNull(), F.lit(_TOO_LONG)),
         (F.coalesce(F.size(objects), F.lit(-1)) != 1, F.lit(_NOT_ONE_OBJECT)),
         (objects[0].isNull() | F.col("__types")[_END].isNull(), F.lit(_NOT_ONE_OBJECT)),
         (half != "", F.concat(F.lit("not text: "), half, F.lit(" is half of a surrogate pair"))),
@@ -283,7 +301,12 @@ def _checks_of(field: Field, text: Column, value: Column) -> list[_Check]:
     def is_null(reason: Column) -> list[_Check]:
         # Null can be a value of another type, too; then the reason has what is written.
         if field.optional:
-            return [(value.isNull() & written.isNotNull(), reason)]
+            # Of what is no JSON, Spark makes null too, and may continue after it. A suspicious record is parsed whole.
+            is_whole = F.col("__types")[_END].isNotNull() | text.rlike(rf'"{name}"[ \t\r\n]*:[ \t\r\n]*null')
+            return [
+                (value.isNull() & written.isNotNull(), reason),
+                (value.isNull() & ~is_whole, F.lit(_NOT_ONE_OBJECT)),
+            ]
         return [(value.isNull(), F.coalesce(reason, F.lit(f"{name} is missing or null")))]
 
     match field.type:

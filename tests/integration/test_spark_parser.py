@@ -30,16 +30,16 @@ from tests.properties.hostile import number_of_examples
 from tests.properties.parsers import PIPELINES, Reader, import_for, reader_of
 from verify.events import EventParser
 
-_BATCH: Final = 2_500
-"""Records per job of Spark; each is parsed once more with a space."""
 _BATCHES: Final = number_of_examples(1 / 100)
-_OF_THE_RECORD: Final = ("the value ", "not UTF-8", "not one JSON object", "not text: ")
+_BATCH: Final = 5_000 if _BATCHES == 1 else 20_000
+"""Records per job of Spark, half of them the other ones with a space: a million in all with the profile "long"."""
+_OF_THE_RECORD: Final = ("the value ", "not UTF-8", "not one JSON object", "not text: ", "a decimal ")
 """How the reasons start that are about no field."""
 
 Values = tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _Parsers:
     """All parsers for a declaration; times are microseconds, decimals have no point."""
 
@@ -154,7 +154,7 @@ def _with_spaces(values: Sequence[bytes], random: Random) -> list[bytes]:
 def _minimised(parsers: _Parsers, value: bytes) -> bytes:
     """Return the shortest record found by leaving parts out about which the parsers still differ."""
     while True:
-        sizes = [1 << n for n in range(len(value).bit_length()) if len(value) >> n < 500]
+        sizes = [1 << n for n in range(len(value).bit_length()) if len(value) >> n < 100]
         shorter = [value[:at] + value[at + size :] for size in sizes for at in range(0, len(value), size)]
         different = parsers.problems(shorter) if shorter else {}
         if not different:
@@ -165,7 +165,7 @@ def _minimised(parsers: _Parsers, value: bytes) -> bytes:
 def _assert_agreement(parsers: _Parsers, values: Sequence[bytes | None]) -> None:
     problems = parsers.problems(values)
     lines = []
-    for n in list(problems)[:10]:
+    for n in list(problems)[:3]:
         value = values[n]
         least = value if value is None else _minimised(parsers, value)
         lines.append(f"{least!r}: {parsers.problems([least])[0]}")
@@ -182,5 +182,5 @@ def test_the_parsers_agree_about_records_that_were_found(parsers: _Parsers) -> N
 @settings(max_examples=_BATCHES, phases=(Phase.generate,))
 def test_the_parsers_agree_about_generated_records(parsers: _Parsers, seed: int) -> None:
     random = Random(seed)
-    values = [record.value for record in write_records(parsers.pipeline.event, random, _BATCH)]
+    values = [record.value for record in write_records(parsers.pipeline.event, random, _BATCH // 2)]
     _assert_agreement(parsers, [*values, *_with_spaces(values, random)])

@@ -25,7 +25,7 @@ _TIME: Final = re.compile(
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_SECOND: Final = 253_402_300_799
-_MAX_LEVELS: Final = 1_000
+_MAX_LEVELS: Final = 999
 # Python's JSON parser counts each level as a call.
 sys.setrecursionlimit(3 * _MAX_LEVELS)
 _SHORT: Final = [text for text in RAW_JSON if len(text) < 1_000]
@@ -69,6 +69,9 @@ def parse_event(value: bytes, pipeline: Pipeline) -> tuple[Any, ...]:
         raise InvalidRecordError("too large")
     members = _members(value)
     names = [name for name, _ in members]
+    decimals = [field.name for field in event.fields if field.type is FieldType.DECIMAL]
+    if any(name in decimals and _is_long(each) for name, each in members):
+        raise InvalidRecordError("a long decimal")
     for name in event.names:
         if names.count(name) > 1:
             raise InvalidRecordError("a field occurs twice", name)
@@ -111,6 +114,12 @@ def _members(value: bytes) -> list[tuple[str, Any]]:
     if not isinstance(found, dict):
         raise InvalidRecordError("no object")
     return top
+
+
+def _is_long(value: Any) -> bool:
+    _, *exponent = re.split("[eE][+-]?", value) if isinstance(value, str) else ("",)
+    is_long = any(re.match(r"[\d,]{5}", each) for each in exponent)
+    return is_long or (_is_text(value) and len(value) > 100)
 
 
 def _levels(text: str) -> int:
@@ -184,7 +193,8 @@ def _decimal(field: Field, value: Any) -> Decimal:
     if _is_text(value):
         # As Java reads it, which Spark gives the string without its commas.
         value = value.replace(",", "")
-        if re.fullmatch(r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?", value) is None:
+        digits = "".join("0" if each.isdecimal() and each < "\U00010000" else each for each in value)
+        if re.fullmatch(r"[+-]?(0+[.]?0*|[.]0+)([eE][+-]?0+)?", digits) is None:
             raise InvalidRecordError("decimal")
     try:
         # Spark has 38 digits, 18 of them decimal places, and rounds all further ones.
@@ -265,7 +275,8 @@ def _change(event: Event, names: list[str], raw: dict[str, str], random: Random)
         case 1:
             names.append(field.name)
         case 2:
-            hidden = f"\\u00{ord(field.name[0]):02x}{field.name[1:]}"
+            at = random.randrange(len(field.name))
+            hidden = f"{field.name[:at]}\\u00{ord(field.name[at]):02x}{field.name[at + 1 :]}"
             extra = random.choice(("x", "user_id2", "", "é", "\\u0078", field.name.upper(), hidden))
             raw[extra] = random.choice((*_SHORT, json.dumps(random.choice(FRAGMENTS))))
             names.insert(random.randrange(len(names) + 1), extra)
@@ -338,8 +349,8 @@ def _any_time(random: Random) -> str:
 
 
 def _nested(event: Event, random: Random) -> str:
-    """Return a structure, with names of fields in it, flat or as deep as a parser may still take it."""
-    depth = random.choice((1, 1, 2, 3, 3, 10, 100, 498, 499, 500, 997, 998, 999, 1_000, 1_001))
+    """Return a structure, with names of fields in it, flat or as deep as a parser takes it, or deeper by two levels."""
+    depth = random.choice((1, 1, 2, 3, 3, 10, 100, 498, 499, 500, 990, 997, 1_000, 1_001))
     opened = [random.choice(("[", '{"a":', f'{{"{random.choice(event.names)}":', "[ ")) for _ in range(min(depth, 3))]
     opened += ["[" if random.randrange(2) == 0 else '{"a":'] * (depth - len(opened))
     closed = ["]" if each[0] == "[" else "}" for each in reversed(opened)]
@@ -461,6 +472,8 @@ _NEAR: Final[Mapping[FieldType, Callable[[Field], list[str]]]] = {
     FieldType.DECIMAL: lambda field: [
         *_WHOLE_NUMBERS, *_near_bounds(field), "1e2", "1E-2", "1.50", "1.500", "1.501", "0.0000000001", '"1.5"',
         '"1.505"', '"1e1"', '" 1"', '"+1"', '"1_0"', '"NaN"', '"Infinity"', "1" * 30, "1e400", "-0.0", "1e-400",
+        "1e9999", "1e-9999", "1e10000", "1e-99999", "0e00001", '"1e-9999"', '"1e10000"', '"1e-1,0000"', '"1,000.5"',
+        f'"1{"0" * 98}"', f'"1.{"0" * 98}"', f'"1.{"0" * 99}"', '"\u0661.5"', '"\U0001d7cf"',
     ],
     FieldType.NUMBER: lambda field: [
         *_WHOLE_NUMBERS, *_near_bounds(field), "1e400", "1e308", "-1e-400", "0.1e1", "1E+2", "9" * 400, '"1.5"', "1e",

@@ -40,7 +40,7 @@ def _every_type() -> Pipeline:
         whole("size", at_least=-5, at_most=10**15),
         decimal("price", places=3, at_least=-1000, at_most=10**9),
         number("weight", at_least=-0.5),
-        flag("is_new"),
+        flag("isNew2"),
         epoch_seconds("at"),
         epoch_milliseconds("sent"),
         iso_datetime("ordered"),
