@@ -68,6 +68,8 @@ PIPELINES: Final = {
 def import_for(pipeline: Pipeline, name: str) -> ModuleType:
     """Import a module of the stream job as in a process with this declaration."""
     declared = SimpleNamespace(EVENT=pipeline.event, PIPELINE=pipeline, TABLES=pipeline.tables)
+    # Before the patch, which removes all modules afterwards that are imported within it: some cannot be imported twice.
+    import_module(f"stream_processing.{name}")
     with patch.dict(sys.modules, {"contract.declared": declared}):
         for each in [each for each in sys.modules if each.split(".")[0] == "stream_processing"]:
             del sys.modules[each]
