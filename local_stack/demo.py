@@ -130,9 +130,9 @@ def _watch(
     console: Console,
     stop: threading.Event,
 ) -> None:
+    console.print(Text(f"beside it, to compare all that is stored: {plan.verify_command}"), soft_wrap=True)
+    console.print(Text(f"beside it, to see what needs attention: {plan.status_command}"), soft_wrap=True)
     console.print(f"running: open [bold]{plan.page_url}[/] (Ctrl-C stops)")
-    console.print(Text(f"beside it, this compares all that is stored: {plan.verify_command}"), soft_wrap=True)
-    console.print(Text(f"and this shows what needs attention: {plan.status_command}"), soft_wrap=True)
     if not (plan.view and console.is_terminal):
         _run_until(plan.seconds, processes, console, stop, process_file.update)
         return
