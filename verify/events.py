@@ -19,6 +19,10 @@ _MAX_DEPTH: Final = 999
 _NUMBERS_AND_BRACKETS: Final = re.compile(r"[\[\]{}]|[-+.0-9eE]+")
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 """A decimal in a string, as Java reads it: the digits of any script."""
+_OTHER_ESCAPE: Final = re.compile(r"\\[^u]")
+_PAIR: Final = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+_HALF_PAIR: Final = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a surrogate pair, where pairs are left out, which no text in UTF-8 has."""
 _LONG_EXPONENT: Final = re.compile(r"[eE][+-]?[\d,]{5}")
 _MAX_DECIMAL_CHARACTERS: Final = 100
 _SPARK_UNIT: Final = Decimal("1e-18")
@@ -81,7 +85,7 @@ class EventParser:
 
     def __init__(self, event: Event, keys: Iterable[Key]) -> None:
         """`keys` are those of the tables: the id of a row limits the texts that it consists of."""
-        # Python's JSON parser counts each level as a call, and writes a field as two.
+        # Python's JSON parser counts each level as a call.
         sys.setrecursionlimit(max(sys.getrecursionlimit(), 3 * _MAX_DEPTH))
         self._event = event
         names = [field.name for field in event.fields]
@@ -133,9 +137,8 @@ def _object(value: bytes) -> _Object:
         if len(value) > _MAX_DIGITS:
             _require_limits(_without_strings(text))
         record = json.loads(text, object_pairs_hook=_Object, parse_float=_Decimal, parse_constant=_refuse)
-        if "\\" in text:
-            # Half of a surrogate pair, which no text in UTF-8 has.
-            json.dumps(record, ensure_ascii=False, default=str).encode()
+        if _HALF_PAIR.search(_PAIR.sub(" ", _OTHER_ESCAPE.sub(" ", text))):
+            raise _MalformedError
     # Malformed JSON and UTF-8 raise subclasses of it.
     except (ValueError, RecursionError):
         raise _MalformedError from None

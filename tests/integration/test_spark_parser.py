@@ -24,12 +24,14 @@ from contract.event import MAX_BYTES
 from contract.fields import FieldType
 from contract.pipeline import Pipeline
 from local_stack.cache import SPARK
-from tests.properties.event_records import InvalidRecordError, parse_event, write_records
+from tests.properties.event_records import InvalidRecordError, levels, parse_event, write_records
 from tests.properties.found_records import FOUND
 from tests.properties.hostile import number_of_examples
 from tests.properties.parsers import PIPELINES, Reader, import_for, reader_of
 from verify.events import EventParser
 
+_UNCERTAIN_LEVELS: Final = 1_000
+"""At this depth Spark takes or rejects a record by what else is in it; verify rejects it."""
 _BATCHES: Final = number_of_examples(1 / 100)
 _BATCH: Final = 5_000 if _BATCHES == 1 else 20_000
 """Records per job of Spark, half of them the other ones with a space: a million in all with the profile "long"."""
@@ -182,5 +184,6 @@ def test_the_parsers_agree_about_records_that_were_found(parsers: _Parsers) -> N
 @settings(max_examples=_BATCHES, phases=(Phase.generate,))
 def test_the_parsers_agree_about_generated_records(parsers: _Parsers, seed: int) -> None:
     random = Random(seed)
-    values = [record.value for record in write_records(parsers.pipeline.event, random, _BATCH // 2)]
+    records = write_records(parsers.pipeline.event, random, _BATCH // 2)
+    values = [each.value for each in records if levels(each.value.decode(errors="replace")) != _UNCERTAIN_LEVELS]
     _assert_agreement(parsers, [*values, *_with_spaces(values, random)])

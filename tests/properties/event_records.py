@@ -99,7 +99,7 @@ def _members(value: bytes) -> list[tuple[str, Any]]:
 
     try:
         text = value.decode()
-        if len(value) > _MAX_LEVELS and _levels(text) > _MAX_LEVELS:
+        if len(value) > _MAX_LEVELS and levels(text) > _MAX_LEVELS:
             raise InvalidRecordError("too deep")
         found = json.loads(
             text, object_pairs_hook=remember, parse_int=_number, parse_float=_number, parse_constant=_refuse
@@ -122,7 +122,8 @@ def _is_long(value: Any) -> bool:
     return is_long or (_is_text(value) and len(value) > 100)
 
 
-def _levels(text: str) -> int:
+def levels(text: str) -> int:
+    """Return the depth of a JSON text: the most brackets that are open."""
     brackets = re.sub(r'"[^"\\]*(?:\\.[^"\\]*)*"|[^]["{}]+', "", text, flags=re.DOTALL)
     return max(accumulate((1 if each in "[{" else -1 for each in brackets), initial=0))
 
