@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 from mirakuru import TCPExecutor
 
@@ -32,17 +33,8 @@ def _make(data: Path) -> Make:
     port = free_port()
 
     def make(settings: Mapping[str, str]) -> TCPExecutor:
-        command = [sys.executable, "-c", _SERVER, str(port)]
-        return marked(
-            TCPExecutor(
-                command,
-                HOST,
-                port,
-                envvars=dict(settings),
-                stdout=log_file(data, "server"),
-                stderr=log_file(data, "server"),
-            )
-        )
+        command, log = [sys.executable, "-c", _SERVER, str(port)], log_file(data, "server")
+        return marked(TCPExecutor(command, HOST, port, envvars=dict(settings), stdout=log, stderr=log))
 
     return make
 
@@ -75,8 +67,8 @@ def _assert_deaths(process: Process, number: int) -> None:
 
 def _is_alive(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
 
 
