@@ -167,7 +167,8 @@ def _run_once(plan: Plan, args: argparse.Namespace) -> Result:
 
 
 def _say(what: str, text: str) -> None:
-    print(f"{datetime.now(UTC):%H:%M:%S}  {what:<10}  {escape_controls(text)}", flush=True)
+    # In one piece: several threads print.
+    print(f"{datetime.now(UTC):%H:%M:%S}  {what:<10}  {escape_controls(text)}\n", end="", flush=True)
 
 
 def _shrink(plan: Plan, failed: Result, args: argparse.Namespace) -> Result:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -56,6 +56,13 @@ class Load(threading.Thread):
 
     def run(self) -> None:
         """Send until `stop`."""
+        try:
+            self._send_all()
+        except Exception as error:
+            self.failure = f"the load has failed: {error}"
+            raise
+
+    def _send_all(self) -> None:
         records = Records(self._seed, time.time(), self._rate)
         pacer, number = Pacer(1 / self._rate, time.monotonic()), 0
         while not (self._is_over.is_set() or self._stopped.is_set()):
@@ -128,11 +135,11 @@ class Probes:
 def committed(settings: Settings) -> Iterator[tuple[int | None, bytes | None, bytes | None]]:
     """Yield what the ledger compares, of all committed records of the topic."""
     for message in read_to_end(settings.kafka_client, settings.kafka_topic, group_id="chaos"):
-        yield _number(message.headers() or ()), _bytes(message.key()), _bytes(message.value())
+        yield _number(message), _bytes(message.key()), _bytes(message.value())
 
 
-def _number(headers: Iterable[tuple[str, bytes | str | None]]) -> int | None:
-    value = dict(headers).get(NUMBER)
+def _number(message: Message) -> int | None:
+    value = dict(message.headers() or ()).get(NUMBER)
     return None if value is None else int(value)
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ class Process:
         """Kill its first process alone: the Java process of a stream job is left."""
         with self._lock:
             self._is_expected_to_die, self._is_ready = True, False
-            self._signal([self._pid()], signal.SIGKILL)
+            self._signal(self.pids("Python"), signal.SIGKILL)
 
     def kill_java(self) -> None:
         """Kill its Java process alone, which ends the first one too."""
@@ -120,10 +120,9 @@ class Process:
     def pids(self, part: str = "") -> list[int]:
         """Return the ids of its processes: of all, of the first (`Python`), or of the others (`Java`)."""
         with self._lock:
-            first = self._pid()
-            java = self._java()
-        pids = {"": [first, *java], "Python": [first], "Java": java}[part]
-        return [pid for pid in pids if pid is not None]
+            pid, java = self._pid(), self._java()
+        first = [] if pid is None else [pid]
+        return {"": [*first, *java], "Python": first, "Java": java}[part]
 
     def output(self) -> str:
         """Return what it has logged since its latest start."""
@@ -223,8 +222,7 @@ class Process:
             return []
 
     @staticmethod
-    def _signal(pids: "list[int] | list[int | None]", number: int) -> None:
+    def _signal(pids: Iterable[int], number: int) -> None:
         for pid in pids:
-            if pid is not None:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)

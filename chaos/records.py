@@ -139,7 +139,9 @@ def _huge_valid(rng: random.Random, interaction: Interaction) -> _Parts:
 
 
 def _huge_malformed(rng: random.Random, interaction: Interaction) -> _Parts:
-    return _keyed(interaction | {rng.choice(("user_id", "interaction_type", "timestamp")): _text(rng)})
+    _, value = _keyed(interaction | {rng.choice(("user_id", "interaction_type", "timestamp")): _text(rng)})
+    # Both of this size would be more than a topic accepts.
+    return interaction["user_id"].encode(), value
 
 
 def _text(rng: random.Random) -> str:

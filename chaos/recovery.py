@@ -39,6 +39,8 @@ class RecoveryWatch(threading.Thread):
 
     def __init__(self, stack: Stack, load: Load) -> None:
         super().__init__(name="recovery", daemon=True)
+        self.failure: str | None = None
+        """Why it does not look any longer."""
         self._stack = stack
         self._load = load
         self._pending: list[_Recovery] = []
@@ -54,6 +56,13 @@ class RecoveryWatch(threading.Thread):
 
     def run(self) -> None:
         """Look until the run is over."""
+        try:
+            self._look()
+        except Exception as error:
+            self.failure = f"the watch of recoveries has failed: {error}"
+            raise
+
+    def _look(self) -> None:
         with Elasticsearch([self._stack.es_host], timeout=_TIMEOUT, max_retries=0) as client:
             while not self._stack.stopped.wait(_POLL):
                 with self._lock:

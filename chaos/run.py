@@ -200,6 +200,6 @@ class _Run:
 
     def _require_running(self) -> None:
         """Raise `StuckError` if something has failed that does not recover."""
-        failure = self._stack.failure() or self._load.failure
+        failure = self._stack.failure() or self._load.failure or self._recoveries.failure
         if failure is not None:
             raise StuckError(failure)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, get_args
 
 from mirakuru import TCPExecutor
 
@@ -22,20 +22,24 @@ from local_stack.servers import HOST, free_port
 from local_stack.services import PRODUCER, SINK, STREAM, Service
 from runtime.settings import Settings
 
+ProcessName = Literal["Kafka", "Elasticsearch", "stream job", "sink", "producer"]
 KAFKA: Final = "Kafka"
 ELASTICSEARCH: Final = "Elasticsearch"
 STREAM_JOB: Final = "stream job"
 THE_SINK: Final = "sink"
 THE_PRODUCER: Final = "producer"
-PROCESSES: Final = (KAFKA, ELASTICSEARCH, STREAM_JOB, THE_SINK, THE_PRODUCER)
+PROCESSES: Final[tuple[ProcessName, ...]] = get_args(ProcessName)
 
+LinkName = Literal[
+    "stream job to Kafka", "sink to Kafka", "producer to Kafka", "load to Kafka", "sink to Elasticsearch"
+]
 STREAM_TO_KAFKA: Final = "stream job to Kafka"
 SINK_TO_KAFKA: Final = "sink to Kafka"
 SINK_TO_ELASTICSEARCH: Final = "sink to Elasticsearch"
 PRODUCER_TO_KAFKA: Final = "producer to Kafka"
 LOAD_TO_KAFKA: Final = "load to Kafka"
-_TO_KAFKA: Final = (STREAM_TO_KAFKA, SINK_TO_KAFKA, PRODUCER_TO_KAFKA, LOAD_TO_KAFKA)
-LINKS: Final = (*_TO_KAFKA, SINK_TO_ELASTICSEARCH)
+_TO_KAFKA: Final[tuple[str, ...]] = (STREAM_TO_KAFKA, SINK_TO_KAFKA, PRODUCER_TO_KAFKA, LOAD_TO_KAFKA)
+LINKS: Final[tuple[LinkName, ...]] = get_args(LinkName)
 
 _TOPIC: Final = "chaos"
 _COMMON: Final[Mapping[str, str]] = {

@@ -15,12 +15,10 @@ from chaos.stack import (
     STREAM_TO_KAFKA,
     THE_PRODUCER,
     THE_SINK,
+    LinkName,
     Stack,
 )
 
-LinkName = Literal[
-    "stream job to Kafka", "sink to Kafka", "producer to Kafka", "load to Kafka", "sink to Elasticsearch"
-]
 LOAD = "load"
 _PROCESS = {
     STREAM_TO_KAFKA: STREAM_JOB,

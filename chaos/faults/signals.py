@@ -7,9 +7,8 @@ from contextlib import suppress
 from typing import ClassVar, Literal, Self
 
 from chaos.faults.fault import Fault, draw_seconds
-from chaos.stack import PROCESSES, STREAM_JOB, Stack
+from chaos.stack import PROCESSES, STREAM_JOB, ProcessName, Stack
 
-ProcessName = Literal["Kafka", "Elasticsearch", "stream job", "sink", "producer"]
 Part = Literal["", "Python", "Java"]
 _MOST_DOWN = 10.0
 _MOST_PAUSED = 60.0

@@ -112,10 +112,13 @@ class DamagedCheckpoint(_CheckpointFault):
 
     def undo(self, stack: Stack) -> None:
         """Let the job start; if it is refused, remove what is damaged."""
-        started = _starts(stack)
-        if started is not None:
-            stack.say(self.kind, f"was refused: the {self.file} and what belongs to them are removed")
-            _remove(stack, "state" if "counts" in self.file else "everything")
+        if _start(stack) is None:
+            return
+        folder: Folder = "state" if "counts" in self.file else "everything"
+        stack.say(self.kind, f"was refused: {folder} of the checkpoints is removed")
+        _remove(stack, folder)
+        if (reason := _start(stack)) is not None:
+            stack.violations.append(f"{self}: the job does not start when {folder} is removed: {reason}")
             stack.processes[STREAM_JOB].release()
 
 
@@ -143,15 +146,12 @@ class DamagedClassArchive(Fault):
 
     def undo(self, stack: Stack) -> None:
         """Let the job start, then replace the archive."""
-        started = _starts(stack)
-        if started is not None:
-            stack.violations.append(
-                f"the stream job does not start with a class archive that is {self.damage}: {started}"
-            )
+        reason = _start(stack)
         # Another file: the job that runs has the damaged one open.
         stack.class_archive.unlink(missing_ok=True)
         copy_class_archive(stack.data)
-        if started is not None:
+        if reason is not None:
+            stack.violations.append(f"{self}: the job does not start: {reason}")
             stack.processes[STREAM_JOB].release()
 
 
@@ -196,7 +196,7 @@ def _stop(stack: Stack) -> None:
     stack.processes[STREAM_JOB].kill()
 
 
-def _starts(stack: Stack) -> str | None:
+def _start(stack: Stack) -> str | None:
     """Let the job start, and wait until it is ready; if it ends by itself, return the reason, with the job held."""
     process = stack.processes[STREAM_JOB]
     deaths = len(process.deaths)
