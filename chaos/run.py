@@ -1,6 +1,7 @@
 """One run: the pipeline under load and a schedule of faults, until it is drained and compared."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from chaos.recovery import RecoveryWatch, lake_offsets
 from chaos.result import Happened, Result
 from chaos.schedule import Event
 from chaos.stack import STREAM_JOB, THE_PRODUCER, Stack, copy_class_archive, run_module, running
+from local_stack import services
 from runtime.topic_reader import offset_ranges
 
 _PATIENCE: Final = 300.0
@@ -29,6 +31,7 @@ _POLL: Final = 0.2
 _MAX_FAULTS: Final = 64
 """Faults at one time, those included that wait for their target."""
 _MAX_OUTPUT: Final = 500
+_CRASH_REPORTS: Final = "hs_err_pid*.log"
 Say = Callable[[str, str], None]
 """Prints a line about a process or a fault."""
 T = TypeVar("T")
@@ -65,7 +68,15 @@ def run(plan: Plan, data: Path, say: Say) -> Result:
         stack.stopped.set()
         result.failures += stack.violations
         result.deaths = [death for process in stack.processes.values() for death in process.deaths]
+    _collect_crash_reports(data)
     return result
+
+
+def _collect_crash_reports(data: Path) -> None:
+    """Move the reports of Java processes of this run that have crashed to its logs: Java writes them to its folder."""
+    for report in {*Path.cwd().glob(_CRASH_REPORTS), *services.ROOT.glob(_CRASH_REPORTS)}:
+        if str(data) in report.read_text(errors="replace"):
+            shutil.move(report, data / "logs" / report.name)
 
 
 class _Run:
