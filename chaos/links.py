@@ -122,6 +122,8 @@ class _Connection:
         self._link = link
         self._reader = reader
         self._writers = [writer]
+        # The loop itself keeps no task that waits for nothing but its own objects, as those of a silent connection do.
+        self._tasks: list[asyncio.Future[None] | None] = [asyncio.current_task()]
 
     async def run(self, upstream: int) -> None:
         """Forward both directions until one of them ends."""
@@ -134,6 +136,7 @@ class _Connection:
             asyncio.ensure_future(self._pump("requests", self._reader, writer)),
             asyncio.ensure_future(self._pump("responses", reader, self._writers[0])),
         ]
+        self._tasks += pumps
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -151,6 +154,7 @@ class _Connection:
     async def _pump(self, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED)
         reading = asyncio.ensure_future(self._read(reader, chunks))
+        self._tasks.append(reading)
         loop = asyncio.get_running_loop()
         try:
             while True:

@@ -13,8 +13,10 @@ from chaos.faults import FAULTS, Fault
 
 _FIRST: Final = 3.0
 """Seconds before the first fault."""
-_MEAN_GAP: Final = 9.0
-"""Seconds between the beginnings of two faults, on average: some overlap."""
+_MEAN_GAP: Final = 10.0
+"""Seconds between the beginnings of two faults, on average, if both are possible."""
+_MOST_AT_ONCE: Final = 2
+"""Faults at one time: under more the pipeline does not recover before the next ones, and shows less."""
 _CALM: Final = 15.0
 """Seconds at the end of a target's fault in which no other one touches the same target: a stream job needs as long to
 start, and one that is killed before it is ready shows less."""
@@ -56,13 +58,14 @@ def generate(seed: int, minutes: float) -> list[Event]:
     end = minutes * 60
     events: list[Event] = []
     free_at: dict[str, float] = {}
-    second = _FIRST + rng.random() * _FIRST
+    second = round(_FIRST + rng.random() * _FIRST, 1)
     while second < end:
-        fault = _draw(rng, second, end, free_at)
+        active = sum(event.second + event.fault.planned > second for event in events)
+        fault = _draw(rng, second, end, free_at) if active < _MOST_AT_ONCE else None
         if fault is not None:
-            events.append(Event(round(second, 1), fault))
+            events.append(Event(second, fault))
             free_at |= dict.fromkeys(fault.targets, second + fault.planned + _CALM)
-        second += rng.expovariate(1 / _MEAN_GAP)
+        second = round(second + rng.expovariate(1 / _MEAN_GAP), 1)
     return events
 
 

@@ -1,6 +1,8 @@
 """The proxies of the faults: connections through them are cut, delayed and half-open."""
 
+import gc
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,12 +18,13 @@ _SILENCE = 0.3
 """Seconds in which nothing arrives."""
 
 
-def _echo(listener: socket.socket) -> None:
+def _echo(listener: socket.socket, accepted: list[socket.socket]) -> None:
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
+        accepted.append(connection)
         threading.Thread(target=_answer, args=(connection,), daemon=True).start()
 
 
@@ -35,10 +38,16 @@ def _answer(connection: socket.socket) -> None:
 
 
 @pytest.fixture
-def link() -> Iterator[Link]:
+def accepted() -> list[socket.socket]:
+    """The connections that the server has accepted."""
+    return []
+
+
+@pytest.fixture
+def link(accepted: list[socket.socket]) -> Iterator[Link]:
     port = free_port()
     with socket.create_server((HOST, port)) as listener:
-        threading.Thread(target=_echo, args=(listener,), daemon=True).start()
+        threading.Thread(target=_echo, args=(listener, accepted), daemon=True).start()
         with links({"server": port}) as opened:
             yield opened["server"]
 
@@ -131,3 +140,22 @@ def test_after_a_silent_end_old_connections_stay_silent_and_new_ones_work(link: 
 def test_without_its_server_a_connection_is_closed() -> None:
     with links({"server": free_port()}) as opened, pytest.raises(ConnectionError):
         _ask(_connect(opened["server"]))
+
+
+def test_the_end_of_both_sides_of_a_silent_connection_is_not_reported(
+    link: Link, accepted: list[socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    old = _connect(link)
+    assert _ask(old) == b"HELLO"
+    link.half_open(frozenset({"requests", "responses"}))
+    link.restore(silent=True)
+    for each in (old, *accepted):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted[0].shutdown(socket.SHUT_RDWR)
+    old.close()
+    with _connect(link) as new:
+        for _ in range(5):
+            assert _ask(new) == b"HELLO"
+            # asyncio reports what nobody refers to any longer.
+            gc.collect()
+    assert caplog.text == ""

@@ -42,10 +42,14 @@ def test_no_two_faults_touch_the_same_target_at_the_same_time() -> None:
             busy |= dict.fromkeys(event.fault.targets, event.second + event.fault.planned)
 
 
-def test_some_faults_overlap() -> None:
-    events = schedule.generate(1, 10)
-    ends = [event.second + event.fault.planned for event in events]
-    assert any(end > later.second for end, later in zip(ends, events[1:], strict=False))
+def test_some_faults_overlap_and_never_more_than_two() -> None:
+    at_once = []
+    for seed in _SEEDS:
+        events = schedule.generate(seed, 10)
+        for event in events:
+            at_once.append(sum(each.second <= event.second < each.second + each.fault.planned for each in events))
+    # One that takes no time counts as none.
+    assert set(at_once) == {0, 1, 2}
 
 
 def test_a_pause_lasts_from_a_second_to_a_minute() -> None:
