@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def test_a_process_that_is_held_is_started_when_it_is_released_with_its_new_sett
     process.hold()
     process.kill()
     process.settings = {"LASTING": "second"}
+    # It is looked at some times meanwhile.
+    time.sleep(1)
     assert (process.is_held, process.is_ready, process.starts) == (True, False, 1)
     process.release()
     eventually(lambda: _assert_ready(process, 2), _SECONDS)
@@ -145,8 +148,9 @@ def test_the_others_alone_are_killed(process: Process) -> None:
     eventually(lambda: _assert_ready(process, 1), _SECONDS)
     (first, other) = process.pids()
     process.kill_java()
-    assert _is_alive(first)
     eventually(lambda: _assert_dead(other), _SECONDS)
+    assert _is_alive(first)
+    assert process.starts == 1
 
 
 def _assert_dead(pid: int) -> None:
