@@ -60,7 +60,10 @@ def run(plan: Plan, data: Path, say: Say) -> Result:
     """Run a plan with all data in an empty folder, and return what was found."""
     result = Result(plan.seed, plan.minutes, plan.rate, plan.events)
     copy_class_archive(data)
-    with disk(data / "disk", mounted=plan.needs_mount) as own_disk, running(data, own_disk, say) as stack:
+    with ExitStack() as resources:
+        resources.callback(_collect_crash_reports, data)
+        own_disk = resources.enter_context(disk(data / "disk", mounted=plan.needs_mount))
+        stack = resources.enter_context(running(data, own_disk, say))
         try:
             _Run(plan, stack, say, result).run()
         except StuckError as error:
@@ -68,7 +71,6 @@ def run(plan: Plan, data: Path, say: Say) -> Result:
         stack.stopped.set()
         result.failures += stack.violations
         result.deaths = [death for process in stack.processes.values() for death in process.deaths]
-    _collect_crash_reports(data)
     return result
 
 
