@@ -40,6 +40,7 @@ from runtime.signals import interrupt_on_signal
 
 _RATE: Final = 500.0
 _MINUTES: Final = 5.0
+_USUAL: Final = {"minutes": _MINUTES, "rate": _RATE}
 _AFTER_LAST: Final = 30.0
 """Seconds of load after the last fault, in the runs of --shrink."""
 
@@ -74,7 +75,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--shrink", action="store_true", help="after a failure, repeat it with fewer faults: many runs, much time"
     )
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="where the data of a run is kept meanwhile")
+    parser.add_argument("--data", type=_folder, metavar="FOLDER", help="where the data of a run is kept meanwhile")
     parser.add_argument("--keep", action="store_true", help="keep the data; that of a failed run is always kept")
     return parser.parse_args()
 
@@ -87,6 +88,12 @@ def _positive(text: str) -> float:
     if not 0 < number < 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0 and below a million")
     return number
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a folder")
+    return Path(text).resolve()
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -109,11 +116,8 @@ def _plan(args: argparse.Namespace) -> Plan:
     written = {} if args.schedule is None else schedule.read(args.schedule)
     seed = args.seed if args.seed is not None else written.get("seed", random.SystemRandom().randrange(1_000_000))
     minutes, rate = (getattr(args, name) or written.get(name, usual) for name, usual in _USUAL.items())
-    events = written.get("schedule") or schedule.generate(seed, minutes)
+    events = schedule.generate(seed, minutes) if args.schedule is None else written["schedule"]
     return Plan(seed, minutes, rate, events)
-
-
-_USUAL: Final = {"minutes": _MINUTES, "rate": _RATE}
 
 
 def _head(plan: Plan) -> dict[str, float]:
@@ -150,14 +154,17 @@ def _prepare() -> None:
 def _run_once(plan: Plan, args: argparse.Namespace) -> Result:
     """Run a plan in a folder of its own, which is kept if it has failed."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-", dir=args.data))
-    is_kept = args.keep
+    is_kept = True
     try:
         data_folder.require_usable(folder)
         result = run(plan, folder, _say)
-        is_kept |= not result.is_exact
+        is_kept = args.keep or not result.is_exact
         Console().print(result.table())
         for line in result.lines():
             print(escape_controls(line))
+    except KeyboardInterrupt:
+        is_kept = args.keep
+        raise
     finally:
         if is_kept:
             print(f"the data is kept in {folder}", flush=True)
