@@ -87,8 +87,7 @@ class Process:
         """Kill it with all of its child processes by SIGKILL."""
         with self._lock:
             self._is_expected_to_die, self._is_ready = True, False
-            if self._executor is not None:
-                self._executor.kill()
+            self._kill_and_wait()
 
     def kill_python(self) -> None:
         """Kill its first process alone: the Java process of a stream job is left."""
@@ -115,7 +114,7 @@ class Process:
             deadline = time.monotonic() + _STOP_TIMEOUT
             while process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)
-            self._executor.kill()
+            self._kill_and_wait()
 
     def pids(self, part: str = "") -> list[int]:
         """Return the ids of its processes: of all, of the first (`Python`), or of the others (`Java`)."""
@@ -158,6 +157,13 @@ class Process:
             self._watcher.join()
         for executor in self._started:
             executor.kill()
+
+    def _kill_and_wait(self) -> None:
+        processes = [psutil.Process(pid) for pid in self.pids() if psutil.pid_exists(pid)]
+        if self._executor is not None:
+            self._executor.kill()
+        # The executor waits for the first one alone, and a Java process that is being ended still holds its lock.
+        psutil.wait_procs(processes, _STOP_TIMEOUT)
 
     def _start(self) -> None:
         self._log.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from chaos.load import Load, committed
 from chaos.recovery import RecoveryWatch, lake_offsets
 from chaos.result import Happened, Result
 from chaos.schedule import Event
-from chaos.stack import STREAM_JOB, THE_PRODUCER, Stack, copy_class_archive, run_module, running
+from chaos.stack import PRODUCER, STREAM_JOB, Stack, copy_class_archive, run_module, running
 from local_stack import services
 from runtime.topic_reader import offset_ranges
 
@@ -149,7 +149,7 @@ class _Run:
         """Wait until everything is acknowledged, read and indexed."""
         self._say("drains", f"{self._load.ledger.sent:,} records were sent")
         self._until_ready()
-        producer = self._stack.processes[THE_PRODUCER]
+        producer = self._stack.processes[PRODUCER]
         producer.hold()
         producer.stop()
         self._wait_for_progress("records without acknowledgement", lambda: self._load.waiting, lambda n: n == 0)

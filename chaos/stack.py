@@ -19,15 +19,15 @@ from chaos.processes import Process
 from local_stack import servers, services
 from local_stack.environment import inherited
 from local_stack.servers import HOST, free_port
-from local_stack.services import PRODUCER, SINK, STREAM, Service
+from local_stack.services import Service
 from runtime.settings import Settings
 
 ProcessName = Literal["Kafka", "Elasticsearch", "stream job", "sink", "producer"]
 KAFKA: Final = "Kafka"
 ELASTICSEARCH: Final = "Elasticsearch"
 STREAM_JOB: Final = "stream job"
-THE_SINK: Final = "sink"
-THE_PRODUCER: Final = "producer"
+SINK: Final = "sink"
+PRODUCER: Final = "producer"
 PROCESSES: Final[tuple[ProcessName, ...]] = get_args(ProcessName)
 
 LinkName = Literal[
@@ -52,13 +52,13 @@ _COMMON: Final[Mapping[str, str]] = {
 }
 _SETTINGS: Final[Mapping[str, Mapping[str, str]]] = {
     STREAM_JOB: {"UPKEEP_INTERVAL": "10", "MATERIALISE_INTERVAL": "5"},
-    THE_SINK: {},
+    SINK: {},
     # 50 interactions a second.
-    THE_PRODUCER: {"PRODUCER_RATE": "0.02", "RANDOM_DATA_MAX_USERS": "50", "RANDOM_DATA_MAX_ITEMS": "50"},
+    PRODUCER: {"PRODUCER_RATE": "0.02", "RANDOM_DATA_MAX_USERS": "50", "RANDOM_DATA_MAX_ITEMS": "50"},
 }
 """Shorter intervals than the usual ones, so that more happens within a run."""
-_LINK_OF: Final = {STREAM_JOB: STREAM_TO_KAFKA, THE_SINK: SINK_TO_KAFKA, THE_PRODUCER: PRODUCER_TO_KAFKA}
-_SERVICES: Final = {STREAM_JOB: STREAM, THE_SINK: SINK, THE_PRODUCER: PRODUCER}
+_LINK_OF: Final = {STREAM_JOB: STREAM_TO_KAFKA, SINK: SINK_TO_KAFKA, PRODUCER: PRODUCER_TO_KAFKA}
+_SERVICES: Final = {STREAM_JOB: services.STREAM, SINK: services.SINK, PRODUCER: services.PRODUCER}
 
 
 @dataclass

@@ -5,7 +5,7 @@ import re
 from typing import ClassVar, Literal, Self
 
 from chaos.faults.fault import Fault, draw_seconds
-from chaos.stack import STREAM_JOB, STREAM_TO_KAFKA, THE_SINK, Stack
+from chaos.stack import SINK, STREAM_JOB, STREAM_TO_KAFKA, Stack
 
 _MOST_SECONDS = 60.0
 _HELD = "another stream job holds"
@@ -31,7 +31,7 @@ class SecondSink(Fault):
     @property
     def process(self) -> str:
         """The sink."""
-        return THE_SINK
+        return SINK
 
     @property
     def lasts(self) -> float:
@@ -40,11 +40,11 @@ class SecondSink(Fault):
 
     def apply(self, stack: Stack) -> None:
         """Start the second sink."""
-        stack.second(THE_SINK).start()
+        stack.second(SINK).start()
 
     def undo(self, stack: Stack) -> None:
         """End the second sink."""
-        second = stack.seconds.pop(THE_SINK)
+        second = stack.seconds.pop(SINK)
         if self.ends == "stop":
             second.hold()
             second.stop()

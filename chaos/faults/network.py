@@ -8,13 +8,13 @@ from chaos.links import Direction
 from chaos.stack import (
     LINKS,
     LOAD_TO_KAFKA,
+    PRODUCER,
     PRODUCER_TO_KAFKA,
+    SINK,
     SINK_TO_ELASTICSEARCH,
     SINK_TO_KAFKA,
     STREAM_JOB,
     STREAM_TO_KAFKA,
-    THE_PRODUCER,
-    THE_SINK,
     LinkName,
     Stack,
 )
@@ -22,9 +22,9 @@ from chaos.stack import (
 LOAD = "load"
 _PROCESS = {
     STREAM_TO_KAFKA: STREAM_JOB,
-    SINK_TO_KAFKA: THE_SINK,
-    SINK_TO_ELASTICSEARCH: THE_SINK,
-    PRODUCER_TO_KAFKA: THE_PRODUCER,
+    SINK_TO_KAFKA: SINK,
+    SINK_TO_ELASTICSEARCH: SINK,
+    PRODUCER_TO_KAFKA: PRODUCER,
     LOAD_TO_KAFKA: LOAD,
 }
 _MOST_SECONDS = 45.0
