@@ -159,7 +159,10 @@ class Process:
             executor.kill()
 
     def _kill_and_wait(self) -> None:
-        processes = [psutil.Process(pid) for pid in self.pids() if psutil.pid_exists(pid)]
+        processes = []
+        for pid in self.pids():
+            with suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(pid))
         if self._executor is not None:
             self._executor.kill()
         # The executor waits for the first one alone, and a Java process that is being ended still holds its lock.
