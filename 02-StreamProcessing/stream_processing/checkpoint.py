@@ -31,18 +31,24 @@ class Checkpoint:
 
     @property
     def query_id(self) -> str:
-        """The id of the query, which a new checkpoint does not share."""
-        return str(json.loads(read_text(self.session, f"{self.path}/metadata"))["id"])
+        """The id of the query, which a new checkpoint does not share; empty if its file is damaged."""
+        try:
+            return self._read_query_id()
+        except ValueError:
+            return ""
 
     def require_readable(self) -> None:
         """Raise ValueError if the latest of the files that Spark reads at a start are damaged.
 
         As a power failure can leave them. Spark would refuse them, at every start.
         """
-        json.loads(read_text(self.session, f"{self.path}/metadata"))
+        self._read_query_id()
         self.started_offsets()
         if committed := self._batches("commits"):
             require_commit(read_text(self.session, f"{self.path}/commits/{max(committed)}"))
+
+    def _read_query_id(self) -> str:
+        return str(json.loads(read_text(self.session, f"{self.path}/metadata"))["id"])
 
     def unfinished_batch(self) -> int | None:
         """Return the batch that was started and not committed: Spark repeats it first after a restart."""
