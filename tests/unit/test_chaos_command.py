@@ -81,9 +81,15 @@ def test_a_file_without_a_schedule_is_one_line(
     ],
 )
 def test_a_wrong_argument_is_refused_with_the_reason(
-    arguments: tuple[str, str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    signal_handlers: None,
 ) -> None:
     monkeypatch.setattr("sys.argv", ["chaos", *arguments])
+    # No run, if it is accepted.
+    monkeypatch.setattr(program, "_run", lambda _: 0)
     with pytest.raises(SystemExit) as stopped:
         program.main()
     assert stopped.value.code == 2
