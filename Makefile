@@ -19,7 +19,7 @@ unexport SPARK_HOME SPARK_CONF_DIR SPARK_DIST_CLASSPATH SPARK_SUBMIT_OPTS HADOOP
 unexport JAVA_TOOL_OPTIONS _JAVA_OPTIONS JDK_JAVA_OPTIONS CLASSPATH KAFKA_OPTS KAFKA_HEAP_OPTS ES_JAVA_OPTS ES_PATH_CONF
 export PYTHONNOUSERSITE := 1
 
-.PHONY: installed-demo installed-tests demo stack status verify test unit lint types bench plots pictures lock clean-data clean
+.PHONY: installed-demo installed-tests demo stack status verify chaos test unit lint types bench plots pictures lock clean-data clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -49,6 +49,9 @@ status: installed-demo ## show health, lag, rates and what needs attention in a 
 
 verify: installed-demo ## compare topics, lake, tables, documents and alerts of a running demo; ARGS="--json report.json"
 	@$(RUN) -m verify $(ARGS)
+
+chaos: installed-demo ## run the pipeline under load and a seeded schedule of faults, and compare everything; ARGS="--seed 7 --minutes 30"
+	@$(RUN) -m chaos $(ARGS)
 
 test: installed-tests ## run all tests, against real servers; ARGS="tests/unit" for some, ARGS="-n 0 -s" to see their output
 	@$(RUN) -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaException
 from runtime import logs, topic_admin
 from runtime.broken_pipe import exit_status
 from runtime.signals import StoppedError, stop_on_signal, wait_for
-from stream_processing import commands, definitions, event_changes, job, spark_internals, start_position
+from stream_processing import commands, definitions, event_changes, job, snapshots, spark_internals, start_position
 from stream_processing.failures import is_transient, restart_process
 from stream_processing.lake import Lake
 from stream_processing.session import NoJarsError, start_session, stop_session
@@ -50,6 +50,7 @@ _EXPECTED_ERRORS: Final = (
     definitions.DefinitionsChangedError,
     event_changes.EventChangedError,
     commands.OffsetsUnknownError,
+    snapshots.UnreadableSnapshotError,
     topic_admin.TopicError,
 )
 """Errors that are logged without a stack trace: their message has reason and remedy."""

@@ -7,11 +7,14 @@ recovery semantics, and their format has not changed since Spark 2.1.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from pyspark.sql import SparkSession
 
 from stream_processing.storage import list_names, read_text
+
+_VERSION: Final = "v1"
+"""Of the files of offsets and commits."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,23 @@ class Checkpoint:
 
     @property
     def query_id(self) -> str:
-        """The id of the query, which a new checkpoint does not share."""
+        """The id of the query, which a new checkpoint does not share; empty if its file is damaged."""
+        try:
+            return self._read_query_id()
+        except ValueError:
+            return ""
+
+    def require_readable(self) -> None:
+        """Raise ValueError if the latest of the files that Spark reads at a start are damaged.
+
+        As a power failure can leave them. Spark would refuse them, at every start.
+        """
+        self._read_query_id()
+        self.started_offsets()
+        if committed := self._batches("commits"):
+            require_commit(read_text(self.session, f"{self.path}/commits/{max(committed)}"))
+
+    def _read_query_id(self) -> str:
         return str(json.loads(read_text(self.session, f"{self.path}/metadata"))["id"])
 
     def unfinished_batch(self) -> int | None:
@@ -71,10 +90,28 @@ class Checkpoint:
 def parse_offsets(text: str) -> list[dict[str, Any]]:
     """Return the end offset of each source from an `offsets/<batch>` file; raises ValueError if it is damaged."""
     # A line with the version, one with the query's metadata, then one per source.
-    offsets = [json.loads(line) for line in text.splitlines()[2:]]
+    _, *offsets = _after_version(text)
     if not offsets:
         raise ValueError("the file has no offsets")
     return offsets
+
+
+def require_commit(text: str) -> None:
+    """Raise ValueError if a `commits/<batch>` file is damaged.
+
+    >>> require_commit('v1\\n{"nextBatchWatermarkMs":0}')
+    """
+    if not _after_version(text):
+        raise ValueError("the file has no metadata")
+
+
+def _after_version(text: str) -> list[Any]:
+    """Return the JSON of each line after the first one, which has the version; raises ValueError if it is damaged."""
+    version, *lines = text.splitlines() or [""]
+    # Bytes that are not UTF-8 are read as this character, which Spark does not write.
+    if version != _VERSION or "\ufffd" in text:
+        raise ValueError("the file is damaged")
+    return [json.loads(line) for line in lines]
 
 
 def batch_ids(names: Iterable[str]) -> list[int]:

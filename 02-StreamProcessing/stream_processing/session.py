@@ -1,5 +1,6 @@
 """Starts and stops the Spark session; its tuning is in `spark_config`."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,8 @@ from stream_processing import spark_internals
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_config import spark_config
 from stream_processing.spark_master import require_master
+
+logger = logging.getLogger(__name__)
 
 _CONNECTORS: Final = ("delta-spark_*.jar", "spark-sql-kafka-0-10_*.jar")
 
@@ -32,13 +35,30 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
         # own name is one of the loopback address.
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     builder = SparkSession.Builder()
-    config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
-    spark_internals.start_java(config)
+    config = _start_java(settings, java_options)
     for name, value in config.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     spark_internals.disable_checksum_files(session)
     return session
+
+
+def _start_java(settings: StreamProcessingSettings, java_options: str) -> dict[str, str]:
+    """Start Java, without the class archive if it cannot with it; return Spark's configuration."""
+    config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
+    try:
+        spark_internals.start_java(config)
+    except spark_internals.JavaStartError:
+        archive = settings.class_archive
+        if archive is None or not archive.exists():
+            raise
+        logger.warning(
+            "Java has ended as it started: trying again without CLASS_ARCHIVE=%s, which may be damaged: delete it, or"
+            " create it again (`python -m build_tools.cds_archive FILE`; `make` does so when it is missing)",
+            archive,
+        )
+        return _start_java(settings.model_copy(update={"class_archive": None}), java_options)
+    return config
 
 
 def stop_session(session: SparkSession) -> None:

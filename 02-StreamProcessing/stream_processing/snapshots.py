@@ -11,8 +11,10 @@ from typing import Final
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
 from contract.tables import Key
+from runtime.commands import command
 from stream_processing.keyed_state import KeyedState, empty_state
 from stream_processing.lake import Lake, read_files, table_files
 from stream_processing.lake_log import LakeLog, MissingLogEntryError
@@ -47,6 +49,10 @@ def snapshots_folder(settings: StreamProcessingSettings) -> str:
 
 class OtherLakeError(Exception):
     """The interactions table is not the one that a snapshot was taken from."""
+
+
+class UnreadableSnapshotError(Exception):
+    """The stored counts of a key cannot be read; the message has the remedy."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,16 @@ class Snapshots:
             return snapshot, self._files_since(snapshot, version)
 
     def _load(self, key: Key) -> Snapshot:
+        try:
+            return self._read(key)
+        except (DeltaError, pl.exceptions.PolarsError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UnreadableSnapshotError(
+                f"the counts by {key_name(key)} in {self._path(key)} cannot be read ({reason}): if they are damaged,"
+                f" run `{command('stream_processing', 'rebuild')}`, which computes them again from the lake"
+            ) from error
+
+    def _read(self, key: Key) -> Snapshot:
         path, options = self._path(key), self._lake.storage_options
         if not DeltaTable.is_deltatable(path, options):
             return Snapshot(empty_state(key), None)

@@ -192,6 +192,7 @@ def is_ahead(offsets: Offsets, others: Offsets) -> bool:
 def _is_behind(checkpoint: Checkpoint, last_append: AppendInfo | None, topic: str) -> bool:
     """Whether the lake has appends that the checkpoint, or a part of it, was written before."""
     try:
+        checkpoint.require_readable()
         started = checkpoint.started_offsets()
     except ValueError:
         logger.warning("the latest file of %s is damaged", checkpoint.path)

@@ -1,6 +1,7 @@
 """The stream job against real servers: parsing, restarts, dead letters, state, locking."""
 
 import fcntl
+import os
 import random
 import shutil
 import signal
@@ -32,6 +33,7 @@ from stream_processing.single_instance import AnotherInstanceError, claim
 
 from contract.declared import TABLES, table_named
 from contract.measures import rows_column
+from local_stack import services
 from local_stack.cache import SPARK
 from local_stack.services import STREAM
 from runtime.signals import StoppedError
@@ -364,6 +366,19 @@ def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
         processes = psutil.Process(job.process.pid).children(recursive=True)
         java = next(process for process in processes if process.name() == "java")
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000_000], ids=["empty", "a byte", "cut"])
+def test_the_job_starts_with_a_damaged_class_archive(pipeline: Pipeline, size: int) -> None:
+    archive = pipeline.data / "damaged.jsa"
+    shutil.copyfile(services.environment(pipeline.data)["CLASS_ARCHIVE"], archive)
+    os.truncate(archive, size)
+    with pipeline.running(STREAM, CLASS_ARCHIVE=archive):
+        pipeline.send_interactions(_interactions(100))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))
+    for report in services.ROOT.glob("hs_err_pid*.log"):
+        if str(archive) in report.read_text(errors="replace"):
+            report.unlink()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

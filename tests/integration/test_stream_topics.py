@@ -153,17 +153,46 @@ def _without_batches(checkpoint: Path, _: Path) -> None:
         shutil.rmtree(checkpoint / folder)
 
 
+def _latest(folder: Path) -> Path:
+    return max((file for file in folder.iterdir() if file.name.isdecimal()), key=lambda file: int(file.name))
+
+
 def _damaged(checkpoint: Path, _: Path) -> None:
-    latest = max(
-        (file for file in (checkpoint / "offsets").iterdir() if file.name.isdecimal()), key=lambda f: int(f.name)
-    )
+    latest = _latest(checkpoint / "offsets")
     latest.write_text("")
     (checkpoint / "commits" / latest.name).unlink()
 
 
-@pytest.mark.parametrize(
-    "damage", [_older, _without_batches, _damaged], ids=["an older copy", "killed before its first batch", "damaged"]
-)
+def _overwritten_offsets(checkpoint: Path, _: Path) -> None:
+    latest = _latest(checkpoint / "offsets")
+    # Within a text of the second line: it is still JSON, for a reader that replaces what is not UTF-8.
+    latest.write_bytes(latest.read_bytes().replace(b"RocksDBStateStoreProvider", b"\xa5" * 25))
+
+
+def _damaged_commit(checkpoint: Path, _: Path) -> None:
+    _latest(checkpoint / "commits").write_text("")
+
+
+def _half_a_commit(checkpoint: Path, _: Path) -> None:
+    _latest(checkpoint / "commits").write_text('v1\n{"nextBatch')
+
+
+def _damaged_metadata(checkpoint: Path, _: Path) -> None:
+    (checkpoint / "metadata").write_text("")
+
+
+_DAMAGES = {
+    "an older copy": _older,
+    "killed before its first batch": _without_batches,
+    "damaged": _damaged,
+    "offsets with other bytes": _overwritten_offsets,
+    "an empty commit": _damaged_commit,
+    "half a commit": _half_a_commit,
+    "without its id": _damaged_metadata,
+}
+
+
+@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
 def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(
     pipeline: Pipeline, damage: Callable[[Path, Path], None]
 ) -> None:

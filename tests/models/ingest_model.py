@@ -677,12 +677,10 @@ def _origins(n: int, topic: Topic) -> set[Origin]:
     return {(n, p, offset) for p, records in enumerate(topic.partitions) for offset in range(len(records))}
 
 
-def _damage_offsets(world: World) -> World | None:
-    """Empty the latest file of offsets, as a power failure can."""
-    latest = _latest(world, "offsets")
-    if latest is None:
-        return None
-    return _with_files("damage offsets", world, tuple(sorted((dict(world.files) | {latest: ""}).items())))
+def _damage(fault: str, world: World, file: str | None) -> World | None:
+    """Empty a file of the checkpoint, as a power failure can."""
+    files = dict(world.files)
+    return None if file not in files else _with_files(fault, world, tuple(sorted((files | {file: ""}).items())))
 
 
 def _restore_checkpoint(world: World) -> World | None:
@@ -710,9 +708,10 @@ def _delete_records(fault: str, world: World, most: int) -> World | None:
 
 
 def _has_read(world: World) -> bool:
-    """Whether lake or checkpoint have offsets."""
-    latest = _latest(world, "offsets")
-    return any(commit.info for commit in world.lake) or bool(latest and dict(world.files)[latest])
+    """Whether lake or checkpoint have offsets; a checkpoint with a damaged id counts as lost."""
+    latest, files = _latest(world, "offsets"), dict(world.files)
+    is_readable = latest and files[latest] and files.get(f"{_CHECKPOINT}/metadata")
+    return any(commit.info for commit in world.lake) or bool(is_readable)
 
 
 def _added_partition(world: World) -> World:
@@ -750,7 +749,9 @@ _FAULTS: Final[dict[str, Callable[[World], World | None]]] = {
     "restore lake": _restore_lake,
     "lose checkpoint": lambda world: _with_files("lose checkpoint", world, _without(world, f"{_CHECKPOINT}/")),
     "lose commit": _lose_commit,
-    "damage offsets": _damage_offsets,
+    "damage offsets": lambda world: _damage("damage offsets", world, _latest(world, "offsets")),
+    "damage commit": lambda world: _damage("damage commit", world, _latest(world, "commits")),
+    "damage metadata": lambda world: _damage("damage metadata", world, f"{_CHECKPOINT}/metadata"),
     "delete lake": lambda world: world.with_fault("delete lake", lake=(Commit(),), history=0),
     "retention": lambda world: _delete_records("retention", world, 1),
     "full retention": lambda world: _delete_records("full retention", world, 9),

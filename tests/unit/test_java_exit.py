@@ -4,10 +4,13 @@ import queue
 import signal
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from stream_processing import job, spark_internals
 from stream_processing.failures import describe_java_exit, exit_after_java, is_transient, remedies, summary
+from stream_processing.session import start_session
+from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_internals import JavaStartError, start_java
 
 
@@ -37,6 +40,28 @@ def test_a_java_that_cannot_start_is_reported_with_what_to_check(monkeypatch: py
     monkeypatch.setenv("JAVA_HOME", "/nowhere")
     with pytest.raises(JavaStartError, match=r"SPARK_DRIVER_MEMORY=1g, and that JAVA_HOME=/nowhere is Java 17$"):
         start_java({"spark.driver.memory": "1g"})
+
+
+@pytest.mark.parametrize("has_archive", [True, False])
+def test_a_java_that_cannot_start_with_a_class_archive_is_started_without_it(
+    has_archive: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    java, calls = tmp_path / "bin" / "java", tmp_path / "calls"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\necho called >> '{calls}'\nexit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    for jar in ("delta-spark_1.jar", "spark-sql-kafka-0-10_1.jar"):
+        (tmp_path / jar).touch()
+    archive = tmp_path / "classes.jsa"
+    if has_archive:
+        archive.touch()
+    with pytest.raises(JavaStartError):
+        start_session(StreamProcessingSettings(spark_jars=tmp_path, class_archive=archive))
+    warnings = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+    assert len(warnings) == has_archive
+    assert len(calls.read_text().splitlines()) == (2 if has_archive else 1)
+    assert all(f"without CLASS_ARCHIVE={archive}, which may be damaged: delete it" in line for line in warnings)
 
 
 def test_the_job_ends_when_java_has_ended_although_a_call_to_it_does_not_return(

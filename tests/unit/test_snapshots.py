@@ -1,5 +1,6 @@
 """Counts, tables and snapshots over a real Delta table, without Spark."""
 
+import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows, r
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import EVENTS, KEYS, state_of
 from stream_processing.retention import Retention
-from stream_processing.snapshots import Snapshots
+from stream_processing.snapshots import Snapshots, UnreadableSnapshotError
 from stream_processing.table_writer import TableWriter
 
 from contract.declared import EVENT, table_named
@@ -276,3 +277,19 @@ def test_a_row_that_changes_twice_is_published_and_written_once(lake: Lake) -> N
     assert {key: len(rows) for key, rows in counts.take_unpublished().items()} == {
         key: len({_row_id(key, interaction) for interaction in interactions}) for key in KEYS
     }
+
+
+@pytest.mark.parametrize("pattern", ["*.parquet", "_delta_log/*.json"], ids=["rows", "log"])
+@pytest.mark.parametrize("size", [20, -1], ids=["almost empty", "without its end"])
+def test_counts_that_are_damaged_are_refused_with_the_remedy(
+    lake: Lake, snapshots: Snapshots, pattern: str, size: int
+) -> None:
+    snapshots.save(KEYS[0], empty_state(KEYS[0]).clear(1), 0)
+    (folder,) = Path(lake.warehouse).with_name("state").iterdir()
+    file = max(folder.glob(pattern))
+    os.truncate(file, size if size > 0 else file.stat().st_size - 9)
+    remedy = r"cannot be read \(.+\): if they are damaged, run .+ rebuild`"
+    with pytest.raises(UnreadableSnapshotError, match=remedy) as refused:
+        snapshots.load(KEYS[0], 0)
+    assert str(folder) in str(refused.value)
+    assert "\n" not in str(refused.value)

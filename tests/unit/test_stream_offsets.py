@@ -11,7 +11,7 @@ import pytest
 from deltalake import write_deltalake
 from prometheus_client import REGISTRY
 from stream_processing import commands, definitions, start_position
-from stream_processing.checkpoint import batch_ids, parse_offsets, unfinished_batch
+from stream_processing.checkpoint import batch_ids, parse_offsets, require_commit, unfinished_batch
 from stream_processing.lake import ACCEPT_GAP, EVENT_FRAME, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.progress import report, source_lag
@@ -47,13 +47,26 @@ def test_a_partition_resumes_at_its_position_or_else_at_its_earliest_record(
     assert gap.exists == (resume_at != gap.position)
 
 
+def test_a_commit_has_a_version_and_metadata() -> None:
+    require_commit('v1\n{"nextBatchWatermarkMs":0}')
+
+
+@pytest.mark.parametrize("text", ["", "v1", "{}", "v1\n{", 'v1\n{"nextBatch', "\n{}", 'v1\n{"\ufffd": 0}'])
+def test_a_damaged_commit_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        require_commit(text)
+
+
 def test_the_offsets_of_a_batch_are_one_json_object_per_source() -> None:
     kafka, delta = {"topic": {"0": 5, "1": 7}}, {"reservoirVersion": 3, "index": -1}
     text = "\n".join(["v1", '{"batchWatermarkMs":0}', json.dumps(kafka), json.dumps(delta)])
     assert parse_offsets(text) == [kafka, delta]
 
 
-@pytest.mark.parametrize("text", ["", "v1", "v1\n{}", "v1\n{}\n{"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "v1", "v1\n{}", "v1\n{}\n{", 'v1\n{\n{"a": {}}', '\n{}\n{"a": {}}', 'v1\n{"\ufffd": 1}\n{"a": {}}'],
+)
 def test_a_damaged_file_of_offsets_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_offsets(text)
