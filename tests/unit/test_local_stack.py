@@ -25,7 +25,7 @@ from local_stack import __main__ as stack
 from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
-from local_stack.plan import NotEverythingError, Plan, StackError, default_data
+from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
@@ -287,7 +287,7 @@ def test_the_demo_sends_50_interactions_a_second_unless_the_user_sets_an_interva
 
 
 def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: Path) -> None:
-    assert Plan(default_data()).verify_command == "make verify"
+    assert Plan(DEFAULT_DATA).verify_command == "make verify"
     folder = tmp_path / "my data"
     command = Plan(folder, kafka_port=19092).verify_command
     assert shlex.split(command) == [
@@ -300,9 +300,9 @@ def test_the_demo_prints_the_command_that_shows_its_status(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for name in ("PRODUCER_METRICS_PORT", "STREAM_METRICS_PORT", "SINK_METRICS_PORT", "METRICS_HOST"):
         monkeypatch.delenv(name, raising=False)
-    assert Plan(default_data()).status_command == "make status"
+    assert Plan(DEFAULT_DATA).status_command == "make status"
     monkeypatch.setenv("SINK_METRICS_PORT", "19103")
-    assert shlex.split(Plan(default_data()).status_command) == [
+    assert shlex.split(Plan(DEFAULT_DATA).status_command) == [
         "PRODUCER_URL=http://127.0.0.1:9101", "STREAM_URL=http://127.0.0.1:9102", "SINK_URL=http://127.0.0.1:19103",
         "make", "status",
     ]  # fmt: skip
