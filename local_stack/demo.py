@@ -102,9 +102,9 @@ def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:
 
 
 def _service(service: services.Service, plan: Plan) -> ManagedProcess:
-    settings = {**plan.service_settings, "PROCESSES_FILE": str(plan.processes_file)}
-    executor = services.run(service, plan.data, settings, port=plan.service_ports[service.package])
     is_page = service is services.PAGE
+    settings = plan.service_settings | ({"PROCESSES_FILE": str(plan.processes_file)} if is_page else {})
+    executor = services.run(service, plan.data, settings, port=plan.service_ports[service.package])
     address = plan.page_url if is_page else executor.url.geturl()
     # The producer ends after PRODUCER_LIMIT interactions, and at the end of a recording.
     may_end = service is services.PRODUCER
