@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from contract.event import Event
-from contract.fields import ColumnType, FieldType
+from contract.fields import MAX_DECIMAL_DIGITS, ColumnType, Field, FieldType
 from contract.measures import Expression, Operation, Operations, StateColumn
 from contract.tables import Key
 
@@ -256,9 +256,9 @@ def _for_json(column: pl.Expr, type: ColumnType) -> pl.Expr:
             return column
 
 
-def polars_type(type: ColumnType, places: int = 0) -> pl.DataType:
-    """Return the type of a column of a state or a row in Polars."""
-    return pl.Decimal(STATE_DIGITS, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
+def polars_type(type: ColumnType, places: int = 0, digits: int = STATE_DIGITS) -> pl.DataType:
+    """Return the type of a column in Polars: by default one of a state or a row."""
+    return pl.Decimal(digits, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
 
 
 def polars_state_type(column: StateColumn) -> pl.DataType:
@@ -267,9 +267,14 @@ def polars_state_type(column: StateColumn) -> pl.DataType:
     return pl.List(pl.Int64()) if is_sketch else polars_type(column.type, column.places)
 
 
-def spark_type(type: ColumnType, places: int = 0) -> str:
-    """Return the type of a column of a state or a row in Spark."""
-    return f"decimal({STATE_DIGITS},{places})" if type is ColumnType.DECIMAL else _SPARK_TYPES[type]
+def spark_type(type: ColumnType, places: int = 0, digits: int = STATE_DIGITS) -> str:
+    """Return the type of a column in Spark and in Delta Lake: by default one of a state or a row."""
+    return f"decimal({digits},{places})" if type is ColumnType.DECIMAL else _SPARK_TYPES[type]
+
+
+def lake_type(field: Field) -> str:
+    """Return the type of an event's field in Spark and in Delta Lake."""
+    return spark_type(field.column_type, field.places, MAX_DECIMAL_DIGITS)
 
 
 _POLARS_TYPES: Final[dict[ColumnType, pl.DataType]] = {
