@@ -116,10 +116,7 @@ class _Spark(Engine[Column]):
         return F.coalesce(F.round(digits, _PLACES).cast("double"), quotient)
 
     def row_id(self, event: Event, key: Key) -> Column:  # noqa: ARG002
-        texts = [_spark_text(key, name) for name in key]
-        if len(texts) == 1:
-            return texts[0]
-        return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
+        return spark_row_id([_spark_text(key, name) for name in key])
 
     def prefixed(self, prefix: str, text: Column) -> Column:
         return F.concat(F.lit(prefix), text)
@@ -231,6 +228,13 @@ def group_columns(engine: Engine[Expression], event: Event, key: Key) -> dict[st
         else engine.window_start(event.time, window.size)
         for name in key
     }
+
+
+def spark_row_id(texts: Sequence[Column]) -> Column:
+    """Return the id of a row from the texts of its key columns (`contract.tables.encode_row_id` as an expression)."""
+    if len(texts) == 1:
+        return texts[0]
+    return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
 
 
 def _spark_text(key: Key, name: str) -> Column:

@@ -21,7 +21,7 @@ from contract.declared import EVENT, PIPELINE
 from contract.event import MAX_BYTES
 from contract.fields import MAX_ID_BYTES, Field, FieldType
 from stream_processing import canonical_json
-from stream_processing.engines import lake_type
+from stream_processing.engines import lake_type, spark_row_id
 from stream_processing.event_reader import ISO_DATETIME
 
 _WIRE_TYPES: Final = {
@@ -276,8 +276,7 @@ def _field_checks(text: Column, json: Column) -> list[_Check]:
     checks = [check for field in EVENT.fields for check in _checks_of(field, text, json[field.name])]
     for key in dict.fromkeys(key.fields for key in PIPELINE.keys):
         if len(key) > 1:
-            parts = [F.regexp_replace(json[name].cast("string"), r"([\\|])", r"\\$1") for name in key]
-            size = F.octet_length(F.concat_ws("|", *parts))
+            size = F.octet_length(spark_row_id([json[name].cast("string") for name in key]))
             reason = [F.lit(f"{' and '.join(key)} have "), size.cast("string")]
             checks.append((size > MAX_ID_BYTES, F.concat(*reason, F.lit(f" bytes as an id, more than {MAX_ID_BYTES}"))))
     return checks
