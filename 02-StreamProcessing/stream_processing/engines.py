@@ -50,12 +50,8 @@ class Engine(Operations[Expression]):
         """Return the id of a row from its key columns (`Table.row_id` as an expression)."""
 
     @abstractmethod
-    def prefixed(self, prefix: str, text: Expression) -> Expression:
-        """Return a fixed text, followed by another text."""
-
-    @abstractmethod
-    def literal(self, text: str) -> Expression:
-        """Return a fixed text."""
+    def topic_key(self, prefix: str, row_id: Expression | None = None) -> Expression:
+        """Return a fixed text, followed by the id of a row if there is one."""
 
     @abstractmethod
     def json(self, row: Mapping[str, Expression], types: Mapping[str, ColumnType]) -> Expression:
@@ -118,11 +114,8 @@ class _Spark(Engine[Column]):
     def row_id(self, event: Event, key: Key) -> Column:  # noqa: ARG002
         return spark_row_id([_spark_text(key, name) for name in key])
 
-    def prefixed(self, prefix: str, text: Column) -> Column:
-        return F.concat(F.lit(prefix), text)
-
-    def literal(self, text: str) -> Column:
-        return F.lit(text)
+    def topic_key(self, prefix: str, row_id: Column | None = None) -> Column:
+        return F.lit(prefix) if row_id is None else F.concat(F.lit(prefix), row_id)
 
     def json(self, row: Mapping[str, Column], types: Mapping[str, ColumnType]) -> Column:
         # Timestamps are in the session's time zone, which is UTC.
@@ -203,11 +196,8 @@ class _Polars(Engine[pl.Expr]):
             return texts[0]
         return pl.concat_str([each.str.replace_all(_ESCAPED, r"\$1") for each in texts], separator="|")
 
-    def prefixed(self, prefix: str, text: pl.Expr) -> pl.Expr:
-        return pl.concat_str(pl.lit(prefix), text)
-
-    def literal(self, text: str) -> pl.Expr:
-        return pl.lit(text)
+    def topic_key(self, prefix: str, row_id: pl.Expr | None = None) -> pl.Expr:
+        return pl.lit(prefix) if row_id is None else pl.concat_str(pl.lit(prefix), row_id)
 
     def json(self, row: Mapping[str, pl.Expr], types: Mapping[str, ColumnType]) -> pl.Expr:
         return pl.struct([_for_json(each, types[name]).alias(name) for name, each in row.items()]).struct.json_encode()
