@@ -17,7 +17,7 @@ from benchmarks import budget, cost, documents, growth, latency, sink, start, th
 from benchmarks.peers import driver
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
-from local_stack import cache, services
+from local_stack import services
 from local_stack.services import ROOT
 from runtime import proxies
 from runtime.broken_pipe import exit_status
@@ -57,8 +57,7 @@ def main() -> int:
 def _run(args: argparse.Namespace) -> None:
     proxies.exempt_local_hosts()
     console = Console()
-    cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
-    services.make_cds_archive(console)
+    services.fill_caches(console)
     results: list[Result] = []
     for name in args.names or BENCHMARKS:
         with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, running(Path(folder)) as stack:

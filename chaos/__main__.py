@@ -29,7 +29,7 @@ from chaos.run import Plan, run
 from chaos.schedule import Event, ScheduleError
 from chaos.shrink import smallest
 from contract import declared
-from local_stack import cache, data_folder, services
+from local_stack import data_folder, services
 from local_stack.data_folder import DataFolderError
 from local_stack.environment import inherited
 from local_stack.servers import ServerError
@@ -146,9 +146,7 @@ def _prepare() -> None:
     os.environ.clear()
     os.environ.update(variables)
     proxies.exempt_local_hosts()
-    console = Console()
-    cache.fill(cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY, console=console)
-    services.make_cds_archive(console)
+    services.fill_caches(Console())
 
 
 def _run_once(plan: Plan, args: argparse.Namespace) -> Result:

@@ -143,7 +143,7 @@ def _shot(browser: Browser, url: str, name: str, width: int, *, dark: bool = Fal
 
 def _recording() -> None:
     """Record a demo of twenty seconds in a terminal, which it needs to show the live view."""
-    services.make_cds_archive(Console())
+    services.fill_caches(Console())
     with tempfile.TemporaryDirectory() as data:
         demo = f"{sys.executable} -m local_stack demo --free-ports --data {data} --for 20"
         # Each frame lasts from 0.2 s to 1.5 s.

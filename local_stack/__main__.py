@@ -18,7 +18,7 @@ from build_tools.jars import JarError
 from local_stack import demo
 from local_stack.data_folder import DataFolderError, resolve
 from local_stack.environment import inherited
-from local_stack.plan import NotEverythingError, Plan, StackError, StoppedEarlyError, default_data
+from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError, StoppedEarlyError
 from local_stack.servers import PortTakenError, ServerError
 from local_stack.terminal import Console
 from runtime import proxies
@@ -59,7 +59,7 @@ def _parse_args() -> argparse.Namespace:
     parser.add_argument("--for", dest="seconds", type=float, metavar="SECONDS", help="stop after this time")
     parser.add_argument("--no-view", action="store_true", help="no live view in the terminal")
     parser.add_argument(
-        "--data", default=str(default_data()), help="the folder of all data and logs (default: %(default)s)"
+        "--data", default=str(DEFAULT_DATA), help="the folder of all data and logs (default: %(default)s)"
     )
     parser.add_argument("--kafka-port", type=int, default=9092, metavar="PORT", help="Kafka's port (default: 9092)")
     parser.add_argument(

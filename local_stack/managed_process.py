@@ -65,16 +65,22 @@ class ManagedProcess:
         self.require_running(console)
         if self._has_failed or self.has_ended:
             return True
-        if not self._executor.after_start_check():
-            if time.monotonic() - self._started_at > self._executor._timeout:
-                self._fail(None, console)
+        if not self._answers(console):
             return self._has_failed
         self._was_ready = True
         line = f"{self.name:<26} {self._address:<28} {time.monotonic() - self._started_at:5.1f} s"
-        # Errors from before it was ready, such as a server that did not answer yet, do not explain a later exit.
-        self._log_begin = self._log.stat().st_size
         console.print(Text.assemble("  ", ("ready", "green"), f" {line}"), soft_wrap=True)
         return True
+
+    def _answers(self, console: Console) -> bool:
+        """Whether it answers; it has failed if it does not in time after its start."""
+        if self._executor.after_start_check():
+            # Errors from before it was ready, such as a server that did not answer yet, do not explain a later exit.
+            self._log_begin = self._log.stat().st_size
+            return True
+        if time.monotonic() - self._started_at > self._executor._timeout:
+            self._fail(None, console)
+        return False
 
     def require_running(self, console: Console) -> None:
         """Start it again if it has died, and print that; print when it is ready again.
@@ -117,13 +123,10 @@ class ManagedProcess:
 
     def _is_ready_again(self, console: Console) -> bool:
         """Whether it answers after a death; prints that."""
-        if not self._executor.after_start_check():
-            if time.monotonic() - self._started_at > self._executor._timeout:
-                self._fail(None, console)
+        if not self._answers(console):
             return self._has_failed
         seconds = time.monotonic() - self._death_times[-1]
         self.deaths[-1] = replace(self.deaths[-1], seconds=round(seconds, 1))
-        self._log_begin = self._log.stat().st_size
         console.print(Text.assemble(("ready again", "green"), f" {self.name} after {seconds:.1f} s"), soft_wrap=True)
         return True
 

@@ -9,11 +9,14 @@ from urllib.parse import urlsplit
 
 from contract import declared
 from local_stack import servers, services
+from observer.settings import default_data
 from runtime import dotenv, listening
 from runtime.addresses import quoted
 
 DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCER)
 """The services that the demo starts."""
+DEFAULT_DATA = services.ROOT / default_data()
+"""The default folder of all data."""
 _DEMO_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
 _KAFKA_PORT = 9092
@@ -81,7 +84,7 @@ class Plan:
 
     def _make(self, target: str, settings: Mapping[str, str]) -> str:
         """Return the command line with these settings, those of the servers unless they are the default ones."""
-        is_default = (self.kafka_port, self.es_port, self.data) == (_KAFKA_PORT, _ES_PORT, default_data())
+        is_default = (self.kafka_port, self.es_port, self.data) == (_KAFKA_PORT, _ES_PORT, DEFAULT_DATA)
         warehouse = str(self.data / "warehouse")
         stores = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
         shown = {**({} if is_default else stores), **settings}
@@ -128,12 +131,6 @@ class Plan:
         settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, **self.hosts}
         settings |= {name: value for name, value in _DEMO_DEFAULTS.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
-
-
-def default_data() -> Path:
-    """Return the default folder of all data: each declaration has its own."""
-    folder = services.ROOT / ".data"
-    return folder if declared.FILE.parent == services.ROOT else folder / declared.FILE.parent.name
 
 
 def _user_setting(name: str) -> str:

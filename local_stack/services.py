@@ -16,8 +16,7 @@ import pyspark
 from mirakuru import HTTPExecutor
 from rich.console import Console
 
-from local_stack import exit_reason
-from local_stack.cache import SPARK
+from local_stack import cache, exit_reason
 from local_stack.environment import inherited
 from local_stack.java import JAVA, JAVA_HOME
 from local_stack.process_marks import marked
@@ -58,7 +57,7 @@ def environment(data: Path) -> dict[str, str]:
     return {
         "JAVA_HOME": str(JAVA_HOME),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
-        "SPARK_JARS": str(SPARK.folder),
+        "SPARK_JARS": str(cache.SPARK.folder),
         "SPARK_LOCAL_IP": HOST,
         # Below `data`, so that the leftovers of a killed job are deleted with it.
         "SPARK_LOCAL_DIRS": str(data / "scratch"),
@@ -69,8 +68,12 @@ def environment(data: Path) -> dict[str, str]:
     }
 
 
-def make_cds_archive(console: Console) -> None:
-    """Create the class-data archive with which the stream job starts faster, unless it exists; half a minute."""
+def fill_caches(console: Console) -> None:
+    """Download the missing jars, and create the class-data archive with which the stream job starts faster.
+
+    The archive takes half a minute, unless it exists. Raises `build_tools.jars.JarError`.
+    """
+    cache.fill(*cache.ALL, console=console)
     if _has_cds_archive():
         return
     with console.status("preparing a faster start of the stream job (once)"), tempfile.TemporaryDirectory() as folder:
@@ -124,7 +127,7 @@ def _kill_session(leader: int) -> None:
 
 def _has_cds_archive() -> bool:
     # Java rejects the archive with other jars than it was created from.
-    sources = (JAVA, Path(pyspark.__file__), SPARK.folder)
+    sources = (JAVA, Path(pyspark.__file__), cache.SPARK.folder)
     return _CDS_ARCHIVE.exists() and _CDS_ARCHIVE.stat().st_mtime > max(each.stat().st_mtime for each in sources)
 
 

@@ -9,11 +9,15 @@ from contract.declared import FILE
 from runtime.settings import HttpUrl, NonEmptyStr
 
 
-def default_warehouse() -> str:
-    """Return the folder of the local stack: each declaration has its own."""
+def default_data() -> Path:
+    """Return the folder of the local stack's data, from the project's folder: each declaration has its own."""
     folder = Path(".data")
-    is_default = FILE.parent == Path(__file__).parents[1]
-    return str((folder if is_default else folder / FILE.parent.name) / "warehouse")
+    return folder if FILE.parent == Path(__file__).parents[1] else folder / FILE.parent.name
+
+
+def default_warehouse() -> str:
+    """Return the folder of the local stack's Delta tables."""
+    return str(default_data() / "warehouse")
 
 
 class ObserverSettings(SharedSinkSettings):

@@ -13,13 +13,12 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
-from contract.dead_letters import SERVICE, STREAM_PROCESSING
 from contract.declared import EVENT, PIPELINE, TABLES
 from observer.lake_cuts import Cut, read_cuts
 from observer.malformed_records import MalformedRecords
 from observer.services import OK, read_service
 from runtime.settings import Settings
-from runtime.topic_reader import offset_ranges, read_to_end
+from runtime.topic_reader import offset_ranges
 
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
@@ -65,6 +64,11 @@ class Snapshot:
     """Per service and server: `OK`, or the reason why not."""
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Per service that answers: the metrics by name."""
+
+    @property
+    def malformed(self) -> int | None:
+        """Malformed records that ingest has read by the latest cut; None: unknown."""
+        return self.cuts[-1].malformed if self.cuts else None
 
     @property
     def is_drained(self) -> bool:
@@ -150,16 +154,6 @@ class Observer:
         try:
             return int(self._table(table).count())
         except DeltaError:
-            return None
-
-    def malformed_records(self) -> int | None:
-        """Count the dead letters of the stream job, by reading them; None if Kafka does not answer."""
-        try:
-            messages = read_to_end(
-                self._settings.kafka_client, self._settings.dead_letter_topic, group_id="observer", timeout=_TIMEOUT
-            )
-            return sum((SERVICE, STREAM_PROCESSING.encode()) in (message.headers() or ()) for message in messages)
-        except KafkaException:
             return None
 
     def _table(self, name: str) -> DeltaTable:

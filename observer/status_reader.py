@@ -113,7 +113,7 @@ class StatusReader:
             stages=_stages(self._history),
             sent=snapshot.sent,
             in_the_lake=snapshot.in_the_lake,
-            malformed=None if cut is None else cut.malformed,
+            malformed=snapshot.malformed,
             indexed=snapshot.indexed,
             dead_letters=snapshot.dead_letters,
             alerts_firing=snapshot.firing,

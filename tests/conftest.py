@@ -12,7 +12,9 @@ import hypothesis
 import pytest
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.indexing.index_templates import mappings
+from rich.console import Console
 
+from local_stack import services
 from local_stack.java import JAVA_HOME
 from runtime import proxies
 from tests import servers
@@ -70,7 +72,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     # The first of the parallel test processes fills the cache, the others wait for it.
     with (tmp_path_factory.getbasetemp().parent / "cache.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        servers.fill_cache()
+        services.fill_caches(Console(stderr=True))
 
 
 @pytest.fixture(scope="session")

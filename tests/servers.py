@@ -11,11 +11,10 @@ from confluent_kafka.admin import AdminClient
 from docker.errors import DockerException
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
-from rich.console import Console
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 from testcontainers.core.container import DockerContainer
 
-from local_stack import cache, servers, services
+from local_stack import servers
 
 KAFKA_IMAGE = "apache/kafka:3.9.1"
 ELASTICSEARCH_IMAGE = "elasticsearch:7.17.29"
@@ -32,13 +31,6 @@ def has_container_engine() -> bool:
     except DockerException:
         return False
     return True
-
-
-def fill_cache() -> None:
-    """Download the jars of Spark and the local servers, and build the class archive of the stream job."""
-    downloads = (cache.SPARK, cache.KAFKA, cache.ELASTICSEARCH, cache.ELASTICSEARCH_NETTY)
-    cache.fill(*downloads, console=Console(stderr=True))
-    services.make_cds_archive(Console(stderr=True))
 
 
 @contextmanager

@@ -45,6 +45,7 @@ class Check:
     notes: list[str] = field(default_factory=list)
     """What could not be compared, and why."""
     seconds: float = 0
+    """For reading and comparing, and for waiting for what is still on its way."""
 
     def lines(self, max_differences: int) -> Iterator[str]:
         """Yield it for a terminal, with so many of its differences."""

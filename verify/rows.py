@@ -55,12 +55,12 @@ class RowComparison:
         deadline, least, is_waiting = time.monotonic() + self._wait, None, False
         while pending:
             for comparison in pending:
-                _timed(comparison, partial(self._load, comparison))
+                _timed([comparison], partial(self._load, comparison))
             # Afterwards: a row may be of the latest version.
             self._follow([comparison.rows for comparison in pending])
             clock = self._clock()
             for comparison in pending:
-                _timed(comparison, partial(self._compare, comparison, clock))
+                _timed([comparison], partial(self._compare, comparison, clock))
             for comparison in [each for each in pending if not each.number]:
                 pending.remove(comparison)
                 yield comparison.check
@@ -73,9 +73,9 @@ class RowComparison:
                 print(f"waiting for {number:,} rows, up to {self._wait:.0f} s", file=sys.stderr)
                 is_waiting = True
             if pending:
-                time.sleep(_PAUSE)
+                _timed(pending, partial(time.sleep, _PAUSE))
         for comparison in pending:
-            self._report(comparison, self._clock())
+            _timed([comparison], partial(self._report, comparison, self._clock()))
             yield comparison.check
 
     def _load(self, comparison: _Comparison) -> None:
@@ -145,7 +145,9 @@ class RowComparison:
         comparison.check.number = max(comparison.check.number, comparison.number)
 
 
-def _timed(comparison: _Comparison, step: Callable[[], Any]) -> None:
+def _timed(comparisons: Sequence[_Comparison], step: Callable[[], Any]) -> None:
+    """Add the time of a step to that of each comparison."""
     began = time.monotonic()
     step()
-    comparison.check.seconds += time.monotonic() - began
+    for comparison in comparisons:
+        comparison.check.seconds += time.monotonic() - began

@@ -21,6 +21,7 @@ from stream_processing.snapshots import snapshots_folder
 from stream_processing.start_position import (
     ingest_checkpoint,
     known_topic_id,
+    latest_appends,
     require_topic_name,
     store_topic_id,
 )
@@ -57,7 +58,7 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     `OffsetsUnknownError` and `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
-    appends = lake.latest_appends(2)
+    appends = latest_appends(lake)
     last_append = appends[0] if appends else None
     offsets = last_append.offsets if last_append else checkpoint.committed_offsets()
     require_topic_name(settings, offsets)

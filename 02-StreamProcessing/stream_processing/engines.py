@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 
 from contract.event import Event
-from contract.fields import ColumnType, FieldType
+from contract.fields import MAX_DECIMAL_DIGITS, ColumnType, Field, FieldType
 from contract.measures import Expression, Operation, Operations, StateColumn
 from contract.tables import Key
 
@@ -50,12 +50,8 @@ class Engine(Operations[Expression]):
         """Return the id of a row from its key columns (`Table.row_id` as an expression)."""
 
     @abstractmethod
-    def prefixed(self, prefix: str, text: Expression) -> Expression:
-        """Return a fixed text, followed by another text."""
-
-    @abstractmethod
-    def literal(self, text: str) -> Expression:
-        """Return a fixed text."""
+    def topic_key(self, prefix: str, row_id: Expression | None = None) -> Expression:
+        """Return a fixed text, followed by the id of a row if there is one."""
 
     @abstractmethod
     def json(self, row: Mapping[str, Expression], types: Mapping[str, ColumnType]) -> Expression:
@@ -116,16 +112,10 @@ class _Spark(Engine[Column]):
         return F.coalesce(F.round(digits, _PLACES).cast("double"), quotient)
 
     def row_id(self, event: Event, key: Key) -> Column:  # noqa: ARG002
-        texts = [_spark_text(key, name) for name in key]
-        if len(texts) == 1:
-            return texts[0]
-        return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
+        return spark_row_id([_spark_text(key, name) for name in key])
 
-    def prefixed(self, prefix: str, text: Column) -> Column:
-        return F.concat(F.lit(prefix), text)
-
-    def literal(self, text: str) -> Column:
-        return F.lit(text)
+    def topic_key(self, prefix: str, row_id: Column | None = None) -> Column:
+        return F.lit(prefix) if row_id is None else F.concat(F.lit(prefix), row_id)
 
     def json(self, row: Mapping[str, Column], types: Mapping[str, ColumnType]) -> Column:
         # Timestamps are in the session's time zone, which is UTC.
@@ -206,11 +196,8 @@ class _Polars(Engine[pl.Expr]):
             return texts[0]
         return pl.concat_str([each.str.replace_all(_ESCAPED, r"\$1") for each in texts], separator="|")
 
-    def prefixed(self, prefix: str, text: pl.Expr) -> pl.Expr:
-        return pl.concat_str(pl.lit(prefix), text)
-
-    def literal(self, text: str) -> pl.Expr:
-        return pl.lit(text)
+    def topic_key(self, prefix: str, row_id: pl.Expr | None = None) -> pl.Expr:
+        return pl.lit(prefix) if row_id is None else pl.concat_str(pl.lit(prefix), row_id)
 
     def json(self, row: Mapping[str, pl.Expr], types: Mapping[str, ColumnType]) -> pl.Expr:
         return pl.struct([_for_json(each, types[name]).alias(name) for name, each in row.items()]).struct.json_encode()
@@ -231,6 +218,13 @@ def group_columns(engine: Engine[Expression], event: Event, key: Key) -> dict[st
         else engine.window_start(event.time, window.size)
         for name in key
     }
+
+
+def spark_row_id(texts: Sequence[Column]) -> Column:
+    """Return the id of a row from the texts of its key columns (`contract.tables.encode_row_id` as an expression)."""
+    if len(texts) == 1:
+        return texts[0]
+    return F.concat_ws("|", *[F.regexp_replace(each, _ESCAPED, r"\\$1") for each in texts])
 
 
 def _spark_text(key: Key, name: str) -> Column:
@@ -256,9 +250,9 @@ def _for_json(column: pl.Expr, type: ColumnType) -> pl.Expr:
             return column
 
 
-def polars_type(type: ColumnType, places: int = 0) -> pl.DataType:
-    """Return the type of a column of a state or a row in Polars."""
-    return pl.Decimal(STATE_DIGITS, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
+def polars_type(type: ColumnType, places: int = 0, digits: int = STATE_DIGITS) -> pl.DataType:
+    """Return the type of a column in Polars: by default one of a state or a row."""
+    return pl.Decimal(digits, places) if type is ColumnType.DECIMAL else _POLARS_TYPES[type]
 
 
 def polars_state_type(column: StateColumn) -> pl.DataType:
@@ -267,9 +261,14 @@ def polars_state_type(column: StateColumn) -> pl.DataType:
     return pl.List(pl.Int64()) if is_sketch else polars_type(column.type, column.places)
 
 
-def spark_type(type: ColumnType, places: int = 0) -> str:
-    """Return the type of a column of a state or a row in Spark."""
-    return f"decimal({STATE_DIGITS},{places})" if type is ColumnType.DECIMAL else _SPARK_TYPES[type]
+def spark_type(type: ColumnType, places: int = 0, digits: int = STATE_DIGITS) -> str:
+    """Return the type of a column in Spark and in Delta Lake: by default one of a state or a row."""
+    return f"decimal({digits},{places})" if type is ColumnType.DECIMAL else _SPARK_TYPES[type]
+
+
+def lake_type(field: Field) -> str:
+    """Return the type of an event's field in Spark and in Delta Lake."""
+    return spark_type(field.column_type, field.places, MAX_DECIMAL_DIGITS)
 
 
 _POLARS_TYPES: Final[dict[ColumnType, pl.DataType]] = {

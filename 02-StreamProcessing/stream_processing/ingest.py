@@ -30,7 +30,7 @@ from stream_processing.dead_letter_writer import (
 )
 from stream_processing.event_reader import Values, frame, read
 from stream_processing.kafka_io import source_options
-from stream_processing.lake import EVENT_SCHEMA, AppendInfo, Lake, append_rows
+from stream_processing.lake import AppendInfo, Lake, append_rows
 from stream_processing.lake_log import LakeLog
 from stream_processing.parsing import IS_VALID, NOT_CANONICAL, RECORD, parse, parse_canonical, with_reason
 from stream_processing.progress import RunningBatch
@@ -103,7 +103,7 @@ def _send_missing_dead_letters(session: SparkSession, settings: StreamProcessing
 def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
     """Append the columns of interactions to the lake in one commit, which carries `info`."""
     # Not Delta's own txnVersion: its lookup computes the table's whole snapshot at every append.
-    interactions = rows.select(*EVENT_SCHEMA.names)
+    interactions = rows.select(*EVENT.names)
     interactions.write.save(lake.interactions, format="delta", mode="append", userMetadata=info.to_json())
 
 

@@ -12,64 +12,23 @@ import polars as pl
 from arro3.core import Table as ArrowTable
 from deltalake import CommitProperties, DeltaTable, Field, Schema, WriterProperties, write_deltalake
 from deltalake.schema import PrimitiveType
-from pyspark.sql.types import (
-    BooleanType,
-    DataType,
-    DecimalType,
-    DoubleType,
-    LongType,
-    StringType,
-    StructField,
-    StructType,
-    TimestampType,
-)
 
 from contract.declared import EVENT, TABLES
-from contract.fields import MAX_DECIMAL_DIGITS, ColumnType
-from contract.fields import Field as EventField
-from contract.tables import Column, Table
-from stream_processing.engines import STATE_DIGITS, polars_type
+from contract.fields import MAX_DECIMAL_DIGITS
+from contract.tables import Table
+from stream_processing.engines import lake_type, polars_type, spark_type
 from stream_processing.settings import StreamProcessingSettings
 
-_SPARK_TYPES: Final[dict[ColumnType, DataType]] = {
-    ColumnType.KEYWORD: StringType(),
-    ColumnType.LONG: LongType(),
-    ColumnType.DOUBLE: DoubleType(),
-    ColumnType.FLAG: BooleanType(),
-    ColumnType.DATE: TimestampType(),
-}
-
-
-def _spark_type(field: EventField) -> DataType:
-    if field.column_type is ColumnType.DECIMAL:
-        return DecimalType(MAX_DECIMAL_DIGITS, field.places)
-    return _SPARK_TYPES[field.column_type]
-
-
-def _polars_type(field: EventField) -> pl.DataType:
-    if field.column_type is ColumnType.DECIMAL:
-        return pl.Decimal(MAX_DECIMAL_DIGITS, field.places)
-    return polars_type(field.column_type)
-
-
-EVENT_SCHEMA: Final = StructType([StructField(field.name, _spark_type(field)) for field in EVENT.fields])
-"""The columns of the table of events."""
-EVENT_FRAME: Final = pl.Schema({field.name: _polars_type(field) for field in EVENT.fields})
-"""The same columns as a Polars schema."""
+EVENT_FRAME: Final = pl.Schema(
+    {field.name: polars_type(field.column_type, field.places, MAX_DECIMAL_DIGITS) for field in EVENT.fields}
+)
+"""The columns of the table of events as a Polars schema."""
+_EVENT_SCHEMA: Final = Schema([Field(field.name, PrimitiveType(lake_type(field))) for field in EVENT.fields])
 
 _WRITER_PROPERTIES: Final = WriterProperties(compression="ZSTD")
 _MAX_SMALL_FILES: Final = 100
 """A commit without Spark costs 50 microseconds for each file of the table."""
 _SMALL_FILE_BYTES: Final = 4 << 20
-
-_DELTA_TYPES: dict[ColumnType, str] = {
-    ColumnType.KEYWORD: "string",
-    ColumnType.LONG: "long",
-    ColumnType.DOUBLE: "double",
-    ColumnType.FLAG: "boolean",
-    ColumnType.DATE: "timestamp",
-}
-
 
 ACCEPT_GAP: Final = "accept-gap"
 """The `query` of an append without rows, which the command of that name writes."""
@@ -234,8 +193,7 @@ class Lake:
         """Add the columns of new fields to the table of events; its rows have null there."""
         table = self.table(EVENT.name)
         existing = {field.name for field in table.schema().fields}
-        declared = Schema.from_json(EVENT_SCHEMA.json()).fields
-        if new := [field for field in declared if field.name not in existing]:
+        if new := [field for field in _EVENT_SCHEMA.fields if field.name not in existing]:
             table.alter.add_columns(new)
 
     def recreate_changed_tables(self) -> None:
@@ -328,7 +286,7 @@ def append_rows(table: DeltaTable, interactions: pl.DataFrame, info: AppendInfo)
 def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:
     yield (
         EVENT.name,
-        Schema.from_json(EVENT_SCHEMA.json()),
+        _EVENT_SCHEMA,
         {
             "delta.appendOnly": "true",
             # Statistics cost time on every append, and queries filter by time only.
@@ -338,14 +296,5 @@ def _definitions() -> Iterator[tuple[str, Schema, dict[str, str]]]:
         },
     )
     for table in TABLES:
-        yield (
-            table.name,
-            Schema([Field(column.name, PrimitiveType(_delta_type(column))) for column in table.columns]),
-            {},
-        )
-
-
-def _delta_type(column: Column) -> str:
-    if column.type is ColumnType.DECIMAL:
-        return f"decimal({STATE_DIGITS},{column.places})"
-    return _DELTA_TYPES[column.type]
+        columns = [Field(each.name, PrimitiveType(spark_type(each.type, each.places))) for each in table.columns]
+        yield table.name, Schema(columns), {}

@@ -62,8 +62,8 @@ def row_columns(engine: Engine[Expression], table: Table) -> dict[str, Expressio
 def record_key(engine: Engine[Expression], table: Table) -> Expression:
     """Return the topic key of a row (`contract.keys.encode_key` as an expression)."""
     if not table.key:
-        return engine.literal(table.name)
-    return engine.prefixed(f"{table.name}{SEPARATOR}", engine.row_id(EVENT, table.key))
+        return engine.topic_key(table.name)
+    return engine.topic_key(f"{table.name}{SEPARATOR}", engine.row_id(EVENT, table.key))
 
 
 def record_value(engine: Engine[Expression], table: Table) -> Expression:

@@ -19,8 +19,9 @@ from pyspark.sql import functions as F
 from contract.dead_letters import QUOTED_CHARACTERS
 from contract.declared import EVENT, PIPELINE
 from contract.event import MAX_BYTES
-from contract.fields import MAX_DECIMAL_DIGITS, MAX_ID_BYTES, Field, FieldType
+from contract.fields import MAX_ID_BYTES, Field, FieldType
 from stream_processing import canonical_json
+from stream_processing.engines import lake_type, spark_row_id
 from stream_processing.event_reader import ISO_DATETIME
 
 _WIRE_TYPES: Final = {
@@ -92,7 +93,7 @@ def parse_canonical(records: DataFrame) -> DataFrame:
     first, *others = EVENT.fields
     canonical, values = _canonical(records)
     checked = F.when(F.col("__canonical"), _lake_value(first, values[first.name]))
-    refused = F.raise_error(F.lit(NOT_CANONICAL)).cast(_lake_type(first))
+    refused = F.raise_error(F.lit(NOT_CANONICAL)).cast(lake_type(first))
     return canonical.select(
         checked.otherwise(refused).alias(first.name),
         *(_lake_value(field, values[field.name]).alias(field.name) for field in others),
@@ -160,7 +161,7 @@ def _parsed_value(field: Field, json: Column) -> Column:
         # Spark cannot convert all others to a timestamp.
         value = F.when(reduce(operator.and_, canonical_json.bounds(field, value)), value)
     found = _lake_value(field, F.coalesce(F.col(_value_name(field.name)), value))
-    return found if field.default is None else F.coalesce(found, F.lit(field.default).cast(_lake_type(field)))
+    return found if field.default is None else F.coalesce(found, F.lit(field.default).cast(lake_type(field)))
 
 
 def _lake_value(field: Field, value: Column) -> Column:
@@ -171,17 +172,9 @@ def _lake_value(field: Field, value: Column) -> Column:
         case FieldType.EPOCH_MILLISECONDS:
             return F.timestamp_millis(value)
         case FieldType.DECIMAL | FieldType.ISO_DATETIME:
-            return value.cast(_lake_type(field))
+            return value.cast(lake_type(field))
         case _:
             return value
-
-
-def _lake_type(field: Field) -> str:
-    if field.type.is_time:
-        return "timestamp"
-    if field.type is FieldType.DECIMAL:
-        return f"decimal({MAX_DECIMAL_DIGITS},{field.places})"
-    return _WIRE_TYPES.get(field.type, "string")
 
 
 def with_reason(records: DataFrame) -> DataFrame:
@@ -283,8 +276,7 @@ def _field_checks(text: Column, json: Column) -> list[_Check]:
     checks = [check for field in EVENT.fields for check in _checks_of(field, text, json[field.name])]
     for key in dict.fromkeys(key.fields for key in PIPELINE.keys):
         if len(key) > 1:
-            parts = [F.regexp_replace(json[name].cast("string"), r"([\\|])", r"\\$1") for name in key]
-            size = F.octet_length(F.concat_ws("|", *parts))
+            size = F.octet_length(spark_row_id([json[name].cast("string") for name in key]))
             reason = [F.lit(f"{' and '.join(key)} have "), size.cast("string")]
             checks.append((size > MAX_ID_BYTES, F.concat(*reason, F.lit(f" bytes as an id, more than {MAX_ID_BYTES}"))))
     return checks

@@ -67,6 +67,12 @@ def ingest_checkpoint(session: SparkSession, settings: StreamProcessingSettings)
     return Checkpoint(session, f"{settings.checkpoints}/{QUERY}")
 
 
+def latest_appends(lake: Lake) -> list[AppendInfo]:
+    """Return the latest appends, the last one first: those up to the last one with rows, and the one before that."""
+    appends = lake.latest_appends(2)
+    return lake.latest_appends(_MAX_APPENDS) if appends and appends[0].query == ACCEPT_GAP else appends
+
+
 def find_start_position(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StartPosition:
     """Return where ingest continues: at its checkpoint, at the offsets in the lake's history, or at the first record.
 
@@ -77,9 +83,7 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
-    appends = lake.latest_appends(2)
-    if appends and appends[0].query == ACCEPT_GAP:
-        appends = lake.latest_appends(_MAX_APPENDS)
+    appends = latest_appends(lake)
     last_append = appends[0] if appends else None
     committed = _committed_offsets(checkpoint)
     require_topic_name(settings, last_append.offsets if last_append else committed)

@@ -7,14 +7,13 @@ from nicegui import run, ui
 
 from live_page.components import button
 from live_page.formatting import format_text
-from live_page.sources.processes import Processes
+from live_page.sources.processes import Processes, kill_refusal
 from live_page.sources.producer import RefusedError
 from observer.processes import ProcessList
 
 _CONFIRM_SECONDS: Final = 5.0
 _KILL: Final = "Kill it"
 _CONFIRM: Final = "Really kill it?"
-_PAGE: Final = "live_page"
 
 
 class KillButton:
@@ -30,17 +29,7 @@ class KillButton:
 
     def update(self, listed: ProcessList) -> None:
         """Enable or disable it as the list of processes allows."""
-        state = listed.processes.get(self._name)
-        seconds = listed.seconds_until_kill(self._name, time.time())
-        if state is None:
-            reason = "not running"
-        elif seconds:
-            ended = "page" if self._name == _PAGE else "demo"
-            reason = f"a third death within a minute would end the {ended}: enabled in {seconds:.0f} s"
-        elif not state.is_ready:
-            reason = "starting again"
-        else:
-            reason = ""
+        reason = kill_refusal(listed, self._name)
         self._button.set_enabled(not reason)
         self._reason.set_text(reason)
         if reason or time.monotonic() > self._confirm_until:

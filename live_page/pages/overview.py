@@ -36,8 +36,8 @@ _PAGE = "live_page"
 
 _EVENTS = format_name(PIPELINE.event.name).capitalize()
 
-Update = Callable[[Reading], None]
-"""Shows the latest reading."""
+Update = Callable[[Reading, ProcessList], None]
+"""Shows the latest reading, and the processes of the local stack."""
 
 
 def show(sources: Sources) -> None:
@@ -46,9 +46,9 @@ def show(sources: Sources) -> None:
     updates = [_show_tiles()]
     with two_columns("items-start"):
         updates += [
-            _show_rate(history, processes),
-            _show_latency(history, processes),
-            _show_activity(sources.documents, processes),
+            _show_rate(history),
+            _show_latency(history),
+            _show_activity(sources.documents),
             _show_totals(),
             _show_stages(history),
             _show_health(processes),
@@ -56,9 +56,9 @@ def show(sources: Sources) -> None:
         ]
 
     def refresh() -> None:
-        latest = history.latest
+        latest, listed = history.latest, processes.read()
         for update in updates:
-            update(latest)
+            update(latest, listed)
 
     refresh()
     ui.timer(1.0, refresh)
@@ -83,28 +83,28 @@ def _show_tiles() -> Update:
                 values[name].props(f'data-tile="{name}"')
                 ui.label(name).classes("text-sm opacity-75")
 
-    def update(reading: Reading) -> None:
+    def update(reading: Reading, _: ProcessList) -> None:
         for name, text in tiles.items():
             values[name].set_text(text(reading))
 
     return update
 
 
-def _show_rate(history: ReadingHistory, processes: Processes) -> Update:
+def _show_rate(history: ReadingHistory) -> Update:
     with Panel(f"{_EVENTS} per second (UTC)"):
         chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka")
-    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.rate, 1), _marks(processes))
+    return lambda _, listed: update_line(chart, _points(history.readings(), lambda r: r.rate, 1), _marks(listed))
 
 
-def _show_latency(history: ReadingHistory, processes: Processes) -> Update:
+def _show_latency(history: ReadingHistory) -> Update:
     with Panel("Latency from Kafka to Elasticsearch (UTC)"):
         chart = line_chart("seconds from a record's arrival in Kafka until the indices count it", " s")
-    return lambda _: update_line(chart, _points(history.readings(), lambda r: r.latency, 2), _marks(processes))
+    return lambda _, listed: update_line(chart, _points(history.readings(), lambda r: r.latency, 2), _marks(listed))
 
 
-def _marks(processes: Processes) -> Marks:
+def _marks(listed: ProcessList) -> Marks:
     """Return the moments at which processes died, each with how long it took until they were ready again."""
-    return [(death.at, f"{death.name}\n{_recovery(death)}") for death in processes.read().deaths]
+    return [(death.at, f"{death.name}\n{_recovery(death)}") for death in listed.deaths]
 
 
 def _recovery(death: Death) -> str:
@@ -118,30 +118,35 @@ def _points(
     return [(at, None if value is None else round(value, places)) for at, value in values]
 
 
-def _show_activity(documents: Documents, processes: Processes) -> Update:
+def _show_activity(documents: Documents) -> Update:
     """Show the events over time, if a table has a row per window; read from the index, not from the readings."""
     activity = PIPELINE.activity
     if activity is None:
-        return lambda _: None
+        return lambda *_: None
     with Panel(f"{activity.title} (UTC)") as panel:
         chart = stacked_chart(f"{activity.title.lower()}, UTC")
+    marks: Marks = ()
 
     def show_activity(values: Mapping[str, Points]) -> None:
-        update_stacked(chart, {name: values[column] for name, column in activity.columns.items()}, _marks(processes))
+        update_stacked(chart, {name: values[column] for name, column in activity.columns.items()}, marks)
+
+    def update(_: Reading, listed: ProcessList) -> None:
+        nonlocal marks
+        marks = _marks(listed)
 
     panel.refresh_from(lambda: documents.over_time(activity.table.name, *activity.columns.values()), show_activity)
-    return lambda _: None
+    return update
 
 
 def _show_totals() -> Update:
     by = PIPELINE.overview.by
     if by is None:
-        return lambda _: None
+        return lambda *_: None
     title = f"{_EVENTS} by {format_name(by.name.split('_')[-1])}"
     with Panel(title) as panel:
         chart = bar_chart(by.choices, title.lower())
 
-    def update(reading: Reading) -> None:
+    def update(reading: Reading, _: ProcessList) -> None:
         if _is_indexed(reading, panel):
             totals = reading.snapshot.totals
             update_bars(chart, by.choices, [totals.get(value, 0) for value in by.choices])
@@ -153,7 +158,7 @@ def _show_stages(history: ReadingHistory) -> Update:
     with Panel("Stages") as panel:
         table = RecordTable(_STAGES, "No data yet", row_key="stage", height="min-h-56")
 
-    def update(reading: Reading) -> None:
+    def update(reading: Reading, _: ProcessList) -> None:
         table.rows = list(_stage_rows(history, reading))
         panel.set_loaded()
 
@@ -171,8 +176,7 @@ def _show_health(processes: Processes) -> Update:
         deaths = RecordTable(_DEATHS, "")
         deaths.set_loaded()
 
-    def update(reading: Reading) -> None:
-        listed = processes.read()
+    def update(reading: Reading, listed: ProcessList) -> None:
         # The page itself answers.
         own = {_PAGE: OK} if _PAGE in listed.processes else {}
         for name, state in {**reading.snapshot.health, **own}.items():
@@ -218,7 +222,7 @@ def _show_alerts() -> Update:
     with Panel("Latest alerts") as panel:
         table = RecordTable(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
 
-    def update(reading: Reading) -> None:
+    def update(reading: Reading, _: ProcessList) -> None:
         if _is_indexed(reading, panel):
             table.rows = [alert_row(alert) for alert in reading.snapshot.alerts]
 

@@ -11,6 +11,7 @@ from observer.processes import ProcessList
 
 _SAME_START: Final = 1.0
 """Seconds by which two readings of one process's start can differ: the clock may have been set."""
+_PAGE: Final = "live_page"
 
 
 class Processes:
@@ -34,11 +35,9 @@ class Processes:
         if not self.is_local:
             raise RefusedError("only the processes of a local stack can be killed here: PROCESSES_FILE is not set")
         listed = self.read()
-        state = listed.processes.get(name)
-        if state is None or not state.is_ready:
-            raise RefusedError(f"{name} is not ready")
-        if seconds := listed.seconds_until_kill(name, time.time()):
-            raise RefusedError(f"a third death of {name} within a minute would end it: try again in {seconds:.0f} s")
+        if reason := kill_refusal(listed, name):
+            raise RefusedError(f"{name}: {reason}")
+        state = listed.processes[name]
         try:
             process = psutil.Process(state.pid)
             is_same = abs(process.create_time() - state.started) < _SAME_START
@@ -49,3 +48,14 @@ class Processes:
             raise RefusedError(f"{name} does not run") from None
         except psutil.AccessDenied:
             raise RefusedError(f"{name} belongs to another user") from None
+
+
+def kill_refusal(listed: ProcessList, name: str) -> str:
+    """Return why a process cannot be killed now; empty if it can be."""
+    state = listed.processes.get(name)
+    if state is None:
+        return "not running"
+    if seconds := listed.seconds_until_kill(name, time.time()):
+        ended = "page" if name == _PAGE else "demo"
+        return f"a third death within a minute would end the {ended}: enabled in {seconds:.0f} s"
+    return "" if state.is_ready else "starting again"

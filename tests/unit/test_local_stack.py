@@ -25,7 +25,7 @@ from local_stack import __main__ as stack
 from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
-from local_stack.plan import NotEverythingError, Plan, StackError, default_data
+from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.view import View
@@ -175,9 +175,6 @@ class _Observer:
     def lake_rows(self, _: str) -> int | None:
         return None
 
-    def malformed_records(self) -> int | None:
-        return 0
-
     def close(self) -> None:
         pass
 
@@ -197,14 +194,15 @@ class _Observer:
         (Snapshot(sent=7, indexed=7), 7, 1, None),
         (Snapshot(sent=7), 7, 0, None),
         (Snapshot(indexed=7), 7, 0, None),
+        (Snapshot(sent=7, indexed=7), 7, None, None),
     ],
 )
 def test_the_demo_ends_with_what_was_lost_or_doubled(
-    snapshot: Snapshot, lake: int, malformed: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
+    snapshot: Snapshot, lake: int, malformed: int | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     observer = _Observer()
     monkeypatch.setattr(observer, "lake_rows", lambda _: lake)
-    monkeypatch.setattr(observer, "malformed_records", lambda: malformed)
+    snapshot = replace(snapshot, cuts=(Cut(lake, {}, malformed=malformed),))
     terminal = io.StringIO()
     console = Console(file=terminal, width=200)
     if expected is not None:
@@ -287,7 +285,7 @@ def test_the_demo_sends_50_interactions_a_second_unless_the_user_sets_an_interva
 
 
 def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: Path) -> None:
-    assert Plan(default_data()).verify_command == "make verify"
+    assert Plan(DEFAULT_DATA).verify_command == "make verify"
     folder = tmp_path / "my data"
     command = Plan(folder, kafka_port=19092).verify_command
     assert shlex.split(command) == [
@@ -300,9 +298,9 @@ def test_the_demo_prints_the_command_that_shows_its_status(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for name in ("PRODUCER_METRICS_PORT", "STREAM_METRICS_PORT", "SINK_METRICS_PORT", "METRICS_HOST"):
         monkeypatch.delenv(name, raising=False)
-    assert Plan(default_data()).status_command == "make status"
+    assert Plan(DEFAULT_DATA).status_command == "make status"
     monkeypatch.setenv("SINK_METRICS_PORT", "19103")
-    assert shlex.split(Plan(default_data()).status_command) == [
+    assert shlex.split(Plan(DEFAULT_DATA).status_command) == [
         "PRODUCER_URL=http://127.0.0.1:9101", "STREAM_URL=http://127.0.0.1:9102", "SINK_URL=http://127.0.0.1:19103",
         "make", "status",
     ]  # fmt: skip
@@ -414,7 +412,10 @@ def test_java_reads_the_truststore_of_the_authorities_that_python_trusts(tmp_pat
 
 
 def test_the_summary_is_of_a_snapshot_that_was_started_after_the_pipeline_had_drained() -> None:
-    drained = Snapshot(sent=8, in_the_lake=8, dead_letters=0, aggregated=8, sink_lag=0, uncommitted=0)
+    cut = Cut(8, {0: 8}, malformed=0)
+    drained = Snapshot(sent=8, cuts=(cut,), in_the_lake=8, dead_letters=0, aggregated=8, sink_lag=0, uncommitted=0)
+    # Not all dead letters were read yet.
+    earlier = replace(drained, cuts=(replace(cut, malformed=None),))
     later = replace(drained, documents={"agg_interactions_user": 8})
-    observer = SimpleNamespace(snapshot=iter([drained, later]).__next__)
+    observer = SimpleNamespace(snapshot=iter([earlier, drained, later]).__next__)
     assert demo._drain(observer, [], Console()) is later  # type: ignore[arg-type]

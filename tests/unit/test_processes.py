@@ -130,11 +130,11 @@ def test_without_the_setting_a_kill_is_refused() -> None:
 
 def test_only_the_process_that_is_meant_is_killed(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:
     for state, deaths, name, reason in (
-        (_state_of(child), (), "another", "another is not ready"),
-        (_state_of(child, is_ready=False), (), "it", "it is not ready"),
+        (_state_of(child), (), "another", "^another: not running"),
+        (_state_of(child, is_ready=False), (), "it", "^it: starting again"),
         # The id was that of another process, which had started earlier.
         (_state_of(child, before=100), (), "it", "it does not run"),
-        (_state_of(child), _deaths(50, 1), "it", "a third death of it within a minute"),
+        (_state_of(child), _deaths(50, 1), "it", "^it: a third death within a minute would end the demo: enabled in"),
     ):
         with pytest.raises(RefusedError, match=reason):
             _listed(tmp_path / "processes.json", state, *deaths).kill(name)
