@@ -16,7 +16,7 @@ from benchmarks.peers.project import PROJECT
 _BLUE, _ORANGE, _GREY = "#0072b2", "#e69f00", "#666666"
 """Distinguishable with colour blindness."""
 _RATE: Final = "interactions/s"
-_APART: Final = r"peers, |.* users$"
+_APART: Final = r"peers, |verify, |.* users$"
 """Rates that are not of the stages of the pipeline."""
 
 
@@ -42,8 +42,7 @@ def main() -> None:
 def _throughput(figure: Figure, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rates = [result for result in results if result["unit"] == _RATE and not re.match(_APART, result["name"])][::-1]
     axes = figure.subplots()
-    colours = [_BLUE if "Pathway" not in result["name"] else _ORANGE for result in rates]
-    bars = axes.barh([result["name"] for result in rates], [result["value"] / 1e6 for result in rates], color=colours)
+    bars = axes.barh([result["name"] for result in rates], [result["value"] / 1e6 for result in rates], color=_BLUE)
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.margins(x=0.1)
     axes.set_xlabel("million interactions a second, warm")
