@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 from pyspark.sql import SparkSession
 
@@ -48,7 +49,7 @@ class Checkpoint:
             require_commit(read_text(self.session, f"{self.path}/commits/{max(committed)}"))
 
     def _read_query_id(self) -> str:
-        return str(json.loads(read_text(self.session, f"{self.path}/metadata"))["id"])
+        return parse_query_id(read_text(self.session, f"{self.path}/metadata"))
 
     def unfinished_batch(self) -> int | None:
         """Return the batch that was started and not committed: Spark repeats it first after a restart."""
@@ -85,6 +86,18 @@ class Checkpoint:
 
     def _batches(self, folder: str) -> list[int]:
         return batch_ids(list_names(self.session, f"{self.path}/{folder}"))
+
+
+def parse_query_id(text: str) -> str:
+    """Return the id of the query from a `metadata` file; raises ValueError if it is damaged.
+
+    >>> parse_query_id('{"id":"8a63d2b4-5c1f-4e0a-9b7d-2f4d1836d971"}')
+    '8a63d2b4-5c1f-4e0a-9b7d-2f4d1836d971'
+    """
+    try:
+        return str(UUID(json.loads(text)["id"]))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("the file has no id") from None
 
 
 def parse_offsets(text: str) -> list[dict[str, Any]]:

@@ -181,6 +181,12 @@ def _damaged_metadata(checkpoint: Path, _: Path) -> None:
     (checkpoint / "metadata").write_text("")
 
 
+def _overwritten_metadata(checkpoint: Path, _: Path) -> None:
+    metadata = checkpoint / "metadata"
+    content = metadata.read_bytes()
+    metadata.write_bytes(content[:12] + b"\xa5" * 20 + content[32:])
+
+
 _DAMAGES = {
     "an older copy": _older,
     "killed before its first batch": _without_batches,
@@ -189,6 +195,7 @@ _DAMAGES = {
     "an empty commit": _damaged_commit,
     "half a commit": _half_a_commit,
     "without its id": _damaged_metadata,
+    "an id with other bytes": _overwritten_metadata,
 }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from types import SimpleNamespace
 from typing import Any, Final, Self, cast
+from uuid import UUID
 
 import orjson
 import polars as pl
@@ -372,7 +373,7 @@ class _Session:
         if f"{_CHECKPOINT}/metadata" not in self._servers.texts():
             number = self._servers.world.queries
             self._servers.write(queries=number + 1)
-            self._servers.write_text(None, f"{_CHECKPOINT}/metadata", json.dumps({"id": f"query {number}"}))
+            self._servers.write_text(None, f"{_CHECKPOINT}/metadata", json.dumps({"id": str(UUID(int=number))}))
 
 
 class _Anything:

@@ -11,7 +11,7 @@ import pytest
 from deltalake import write_deltalake
 from prometheus_client import REGISTRY
 from stream_processing import commands, definitions, start_position
-from stream_processing.checkpoint import batch_ids, parse_offsets, require_commit, unfinished_batch
+from stream_processing.checkpoint import batch_ids, parse_offsets, parse_query_id, require_commit, unfinished_batch
 from stream_processing.lake import ACCEPT_GAP, EVENT_FRAME, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.progress import report, source_lag
@@ -55,6 +55,12 @@ def test_a_commit_has_a_version_and_metadata() -> None:
 def test_a_damaged_commit_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         require_commit(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"id":1}', '{"id":"x"}', '{"id":"8a63��836d971"}'])
+def test_a_damaged_id_of_a_query_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_query_id(text)
 
 
 def test_the_offsets_of_a_batch_are_one_json_object_per_source() -> None:
