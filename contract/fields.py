@@ -148,6 +148,11 @@ class Field:
         # A bool is an int.
         return type(value) in _PYTHON_TYPES.get(self.type, ())
 
+    def is_within(self, value: int | float | Decimal) -> bool:
+        """Whether a number is within the bounds."""
+        least, most = self.at_least, self.at_most
+        return (least is None or value >= least) and (most is None or value <= most)
+
     def _problems_of_bounds(self) -> Iterator[str]:
         bounds = {"at_least": self.at_least, "at_most": self.at_most}
         wrong = {name: bound for name, bound in bounds.items() if bound is not None and not self._is_value(bound)}
@@ -195,9 +200,7 @@ class Field:
         elif self.column_type.is_number and not isinstance(default, str):
             if not self._is_value(default):
                 yield f"{here}: expected {self._range()}"
-            elif (self.at_least is not None and default < self.at_least) or (
-                self.at_most is not None and default > self.at_most
-            ):
+            elif not self.is_within(default):
                 yield f"{here} is not within {self.at_least} to {self.at_most}"
 
 

@@ -144,11 +144,9 @@ def _choice_error(field: Field) -> Callable[[str], str | None]:
 
 def _number_error(field: Field) -> Callable[[Any], str | None]:
     def error(value: Any) -> str | None:
-        least, most = field.at_least, field.at_most
         if not abs(value) < float("inf"):
             return f"is {value}, not a finite number"
-        is_within = (least is None or value >= least) and (most is None or value <= most)
-        return None if is_within else f"is {value}, not within {least} to {most}"
+        return None if field.is_within(value) else f"is {value}, not within {field.at_least} to {field.at_most}"
 
     return error
 

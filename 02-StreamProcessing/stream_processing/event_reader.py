@@ -111,7 +111,7 @@ def _reader(field: Field) -> Callable[[Any], Any]:
             return lambda value: value if type(value) is str and value in choices else _OTHER
         case FieldType.WHOLE:
             # A bool is an int.
-            return lambda value: value if type(value) is int and _is_within(field, value) else _OTHER
+            return lambda value: value if type(value) is int and field.is_within(value) else _OTHER
         case FieldType.DECIMAL:
             return lambda value: _decimal(field, value)
         case FieldType.NUMBER:
@@ -137,7 +137,7 @@ def _decimal(field: Field, value: object) -> object:
         return _OTHER
     exponent = value.as_tuple().exponent
     assert isinstance(exponent, int)
-    return value if -field.places <= exponent <= 0 and _is_within(field, value) else _OTHER
+    return value if -field.places <= exponent <= 0 and field.is_within(value) else _OTHER
 
 
 def _number(field: Field, value: object) -> object:
@@ -148,12 +148,7 @@ def _number(field: Field, value: object) -> object:
             return _OTHER
     if type(value) is not float or not abs(value) < float("inf"):
         return _OTHER
-    return value if _is_within(field, value) else _OTHER
-
-
-def _is_within(field: Field, value: Decimal | float) -> bool:
-    least, most = field.at_least, field.at_most
-    return (least is None or value >= least) and (most is None or value <= most)
+    return value if field.is_within(value) else _OTHER
 
 
 def _moment(value: object) -> object:
