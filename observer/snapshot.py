@@ -18,6 +18,7 @@ from contract.declared import EVENT, PIPELINE, TABLES
 from observer.lake_cuts import Cut, read_cuts
 from observer.malformed_records import MalformedRecords
 from observer.services import OK, read_service
+from runtime.kafka_client import headers_of
 from runtime.settings import Settings
 from runtime.topic_reader import offset_ranges, read_to_end
 
@@ -158,7 +159,7 @@ class Observer:
             messages = read_to_end(
                 self._settings.kafka_client, self._settings.dead_letter_topic, group_id="observer", timeout=_TIMEOUT
             )
-            return sum((SERVICE, STREAM_PROCESSING.encode()) in (message.headers() or ()) for message in messages)
+            return sum((SERVICE, STREAM_PROCESSING.encode()) in headers_of(message) for message in messages)
         except KafkaException:
             return None
 
