@@ -10,6 +10,7 @@ from typing import Final
 from confluent_kafka import Message
 
 from contract.dead_letters import OFFSET, PARTITION, SERVICE, STREAM_PROCESSING, TOPIC
+from runtime.kafka_client import headers_of
 from runtime.topic_reader import read_to_end
 
 _SECONDS: Final = 1.0
@@ -66,7 +67,7 @@ class MalformedRecords:
             self._positions[partition] = max(end, self._positions.get(partition, 0))
 
     def _add(self, message: Message) -> None:
-        headers = dict(message.headers() or ())
+        headers = dict(headers_of(message))
         if headers.get(SERVICE) != STREAM_PROCESSING.encode() or headers.get(TOPIC) != self._topic:
             return
         try:

@@ -4,10 +4,12 @@ The client keeps its admin classes in private modules, as type checkers see it, 
 names. They are imported here alone, so that an upgrade of the client has one place to check.
 """
 
+import operator
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, Message
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.admin._topic import TopicDescription
@@ -29,7 +31,9 @@ __all__ = [
     "NewTopic",
     "ResourceType",
     "TopicDescription",
+    "headers_of",
     "producer_config",
+    "time_of",
 ]
 
 ALL_BROKERS_DOWN: Final[int] = KafkaError._ALL_BROKERS_DOWN
@@ -40,6 +44,26 @@ QUEUE_FULL: Final[int] = KafkaError._QUEUE_FULL
 RESOLVE_FAILED: Final[int] = KafkaError._RESOLVE
 TIMED_OUT: Final[int] = KafkaError._TIMED_OUT
 TRANSPORT_FAILED: Final[int] = KafkaError._TRANSPORT
+
+_FIRST_TIME: Final = int(datetime(1, 1, 1, tzinfo=UTC).timestamp()) * 1000
+_LAST_TIME: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()) * 1000
+"""The range of Python's times, in milliseconds."""
+
+
+def headers_of(message: Message) -> list[tuple[str, str | bytes | None]]:
+    """Return the headers of a record; none of them if the client cannot decode a name, which is not UTF-8 then."""
+    try:
+        # The client returns a list and leaves its error pending, which a plain call does not always notice.
+        headers = operator.call(message.headers)
+    except (SystemError, UnicodeDecodeError):
+        return []
+    return headers if isinstance(headers, list) else []
+
+
+def time_of(message: Message) -> datetime:
+    """Return the timestamp of a record; a client can set any, and those outside of the years 1 to 9999 become these."""
+    milliseconds = message.timestamp()[1]
+    return datetime.fromtimestamp(min(max(milliseconds, _FIRST_TIME), _LAST_TIME) / 1000, UTC)
 
 
 def producer_config(kafka_client: Mapping[str, str | int], max_message_bytes: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from confluent_kafka import Message
 from contract import dead_letters
 from contract.event import Event
 from contract.tables import Key
+from runtime.kafka_client import headers_of
 from verify.database import TEXT, WHOLE, Database, name
 from verify.events import EventParser, Values, columns
 from verify.lake import LAKE, Cut, NotReadableError
@@ -43,7 +44,7 @@ class DeadLetters:
 
 def _origin(message: Message) -> tuple[str, int, int, str, str | None] | None:
     """Return where a dead letter came from; None for another record of the topic, such as the mark of a replay."""
-    headers = {key: _bytes(value) or b"" for key, value in dict(message.headers() or {}).items()}
+    headers = {key: _bytes(value) or b"" for key, value in headers_of(message)}
     try:
         topic, service = headers[dead_letters.TOPIC].decode(), headers[dead_letters.SERVICE].decode()
         partition, offset = int(headers[dead_letters.PARTITION]), int(headers[dead_letters.OFFSET])

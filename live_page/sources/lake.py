@@ -110,6 +110,8 @@ class LakeReader:
             raise QueryError("Queries need a warehouse that is a local folder; this one is not.")
         if len(sql) > _MAX_QUERY_LENGTH:
             raise QueryError(f"The query is longer than {_MAX_QUERY_LENGTH:,} characters.")
+        if not sql.isascii() and any("\ud800" <= character <= "\udfff" for character in sql):
+            raise QueryError("The query has half of a surrogate pair, which is not a character.")
         began = time.monotonic()
         if not self._lock.acquire(timeout=self._seconds):
             raise QueryError("Another query is running: try again in a moment.")

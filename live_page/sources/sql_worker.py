@@ -79,6 +79,7 @@ def run_query(sql: str, parameters: list[str], files: dict[str, list[str]], fold
     if statements[0].type not in _ALLOWED:
         raise ValueError(f"Only SELECT is allowed, not {statements[0].type.name}.")
     if statements[0].type is duckdb.StatementType.EXPLAIN:
+        _require_select(connection, sql)
         plan = connection.execute(sql, parameters)
         names, types = ["", "plan"], ["VARCHAR", "VARCHAR"]
         rows = [tuple(str(value)[: MAX_CELL * 10] for value in row) for row in plan.fetchmany(MAX_ROWS + 1)]
@@ -91,6 +92,22 @@ def run_query(sql: str, parameters: list[str], files: dict[str, list[str]], fold
     cells = ", ".join(f"left(CAST(c{n} AS VARCHAR), {MAX_CELL + 1})" for n in range(min(len(names), MAX_COLUMNS)))
     bounded = f"SELECT {cells} FROM (\n{query}\n) AS answer({columns}) LIMIT {MAX_ROWS + 1}"
     return _result(names, types, connection.execute(bounded, parameters).fetchall())
+
+
+def _require_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Raise `ValueError` unless SELECT is what a statement explains: EXPLAIN ANALYZE also runs it, be it a COPY."""
+    for at, _ in duckdb.tokenize(sql):
+        # DuckDB does not tell what is explained: it is the first part up to the end that is a statement by itself.
+        try:
+            explained, *_ = connection.extract_statements(sql.encode()[at:].decode())
+        except duckdb.ParserException:
+            continue
+        if explained.type is duckdb.StatementType.EXPLAIN:
+            continue
+        if explained.type is duckdb.StatementType.SELECT:
+            return
+        raise ValueError(f"Only SELECT can be explained, not {explained.type.name}.")
+    raise ValueError("Only SELECT can be explained.")
 
 
 def _without_semicolon(sql: str) -> str:

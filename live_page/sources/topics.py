@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from cachetools.func import ttl_cache
@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from contract import dead_letters
 from live_page.settings import PageSettings
 from live_page.sources.errors import translate_errors
-from runtime.kafka_client import PARTITION_EOF
+from runtime.kafka_client import PARTITION_EOF, headers_of, time_of
 from runtime.topic_reader import offset_ranges
 
 KAFKA: Final = "Kafka"
@@ -187,15 +187,13 @@ def is_dead_letter(record: Record) -> bool:
 
 
 def _record(message: Message) -> Record:
-    headers = message.headers() or []
-    assert isinstance(headers, list)
     return Record(
-        at=datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC),
+        at=time_of(message),
         partition=message.partition() or 0,
         offset=message.offset() or 0,
         key=_decode(message.key()),
         value=_decode_value(message.value()),
-        headers={name: _decode(value) for name, value in headers},
+        headers={name: _decode(value) for name, value in headers_of(message)},
     )
 
 

@@ -180,6 +180,7 @@ def test_a_query_whose_process_is_killed_fails_in_one_line_and_the_next_one_work
         ("", "Expected one SELECT, not 0 statements"),
         ("SELECT FROM WHERE", "syntax error"),
         ("x" * 10_001, "longer than 10,000 characters"),
+        ("SELECT '\ud83d'", "half of a surrogate pair"),
     ],
 )
 def test_only_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: str, reason: str) -> None:
@@ -187,6 +188,33 @@ def test_only_the_lake_can_be_read_and_nothing_written(lake: LakeReader, sql: st
         lake.query(sql)
     assert reason in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "EXPLAIN ANALYZE COPY (SELECT 1 AS a, 2 AS b) TO '{}' (FORMAT csv, PARTITION_BY (a), OVERWRITE)",
+        "/* SELECT 1 */ EXPLAIN (ANALYZE, FORMAT json) COPY interactions TO '{}/copy.csv'; -- SELECT 1",
+        "EXPLAIN ANALYZE CREATE TABLE a AS SELECT 1",
+        "EXPLAIN ANALYZE DROP VIEW interactions",
+        "EXPLAIN COPY (SELECT 1) TO '{}/copy.csv'",
+    ],
+)
+def test_only_a_select_can_be_explained_and_the_lake_stays_as_it_is(tmp_path: Path, sql: str) -> None:
+    table = Table.from_arrays([Array(["a"], DataType.string())], names=["user_id"])
+    write_deltalake(str(tmp_path / "interactions"), table)
+    files = sorted(tmp_path.rglob("*"))
+    with pytest.raises(QueryError, match="Only SELECT can be explained, not"):
+        LakeReader(str(tmp_path), SECONDS).query(sql.format(tmp_path / "interactions"))
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+@pytest.mark.parametrize("options", ["", "ANALYZE", "(ANALYZE)", "(FORMAT json)", "ANALYZE /* COPY */"])
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "FROM interactions", "VALUES (1)", "WITH a AS (SELECT 1) FROM a", "(SELECT 'é;') -- é"]
+)
+def test_any_form_of_select_can_be_explained(lake: LakeReader, options: str, sql: str) -> None:
+    assert lake.query(f"EXPLAIN {options} {sql}").rows
 
 
 def test_the_process_of_a_query_does_not_inherit_the_environment(

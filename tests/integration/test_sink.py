@@ -22,6 +22,7 @@ from mirakuru import HTTPExecutor
 from contract.topics import aggregated_topic
 from local_stack.services import ROOT, SINK
 from runtime import topic_admin
+from tests import raw_headers
 from tests.pipeline import (
     TIMESTAMP,
     Pipeline,
@@ -246,6 +247,15 @@ def test_the_latest_record_of_a_key_wins_wherever_the_clock_jumps_also_across_ki
             eventually(lambda: _assert_committed(pipeline))
     finally:
         sink.kill()
+
+
+def test_a_header_whose_name_is_no_text_does_not_stop_the_sink(pipeline: Pipeline) -> None:
+    with pipeline.running(SINK):
+        pipeline.publish(*[item_record(n, n) for n in range(10)])
+        key, value = item_record(10, 10)
+        raw_headers.send(pipeline.kafka, pipeline.settings.aggregated_topic, b"\xff", key, value)
+        pipeline.publish(item_record(3, 11))
+        eventually(lambda: _assert_items(pipeline, {f"item_{n}": n for n in range(11)} | {"item_3": 11}))
 
 
 def _offsets(pipeline: Pipeline) -> list[TopicPartition]:

@@ -8,7 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from runtime.kafka_client import headers_of
 from runtime.topic_reader import read_to_end
+from tests import raw_headers
 
 PARTITIONS = 2
 
@@ -92,3 +94,12 @@ def test_a_broker_that_does_not_answer_raises_after_the_timeout() -> None:
     error = raised.value.args[0]
     assert isinstance(error, KafkaError)
     assert error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT)
+
+
+def test_a_record_whose_header_has_a_name_that_is_no_text_has_no_headers(kafka: str, topic: str) -> None:
+    for name in (b"\xff", b"name"):
+        raw_headers.send(kafka, topic, name, b"key", b"value", times=25)
+    messages = list(read_to_end({"bootstrap.servers": kafka}, topic, group_id="tests"))
+    # Often, as Python executes a function that is called often in another way.
+    found = [headers_of(message) for message in messages]
+    assert sorted(found) == [[]] * 25 + [[("name", b"x")]] * 25

@@ -1,6 +1,9 @@
 """An upgrade of the Kafka client that moves one of its private parts fails here first."""
 
-from confluent_kafka import KafkaError, Producer
+from datetime import UTC, datetime
+
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 
 from runtime import kafka_client
@@ -47,3 +50,17 @@ def test_a_producer_accepts_the_shared_configuration() -> None:
     config = kafka_client.producer_config({"bootstrap.servers": "127.0.0.1:1", "log_level": 0}, 1_000_000)
     assert (config["acks"], config["enable.idempotence"], config["partitioner"]) == ("all", True, "murmur2_random")
     Producer(config)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "time"),
+    [
+        (1_795_805_360_499, datetime(2026, 11, 27, 18, 49, 20, 499_000, UTC)),
+        # Nanoseconds, sent as milliseconds.
+        (1_795_805_360_499_000_000, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (2**63 - 1, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (-(2**63), datetime(1, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_any_timestamp_of_a_record_is_a_time(milliseconds: int, time: datetime) -> None:
+    assert kafka_client.time_of(Message(timestamp=(1, milliseconds))) == time

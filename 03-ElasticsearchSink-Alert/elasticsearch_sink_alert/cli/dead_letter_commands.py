@@ -7,7 +7,6 @@ with ``--again``.
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -15,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from contract import dead_letters
 from contract.dead_letters import ELASTICSEARCH_SINK
 from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
-from runtime.kafka_client import MESSAGE_TIMED_OUT, producer_config
+from runtime.kafka_client import MESSAGE_TIMED_OUT, headers_of, producer_config, time_of
 from runtime.logs import escape_controls
 from runtime.settings import Settings
 from runtime.topic_reader import read_to_end
@@ -198,7 +197,7 @@ def _read(settings: Settings, reason: str) -> list[DeadLetter]:
         headers = _headers(message)
         if dead_letters.REASON in headers and reason.lower() in headers[dead_letters.REASON].lower():
             id_ = f"{message.partition()}-{message.offset()}"
-            at = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC).isoformat(timespec="seconds")
+            at = time_of(message).isoformat(timespec="seconds")
             found.append(
                 DeadLetter(id_, at, as_bytes(message.key()), as_bytes(message.value()), headers, id_ in replayed)
             )
@@ -247,6 +246,6 @@ def _send(producer: Producer, topic: str, key: bytes | None, value: bytes | None
 
 
 def _headers(message: Message) -> dict[str, str]:
-    headers = message.headers() or []
-    assert isinstance(headers, list)
-    return {name: value.decode(errors="replace") if isinstance(value, bytes) else "" for name, value in headers}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else "" for name, value in headers_of(message)
+    }

@@ -14,7 +14,7 @@ from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
 from runtime.health import Health
-from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF
+from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF, headers_of
 from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class GroupConsumer:
         if error is not None:
             self._health.failing(KAFKA, error.str())
             return None
-        headers = message.headers()
+        headers = headers_of(message)
         return Record(
             self._topic,
             message.partition() or 0,
@@ -281,8 +281,7 @@ def _consumer_config(
     }
 
 
-def _replay_of(headers: object) -> str | None:
-    assert isinstance(headers, list)
+def _replay_of(headers: Sequence[tuple[str, str | bytes | None]]) -> str | None:
     return (
         next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode(
             errors="replace"
