@@ -12,7 +12,7 @@ from data_producer.pacing import Pacer
 
 from chaos.ledger import NUMBER, Ledger
 from chaos.records import Record, Records, probe
-from runtime.kafka_client import producer_config
+from runtime.kafka_client import headers_of, producer_config
 from runtime.settings import Settings
 from runtime.topic_reader import read_to_end
 
@@ -139,7 +139,7 @@ def committed(settings: Settings) -> Iterator[tuple[int | None, bytes | None, by
 
 
 def _number(message: Message) -> int | None:
-    value = dict(message.headers() or ()).get(NUMBER)
+    value = dict(headers_of(message)).get(NUMBER)
     return None if value is None else int(value)
 
 
