@@ -54,8 +54,17 @@ def dead_letter_topic_name(interactions: str) -> str:
 
 
 def interactions_topic(settings: TopicSettings) -> Topic:
-    """Declare the topic that the producer writes to."""
-    return Topic(settings.kafka_topic, settings.kafka_topic_partition, settings.kafka_topic_replication_factor)
+    """Declare the topic that the producer writes to.
+
+    Its records carry the broker's append time: Spark's source fails at a time that a client sets beyond the year
+    294247, such as nanoseconds that it sends as milliseconds.
+    """
+    return Topic(
+        settings.kafka_topic,
+        settings.kafka_topic_partition,
+        settings.kafka_topic_replication_factor,
+        {"message.timestamp.type": "LogAppendTime"},
+    )
 
 
 def aggregated_topic(settings: TopicSettings) -> Topic:

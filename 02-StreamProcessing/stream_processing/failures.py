@@ -46,10 +46,17 @@ _TRANSIENT_ERRORS: Final = (
 _DATA_LOSS: Final = "failOnDataLoss"
 """Part of Spark's message when offsets that it has not read are no longer in the topic."""
 _OUT_OF_MEMORY: Final = "OutOfMemoryError"
+_OVERFLOW: Final = "java.lang.ArithmeticException: long overflow"
+"""Raised by Spark's source, which converts the time of each record to microseconds."""
 _REMEDIES: Final = {
     _DATA_LOSS: (
         "records were deleted from the topic before the job read them:"
         f" `{command('stream_processing', 'accept-gap')}` lists them and lets the next start continue after them"
+    ),
+    _OVERFLOW: (
+        "a client has sent a record with a timestamp beyond the year 294247: set message.timestamp.type=LogAppendTime"
+        " for the topic, delete its records up to that one (kafka-delete-records.sh), and run"
+        f" `{command('stream_processing', 'accept-gap')}`"
     ),
     _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
@@ -131,8 +138,8 @@ def summary(failure: str) -> str:
 def remedies(failure: str) -> list[str]:
     """Return what the user can do about a failure.
 
-    >>> remedies("an unknown error")
-    []
+    >>> remedies("an unknown error"), len(remedies("java.lang.ArithmeticException: long overflow"))
+    ([], 1)
     """
     return [remedy for sign, remedy in _REMEDIES.items() if sign in failure]
 

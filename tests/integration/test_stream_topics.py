@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
-from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka import OFFSET_END, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from mirakuru import HTTPExecutor
 from mirakuru.exceptions import ProcessExitedWithError
@@ -141,6 +142,17 @@ def test_an_accept_gap_that_was_killed_before_its_last_step_skips_nothing_of_a_r
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(500)))
     assert pipeline.lake_count() == 500
+
+
+def test_no_timestamp_that_a_client_sets_stops_the_job(pipeline: Pipeline) -> None:
+    with pipeline.running(STREAM):
+        interactions = _interactions(3)
+        producer = Producer({"bootstrap.servers": pipeline.kafka})
+        # The last one is in nanoseconds instead of milliseconds.
+        for interaction, timestamp in zip(interactions, (-5, 2**63 - 1, 1_795_805_360_499_000_000), strict=True):
+            producer.produce(pipeline.topic, orjson.dumps(interaction), timestamp=timestamp)
+        assert producer.flush(30) == 0
+        eventually(lambda: pipeline.assert_published(interactions))
 
 
 def _older(checkpoint: Path, copy: Path) -> None:

@@ -88,7 +88,8 @@ def test_the_topics_follow_from_the_settings() -> None:
     interactions, aggregated, dead_letters = (
         declare(settings) for declare in (interactions_topic, aggregated_topic, dead_letter_topic)
     )
-    assert (interactions.name, interactions.partitions, interactions.config) == ("events", 7, {})
+    assert (interactions.name, interactions.partitions) == ("events", 7)
+    assert interactions.config == {"message.timestamp.type": "LogAppendTime"}
     assert (aggregated.name, aggregated.partitions) == (settings.aggregated_topic, 7) == ("events_aggregated", 7)
     assert aggregated.config == {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
     assert (dead_letters.name, dead_letters.partitions) == (settings.dead_letter_topic, 1) == ("events_dead_letter", 1)
