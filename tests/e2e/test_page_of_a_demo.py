@@ -144,6 +144,22 @@ def test_a_kill_that_would_end_the_demo_is_not_offered(demo: Demo, browser: Brow
         expect(page.get_by_role("button", name="Kill it elasticsearch_sink_alert", exact=True)).to_be_enabled()
 
 
+def test_a_viral_item_causes_an_alert_that_is_resolved_when_it_is_over(demo: Demo, browser: Browser) -> None:
+    with page_of(browser, demo.address) as page:
+        page.get_by_role("navigation").get_by_role("link", name="Controls", exact=True).click()
+        expect(page.locator("[data-flow]")).to_have_text(
+            "200 interactions per second on average, in waves of 180 s, 1,000 users, 200 items"
+        )
+        panel = page.locator(".q-card", has=page.get_by_role("heading", name="Alert rules", exact=True))
+        expect(panel).to_contain_text("03-ElasticsearchSink-Alert/demo_data_mapper.yml")
+        expect(panel.locator("tbody tr")).to_have_count(3)
+        firing, every = (panel.locator("tbody tr", has_text="viral item").locator("td").nth(n) for n in (2, 3))
+        expect(every).to_have_text("0")
+        page.get_by_role("button", name="Viral item", exact=True).click()
+        expect(every).to_have_text("1")
+        expect(firing).to_have_text("0")
+
+
 def test_the_page_itself_can_be_killed_and_comes_back(demo: Demo, browser: Browser) -> None:
     context = browser.new_context(base_url=demo.address)
     page = context.new_page()

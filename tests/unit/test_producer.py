@@ -1,9 +1,20 @@
+import math
+import random
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from data_producer.generator import EventGenerator
 from data_producer.pacing import Pacer
+from data_producer.surge import Surge
+from elasticsearch_sink_alert.alerting import data_mapper
 
+from contract.declared import EVENT
+from contract.loading import load
+from live_page.pages.controls import VIRAL
+from local_stack.plan import Plan
+from local_stack.services import ROOT
 from tests.interaction import INTERACTION_TYPES
 
 
@@ -46,3 +57,110 @@ def test_a_pacer_sends_nothing_early() -> None:
     pacer.record_sent(pacer.due(10.0))
     assert pacer.due(11.9) == 0
     assert pacer.pause(11.0) == pytest.approx(1.0)
+
+
+def test_types_are_as_frequent_as_the_declaration_says() -> None:
+    size = 40_000
+    counts = Counter(i["interaction_type"] for i in EventGenerator(9, 9, seed=1).batch(size, 1))
+    for kind, share in {"view": 0.60, "click": 0.25, "like": 0.10, "purchase": 0.05}.items():
+        deviation = math.sqrt(size * share * (1 - share))
+        assert abs(counts[kind] - size * share) < 4 * deviation, kind
+
+
+def test_a_declaration_without_weights_gives_the_same_events_for_a_seed_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("data_producer.generator.EVENT", load(ROOT / "examples/sensors/pipeline.py").event)
+    found = [tuple(event.values()) for event in EventGenerator(10, 10, seed=7).batch(4, 1736404972)]
+    assert found == [
+        ("device_3", "humidity", -21.259, "percent", 1736404972000),
+        ("device_1", "humidity", 810.656, "hPa", 1736404972000),
+        ("device_6", "temperature", 46.696, "C", 1736404972000),
+        ("device_0", "humidity", 90.497, "C", 1736404972000),
+    ]
+
+
+@pytest.mark.parametrize("clock", [0.0, 1736404972.3])
+def test_a_wave_changes_the_rate_and_not_its_mean(clock: float) -> None:
+    pacer = Pacer(interval=0.01, start=500.0, wave=60.0, clock=clock)
+    until = [pacer.due(500.0 + second) - 1 for second in range(0, 601, 60)]
+    assert until == [pytest.approx(6_000 * n, abs=1) for n in range(11)]
+
+
+def test_the_rate_in_a_wave_is_half_of_its_mean_at_its_start_and_one_and_a_half_of_it_in_the_middle() -> None:
+    # It starts ten seconds before a multiple of a minute.
+    pacer = Pacer(interval=0.001, start=500.0, wave=60.0, clock=1736404980.0 - 10.0)
+    per_second = [late - early for early, late in pairwise(pacer.due(500.0 + second) for second in range(61))]
+    assert per_second[9:11] == [pytest.approx(500, abs=3)] * 2
+    assert per_second[39:41] == [pytest.approx(1_500, abs=3)] * 2
+    assert per_second.index(min(per_second)) in (9, 10)
+    assert per_second.index(max(per_second)) in (39, 40)
+
+
+@pytest.mark.parametrize("interval", [0.0001, 0.02, 7.0])
+def test_in_a_wave_the_next_interaction_is_due_when_the_pause_is_over_and_not_before(interval: float) -> None:
+    rng, now = random.Random(interval), 500.0
+    pacer = Pacer(interval, start=now, wave=60.0, clock=1736404972.3)
+    for _ in range(200):
+        now += rng.uniform(0, 3 * interval)
+        pacer.record_sent(pacer.due(now))
+        pause = pacer.pause(now)
+        assert pause > 0
+        assert pacer.due(now + max(0.0, pause - 2e-6)) == 0
+        assert pacer.due(now + pause + 2e-6) == 1
+
+
+def test_a_surge_is_about_one_item_and_spread_over_ten_seconds() -> None:
+    surge = Surge(EventGenerator(50, 200, seed=3), size=4_000, start=0.0)
+    taken = [surge.take(5_000, now=0.5 * n, timestamp=77) for n in range(21)]
+    assert [len(events) for events in taken] == [1, *[200] * 19, 199]
+    assert surge.left == 0
+    events = [event for part in taken for event in part]
+    assert len({event["item_id"] for event in events}) == 1
+    assert {event["user_id"] for event in events} == {f"user_{n}" for n in range(50)}
+    assert {event["interaction_type"] for event in events} == set(INTERACTION_TYPES)
+    assert {tuple(event) for event in events} == {EVENT.names}
+
+
+def test_a_surge_never_takes_more_than_it_may() -> None:
+    surge = Surge(EventGenerator(5, 5, seed=3), size=100, start=0.0)
+    assert [len(surge.take(60, now=60.0, timestamp=1)) for _ in range(3)] == [60, 40, 0]
+
+
+def test_what_the_demo_sends_fits_the_rules_of_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Plan(tmp_path).service_settings
+    wave = int(settings["PRODUCER_WAVE"])
+    generator = EventGenerator(
+        int(settings["RANDOM_DATA_MAX_USERS"]),
+        int(settings["RANDOM_DATA_MAX_ITEMS"]),
+        skew=float(settings["RANDOM_DATA_SKEW"]),
+        seed=1,
+    )
+    pacer = Pacer(float(settings["PRODUCER_RATE"]), start=0.0, wave=wave, clock=0.0)
+    seconds = []
+    for now in range(1, wave + 1):
+        seconds.append(generator.batch(pacer.due(now), now))
+        pacer.record_sent(len(seconds[-1]))
+    rules = data_mapper.load(Path(settings["DATA_MAPPER"])).by_name
+
+    rush_hour = rules["rush hour"]
+    minutes = [sum(map(len, seconds[minute : minute + 60])) for minute in range(0, wave, 60)]
+    assert [rush_hour.matches({rush_hour.field: minute}) for minute in minutes] == [False, True, False]
+    # A viral item makes none.
+    assert not rush_hour.matches({rush_hour.field: max(minutes[0], minutes[2]) + VIRAL})
+
+    bot, viral = rules["possible bot"], rules["viral item"]
+    assert bot.within == viral.within == 30
+    windows = [[event for second in seconds[start : start + 30] for event in second] for start in range(wave - 29)]
+    users = [Counter(event["user_id"] for event in window).most_common(2) for window in windows]
+    assert any(bot.matches({bot.field: first}) for (_, first), _ in users)
+    assert not any(bot.matches({bot.field: second}) for _, (_, second) in users)
+    assert not all(bot.still_holds({bot.field: first}) for (_, first), _ in users)
+
+    kinds = [Counter((event["item_id"], event["interaction_type"]) for event in window) for window in windows]
+    assert not any(viral.matches({viral.field: max(kind.values())}) for kind in kinds)
+    surge = Surge(EventGenerator(1_000, 200, seed=1), VIRAL, start=0.0).take(VIRAL, now=10.0, timestamp=1)
+    # The rows of a new item in its first second are no change.
+    views = Counter(event["interaction_type"] for event in surge[VIRAL // 10 :])["view"]
+    assert viral.matches({viral.field: views})
