@@ -21,7 +21,7 @@ _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
 _MAX_COUNT = 1_000_000
 _EVENTS = format_name(EVENT.name)
-VIRAL = 3_000
+VIRAL = 4_000
 """Enough for the rule of the demo at any time of its wave."""
 _TEXTS = EVENT.other_texts
 _KEYS = f"{format_name(EVENT.partition_by.removesuffix('_id'))}s"

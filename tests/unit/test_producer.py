@@ -101,7 +101,6 @@ def test_in_a_wave_the_next_interaction_is_due_when_the_pause_is_over_and_not_be
         now += rng.uniform(0, 3 * interval)
         pacer.record_sent(pacer.due(now))
         pause = pacer.pause(now)
-        assert pause > 0
         assert pacer.due(now + max(0.0, pause - 5e-6)) == 0
         assert pacer.due(now + pause + 5e-6) == 1
 
