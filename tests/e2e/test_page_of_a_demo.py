@@ -59,7 +59,7 @@ class Demo:
         client = Elasticsearch([es_host])
         client.indices.refresh(index=ALERTS, ignore_unavailable=True)
         query = {"bool": {"filter": {"term": {RULE: "viral item"}}, "must_not": {"terms": {ID: POPULAR}}}}
-        hits = client.search(index=ALERTS, ignore_unavailable=True, body={"query": query})["hits"]["hits"]
+        hits = client.search(index=ALERTS, ignore_unavailable=True, query=query)["hits"]["hits"]
         return [hit["_source"][STATUS] for hit in hits]
 
     @property
