@@ -24,7 +24,7 @@ from contract.declaration import (
     text,
 )
 
-KIND = choice("interaction_type", "click", "like", "view", "purchase")
+KIND = choice("interaction_type", "click", "like", "view", "purchase", weights=(25, 10, 60, 5))
 
 INTERACTION = Event(
     "interactions",

@@ -1,5 +1,6 @@
 """Benchmark: processor and memory of the stream job and the sink at several rates, and of the whole demo."""
 
+import os
 import subprocess
 import sys
 import time
@@ -16,6 +17,15 @@ _RATES = (1_000, 50, 0)
 """Interactions a second."""
 _SETTLE_SECONDS = 15.0
 """From a change of the rate to the measurement."""
+_DEMO = {
+    "PRODUCER_RATE": "0.02",
+    "PRODUCER_WAVE": "0",
+    "RANDOM_DATA_MAX_USERS": "10",
+    "RANDOM_DATA_MAX_ITEMS": "10",
+    "RANDOM_DATA_SKEW": "0",
+    "DATA_MAPPER": str(ROOT / "03-ElasticsearchSink-Alert" / "data_mapper.yml"),
+}
+"""A constant load, and the same as in earlier results: 50 interactions a second."""
 _READY = "running: open"
 """The demo's line when everything is ready."""
 
@@ -41,7 +51,7 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
 
 
 def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
-    """Measure all processes of the demo at its default rate over `seconds`, `warm` seconds after it is ready."""
+    """Measure all processes of the demo at 50/s over `seconds`, `warm` seconds after it is ready."""
     started_at = time.monotonic()
     with _demo(stack, warm + seconds + 30) as process:
         _wait_until_ready(process)
@@ -49,7 +59,7 @@ def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
         time.sleep(warm)
         before = sample(process.pid)
         time.sleep(seconds)
-        yield from _costs("whole demo at its default rate", before, sample(process.pid))
+        yield from _costs("whole demo at 50/s", before, sample(process.pid))
     started_at = time.monotonic()
     with _demo(stack, 1) as process:
         _wait_until_ready(process)
@@ -66,7 +76,10 @@ def _costs(name: str, before: Sample, after: Sample) -> Iterator[Result]:
 def _demo(stack: Stack, seconds: float) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, "-m", "local_stack", "demo", "--free-ports", "--no-view"]
     command += ["--data", str(stack.data / "demo"), "--for", str(seconds)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    variables = {**os.environ, **_DEMO}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+    )
     try:
         yield process
         # The rest of its output has to be read, or it would wait.

@@ -35,6 +35,13 @@ class Event:
         return tuple(each.name for each in self.fields)
 
     @property
+    def other_texts(self) -> tuple[str, ...]:
+        """The names of the texts besides the key of the records."""
+        return tuple(
+            each.name for each in self.fields if each.type is FieldType.TEXT and each.name != self.partition_by
+        )
+
+    @property
     def time_field(self) -> Field:
         """The field that says when it happened."""
         return self.field(self.time)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import Enum
@@ -101,6 +101,8 @@ class Field:
     type: FieldType
     choices: tuple[str, ...] = ()
     """Of a choice."""
+    weights: tuple[float, ...] = ()
+    """How often random data has each of the choices, relative to each other; none: all equally often."""
     at_least: int | float | Decimal | None = None
     at_most: int | float | Decimal | None = None
     """The bounds of a number; None: none."""
@@ -129,6 +131,7 @@ class Field:
                 yield f"field {self.name}: a value is listed twice"
             if not all(each and each.isprintable() and '"' not in each and "\\" not in each for each in self.choices):
                 yield f'field {self.name}: a value is not empty, and has no control characters, no " and no \\'
+            yield from self._problems_of_weights()
         if not self._has_valid_places():
             yield f"field {self.name}: places is {self.places}: expected 1 to {MAX_DECIMAL_DIGITS - 1}"
         if self.type is FieldType.TEXT and not 1 <= self.max_bytes <= MAX_ID_BYTES:
@@ -139,6 +142,16 @@ class Field:
             yield f"field {self.name}: only an optional field has a default: add optional=True"
         if self._has_valid_places():
             yield from self._problems_of_default()
+
+    def _problems_of_weights(self) -> Iterator[str]:
+        if not self.weights:
+            return
+        if len(self.weights) != len(self.choices):
+            yield f"field {self.name}: {len(self.weights)} weights: expected {len(self.choices)}, one for each value"
+        if not all(type(each) in (int, float) and each >= 0 and _is_finite(each) for each in self.weights):
+            yield f"field {self.name}: a weight is a number, and not negative"
+        elif not any(self.weights):
+            yield f"field {self.name}: all weights are 0"
 
     def _has_valid_places(self) -> bool:
         return self.type is not FieldType.DECIMAL or 0 < self.places < MAX_DECIMAL_DIGITS
@@ -217,9 +230,11 @@ def text(name: str, *, max_bytes: int = MAX_ID_BYTES, optional: bool = False, de
     return Field(name, FieldType.TEXT, max_bytes=max_bytes, optional=optional, default=default)
 
 
-def choice(name: str, *values: str, optional: bool = False, default: str | None = None) -> Field:
-    """Declare one of these texts."""
-    return Field(name, FieldType.CHOICE, choices=values, optional=optional, default=default)
+def choice(
+    name: str, *values: str, weights: Sequence[float] = (), optional: bool = False, default: str | None = None
+) -> Field:
+    """Declare one of these texts; random data has them as often as their `weights` say, in the same order."""
+    return Field(name, FieldType.CHOICE, choices=values, weights=tuple(weights), optional=optional, default=default)
 
 
 def whole(

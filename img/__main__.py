@@ -34,14 +34,10 @@ from runtime.signals import interrupt_on_signal
 
 _FOLDER: Final = Path(__file__).parent
 _RECORDER: Final = Path(sys.prefix) / "recorder" / "bin" / "termtosvg"
-_SETTINGS: Final = {
-    "PRODUCER_RATE": "0.005",
-    "RANDOM_DATA_MAX_USERS": "60",
-    "RANDOM_DATA_MAX_ITEMS": "25",
-    "RANDOM_DATA_SKEW": "0.7",
-}
-_WARM_UP_SECONDS: Final = 150
-"""Until the charts of the demo have enough data."""
+_WARM_UP_SECONDS: Final = 225
+"""Until the charts of the demo have more than one of its waves."""
+_VIRAL_SECONDS: Final = 15
+"""Until the alert of a viral item fires; it does so for half a minute."""
 _READY: Final = "Ctrl-C stops"
 """In the last line that the demo prints when it is ready."""
 _PAGES: Final = {
@@ -92,7 +88,6 @@ def _architecture() -> None:
 
 def _pages() -> None:
     with chromium() as browser, _demo() as address:
-        time.sleep(_WARM_UP_SECONDS)
         for name, path in _PAGES.items():
             _shot(browser, address + path, name, WIDE)
         _shot(browser, address, "dashboard-narrow", NARROW, dark=True)
@@ -100,15 +95,19 @@ def _pages() -> None:
 
 @contextmanager
 def _demo() -> Iterator[str]:
-    """Run a demo during the `with` block, with a burst and malformed records; yields the URL of its page."""
+    """Run a demo during the `with` block, with malformed records and viral items; yields the URL of its page."""
     with tempfile.TemporaryDirectory() as data:
         command = [sys.executable, "-m", "local_stack", "demo", "--no-view", "--free-ports", "--data", data]
-        variables = {**os.environ, **_SETTINGS, "COLUMNS": "200"}
+        variables = {**os.environ, "COLUMNS": "200"}
         demo = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
         try:
             output = _read_until_ready(demo)
             producer = _find(r"data_producer +(http://\S+)/health", output)
-            requests.post(f"{producer}/control", json={"burst": 2_000, "malformed": 7}, timeout=5).raise_for_status()
+            for seconds in (_WARM_UP_SECONDS, _VIRAL_SECONDS):
+                requests.post(
+                    f"{producer}/control", json={"viral": 4_000, "malformed": 7}, timeout=5
+                ).raise_for_status()
+                time.sleep(seconds)
             yield _find(r"running: open (\S+)", output)
         finally:
             demo.terminate()

@@ -42,6 +42,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
     prepare(plan, plan.all_ports, console)
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
+        link_data_mapper(plan)
         service_processes = {service: _service(service, plan) for service in DEMO_SERVICES}
         stream, sink = service_processes[services.STREAM], service_processes[services.SINK]
         producer, page = service_processes[services.PRODUCER], service_processes[services.PAGE]
@@ -82,6 +83,8 @@ def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
     prepare(plan, plan.server_ports, console)
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
+        # Services that are run by hand have another one.
+        plan.data_mapper_link.unlink(missing_ok=True)
         for process in server_processes:
             stack.callback(process.stop)
         start_in_parallel(server_processes, server_processes, console)
@@ -99,6 +102,13 @@ def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:
         ManagedProcess("Kafka", kafka, plan.data, plan.kafka_broker, log="kafka"),
         ManagedProcess("Elasticsearch", elasticsearch, plan.data, plan.es_host, log="elasticsearch"),
     ]
+
+
+def link_data_mapper(plan: Plan) -> None:
+    """Leave a link to the demo's own data mapper in the data folder, for `verify`; none if another one is used."""
+    plan.data_mapper_link.unlink(missing_ok=True)
+    if data_mapper := plan.service_settings.get("DATA_MAPPER"):
+        plan.data_mapper_link.symlink_to(data_mapper)
 
 
 def _service(service: services.Service, plan: Plan) -> ManagedProcess:

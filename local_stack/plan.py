@@ -17,8 +17,17 @@ DEMO_SERVICES = (services.PAGE, services.STREAM, services.SINK, services.PRODUCE
 """The services that the demo starts."""
 DEFAULT_DATA = services.ROOT / default_data()
 """The default folder of all data."""
-_DEMO_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
+_DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
+_STORY = {
+    "PRODUCER_RATE": "0.005",
+    "PRODUCER_WAVE": "180",
+    "RANDOM_DATA_MAX_USERS": "1000",
+    "RANDOM_DATA_MAX_ITEMS": "200",
+    "RANDOM_DATA_SKEW": "1",
+    "DATA_MAPPER": str(services.ROOT / "03-ElasticsearchSink-Alert" / "demo_data_mapper.yml"),
+}
+"""The same for random data of the default declaration: a shop in which something happens, and rules that notice it."""
 _KAFKA_PORT = 9092
 _ES_PORT = 9200
 _URL_SETTINGS = {"PRODUCER": services.PRODUCER, "STREAM": services.STREAM, "SINK": services.SINK}
@@ -88,7 +97,7 @@ class Plan:
         warehouse = str(self.data / "warehouse")
         stores = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
         shown = {**({} if is_default else stores), **settings}
-        if declared.FILE != services.ROOT / "pipeline.py":
+        if not _is_default_declaration():
             shown["PIPELINE"] = str(declared.FILE)
         return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), f"make {target}"])
 
@@ -126,11 +135,26 @@ class Plan:
         ]
 
     @property
+    def data_mapper_link(self) -> Path:
+        """The link to the data mapper of this run, if the user has not chosen it, where `verify` finds it."""
+        return self.data / "data_mapper.yml"
+
+    @property
+    def _is_story(self) -> bool:
+        has_own_rules = declared.FILE.with_name("data_mapper.yml").exists()
+        return _is_default_declaration() and not has_own_rules and not _user_setting("PRODUCER_SOURCE")
+
+    @property
     def service_settings(self) -> dict[str, str]:
         """The settings of the services as variables. Raises `StackError` if `.env` cannot be read."""
         settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, **self.hosts}
-        settings |= {name: value for name, value in _DEMO_DEFAULTS.items() if not _user_setting(name)}
+        defaults = _DEFAULTS | (_STORY if self._is_story else {})
+        settings |= {name: value for name, value in defaults.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
+
+
+def _is_default_declaration() -> bool:
+    return declared.FILE == services.ROOT / "pipeline.py"
 
 
 def _user_setting(name: str) -> str:

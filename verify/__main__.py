@@ -96,7 +96,7 @@ def verify(settings: VerifySettings, database: Database, wait: float) -> tuple[C
     What is still on its way has `wait` seconds to arrive.
     """
     warehouse = Warehouse(settings.warehouse)
-    rules = read_rules(settings.data_mapper, TABLES)
+    rules = read_rules(settings.rules, TABLES)
     cut = warehouse.cut(EVENT, settings.kafka_topic)
     _require_same_topic(settings, cut)
     create_views(database, warehouse, EVENT, cut)

@@ -7,11 +7,12 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from data_producer.settings import Count, Interval, ProducerSettings
+from contract.declared import EVENT
+from data_producer.settings import Count, Interval, ProducerSettings, Wave
 from runtime import expectations
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Flow(BaseModel):
     """The interval: seconds between interactions; 0: as fast as possible."""
     users: Count
     items: Count
+    wave: Wave = 0.0
+    """Seconds of the period in which the rate changes; 0: it does not."""
     paused: bool = False
 
 
@@ -46,11 +49,15 @@ class ControlRequest(BaseModel):
     rate: Interval | None = None
     users: Count | None = None
     items: Count | None = None
+    wave: Wave | None = None
     paused: bool | None = None
     burst: Count | None = None
     """The number of interactions to send at once, in addition to the regular ones."""
     malformed: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The number of malformed records to send at once."""
+    viral: Count | None = None
+    """The number of interactions about one item to send within some seconds, in addition to the regular ones: of events
+    without an `item_id`, about one value of the first text that is not the key."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -61,7 +68,16 @@ class ControlRequest(BaseModel):
         return value
 
 
-_OF_RANDOM_DATA: Final = ("users", "items", "burst", "malformed")
+class Pending(NamedTuple):
+    """Numbers of records to send in addition to the regular interactions: see `ControlRequest`."""
+
+    burst: int = 0
+    malformed: int = 0
+    viral: int = 0
+
+
+_NO_OTHER_TEXT: Final = "no effect, as the event has no text besides the key"
+_OF_RANDOM_DATA: Final = ("users", "items", "wave", "burst", "malformed", "viral")
 """The fields without effect on a replay."""
 
 _ALLOWED: Final = {
@@ -76,8 +92,8 @@ class Controls:
     >>> controls = Controls(Flow(rate=1, users=10, items=10))
     >>> controls.apply(ControlRequest(users=5, burst=100)).users
     5
-    >>> controls.drain_requests(), controls.drain_requests()
-    ((100, 0), (0, 0))
+    >>> controls.drain_requests().burst, controls.drain_requests().burst
+    (100, 0)
     """
 
     def __init__(self, flow: Flow, replay: str = "", without_effect: Mapping[str, str] | None = None) -> None:
@@ -86,8 +102,7 @@ class Controls:
         self._flow = flow
         self._replay = replay
         self._without_effect = without_effect or {}
-        self._burst = 0
-        self._malformed = 0
+        self._pending = Pending()
 
     @classmethod
     def of(cls, settings: ProducerSettings) -> "Controls":
@@ -96,9 +111,10 @@ class Controls:
             rate=settings.producer_rate,
             users=settings.random_data_max_users,
             items=settings.random_data_max_items,
+            wave=settings.producer_wave,
         )
         if settings.producer_source is None:
-            return cls(flow)
+            return cls(flow, without_effect={} if EVENT.other_texts else {"viral": _NO_OTHER_TEXT})
         replay = settings.producer_source.name
         without_effect = dict.fromkeys(_OF_RANDOM_DATA, f"no effect while {replay} is replayed")
         if settings.producer_speed is not None:
@@ -128,17 +144,19 @@ class Controls:
     def apply(self, request: ControlRequest) -> Flow:
         """Change the flow; return the new one."""
         with self._lock:
-            changes = request.model_dump(exclude_none=True, exclude={"burst", "malformed"})
+            changes = request.model_dump(exclude_none=True, exclude=set(Pending._fields))
             self._flow = self._flow.model_copy(update=changes)
-            self._burst += request.burst or 0
-            self._malformed += request.malformed or 0
+            self._pending = Pending(
+                burst=self._pending.burst + (request.burst or 0),
+                malformed=self._pending.malformed + (request.malformed or 0),
+                viral=self._pending.viral + (request.viral or 0),
+            )
             return self._flow
 
-    def drain_requests(self) -> tuple[int, int]:
-        """Return the pending numbers of interactions and malformed records to send at once, and reset them."""
+    def drain_requests(self) -> Pending:
+        """Return what is to be sent in addition to the regular interactions, and reset it."""
         with self._lock:
-            pending = self._burst, self._malformed
-            self._burst = self._malformed = 0
+            pending, self._pending = self._pending, Pending()
             return pending
 
 

@@ -19,7 +19,7 @@ _WIDEST: Final = 100_000
 
 
 class EventGenerator:
-    """Draws the fields of events independently: texts by a power law, all others uniformly.
+    """Draws the fields of events independently: texts by a power law, choices by their weights, all others uniformly.
 
     A text is the name of its field and a number; the n-th is drawn with a probability proportional to n ** -skew
     (Zipf's law at a skew of 1, a uniform distribution at 0).
@@ -52,7 +52,8 @@ class EventGenerator:
                 names, weights = [f"{stem}_{n}" for n in range(count)], _cumulative_weights(count, skew)
                 return lambda size, _: rng.choices(names, cum_weights=weights, k=size)
             case FieldType.CHOICE:
-                return lambda size, _: rng.choices(field.choices, k=size)
+                cumulative = list(itertools.accumulate(field.weights)) or None
+                return lambda size, _: rng.choices(field.choices, cum_weights=cumulative, k=size)
             case FieldType.FLAG:
                 return lambda size, _: rng.choices((True, False), k=size)
             case FieldType.EPOCH_SECONDS:

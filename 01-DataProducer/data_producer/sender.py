@@ -1,6 +1,7 @@
 """Sends random interactions at the rate that the controls set."""
 
 import logging
+import random
 import threading
 import time
 from typing import Final
@@ -10,6 +11,7 @@ from data_producer.generator import EventGenerator
 from data_producer.pacing import Pacer
 from data_producer.publisher import KAFKA, Publisher
 from data_producer.settings import ProducerSettings
+from data_producer.surge import Surge
 from runtime.health import Health
 
 logger = logging.getLogger(__name__)
@@ -32,20 +34,23 @@ class Sender:
         self._pacer = self._new_pacer()
         self._burst = 0
         """Interactions of bursts that are not sent yet."""
+        self._surges: list[Surge] = []
+        self._seeds = random.Random(settings.random_data_seed)
+        """Of surges: the regular interactions are the same with and without them."""
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set or the limit is reached. Raises `PublishError`."""
-        limit = self._settings.producer_limit
-        while not stop.is_set():
+        while not stop.is_set() and self._largest_batch():
             self._apply_controls()
             self._drain_requests()
-            size = min(self._due() + self._burst, _MAX_BATCH)
-            if limit:
-                if self._publisher.accepted >= limit:
-                    return
-                size = min(size, limit - self._publisher.accepted)
-            self._send(size)
+            self._send(min(self._due() + self._burst, self._largest_batch()))
+            self._send_surges()
             stop.wait(self._pause())
+
+    def _largest_batch(self) -> int:
+        """Return the largest number of interactions to send at once; 0 when the limit is reached."""
+        limit = self._settings.producer_limit
+        return max(0, min(_MAX_BATCH, limit - self._publisher.accepted)) if limit else _MAX_BATCH
 
     def _apply_controls(self) -> None:
         flow, previous = self._controls.flow, self._flow
@@ -58,11 +63,15 @@ class Sender:
         self._pacer = self._new_pacer()
 
     def _drain_requests(self) -> None:
-        burst, malformed = self._controls.drain_requests()
+        burst, malformed, viral = self._controls.drain_requests()
         self._burst += burst
         if malformed:
             values = self._generator.malformed(malformed, timestamp=time.time())
             self._publisher.publish_records([{"value": value} for value in values])
+        if viral:
+            # Every user is as likely to notice it, and every item to be the one.
+            generator = EventGenerator(self._flow.users, self._flow.items, seed=self._seeds.getrandbits(64))
+            self._surges.append(Surge(generator, viral, time.monotonic()))
 
     def _due(self) -> int:
         if self._flow.paused:
@@ -78,17 +87,25 @@ class Sender:
         if self._pacer:
             self._pacer.record_sent(size - from_burst)
 
+    def _send_surges(self) -> None:
+        for surge in self._surges:
+            self._publisher.publish(surge.take(self._largest_batch(), time.monotonic(), time.time()))
+        self._surges = [surge for surge in self._surges if surge.left]
+
     def _pause(self) -> float:
         """Return the seconds until the next batch."""
         if self._burst:
             return 0.0
-        if self._flow.paused:
-            return _MAX_PAUSE
-        return min(self._pacer.pause(time.monotonic()), _MAX_PAUSE) if self._pacer else 0.0
+        now = time.monotonic()
+        pauses = [_MAX_PAUSE, *(surge.pause(now) for surge in self._surges)]
+        if not self._flow.paused:
+            pauses.append(self._pacer.pause(now) if self._pacer else 0.0)
+        return min(pauses)
 
     def _new_generator(self) -> EventGenerator:
         settings, flow = self._settings, self._flow
         return EventGenerator(flow.users, flow.items, skew=settings.random_data_skew, seed=settings.random_data_seed)
 
     def _new_pacer(self) -> Pacer | None:
-        return Pacer(self._flow.rate, time.monotonic()) if self._flow.rate else None
+        flow = self._flow
+        return Pacer(flow.rate, time.monotonic(), wave=flow.wave, clock=time.time()) if flow.rate else None

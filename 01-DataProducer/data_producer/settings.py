@@ -16,10 +16,20 @@ _MAX_INTERVAL: Final = 86_400.0
 """Seconds."""
 
 
+_MIN_WAVE: Final = 1.0
+"""Seconds."""
+
+
 def _is_not_too_short(interval: float) -> float:
     if 0 < interval < _MIN_INTERVAL:
         raise ValueError(f"below {_MIN_INTERVAL}")
     return interval
+
+
+def _is_a_wave(seconds: float) -> float:
+    if 0 < seconds < _MIN_WAVE:
+        raise ValueError(f"below {_MIN_WAVE}")
+    return seconds
 
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -37,6 +47,17 @@ Interval = Annotated[
     ),
     AfterValidator(_is_not_too_short),
 ]
+Wave = Annotated[
+    float,
+    Field(
+        ge=0,
+        le=_MAX_INTERVAL,
+        allow_inf_nan=False,
+        description=f"a number of seconds, 0 (no wave) or {_MIN_WAVE:.0f} to {_MAX_INTERVAL:,.0f}",
+    ),
+    AfterValidator(_is_a_wave),
+]
+"""The period of the wave in which the rate of random data changes."""
 
 
 class ProducerSettings(Settings):
@@ -51,6 +72,8 @@ class ProducerSettings(Settings):
     """Exponent of the power law of users and items; 0: uniform."""
     producer_rate: Interval = 1.0
     """The interval: seconds between interactions; 0: as fast as possible."""
+    producer_wave: Wave = 0.0
+    """Seconds in which the rate of random data falls to half of its mean and rises to one and a half; 0: no wave."""
     producer_limit: Annotated[int, Field(ge=0, le=1_000_000_000_000)] = 0
     """Stop after this number of interactions; 0: no limit."""
     producer_controls: bool = False

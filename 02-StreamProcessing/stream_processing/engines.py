@@ -185,7 +185,8 @@ class _Polars(Engine[pl.Expr]):
             # In integers: the binary quotient of 1005 and 1000 is less than 1.005.
             sign = dividend.sign() * divisor.sign()
             nearest = (2 * scale * dividend.abs() + divisor.abs()) // (2 * divisor.abs())
-            quotient = sign * nearest / scale
+            # By a column: for a constant Polars multiplies by its reciprocal, and 2333 * 0.01 is 23.330000000000002.
+            quotient = sign * nearest / (scale * divisor.sign().abs())
         else:
             quotient = _rounded(dividend.cast(pl.Float64) / divisor.cast(pl.Float64))
         return pl.when(divisor != 0).then(quotient)

@@ -9,7 +9,6 @@ from elasticsearch_sink_alert.alerting.rules import Rule
 from nicegui import run, ui
 
 from contract.declared import EVENT
-from contract.fields import FieldType
 from live_page.components import Column, Panel, RecordTable, button, hint
 from live_page.formatting import UNKNOWN, format_compact, format_name, format_rate, format_text
 from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
@@ -22,11 +21,20 @@ _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
 _MAX_COUNT = 1_000_000
 _EVENTS = format_name(EVENT.name)
-_TEXTS = [field.name for field in EVENT.fields if field.type is FieldType.TEXT and field.name != EVENT.partition_by]
+VIRAL = 4_000
+"""Enough for the rule of the demo at any time of its wave."""
+_TEXTS = EVENT.other_texts
 _KEYS = f"{format_name(EVENT.partition_by.removesuffix('_id'))}s"
-_OTHERS = f"{format_name(_TEXTS[0].removesuffix('_id'))}s" if len(_TEXTS) == 1 else "others"
+_OTHER = format_name(_TEXTS[0].removesuffix("_id")) if _TEXTS else ""
+_OTHERS = f"{_OTHER}s" if len(_TEXTS) == 1 else "others"
 """What the producer makes up besides: of several texts, the number is the same."""
-_UNITS = {"burst": _EVENTS, "malformed": "malformed records", "users": _KEYS, "items": _OTHERS}
+_UNITS = {
+    "burst": _EVENTS,
+    "malformed": "malformed records",
+    "viral": f"{_EVENTS} about one {_OTHER}",
+    "users": _KEYS,
+    "items": _OTHERS,
+}
 _RULES = (
     Column("rule", "Rule", wraps=True),
     Column("severity", "Severity"),
@@ -98,6 +106,9 @@ def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
     with _group("Send malformed records (they become dead letters)"):
         for malformed in _MALFORMED:
             add(f"+ {malformed} malformed", malformed=malformed)
+    if _TEXTS:
+        with _group(f"Send {VIRAL:,} {_EVENTS} about one {_OTHER} within some seconds"):
+            add(f"Viral {_OTHER}", viral=VIRAL)
     return buttons
 
 
@@ -162,7 +173,7 @@ def _describe(name: str, value: float | bool) -> str:
         return format_rate(value, _EVENTS)
     if name == "paused":
         return "paused" if value else "resumed"
-    return f"{'+ ' if name in ('burst', 'malformed') else ''}{format_compact(value)} {_UNITS.get(name, name)}"
+    return f"{'+ ' if name in ('burst', 'malformed', 'viral') else ''}{format_compact(value)} {_UNITS.get(name, name)}"
 
 
 def _describe_flow(flow: Mapping[str, Any]) -> str:
@@ -171,8 +182,9 @@ def _describe_flow(flow: Mapping[str, Any]) -> str:
         paused = "paused; " if flow["paused"] else ""
         pace = f" at {format_rate(flow['rate'], _EVENTS)}" if "rate" in flow else ""
         return f"{paused}replaying {format_text(flow['replay'])}{pace}"
+    wave = f" on average, in waves of {format_compact(flow['wave'])} s" if flow["wave"] and flow["rate"] else ""
     others = f", {flow['items']:,} {_OTHERS}" if _TEXTS else ""
-    return f"{paused}{format_rate(flow['rate'], _EVENTS)}, {flow['users']:,} {_KEYS}{others}"
+    return f"{paused}{format_rate(flow['rate'], _EVENTS)}{wave}, {flow['users']:,} {_KEYS}{others}"
 
 
 def _rule_row(rule: Rule, alerts: Mapping[str, Any] | None) -> dict[str, Any]:

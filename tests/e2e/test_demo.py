@@ -31,7 +31,8 @@ def _is_everything_there(output: str) -> bool:
 
 
 def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200", **settings}
+    few = {"RANDOM_DATA_MAX_USERS": "10", "RANDOM_DATA_MAX_ITEMS": "10", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
+    environment = {**os.environ, "PRODUCER_RATE": "0.005", **few, **settings}
     return subprocess.Popen(
         [sys.executable, "-m", "local_stack", command, "--no-view", "--data", str(data), *arguments],
         cwd=ROOT,
@@ -90,7 +91,9 @@ def _leftover_processes(data: Path) -> list[int]:
 
 @pytest.mark.usefixtures("cache")
 def test_the_demo_continues_with_its_data_and_leaves_no_process(tmp_path: Path) -> None:
-    first = _demo(tmp_path, "--free-ports", "--for", "15")
+    # The demo's own rules need more time to fire.
+    rules = str(ROOT / "03-ElasticsearchSink-Alert/data_mapper.yml")
+    first = _demo(tmp_path, "--free-ports", "--for", "15", DATA_MAPPER=rules)
     output = first.communicate(timeout=240)[0]
     assert first.returncode == 0, output
     for process in (

@@ -29,7 +29,7 @@ _OTHER_INSTALLATIONS = {
 
 @contextmanager
 def _demo(data: Path, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-    settings = {"PRODUCER_RATE": "0.005", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
+    settings = {"PRODUCER_RATE": "0.005", "RANDOM_DATA_MAX_USERS": "10", "MATERIALISE_INTERVAL": "2", "COLUMNS": "200"}
     demo = subprocess.Popen(
         [
             sys.executable,

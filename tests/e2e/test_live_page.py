@@ -364,6 +364,7 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
             "rate": 0.005,
             "users": 25,
             "items": 10,
+            "wave": 0,
             "paused": False,
         }
         _go(page, "Users")

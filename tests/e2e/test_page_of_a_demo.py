@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from elasticsearch import Elasticsearch
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
+from contract.alerts import ALERTS, ID, RULE, STATUS
 from local_stack.services import ROOT
 from tests.browser import NARROW, WIDE, chromium, page_of
-from tests.pipeline import eventually
+from tests.pipeline import assert_equal, eventually
 
 NAMES = ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert", "live_page")
+POPULAR = ["item_0", "item_1", "item_2"]
 EQUAL = r"sent [\d,]+ = lake = indexed: nothing lost, nothing twice"
 
 
@@ -47,6 +50,18 @@ class Demo:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
+    def viral_items(self) -> list[str]:
+        """Return the status of each alert about a viral item.
+
+        Without the most popular ones, which are about to fire when a slow machine has a backlog.
+        """
+        (es_host,) = re.findall(r"ready Elasticsearch +(http://\S+)", self.output.read_text())
+        client = Elasticsearch([es_host])
+        client.indices.refresh(index=ALERTS, ignore_unavailable=True)
+        query = {"bool": {"filter": {"term": {RULE: "viral item"}}, "must_not": {"terms": {ID: POPULAR}}}}
+        hits = client.search(index=ALERTS, ignore_unavailable=True, query=query)["hits"]["hits"]
+        return [hit["_source"][STATUS] for hit in hits]
+
     @property
     def address(self) -> str:
         (address,) = re.findall(r"running: open (http://localhost:\d+)", self.output.read_text())
@@ -65,7 +80,11 @@ def demo(cache: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo
     command = [sys.executable, "-m", "local_stack", "demo", "--no-view", "--free-ports", "--data", str(folder / "data")]
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "COLUMNS": "200"}, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env={**os.environ, "COLUMNS": "200", "RANDOM_DATA_SEED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
     demo = Demo(process, folder / "output")
     try:
@@ -142,6 +161,21 @@ def test_a_kill_that_would_end_the_demo_is_not_offered(demo: Demo, browser: Brow
         # It is offered again.
         demo.wait_for("ready again elasticsearch_sink_alert", times=2)
         expect(page.get_by_role("button", name="Kill it elasticsearch_sink_alert", exact=True)).to_be_enabled()
+
+
+def test_a_viral_item_causes_an_alert_that_is_resolved_when_it_is_over(demo: Demo, browser: Browser) -> None:
+    assert demo.viral_items() == []
+    with page_of(browser, demo.address) as page:
+        page.get_by_role("navigation").get_by_role("link", name="Controls", exact=True).click()
+        expect(page.locator("[data-flow]")).to_have_text(
+            "200 interactions per second on average, in waves of 180 s, 1,000 users, 200 items"
+        )
+        panel = page.locator(".q-card", has=page.get_by_role("heading", name="Alert rules", exact=True))
+        expect(panel).to_contain_text("03-ElasticsearchSink-Alert/demo_data_mapper.yml")
+        expect(panel.locator("tbody tr")).to_have_count(3)
+        page.get_by_role("button", name="Viral item", exact=True).click()
+        eventually(lambda: assert_equal(len(demo.viral_items()), 1))
+        eventually(lambda: assert_equal(demo.viral_items(), ["resolved"]))
 
 
 def test_the_page_itself_can_be_killed_and_comes_back(demo: Demo, browser: Browser) -> None:

@@ -88,7 +88,13 @@ def _assert_count(pipeline: Pipeline, count: int) -> None:
 def test_the_controls_change_the_producer_while_it_runs(pipeline: Pipeline) -> None:
     with pipeline.running(PRODUCER, PRODUCER_CONTROLS="true", PRODUCER_RATE="0.01") as producer:
         url = producer.url.geturl().replace("/health", "/control")
-        assert requests.get(url, timeout=5).json() == {"rate": 0.01, "users": 10, "items": 10, "paused": False}
+        assert requests.get(url, timeout=5).json() == {
+            "rate": 0.01,
+            "users": 10,
+            "items": 10,
+            "wave": 0,
+            "paused": False,
+        }
         assert requests.post(url, json={"paused": True, "users": 3}, timeout=5).json()["users"] == 3
         eventually(lambda: assert_idle(pipeline))
         before = len(pipeline.read(pipeline.topic))
@@ -96,8 +102,14 @@ def test_the_controls_change_the_producer_while_it_runs(pipeline: Pipeline) -> N
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_010))
         burst = [message.value() or b"" for message in pipeline.read(pipeline.topic) if message.key() is None]
         assert len(burst) == 10
+        requests.post(url, json={"viral": 500, "items": 300}, timeout=5).raise_for_status()
+        eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_510))
+        by_time = sorted(pipeline.read(pipeline.topic), key=lambda message: message.timestamp()[1])
+        viral = [orjson.loads(message.value() or b"") for message in by_time[-500:]]
+        assert len({interaction["item_id"] for interaction in viral}) == 1
+        assert len({interaction["user_id"] for interaction in viral}) == 3
         requests.post(url, json={"paused": False, "rate": 0.002, "items": 1}, timeout=5).raise_for_status()
-        eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), before + 12_010 + 100))
+        eventually(lambda: assert_more_than(len(pipeline.read(pipeline.topic)), before + 12_510 + 100))
         latest = [orjson.loads(m.value() or b"") for m in pipeline.read(pipeline.topic) if m.key() is not None][-1]
         assert latest["user_id"] in {"user_0", "user_1", "user_2"}
         assert_refused(requests.post(url, json={"users": 0, "rates": 1}, timeout=5), 400, "users", "rates")

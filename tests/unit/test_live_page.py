@@ -15,20 +15,24 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
-from data_producer.controls import Controls, Flow, application, disabled
+from data_producer.controls import ControlRequest, Controls, Flow, application, disabled
+from data_producer.settings import ProducerSettings
 from starlette.types import Receive, Scope, Send
 
 from contract.declared import table_named
+from contract.loading import load
 from contract.windows import every
 from live_page.charts import _vertical_lines, axis_bounds
 from live_page.guard import Guard
 from live_page.layout import _STYLE
 from live_page.pages.alerts import alert_row
+from live_page.pages.controls import _describe_flow
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
 from live_page.pages.rows import events_of
 from live_page.sources.documents import in_last_windows
 from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls
+from local_stack.services import ROOT
 from observer.reconciliation import State
 from observer.services import read_service
 from runtime.health import Health, serve
@@ -281,6 +285,8 @@ def test_a_service_answers_its_own_names(service: str, path: str, host: str, sta
         ('{"items": 123456789012345678901234567890}', "items"),
         ('{"burst": true}', "burst"),
         ('{"malformed": 10001}', "malformed: expected a whole number from 1 to 10,000"),
+        ('{"viral": 0}', "viral: expected a whole number from 1 to 1,000,000"),
+        ('{"wave": 0.5}', "wave: expected a number of seconds, 0 (no wave) or 1 to 86,400"),
         ('{"paused": 1}', "paused: expected true or false"),
         ('{"speed": 1}', "'speed' cannot be changed, only rate, users"),
         ("[]", "expected a JSON object of rate, users"),
@@ -328,6 +334,24 @@ def test_a_server_that_is_not_the_producer_is_not_taken_for_one_with_its_control
 @pytest.mark.parametrize("host", ["localhost", "evil.example.com"])
 def test_the_body_of_an_answer_ends_with_a_newline(service: str, path: str, host: str) -> None:
     assert _request(f"{service}{path}", {"Host": host})[1].endswith("}\n")
+
+
+def test_a_viral_item_is_refused_of_an_event_without_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    sensors = load(ROOT / "examples/sensors/pipeline.py").event
+    monkeypatch.setattr("data_producer.controls.EVENT", sensors)
+    controls = application(Controls.of(ProducerSettings()))
+    url = f"http://127.0.0.1:{serve(Health('kafka'), '127.0.0.1', 0, {'/control': controls})}"
+    code, answer = _request(f"{url}/control", {"Content-Type": "application/json"}, '{"viral": 1}')
+    assert (code, json.loads(answer)) == (409, {"error": "viral: no effect, as the event has no text besides the key"})
+    assert _request(f"{url}/control", {"Content-Type": "application/json"}, '{"burst": 1}')[0] == 200
+
+
+def test_the_flow_of_a_wave_says_so() -> None:
+    controls = Controls.of(ProducerSettings.read({}, {"PRODUCER_RATE": "0.005", "PRODUCER_WAVE": "180"}))
+    shown = "200 interactions per second on average, in waves of 180 s, 10 users, 10 items"
+    assert _describe_flow(controls.describe()) == shown
+    controls.apply(ControlRequest(rate=0))
+    assert _describe_flow(controls.describe()) == "as fast as possible, 10 users, 10 items"
 
 
 def test_requests_from_browsers_cannot_change_what_is_sent(service: str) -> None:

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from build_tools.jars import Jar, JarError, read_pins
 from build_tools.truststore import java_options
+from contract import declared
 from local_stack import __main__ as stack
 from local_stack import cache, demo, servers
 from local_stack.java import JAVA_HOME
@@ -28,9 +29,11 @@ from local_stack.managed_process import ManagedProcess
 from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
+from local_stack.services import ROOT
 from local_stack.view import View
 from observer.lake_cuts import Cut
 from observer.snapshot import Observer, Snapshot
+from verify.settings import VerifySettings
 
 
 @pytest.mark.parametrize("download", cache.ALL, ids=lambda download: download.title)
@@ -274,14 +277,70 @@ def test_an_optional_process_that_has_ended_is_reported_once_and_the_stack_goes_
     process.stop()
 
 
-def test_the_demo_sends_50_interactions_a_second_unless_the_user_sets_an_interval(
+_STORY = {
+    "PRODUCER_RATE": "0.005",
+    "PRODUCER_WAVE": "180",
+    "PRODUCER_CONTROLS": "true",
+    "RANDOM_DATA_MAX_USERS": "1000",
+    "RANDOM_DATA_MAX_ITEMS": "200",
+    "RANDOM_DATA_SKEW": "1",
+    "DATA_MAPPER": str(ROOT / "03-ElasticsearchSink-Alert/demo_data_mapper.yml"),
+}
+
+
+@pytest.fixture
+def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the environment nor `.env` has a setting of the demo."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*_STORY, "PRODUCER_SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def _chosen(plan: Plan) -> dict[str, str]:
+    """Return the settings that the demo chooses, of those that a user may set."""
+    return {name: value for name, value in plan.service_settings.items() if name in _STORY}
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_the_demo_has_defaults_of_its_own_which_the_user_overrides_one_by_one(tmp_path: Path) -> None:
+    assert _chosen(Plan(tmp_path)) == _STORY
+    for name in _STORY:
+        (tmp_path / ".env").write_text(f"{name}=3\n")
+        assert _chosen(Plan(tmp_path)) == {other: value for other, value in _STORY.items() if other != name}
+
+
+@pytest.mark.usefixtures("no_settings")
+@pytest.mark.parametrize("other", ["another declaration", "rules beside the declaration", "a recorded file"])
+def test_the_demo_of_other_data_sends_50_events_a_second_and_keeps_their_rules(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if other == "another declaration":
+        monkeypatch.setattr(declared, "FILE", ROOT / "examples/sensors/pipeline.py")
+    elif other == "rules beside the declaration":
+        monkeypatch.setattr(declared, "FILE", tmp_path / "pipeline.py")
+        monkeypatch.setattr("local_stack.services.ROOT", tmp_path)
+        (tmp_path / "data_mapper.yml").touch()
+    else:
+        monkeypatch.setenv("PRODUCER_SOURCE", "events.csv")
+    assert _chosen(Plan(tmp_path)) == {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_verify_compares_with_the_rules_of_the_demo_whose_warehouse_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("PRODUCER_RATE", raising=False)
-    assert Plan(tmp_path).service_settings["PRODUCER_RATE"] == "0.02"
-    (tmp_path / ".env").write_text("PRODUCER_RATE=3\n")
-    assert "PRODUCER_RATE" not in Plan(tmp_path).service_settings
+    values = {"WAREHOUSE": str(tmp_path / "warehouse")}
+    default = VerifySettings().data_mapper
+    demo.link_data_mapper(Plan(tmp_path))
+    assert VerifySettings.read({}, values).rules.samefile(_STORY["DATA_MAPPER"])
+    assert VerifySettings.read({}, {}).rules == default
+    mine = str(tmp_path / "mine.yml")
+    assert VerifySettings.read({}, {**values, "DATA_MAPPER": mine}).rules == Path(mine)
+    # The next demo has other rules.
+    monkeypatch.setenv("DATA_MAPPER", mine)
+    demo.link_data_mapper(Plan(tmp_path))
+    monkeypatch.delenv("DATA_MAPPER")
+    assert VerifySettings.read({}, values).rules == default
 
 
 def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: Path) -> None:

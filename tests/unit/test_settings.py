@@ -196,6 +196,7 @@ def test_settings_that_belong_together_are_reported_with_the_remedy(
 
 
 _INTERVAL = "a number of seconds between interactions, 0 (as fast as possible) or 0.000001 to 86,400"
+_WAVE = "a number of seconds, 0 (no wave) or 1 to 86,400"
 _MAX_SEED = "18446744073709551615"
 _SEED = "a whole number from 0 to 18,446,744,073,709,551,615"
 _HEAP = "a whole number with a unit, such as 768m or 2g, and at least 512m"
@@ -209,6 +210,7 @@ WRONG = [
     (ProducerSettings, "PRODUCER_RATE", "fast", _INTERVAL),
     (ProducerSettings, "PRODUCER_RATE", "inf", _INTERVAL),
     (ProducerSettings, "PRODUCER_RATE", "1e-9", _INTERVAL),
+    *[(ProducerSettings, "PRODUCER_WAVE", value, _WAVE) for value in ("day", "-1", "0.5", "86401", "nan")],
     (ProducerSettings, "RANDOM_DATA_MAX_USERS", "999999999999", "a whole number from 1 to 1,000,000"),
     *[(ProducerSettings, "RANDOM_DATA_SEED", value, _SEED) for value in ("a", "-1", "1.5", "1e30", str(10**30))],
     (ProducerSettings, "RANDOM_DATA_SKEW", "nan", "a number from 0 to 10"),
