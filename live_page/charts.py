@@ -107,10 +107,10 @@ def _round_up(number: float) -> float:
     return float(math.ceil(number * 1.05 / step) * step)
 
 
-def line_chart(label: str, unit: str = "", group: str = "") -> Chart:
+def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -> Chart:
     """Create a chart of one line over time (UTC); `update_line` fills it.
 
-    The charts of a group have a crosshair in common.
+    The crosshair calls the line by its name, or by the label; the charts of a group have one in common.
     """
     options = _options(label)
     options["xAxis"] = _time_axis()
@@ -118,7 +118,7 @@ def line_chart(label: str, unit: str = "", group: str = "") -> Chart:
     options["tooltip"]["axisPointer"] = {"type": "line", "lineStyle": {"color": _INK, "width": 1.5, "type": "solid"}}
     style = {"color": _COLOURS[0], "width": 2}
     options["series"] = [
-        {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": label}
+        {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": name or label}
     ]
     chart = _create(options, label)
     chart.props["group"] = group

@@ -71,7 +71,7 @@ class _BoxView:
             self._figure = ui.label().classes("figure")
             with ui.element("div").classes("state"):
                 self._icon = ui.icon("help").props('aria-hidden="true"')
-                self._state = ui.label()
+                self._state = ui.label().classes("text")
             self._parts: list[ui.label] = []
             if box.parts:
                 with ui.element("div").classes("parts"):

@@ -120,7 +120,7 @@ class _Span:
 
 def _show_rate(span: _Span, processes: Processes) -> Update:
     with Panel(f"{_EVENTS} per second (UTC)") as panel:
-        chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka", group=_GROUP)
+        chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka", name="per second", group=_GROUP)
 
     def update(reading: Reading) -> None:
         points = span.points()
@@ -134,7 +134,7 @@ def _show_rate(span: _Span, processes: Processes) -> Update:
 def _show_latency(span: _Span, processes: Processes) -> Update:
     with Panel("Latency from Kafka to Elasticsearch (UTC)") as panel:
         label = "seconds from a record's arrival in Kafka until the indices count it"
-        chart = line_chart(label, " s", group=_GROUP)
+        chart = line_chart(label, " s", name="latency in s", group=_GROUP)
 
     def update(reading: Reading) -> None:
         points = span.points()

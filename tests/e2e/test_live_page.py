@@ -536,7 +536,7 @@ def test_the_charts_have_a_crosshair_in_common(site: Site, browser: Browser) -> 
         def assert_both() -> None:
             # On the right, where there are values.
             page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
-            for chart, what in ((rate, "per second"), (latency, "seconds from")):
+            for chart, what in ((rate, "per second"), (latency, "latency in s")):
                 tooltip = chart.locator("div", has_text=what).last
                 assert tooltip.is_visible(), what
 
