@@ -445,7 +445,8 @@ def test_all_text_has_contrast_and_every_page_has_one_heading(site: Site, browse
             expect(page.get_by_role("heading", level=1)).to_have_count(1)
             expect(page.locator("tbody tr").first).to_be_visible()
             texts = page.locator(
-                ".nicegui-echart svg text, :is(.pipeline, .tile) div:not(:has(*)), h1, .q-table td .cell, .q-table th"
+                ".nicegui-echart svg text, :is(.pipeline, .tile) div:not(:has(*), :empty), h1,"
+                " .q-table td .cell, .q-table th"
             )
             if path not in ("/topics", "/lake", "/controls"):
                 expect(page.locator(".nicegui-echart svg text").first).to_be_visible()
