@@ -2,8 +2,9 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,16 @@ _MARKS_WITH_TEXT: Final = 12
 """This many marks with a text fit beside each other into a chart over time."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
+_OUTLIERS: Final = 0.05
+"""This share of the values does not stretch an axis."""
+_FAR_OUT: Final = 1.5
+"""Outliers do if they are within this many times the axis that the other values need."""
+_MARKED_OUTLIERS: Final = 3
+_STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
+"""Upper bounds that an axis divides well, times a power of ten."""
+
+TimePoints = Sequence[tuple[float, float | None]]
+"""Values over time, in seconds since the epoch; None: unknown."""
 
 
 class Chart(
@@ -28,6 +39,8 @@ class Chart(
     esm={"nicegui-echart-component": str(Path(inspect.getfile(ui.echart)).parent)},
 ):
     """A chart that can be removed before it is drawn; NiceGUI's own raises an error in the browser then."""
+
+    unit = ""
 
 
 def bar_chart(names: Sequence[str], label: str, *, horizontal: bool = False) -> Chart:
@@ -94,28 +107,117 @@ def _round_up(number: float) -> float:
     return float(math.ceil(number * 1.05 / step) * step)
 
 
-def line_chart(label: str, unit: str = "") -> Chart:
-    """Create a chart of one line over time (UTC); `update_line` fills it."""
+def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -> Chart:
+    """Create a chart of one line over time (UTC); `update_line` fills it.
+
+    The crosshair calls the line by its name, or by the label; the charts of a group have one in common.
+    """
     options = _options(label)
     options["xAxis"] = _time_axis()
     options["yAxis"] = _value_axis(unit)
+    options["tooltip"]["axisPointer"] = {"type": "line", "lineStyle": {"color": _INK, "width": 1.5, "type": "solid"}}
     style = {"color": _COLOURS[0], "width": 2}
     options["series"] = [
-        {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": label}
+        {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": name or label}
     ]
-    return _create(options, label)
+    chart = _create(options, label)
+    chart.props["group"] = group
+    chart.unit = unit
+    return chart
 
 
 Marks = Sequence[tuple[float, str]]
 """Moments to mark in a chart over time (seconds since the epoch), each with a text."""
 
 
-def update_line(chart: Chart, points: Sequence[tuple[float, float | None]], marks: Marks = ()) -> None:
-    """Show values over time (seconds since the epoch); None leaves a gap."""
+def update_line(
+    chart: Chart,
+    points: TimePoints,
+    marks: Marks = (),
+    *,
+    levels: Mapping[str, float | None] | None = None,
+    span: tuple[float, float] | None = None,
+) -> None:
+    """Show values over time; None leaves a gap.
+
+    Args:
+        chart: a line chart.
+        points: the values.
+        marks: moments to mark.
+        levels: values to mark by a line each, the lowest first, by name.
+        span: the times of the axis (seconds since the epoch); as default those of the values.
+    """
     series = chart.options["series"][0]
     series["data"] = [[round(at * 1000), value] for at, value in points]
     series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
+    series["markLine"]["data"] += _horizontal_lines(levels or {}, chart.unit)
+    bound = clipped_bound([value for _, value in points if value is not None])
+    series["markPoint"] = _outlier_marks(points, bound, chart.unit)
+    # None replaces an earlier bound.
+    chart.options["yAxis"]["max"] = bound
+    chart.options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
     chart.update()
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the least value that at least a share of the values does not exceed; None without values.
+
+    >>> percentile([4, 1, 3, 2], 0.5), percentile([4, 1, 3, 2], 0.95)
+    (2, 4)
+    """
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
+
+
+def clipped_bound(values: Sequence[float]) -> float | None:
+    """Return the upper bound of an axis that a few outliers would stretch too far; None: it needs none.
+
+    >>> clipped_bound([3.0, *[0.5] * 40]), clipped_bound([0.8, *[0.5] * 40]), clipped_bound([3.0] * 4 + [0.5] * 40)
+    (0.6, None, None)
+    """
+    usual = percentile(values, 1 - _OUTLIERS) or 0
+    if usual <= 0:
+        return None
+    power = 10 ** math.floor(math.log10(usual))
+    bound = next(round(step * power, 9) for step in _STEPS if step * power >= usual * 1.05)
+    return bound if max(values) > _FAR_OUT * bound else None
+
+
+def sparkline(points: TimePoints, seconds: float, *, from_zero: bool) -> str:
+    """Return values as the path of an SVG of 100 by 20, with the last so many seconds from left to right.
+
+    It spans the values, and 0 too with `from_zero`; an unknown value is a gap.
+
+    >>> sparkline([(0, 5), (30, 10), (45, None), (60, 0)], 60, from_zero=True)
+    'M0 10L50 0M100 20'
+    """
+    known = [value for _, value in points if value is not None]
+    if not known:
+        return ""
+    lowest, highest = min(0, *known) if from_zero else min(known), max(known)
+    path, pen = "", "M"
+    for at, value in points:
+        if value is None:
+            pen = "M"
+            continue
+        x = 100 + (at - points[-1][0]) * 100 / seconds
+        y = 20 * (highest - value) / (highest - lowest) if highest > lowest else 10
+        path, pen = f"{path}{pen}{x:.0f} {y:.0f}", "L"
+    return path
+
+
+def in_buckets(points: TimePoints, seconds: float, combine: Callable[[Sequence[float]], float]) -> TimePoints:
+    """Combine the values of each so many seconds, which begin at a multiple of them.
+
+    >>> in_buckets([(10.0, 1), (11.0, 3), (12.5, None), (14.0, 5)], 2, max)
+    [(10.0, 3), (12.0, None), (14.0, 5)]
+    """
+    buckets: dict[float, list[float]] = defaultdict(list)
+    for at, value in points:
+        # The bucket exists also if nothing is known.
+        bucket = buckets[at // seconds * seconds]
+        if value is not None:
+            bucket.append(value)
+    return [(at, combine(values) if values else None) for at, values in buckets.items()]
 
 
 def stacked_chart(label: str) -> Chart:
@@ -181,6 +283,39 @@ def _value_axis(unit: str = "") -> dict[str, Any]:
     label: dict[str, Any] = {"color": _INK, "hideOverlap": True}
     label[":formatter"] = f"value => value.toLocaleString('en-US') + {unit!r}"
     return {"type": "value", "axisLabel": label, "splitLine": {"lineStyle": {"color": _INK, "opacity": 0.25}}}
+
+
+def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dict[str, Any]]:
+    """Mark values: the text of the lowest is below its line, so that two of them can be close together."""
+    known = [(name, value) for name, value in levels.items() if value is not None]
+    return [
+        {
+            "yAxis": value,
+            "name": f"{name} {format_compact(value)}{unit}",
+            "lineStyle": {"color": _COLOURS[1 + n % 2], "type": "solid", "width": 1.5},
+            "label": {"position": "insideEndBottom" if n == 0 < len(known) - 1 else "insideEndTop"},
+        }
+        for n, (name, value) in enumerate(known)
+    ]
+
+
+def _outlier_marks(points: TimePoints, bound: float | None, unit: str) -> dict[str, Any]:
+    """Mark at the upper end of the axis where values are beyond it, with the highest of those that are adjacent."""
+    limit = math.inf if bound is None else bound
+    runs = groupby(((value or 0, at) for at, value in points), lambda each: each[0] > limit)
+    beyond = [max(run) for is_beyond, run in runs if is_beyond]
+    return {
+        "symbol": "triangle",
+        "symbolSize": 9,
+        "symbolOffset": [0, 5],
+        "silent": True,
+        "itemStyle": {"color": _THRESHOLD_COLOUR},
+        "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
+        "data": [
+            {"coord": [round(at * 1000), bound], "name": f"↑ {format_compact(value)}{unit}"}
+            for value, at in sorted(beyond, reverse=True)[:_MARKED_OUTLIERS]
+        ],
+    }
 
 
 def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from nicegui import run, ui
 
+from live_page.banner import SERVERS
 from live_page.formatting import format_time
 from live_page.sources.errors import EmptyError, UnavailableError
 
@@ -14,6 +15,8 @@ T = TypeVar("T")
 
 LINK: Final = "underline text-sky-800 dark:text-sky-300"
 _LOADING: Final = "Loading …"
+_STALE: Final = "stale"
+"""Class of what is not current."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,13 @@ class Panel:
 
     def __init__(self, title: str) -> None:
         self._card = ui.card().classes("w-full min-w-0 gap-2 p-3 sm:p-4").props("flat bordered")
-        with self._card, ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 min-h-6"):
+        with (
+            self._card,
+            ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 min-h-6") as self.header,
+        ):
             heading = ui.label(title).classes("text-base font-semibold min-w-0 [overflow-wrap:anywhere]")
             heading.props('role="heading" aria-level="2"')
-            self._status = ui.label().classes("text-sm text-orange-700 dark:text-orange-400").props('role="status"')
+            self._status = ui.label().classes("text-sm text-orange-800 dark:text-orange-400").props('role="status"')
         self._refresh: Callable[[], Any] | None = None
         self._loaded_at: datetime | None = None
 
@@ -116,17 +122,19 @@ class Panel:
         """Show a text beside the title."""
         self._status.set_text(text)
 
-    def set_loaded(self) -> None:
-        """Mark the content as current."""
+    def set_loaded(self, at: datetime | None = None) -> None:
+        """Mark the content as current, or as of another time."""
         self.set_status("")
-        self._loaded_at = datetime.now(UTC)
+        self._card.classes(remove=_STALE)
+        self._loaded_at = at or datetime.now(UTC)
         for each in self._tables():
             each.set_loaded()
 
-    def set_unavailable(self, reason: str) -> None:
-        """Show the reason, and from when the content is."""
-        since = self._loaded_at
-        self.set_status(f"{reason}. Showing the state of {format_time(since)} UTC" if since else reason)
+    def set_unavailable(self, reason: str, *, is_in_banner: bool = False) -> None:
+        """Mark the content as old, and show from when it is, and the reason unless the page's banner has it."""
+        since = f"as of {format_time(self._loaded_at)}" if self._loaded_at else "unknown" if is_in_banner else ""
+        self.set_status(since if is_in_banner else ", ".join(filter(None, (reason, since))))
+        self._card.classes(_STALE)
         for each in self._tables():
             each.set_unavailable(reason)
 
@@ -145,7 +153,7 @@ class Panel:
             try:
                 value = await run.io_bound(read)
             except UnavailableError as reason:
-                self.set_unavailable(str(reason))
+                self.set_unavailable(str(reason), is_in_banner=reason.server in SERVERS)
                 return
             except EmptyError as reason:
                 self._set_empty(str(reason))
@@ -164,9 +172,9 @@ class Panel:
             await self._refresh()
 
 
-def toggle(options: Sequence[str]) -> ui.toggle:
-    """Create a group of buttons of which one is selected, at first the first one."""
-    return ui.toggle(list(options), value=options[0]).props("no-caps unelevated").classes("flex-wrap")
+def toggle(options: Sequence[str], selected: str | None = None) -> ui.toggle:
+    """Create a group of buttons of which one is selected, at first the first one unless another is given."""
+    return ui.toggle(list(options), value=selected or options[0]).props("no-caps unelevated").classes("flex-wrap")
 
 
 def button(text: str, on_click: Callable[..., Any] | None = None) -> ui.button:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from contract.tables import Table
 from live_page.badge import show_badge
+from live_page.banner import show_banner
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
 from live_page.pages.links import KEYED, decode_id, noun, plural, row_label, table_href
@@ -47,6 +50,7 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 }
 </style>
 """
+_OVERVIEW_STYLE: Final = Path(__file__).with_name("overview.css")
 _MAX_TAB_TITLE = 80
 """Characters."""
 _THEMES = {"auto": None, "light": False, "dark": True}
@@ -57,11 +61,12 @@ def build(sources: Sources) -> None:
     """Build the whole page of one browser."""
     pages = _pages(sources)
     ui.colors(primary="#1f6aa5", positive="#1b7a3d")
-    ui.add_head_html(_STYLE)
+    # In the head from the start, so that nothing moves when it is applied.
+    ui.add_head_html(f"{_STYLE}<style>{_OVERVIEW_STYLE.read_text()}</style>")
     _add_header({path: name for path, (name, _) in pages.items()}, sources.history)
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
         routes: dict[str, Callable[..., None]] = {
-            path: partial(_page, name, show) for path, (name, show) in pages.items()
+            path: partial(_page, sources.history, name, show) for path, (name, show) in pages.items()
         }
         for table in KEYED:
             routes[table_href(table) + "/{row_id}"] = partial(_row_page, sources, table)
@@ -98,18 +103,20 @@ def _add_header(names: Mapping[str, str], history: ReadingHistory) -> None:
     _mark_current(links, router.current_path)
 
 
-def _page(name: str, show: Callable[[], None]) -> None:
+def _page(history: ReadingHistory, name: str, show: Callable[[], None]) -> None:
     """Build a page below its heading, which is also the title of the browser's tab."""
     ui.page_title(f"{format_text(name, _MAX_TAB_TITLE)} · {TITLE}")
     with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0"):
         TextElement(tag="h1", text=format_text(name)).classes("text-xl font-semibold min-w-0 [overflow-wrap:anywhere]")
+        show_banner(history)
         ui.label("All times are UTC").classes("text-sm opacity-75")
     show()
 
 
 def _row_page(sources: Sources, table: Table, row_id: str) -> None:
     id_ = decode_id(row_id)
-    _page(f"{noun(table).capitalize()} {row_label(table, id_)}", partial(rows.show_one, sources, table, id_))
+    name = f"{noun(table).capitalize()} {row_label(table, id_)}"
+    _page(sources.history, name, partial(rows.show_one, sources, table, id_))
 
 
 def _mark_current(links: Mapping[str, ui.link], current: str) -> None:

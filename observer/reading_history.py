@@ -5,8 +5,9 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 from observer.reconciliation import NO_VERDICT, Reconciliation, Verdict
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL: Final = 1.0
 _RETENTION: Final = 300.0
+_LONG_RETENTION: Final = 1800.0
+"""Of the figures alone: a whole snapshot takes some hundred times as much memory."""
 _RATE_WINDOW: Final = 5.0
 _STAGE_RATE_WINDOW: Final = 10.0
 """Longer, because a stage advances in batches."""
@@ -36,6 +39,20 @@ class Reading:
     """Whether everything sent is in the lake and in the index."""
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The figures of a reading that are shown over time. None: unknown."""
+
+    at: float
+    """Seconds since the epoch."""
+    rate: float | None
+    latency: float | None
+    indexed: int | None
+    firing: int | None
+    dead_letters: int | None
+    mean: float | None
+
+
 @dataclass(frozen=True)
 class Stage:
     """Progress of one stage of the pipeline. None: unknown."""
@@ -49,10 +66,11 @@ class Stage:
 
 
 class ReadingHistory:
-    """The readings of the last 5 minutes."""
+    """The readings of the last 5 minutes, and the figures of the last 30."""
 
     def __init__(self) -> None:
         self._readings: deque[Reading] = deque()
+        self._points: deque[Point] = deque()
         self._reconciliation = Reconciliation()
 
     @property
@@ -64,14 +82,25 @@ class ReadingHistory:
         """Return all readings, the latest last."""
         return list(self._readings)
 
+    def points(self, seconds: float) -> list[Point]:
+        """Return the figures up to `seconds` before the latest reading, the latest last."""
+        points = list(self._points)
+        return [point for point in points if points[-1].at - point.at <= seconds]
+
     def add(self, snapshot: Snapshot, at: float) -> None:
         """Add a snapshot taken `at` (seconds of any clock that never goes back)."""
         earlier = self.readings()
-        rate = _rate(earlier, snapshot, at, "sent", _RATE_WINDOW)
+        rate = _rate(earlier, snapshot, at, attrgetter("sent"), _RATE_WINDOW)
+        latency = _latency(earlier, snapshot, at)
         verdict = self._reconciliation.add(snapshot, at)
-        self._readings.append(Reading(at, snapshot, rate, _latency(earlier, snapshot, at), verdict))
+        self._readings.append(Reading(at, snapshot, rate, latency, verdict))
+        self._points.append(
+            Point(at, rate, latency, snapshot.indexed, snapshot.firing, snapshot.dead_letters, snapshot.mean)
+        )
         while at - self._readings[0].at > _RETENTION:
             self._readings.popleft()
+        while at - self._points[0].at > _LONG_RETENTION:
+            self._points.popleft()
 
     def stages(self) -> list[Stage]:
         """Return the stages from the topic of interactions to the published rows."""
@@ -84,9 +113,17 @@ class ReadingHistory:
             "published": ("rows published", now.sink_lag),
         }
         return [
-            Stage(name, getattr(now, field), _rate(earlier, now, last.at, field, _STAGE_RATE_WINDOW), lag)
+            Stage(name, getattr(now, field), _rate(earlier, now, last.at, attrgetter(field), _STAGE_RATE_WINDOW), lag)
             for field, (name, lag) in lags.items()
         ]
+
+
+def stage_rate(readings: Sequence[Reading], value_of: Callable[[Snapshot], int | None]) -> float | None:
+    """Compute by how much a figure of the snapshots grew per second within the last 10 seconds."""
+    if not readings:
+        return None
+    *earlier, last = readings
+    return _rate(earlier, last.snapshot, last.at, value_of, _STAGE_RATE_WINDOW)
 
 
 class Poller:
@@ -132,13 +169,16 @@ def _difference(ahead: int | None, behind: int | None) -> int | None:
     return None if ahead is None or behind is None else max(0, ahead - behind)
 
 
-def _rate(earlier: Sequence[Reading], now: Snapshot, at: float, field: str, window: float) -> float | None:
-    """Compute by how much a snapshot field grew per second within the last `window` seconds."""
-    known = (r for r in earlier if at - r.at <= window and getattr(r.snapshot, field) is not None)
-    first, value = next(known, None), getattr(now, field)
-    if first is None or value is None or at <= first.at:
+def _rate(
+    earlier: Sequence[Reading], now: Snapshot, at: float, value_of: Callable[[Snapshot], int | None], window: float
+) -> float | None:
+    """Compute by how much a figure of the snapshots grew per second within the last `window` seconds."""
+    known = ((r.at, value_of(r.snapshot)) for r in earlier if at - r.at <= window)
+    since, before = next(((then, value) for then, value in known if value is not None), (at, None))
+    value = value_of(now)
+    if before is None or value is None or at <= since:
         return None
-    return float(max(0, value - getattr(first.snapshot, field)) / (at - first.at))
+    return max(0, value - before) / (at - since)
 
 
 def _latency(earlier: Sequence[Reading], now: Snapshot, at: float) -> float | None:

@@ -71,6 +71,11 @@ class Snapshot:
         return self.cuts[-1].malformed if self.cuts else None
 
     @property
+    def committed(self) -> int | None:
+        """Number of published rows that the sink has committed, which it does after indexing."""
+        return None if self.published is None or self.uncommitted is None else self.published - self.uncommitted
+
+    @property
     def is_drained(self) -> bool:
         """Whether everything sent has reached the end of the pipeline."""
         is_read = self.sent is not None and (

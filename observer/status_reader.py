@@ -3,11 +3,12 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -19,7 +20,7 @@ from elasticsearch.exceptions import ElasticsearchException
 from contract.declared import EVENT, TABLES
 from observer import disks, log_errors
 from observer.backlog import Backlog
-from observer.reading_history import Reading, ReadingHistory, Stage
+from observer.reading_history import ReadingHistory, Stage, stage_rate
 from observer.services import OK
 from observer.settings import StatusSettings
 from observer.snapshot import Observer, Snapshot
@@ -35,7 +36,6 @@ _BETWEEN_SNAPSHOTS: Final = 1.0
 """Seconds between the two snapshots from which the first rates follow."""
 _ENOUGH: Final = 1.5
 """Seconds that have to be left for the second one."""
-_RATE_WINDOW: Final = 10.0
 _SERVERS: Final = ("Kafka", "Elasticsearch")
 _PRODUCER: Final = "data_producer"
 _STREAM: Final = "stream_processing"
@@ -214,25 +214,10 @@ def _local_folder(warehouse: str) -> Path | None:
 def _stages(history: ReadingHistory) -> tuple[Stage, ...]:
     """Return the stages, with the sink as the last one: it has the lag of the published rows."""
     *stages, published = history.stages()
-    *earlier, last = history.readings()
-    now = _committed(last.snapshot)
-    lag = last.snapshot.uncommitted if published.lag is None else published.lag
-    return (*stages, replace(published, lag=None), Stage("rows indexed", now, _rate(earlier, last), lag))
-
-
-def _rate(earlier: Sequence[Reading], last: Reading) -> float | None:
-    """Compute how many rows per second the sink has indexed."""
-    now = _committed(last.snapshot)
-    known = ((each.at, _committed(each.snapshot)) for each in earlier if last.at - each.at <= _RATE_WINDOW)
-    at, before = next(((at, number) for at, number in known if number is not None), (last.at, None))
-    return None if now is None or before is None else max(0, now - before) / (last.at - at)
-
-
-def _committed(snapshot: Snapshot) -> int | None:
-    """Return the number of published rows that the sink has committed, which it does after indexing."""
-    if snapshot.published is None or snapshot.uncommitted is None:
-        return None
-    return snapshot.published - snapshot.uncommitted
+    readings = history.readings()
+    now, rate = readings[-1].snapshot, stage_rate(readings, attrgetter("committed"))
+    lag = now.uncommitted if published.lag is None else published.lag
+    return (*stages, replace(published, lag=None), Stage("rows indexed", now.committed, rate, lag))
 
 
 def _tables(snapshot: Snapshot, lake_rows: Mapping[str, int | None]) -> tuple[TableRows, ...]:

@@ -1,30 +1,40 @@
-"""The overview page: rate, latency, stages, health and the latest alerts."""
+"""The overview page: the pipeline as a diagram, rate, latency, health and the latest alerts."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from statistics import fmean
+from typing import Any, Final, TypeVar
 
 from nicegui import ui
 
 from contract.declared import PIPELINE
-from live_page.charts import Marks, bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
-from live_page.components import Column, Panel, RecordTable, two_columns
-from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_text, format_time
+from live_page.charts import (
+    Marks,
+    TimePoints,
+    bar_chart,
+    in_buckets,
+    line_chart,
+    percentile,
+    stacked_chart,
+    update_bars,
+    update_line,
+    update_stacked,
+)
+from live_page.components import Column, Panel, RecordTable, hint, toggle, two_columns
+from live_page.diagram import PipelineDiagram
+from live_page.formatting import UNKNOWN, format_name, format_text, format_time
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.kill_button import KillButton
+from live_page.pages.tiles import show_tiles
+from live_page.pipeline_model import pipeline_model
 from live_page.sources import Sources
-from live_page.sources.documents import Documents, Points
+from live_page.sources.documents import ELASTICSEARCH, Documents, Points
 from live_page.sources.processes import Processes
+from live_page.sources.topics import KAFKA
 from observer.processes import Death, ProcessList
-from observer.reading_history import Reading, ReadingHistory
+from observer.reading_history import Point, Reading, ReadingHistory
 from observer.services import OK
 
-_STAGES = (
-    Column("stage", "Stage", wraps=True),
-    Column("rows", "Rows", is_number=True),
-    Column("rate", "Rows/s", is_number=True),
-    Column("lag", "Lag", is_number=True),
-)
 _DEATHS = (
     Column("at", "Death (UTC)"),
     Column("name", "Process", wraps=True),
@@ -33,9 +43,14 @@ _DEATHS = (
 )
 _LISTED_DEATHS = 8
 _PAGE = "live_page"
-
+_SPANS: Final = {"1 min": (60.0, 1.0), "5 min": (300.0, 2.0), "30 min": (1800.0, 12.0)}
+"""Seconds that the charts over time show, and those that a point of them stands for."""
+_SHORTEST_SPAN: Final = 60.0
+_GROUP = "overview"
+"""The charts that have a crosshair in common."""
 _EVENTS = format_name(PIPELINE.event.name).capitalize()
 
+T = TypeVar("T", Reading, Point)
 Update = Callable[[Reading, ProcessList], None]
 """Shows the latest reading, and the processes of the local stack."""
 
@@ -43,14 +58,14 @@ Update = Callable[[Reading, ProcessList], None]
 def show(sources: Sources) -> None:
     """Build the page."""
     history, processes = sources.history, sources.processes
-    updates = [_show_tiles()]
+    updates = [_show_pipeline(history, sources.settings.kafka_topic), _show_tiles(history)]
+    span = _Span(history)
     with two_columns("items-start"):
         updates += [
-            _show_rate(history),
-            _show_latency(history),
+            _show_rate(span),
+            _show_latency(span),
             _show_activity(sources.documents),
             _show_totals(),
-            _show_stages(history),
             _show_health(processes),
             _show_alerts(),
         ]
@@ -61,45 +76,85 @@ def show(sources: Sources) -> None:
             update(latest, listed)
 
     refresh()
+    span.on_change(refresh)
     ui.timer(1.0, refresh)
 
 
-def _show_tiles() -> Update:
-    values: dict[str, ui.label] = {}
-    tiles: dict[str, Callable[[Reading], str]] = {
-        f"{_EVENTS} per second": lambda r: format_decimal(r.rate),
-        f"{_EVENTS} counted": lambda r: format_count(r.snapshot.indexed),
-        "Alerts firing": lambda r: format_count(r.snapshot.firing),
-        "Latency": lambda r: format_decimal(r.latency, 1, " s"),
-        "Dead letters": lambda r: format_count(r.snapshot.dead_letters),
-    }
-    if PIPELINE.overview.mean is not None:
-        title = PIPELINE.overview.mean_title or format_name(PIPELINE.overview.mean.name).capitalize()
-        tiles[title] = lambda r: format_decimal(r.snapshot.mean, 2)
-    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
-        for name in tiles:
-            with ui.card().classes("p-3 gap-0 min-w-0").props("flat bordered"):
-                values[name] = ui.label(UNKNOWN).classes("text-2xl font-semibold tabular-nums")
-                values[name].props(f'data-tile="{name}"')
-                ui.label(name).classes("text-sm opacity-75")
+def _show_pipeline(history: ReadingHistory, topic: str) -> Update:
+    with Panel("Pipeline") as panel:
+        diagram = PipelineDiagram(pipeline_model(history, topic))
+    with panel.header:
+        hint("an edge is wider with a higher rate; red and dashed: records wait").classes("max-sm:hidden")
+    return lambda *_: diagram.update(pipeline_model(history, topic))
 
-    def update(reading: Reading, _: ProcessList) -> None:
-        for name, text in tiles.items():
-            values[name].set_text(text(reading))
+
+def _show_tiles(history: ReadingHistory) -> Update:
+    update = show_tiles(history)
+    return lambda *_: update()
+
+
+class _Span:
+    """The time that the charts over time show, chosen by buttons."""
+
+    def __init__(self, history: ReadingHistory) -> None:
+        self._history = history
+        with ui.row().classes("w-full items-center justify-end gap-2"):
+            hint("The charts show the last")
+            self._toggle = toggle(list(_SPANS), "5 min").props('dense size="sm" aria-label="Time shown"')
+
+    def on_change(self, refresh: Callable[[], None]) -> None:
+        """Call a function when another time is chosen."""
+        self._toggle.on_value_change(refresh)
+
+    def points(self) -> list[Point]:
+        """Return the figures of that time."""
+        return self._history.points(_SPANS[self._toggle.value][0])
+
+    @property
+    def seconds_of_a_point(self) -> float:
+        """The seconds that a point of a chart stands for."""
+        return _SPANS[self._toggle.value][1]
+
+    def bounds(self, points: Sequence[Point]) -> tuple[float, float] | None:
+        """Return the times of the axis: of the whole span, or from the first figure if there are less."""
+        if not points:
+            return None
+        last = points[-1].at
+        return min(points[0].at, last - _SHORTEST_SPAN), last
+
+
+def _show_rate(span: _Span) -> Update:
+    with Panel(f"{_EVENTS} per second (UTC)") as panel:
+        chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka", name="per second", group=_GROUP)
+
+    def update(reading: Reading, listed: ProcessList) -> None:
+        points = span.points()
+        rates = in_buckets(_points(points, lambda r: r.rate, 1), span.seconds_of_a_point, _mean)
+        update_line(chart, rates, _marks(listed), span=span.bounds(points))
+        _mark_panel(panel, reading, reading.snapshot.sent, KAFKA)
 
     return update
 
 
-def _show_rate(history: ReadingHistory) -> Update:
-    with Panel(f"{_EVENTS} per second (UTC)"):
-        chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka")
-    return lambda _, listed: update_line(chart, _points(history.readings(), lambda r: r.rate, 1), _marks(listed))
+def _show_latency(span: _Span) -> Update:
+    with Panel("Latency from Kafka to Elasticsearch (UTC)") as panel:
+        label = "seconds from a record's arrival in Kafka until the indices count it"
+        chart = line_chart(label, " s", name="latency in s", group=_GROUP)
+
+    def update(reading: Reading, listed: ProcessList) -> None:
+        points = span.points()
+        latencies = _points(points, lambda r: r.latency, 2)
+        known = [seconds for _, seconds in latencies if seconds is not None]
+        levels = {"p50": percentile(known, 0.5), "p95": percentile(known, 0.95)}
+        highest = in_buckets(latencies, span.seconds_of_a_point, max)
+        update_line(chart, highest, _marks(listed), levels=levels, span=span.bounds(points))
+        _mark_panel(panel, reading, reading.snapshot.indexed, ELASTICSEARCH)
+
+    return update
 
 
-def _show_latency(history: ReadingHistory) -> Update:
-    with Panel("Latency from Kafka to Elasticsearch (UTC)"):
-        chart = line_chart("seconds from a record's arrival in Kafka until the indices count it", " s")
-    return lambda _, listed: update_line(chart, _points(history.readings(), lambda r: r.latency, 2), _marks(listed))
+def _mean(values: Sequence[float]) -> float:
+    return round(fmean(values), 1)
 
 
 def _marks(listed: ProcessList) -> Marks:
@@ -111,9 +166,7 @@ def _recovery(death: Death) -> str:
     return "not ready yet" if death.seconds is None else f"ready again after {death.seconds:.1f} s"
 
 
-def _points(
-    readings: Sequence[Reading], value_of: Callable[[Reading], float | None], places: int
-) -> list[tuple[float, float | None]]:
+def _points(readings: Sequence[T], value_of: Callable[[T], float | None], places: int) -> TimePoints:
     values = [(reading.at, value_of(reading)) for reading in readings]
     return [(at, None if value is None else round(value, places)) for at, value in values]
 
@@ -150,17 +203,6 @@ def _show_totals() -> Update:
         if _is_indexed(reading, panel):
             totals = reading.snapshot.totals
             update_bars(chart, by.choices, [totals.get(value, 0) for value in by.choices])
-
-    return update
-
-
-def _show_stages(history: ReadingHistory) -> Update:
-    with Panel("Stages") as panel:
-        table = RecordTable(_STAGES, "No data yet", row_key="stage", height="min-h-56")
-
-    def update(reading: Reading, _: ProcessList) -> None:
-        table.rows = list(_stage_rows(history, reading))
-        panel.set_loaded()
 
     return update
 
@@ -231,17 +273,15 @@ def _show_alerts() -> Update:
 
 def _is_indexed(reading: Reading, panel: Panel) -> bool:
     """Whether the reading has Elasticsearch's figures; marks the panel as current or unavailable."""
-    if reading.snapshot.indexed is None:
-        panel.set_unavailable("Elasticsearch does not answer" if reading.at else "Waiting for Elasticsearch")
-        return False
-    panel.set_loaded()
-    return True
+    return _mark_panel(panel, reading, reading.snapshot.indexed, ELASTICSEARCH)
 
 
-def _stage_rows(history: ReadingHistory, latest: Reading) -> Iterator[dict[str, Any]]:
-    for n, stage in enumerate(history.stages()):
-        # The first stage has none before it.
-        lag = format_count(stage.lag) if n else ""
-        yield {"stage": stage.name, "rows": format_count(stage.rows), "rate": format_decimal(stage.rate), "lag": lag}
-    for index, documents in latest.snapshot.documents.items():
-        yield {"stage": f"index {index}", "rows": format_count(documents), "rate": "", "lag": ""}
+def _mark_panel(panel: Panel, reading: Reading, figure: int | None, server: str) -> bool:
+    """Mark a panel as current if the reading has a figure of a server, or as unavailable; return whether it has."""
+    if figure is not None:
+        panel.set_loaded(datetime.fromtimestamp(reading.at, UTC))
+    elif reading.at:
+        panel.set_unavailable(f"{server} does not answer", is_in_banner=True)
+    else:
+        panel.set_status(f"waiting for {server}")
+    return figure is not None

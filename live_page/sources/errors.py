@@ -11,6 +11,11 @@ from elasticsearch.exceptions import ElasticsearchException, NotFoundError
 class UnavailableError(Exception):
     """A server or service does not answer; the message names it."""
 
+    def __init__(self, message: str, server: str = "") -> None:
+        """`server` is its name if all that is read from it is missing."""
+        super().__init__(message)
+        self.server = server
+
 
 class EmptyError(Exception):
     """Nothing to show yet; the message gives the reason and the remedy."""
@@ -27,8 +32,8 @@ def translate_errors(server: str) -> Iterator[None]:
         raise EmptyError("The table does not exist yet: the stream job creates it with its first batch") from None
     except ElasticsearchException as error:
         reason = type(error).__name__ if not isinstance(error.args[0], int) else f"{error.args[0]} {error.args[1]}"
-        raise UnavailableError(f"{server} does not answer ({reason})") from None
+        raise UnavailableError(f"{server} does not answer ({reason})", server) from None
     except KafkaException as error:
-        raise UnavailableError(f"{server} does not answer ({error.args[0].str()})") from None
+        raise UnavailableError(f"{server} does not answer ({error.args[0].str()})", server) from None
     except DeltaError as error:
         raise UnavailableError(f"{server} cannot be read ({str(error).splitlines()[0][:200]})") from None

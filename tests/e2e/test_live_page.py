@@ -42,6 +42,7 @@ class Site:
     pipeline: Pipeline
     elasticsearch: SimpleExecutor
     producer: HTTPExecutor
+    sink: HTTPExecutor
     page: HTTPExecutor
     address: str
 
@@ -101,7 +102,7 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
         for executor in (page, stream, sink, producer):
             stack.callback(executor.kill)
             executor.start()
-        site = Site(pipeline, elasticsearch, producer, page, page.url.geturl().removesuffix("/health"))
+        site = Site(pipeline, elasticsearch, producer, sink, page, page.url.geturl().removesuffix("/health"))
         stack.callback(lambda: site.elasticsearch.kill())
         yield site
         for executor in (producer, page, sink, stream):
@@ -109,6 +110,14 @@ def site(kafka: str, cache: None, tmp_path_factory: pytest.TempPathFactory) -> I
     assert "Traceback" not in pipeline.log(PAGE)
 
 
+_LINE = "edge => [getComputedStyle(edge).color, getComputedStyle(edge, '::before').backgroundImage]"
+_BOXES_WITH_TOP = "all => all.map(each => each.getBoundingClientRect()).map(box => [box.top, box.left, box.right])"
+_RECORD_SHIFTS = """
+  window.shifts = []
+  new PerformanceObserver(list => list.getEntries().forEach(
+    each => window.shifts.push([each.value, each.sources.map(source => source.node?.outerHTML?.slice(0, 120))])
+  )).observe({type: 'layout-shift', buffered: true})
+"""
 _BOXES = "links => links.map(link => link.getBoundingClientRect()).map(box => [box.left, box.right, box.height])"
 
 
@@ -116,8 +125,18 @@ def _tile(page: Page, name: str) -> Locator:
     return page.locator(f'[data-tile="{name}"]')
 
 
+def _box(page: Page, name: str) -> Locator:
+    """Return a box of the pipeline's diagram."""
+    return page.locator(f'[data-box="{name}"]')
+
+
+def _edge(page: Page, name: str) -> Locator:
+    return page.locator(f'[data-edge="{name}"]')
+
+
 def _number(text: str | None) -> int:
-    return int((text or "").replace(",", ""))
+    """Return the number that a text begins with."""
+    return int((text or "").partition(" ")[0].replace(",", ""))
 
 
 def _panel(page: Page, title: str) -> Locator:
@@ -170,6 +189,18 @@ def _series(panel: Locator) -> dict[str, list[tuple[int, int | None]]]:
     return {name: [(at, value) for at, value in points] for name, points in series}
 
 
+def _shown_seconds(panel: Locator) -> float:
+    """Return how many seconds the time axis of a chart shows."""
+    bounds = panel.locator(".nicegui-echart").evaluate(
+        "e => getElement(Number(e.id.slice(1))).chart.getOption().xAxis.map(each => [each.min, each.max])[0]"
+    )
+    return float(bounds[1] - bounds[0]) / 1_000
+
+
+def _assert_between(read: Callable[[], float], least: float, most: float) -> None:
+    assert least <= read() <= most
+
+
 def _sums(panel: Locator) -> dict[str, int]:
     return {name: sum(value or 0 for _, value in points) for name, points in _series(panel).items()}
 
@@ -191,9 +222,10 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
         _wait_for(lambda: _bars(_panel(page, "Interactions by type")), of_types)
         for name in ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"):
             expect(page.locator(f'[data-health="{name}"]')).to_have_text("ok")
-        stages = _panel(page, "Stages")
-        expected_rows = {"sent to Kafka": f"{site.sent():,}", "aggregated": f"{site.counted():,}"}
-        _wait_for(lambda: {row[0]: row[1] for row in _rows(stages) if row[0] in expected_rows}, expected_rows)
+        expect(_box(page, "topic")).to_contain_text(f"{site.sent():,} records")
+        expect(_box(page, "lake")).to_contain_text(f"{site.pipeline.lake_count():,} rows")
+        expect(_box(page, "indices")).to_contain_text(f"{site.counted():,} counted")
+        expect(_box(page, "indices")).to_contain_text(re.compile(rf"Users\s*{len(users)}(?!\d)"))
         expect(_panel(page, "Latest alerts").locator("tbody tr")).to_have_count(min(8, len(alerts)))
 
         for name, table, measure in (
@@ -429,6 +461,127 @@ def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, br
         expect(status).to_contain_text("1 row,")
 
 
+def test_the_diagram_shows_rates_and_links_to_the_pages(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        for name in ("producer", "topic", "ingest", "lake", "aggregate", "aggregated topic", "sink", "indices"):
+            box = _box(page, name)
+            expect(box.locator(".rate")).to_have_text(re.compile(r"^[1-9][\d,.]*/s$"))
+            expect(box.locator(".state")).to_contain_text("ok")
+        for edge in ("producer to topic", "topic to ingest", "lake to aggregate", "aggregated topic to sink"):
+            expect(_edge(page, edge)).to_have_attribute("data-flow", "flowing")
+            # In words, too.
+            expect(_edge(page, edge)).to_have_attribute("aria-label", re.compile(rf"^{edge}: [\d,.]+/s$"))
+        # Wider than an edge without any.
+        width = "edge => parseFloat(getComputedStyle(edge, '::before').height)"
+        assert _edge(page, "topic to ingest").evaluate(width) > 3
+        for name, path in {"topic": "topics", "lake": "lake", "alerts": "alerts", "producer": "controls"}.items():
+            _box(page, name).click()
+            expect(page).to_have_url(re.compile(f"/{path}$"))
+            _go(page, "Overview")
+
+
+def test_an_edge_is_red_and_dashed_while_rows_wait_for_the_sink(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        edge = _edge(page, "aggregated topic to sink")
+        expect(edge).to_have_attribute("data-flow", "flowing")
+        flowing = edge.evaluate(_LINE)
+        site.sink.stop()
+        try:
+            expect(edge).to_have_attribute("data-flow", "behind")
+            expect(edge).to_have_attribute("aria-label", re.compile(r"behind by [\d,]+$"))
+            colour, line = edge.evaluate(_LINE)
+            assert colour != flowing[0]
+            assert "repeating-linear-gradient" in line
+            assert "repeating-linear-gradient" not in flowing[1]
+            expect(_box(page, "sink")).to_contain_text("does not answer")
+            expect(_box(page, "sink").locator(".figure")).to_have_text(re.compile(r"^behind by [\d,]+$"))
+            # What it is behind grows, and what comes before goes on.
+            before = _number(_box(page, "sink").locator(".figure").inner_text()[len("behind by ") :])
+            figure = _box(page, "sink").locator(".figure")
+            eventually(lambda: assert_more_than(_number(figure.inner_text()[len("behind by ") :]), before), 60)
+            expect(_edge(page, "topic to ingest")).to_have_attribute("data-flow", "flowing")
+        finally:
+            site.sink.start()
+        expect(edge).to_have_attribute("data-flow", "flowing")
+
+
+def test_buttons_choose_the_time_that_the_charts_show(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        panels = [
+            _panel(page, title)
+            for title in ("Interactions per second (UTC)", "Latency from Kafka to Elasticsearch (UTC)")
+        ]
+        for name, least, most in (("1 min", 60, 60), ("30 min", 61, 1_800), ("5 min", 60, 300)):
+            page.get_by_role("button", name=name, exact=True).click()
+            for panel in panels:
+                eventually(partial(_assert_between, partial(_shown_seconds, panel), least, most))
+        latency = panels[1]
+        for level in ("p50", "p95"):
+            expect(latency.locator("svg text", has_text=re.compile(rf"^{level} [\d.]+ s$"))).to_be_visible()
+
+
+def test_the_charts_have_a_crosshair_in_common(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        rate, latency = (
+            _panel(page, title).locator(".nicegui-echart")
+            for title in ("Interactions per second (UTC)", "Latency from Kafka to Elasticsearch (UTC)")
+        )
+        expect(latency.locator("svg text").first).to_be_visible()
+        box = rate.bounding_box()
+        assert box is not None
+
+        def assert_both() -> None:
+            # On the right, where there are values.
+            page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] / 2)
+            for chart, what in ((rate, "per second"), (latency, "latency in s")):
+                tooltip = chart.locator("div", has_text=what).last
+                assert tooltip.is_visible(), what
+
+        eventually(assert_both)
+
+
+def test_diagram_tiles_and_both_charts_are_above_the_fold(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address) as page:
+        expect(page.locator(".nicegui-echart svg").last).to_be_visible()
+        panels = [_panel(page, "Pipeline"), _panel(page, "Latency from Kafka to Elasticsearch (UTC)")]
+        for shown in (*panels, _panel(page, "Interactions per second (UTC)"), *page.locator(".tile").all()):
+            box = shown.bounding_box()
+            assert box is not None
+            assert 0 <= box["y"] < box["y"] + box["height"] <= 900
+        boxes = page.locator("[data-box]").evaluate_all("all => all.map(each => each.getBoundingClientRect().y)")
+        # The main way is one row; the branches are another.
+        assert len({round(y) for y in boxes}) == 2
+
+
+def test_on_a_phone_the_diagram_leads_from_top_to_bottom(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address, width=NARROW) as page:
+        expect(page.locator("[data-box]")).to_have_count(10)
+        boxes = page.locator("[data-box]").evaluate_all(_BOXES_WITH_TOP)
+        assert [top for top, *_ in boxes] == sorted({top for top, *_ in boxes})
+        assert all(0 <= left < right <= NARROW for _, left, right in boxes)
+        cut = "all => all.filter(each => each.scrollWidth > each.clientWidth).map(each => each.textContent)"
+        assert page.locator(".pipeline :is(.rate, .figure)").evaluate_all(cut) == []
+
+
+def test_nothing_moves_while_the_overview_fills_and_updates(site: Site, browser: Browser) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address) as page:
+        page.add_init_script(_RECORD_SHIFTS)
+        page.goto("/")
+        expect(page.locator(".nicegui-echart svg").last).to_be_visible()
+        expect(_box(page, "sink").locator(".rate")).to_have_text(re.compile(r"^[1-9][\d,.]*/s$"))
+        shown = _box(page, "topic").locator(".figure")
+        for _ in range(3):
+            before = shown.inner_text()
+            expect(shown).not_to_have_text(before)
+        shifts = page.evaluate("window.shifts")
+        assert sum(value for value, _ in shifts) < 0.05, shifts
+
+
 def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, browser: Browser) -> None:
     site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
@@ -438,7 +591,16 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
         expect(state).to_have_text("does not answer")
         expect(page.locator('[data-health="Kafka"]')).to_have_text("ok")
         expect(_tile(page, "Interactions counted")).to_have_text("–")
-        sent = _panel(page, "Stages").locator("tbody tr").first.locator("td").nth(1)
+        expect(_box(page, "indices")).to_contain_text("– counted")
+        expect(_box(page, "indices")).to_contain_text("does not answer")
+        # One banner, not a note in each panel.
+        banner, activity = page.locator("[data-banner]"), _panel(page, "Interactions per minute, by type (UTC)")
+        expect(banner).to_contain_text("Elasticsearch does not answer")
+        for panel in (activity, _panel(page, "Interactions by type"), _panel(page, "Latest alerts")):
+            expect(panel).to_have_class(re.compile(r"\bstale\b"))
+            expect(panel.get_by_role("status").first).to_have_text(re.compile(r"^as of \d\d:\d\d:\d\d$"))
+        expect(page.locator('[data-change="Interactions counted"]')).to_have_text(re.compile(r"^[\d,]+ as of \d\d:"))
+        sent = _box(page, "topic").locator(".figure")
         before = _number(sent.inner_text())
         eventually(lambda: assert_more_than(_number(sent.inner_text()), before), 30)
         for name in ("Users", "Alerts"):
@@ -453,6 +615,8 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
         expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible()
         _go(page, "Overview")
         expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok")
+        expect(banner).to_be_hidden()
+        expect(page.locator(".stale")).to_have_count(0)
         site.pause()
         expect(_tile(page, "Interactions counted")).to_have_text(f"{site.counted():,}")
 

@@ -119,7 +119,10 @@ def test_every_package_is_installed_type_checked_and_searched_for_examples() -> 
     assert {pattern.removesuffix("*") for pattern in found["include"]} == packages
     assert set(project["mypy"]["packages"]) == packages | not_installed
     testpaths = [ROOT / path for path in project["pytest"]["ini_options"]["testpaths"]]
-    assert {folder.name for folder in folders if {folder, folder.parent} & set(testpaths)} == packages | {"tests", "chaos"}
+    assert {folder.name for folder in folders if {folder, folder.parent} & set(testpaths)} == packages | {
+        "tests",
+        "chaos",
+    }
 
 
 @pytest.fixture
