@@ -111,3 +111,19 @@ def test_no_header_of_a_dead_letter_controls_the_terminal(
     printed = capsys.readouterr().out
     assert "\\x1b]0;name\\x07\\nkey: forged: \\x1b]0;value\\x07\n" in printed
     assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize("offset", [None, "", "x", "-1", "²"])
+def test_a_foreign_dead_letter_without_its_position_is_skipped(
+    found: list[DeadLetter], offset: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_letter = _dead_letter("0-1", "elasticsearch-sink-alert", b"avg_interactions")
+    if offset is None:
+        del dead_letter.headers[dead_letters.OFFSET]
+    else:
+        dead_letter.headers[dead_letters.OFFSET] = offset
+    found.append(dead_letter)
+    latest = {b"avg_interactions": dead_letter_commands._Latest(0, 5, 9)}
+    monkeypatch.setattr(dead_letter_commands, "_latest_records", lambda *_: latest)
+    assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
+    assert "0-1 is skipped, its headers do not say where it was" in capsys.readouterr().out

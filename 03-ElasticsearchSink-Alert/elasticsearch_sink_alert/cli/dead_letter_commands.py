@@ -174,6 +174,8 @@ def _why_skipped(dead_letter: DeadLetter, latest: Mapping[bytes, _Latest]) -> st
     """Return why a dead letter cannot be replayed; empty if it can."""
     if dead_letters.CUT in dead_letter.headers:
         return escape_controls(dead_letter.headers[dead_letters.CUT])
+    if not all(dead_letter.headers.get(name, "").isdecimal() for name in _POSITION):
+        return "its headers do not say where it was"
     if _is_outdated(dead_letter, latest):
         return "the topic has a later row of its key"
     return ""
