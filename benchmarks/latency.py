@@ -26,6 +26,8 @@ def measure(stack: Stack, rate: int, warm: float, seconds: float) -> Iterator[Re
     """Measure percentiles over `seconds` at `rate` interactions a second, after `warm` seconds at the same rate."""
     topic = f"latency-{rate}"
     client = Elasticsearch([stack.es_host])
+    # Its records keep the time at which they were sent, instead of that of their append.
+    stack.create_topic(topic)
     with ExitStack() as running:
         for service in (services.STREAM, services.SINK):
             running.enter_context(stack.service(service, topic))

@@ -7,6 +7,7 @@ any other: a backlog to warm up, another one that is written while it is suspend
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -56,7 +57,8 @@ def measure(
 def _measure(stack: Stack, name: str, peer: Peer, interactions: int, warm: float, seconds: float) -> Iterator[Result]:
     settings = Settings(kafka_broker=stack.kafka, kafka_topic=f"peer-{name}")
     source, target = interactions_topic(settings), aggregated_topic(settings)
-    stack.create(source, target)
+    # Its records keep the time at which they were sent, instead of that of their append.
+    stack.create(replace(source, config={}), target)
     send = partial(stack.send, source.name, interactions, RANDOM_DATA_SEED=_SEED)
     send()
     with (

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -153,6 +154,26 @@ def test_no_timestamp_that_a_client_sets_stops_the_job(pipeline: Pipeline) -> No
             producer.produce(pipeline.topic, orjson.dumps(interaction), timestamp=timestamp)
         assert producer.flush(30) == 0
         eventually(lambda: pipeline.assert_published(interactions))
+
+
+def test_a_topic_with_the_times_of_clients_continues_by_the_remedy_that_the_job_names(pipeline: Pipeline) -> None:
+    topic = replace(interactions_topic(pipeline.settings), config={})
+    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), topic)
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(90))
+        eventually(lambda: pipeline.assert_published(_interactions(90)))
+    producer = Producer({"bootstrap.servers": pipeline.kafka})
+    producer.produce(pipeline.topic, orjson.dumps(_interactions(1)[0]), timestamp=2**63 - 1)
+    assert producer.flush(30) == 0
+    assert _exit_status(pipeline.service(STREAM)) == 1
+    assert "set message.timestamp.type=LogAppendTime for the topic, delete its records" in pipeline.log(STREAM)
+
+    _remove_records(pipeline)
+    _command(pipeline, "accept-gap")
+    with pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(90, first=90))
+        eventually(lambda: pipeline.assert_published(_interactions(180)))
+    assert pipeline.lake_count() == 180
 
 
 def _older(checkpoint: Path, copy: Path) -> None:
