@@ -204,7 +204,7 @@ def test_a_copy_of_the_example_env_file_changes_nothing_of_the_demo(
     monkeypatch.chdir(tmp_path)
     without = Plan(tmp_path)
     expected = without.service_settings
-    assert (expected["PRODUCER_RATE"], expected["PRODUCER_CONTROLS"]) == ("0.02", "true")
+    assert (expected["PRODUCER_RATE"], expected["PRODUCER_CONTROLS"]) == ("0.005", "true")
     shutil.copy(ROOT / ".env.example", tmp_path / ".env")
     assert Plan(tmp_path) == without
     assert without.service_settings == expected
