@@ -105,7 +105,7 @@ class _EdgeView:
     def show(self, edge: Edge) -> None:
         # Nothing is sent unless it differs.
         self._line.style(replace=f"--column: {self._column}; --width: {edge_width(edge.rate):g}px")
-        _set_prop(self._line, "data-flow", edge.flow.value)
+        _set_prop(self._line, "data-state", edge.flow.value)
         _set_prop(self._line, "aria-label", edge.text)
 
 

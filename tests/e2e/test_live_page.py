@@ -469,7 +469,7 @@ def test_the_diagram_shows_rates_and_links_to_the_pages(site: Site, browser: Bro
             expect(box.locator(".rate")).to_have_text(re.compile(r"^[1-9][\d,.]*/s$"))
             expect(box.locator(".state")).to_contain_text("ok")
         for edge in ("producer to topic", "topic to ingest", "lake to aggregate", "aggregated topic to sink"):
-            expect(_edge(page, edge)).to_have_attribute("data-flow", "flowing")
+            expect(_edge(page, edge)).to_have_attribute("data-state", "flowing")
             # In words, too.
             expect(_edge(page, edge)).to_have_attribute("aria-label", re.compile(rf"^{edge}: [\d,.]+/s$"))
         # Wider than an edge without any.
@@ -485,11 +485,11 @@ def test_an_edge_is_red_and_dashed_while_rows_wait_for_the_sink(site: Site, brow
     site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
         edge = _edge(page, "aggregated topic to sink")
-        expect(edge).to_have_attribute("data-flow", "flowing")
+        expect(edge).to_have_attribute("data-state", "flowing")
         flowing = edge.evaluate(_LINE)
         site.sink.stop()
         try:
-            expect(edge).to_have_attribute("data-flow", "behind")
+            expect(edge).to_have_attribute("data-state", "behind")
             expect(edge).to_have_attribute("aria-label", re.compile(r"behind by [\d,]+$"))
             colour, line = edge.evaluate(_LINE)
             assert colour != flowing[0]
@@ -501,10 +501,10 @@ def test_an_edge_is_red_and_dashed_while_rows_wait_for_the_sink(site: Site, brow
             before = _number(_box(page, "sink").locator(".figure").inner_text()[len("behind by ") :])
             figure = _box(page, "sink").locator(".figure")
             eventually(lambda: assert_more_than(_number(figure.inner_text()[len("behind by ") :]), before), 60)
-            expect(_edge(page, "topic to ingest")).to_have_attribute("data-flow", "flowing")
+            expect(_edge(page, "topic to ingest")).to_have_attribute("data-state", "flowing")
         finally:
             site.sink.start()
-        expect(edge).to_have_attribute("data-flow", "flowing")
+        expect(edge).to_have_attribute("data-state", "flowing")
 
 
 def test_buttons_choose_the_time_that_the_charts_show(site: Site, browser: Browser) -> None:
