@@ -472,9 +472,9 @@ def test_the_diagram_shows_rates_and_links_to_the_pages(site: Site, browser: Bro
             expect(_edge(page, edge)).to_have_attribute("data-state", "flowing")
             # In words, too.
             expect(_edge(page, edge)).to_have_attribute("aria-label", re.compile(rf"^{edge}: [\d,.]+/s$"))
-        # Wider than an edge without any.
+        # Wider than an edge without any, once a whole batch is in the rate.
         width = "edge => parseFloat(getComputedStyle(edge, '::before').height)"
-        assert _edge(page, "topic to ingest").evaluate(width) > 3
+        eventually(lambda: assert_more_than(_edge(page, "topic to ingest").evaluate(width), 3), 60)
         for name, path in {"topic": "topics", "lake": "lake", "alerts": "alerts", "producer": "controls"}.items():
             _box(page, name).click()
             expect(page).to_have_url(re.compile(f"/{path}$"))
