@@ -146,8 +146,17 @@ class Panel:
     def _tables(self) -> list[RecordTable]:
         return [each for each in self._card.descendants() if isinstance(each, RecordTable)]
 
-    def refresh_from(self, read: Callable[[], T], show: Callable[[T], None], interval: float = 1.0) -> None:
-        """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block."""
+    def refresh_from(
+        self,
+        read: Callable[[], T],
+        show: Callable[[T], None],
+        interval: float = 1.0,
+        show_empty: Callable[[EmptyError], None] = lambda _: None,
+    ) -> None:
+        """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block.
+
+        `show_empty` is called if there is nothing to show.
+        """
 
         async def refresh() -> None:
             try:
@@ -157,6 +166,7 @@ class Panel:
                 return
             except EmptyError as reason:
                 self._set_empty(str(reason))
+                show_empty(reason)
                 return
             if value is not None:
                 show(value)
