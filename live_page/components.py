@@ -68,7 +68,11 @@ class RecordTable(ui.table):
         self.classes(f"w-full min-w-0 {height}").props('dense flat hide-pagination :rows-per-page-options="[0]"')
         # Quasar's own shows a warning sign.
         self.add_slot("no-data", '<div class="w-full py-2 text-sm opacity-75">{{ props.message }}</div>')
-        text = '<div class="cell" :title="props.value">{{ props.value }}</div>'
+        # As the tables of a lake have it: a text can be the word, too.
+        text = (
+            '<div class="cell" :class="{null: props.value === null}" :title="props.value">'
+            '{{ props.value === null ? "NULL" : props.value }}</div>'
+        )
         self.add_slot("body-cell", f'<q-td :props="props">{text}</q-td>')
         if links:
             self.add_slot(

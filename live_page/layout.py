@@ -33,6 +33,9 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .q-table__container { container-type: inline-size; }
 .q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
 .q-table td.text-right .cell { margin-left: auto; }
+.q-table td .cell.null { font-style: italic; opacity: .75; }
+.nicegui-codemirror { border-color: rgb(128 134 143 / .45); }
+.body--dark .nicegui-codemirror .cm-editor { filter: invert(1) hue-rotate(180deg); }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;

@@ -213,7 +213,7 @@ def _show_interactions(lake: LakeReader, of: Table, row_id: str) -> None:
         table.rows = [
             {
                 "key": n,
-                **{name: format_text(value) for name, value in row.items()},
+                **{name: None if value is None else format_text(value) for name, value in row.items()},
                 **{name: format_time(row[name]) for name in names if event.field(name).type.is_time},
             }
             for n, row in enumerate(rows)
