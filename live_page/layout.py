@@ -85,14 +85,14 @@ def build(sources: Sources) -> None:
 
     def on_path_changed(_: str) -> None:
         theme.keep()
-        # NiceGUI does not build a page again of whose address the query alone differs.
+        # NiceGUI itself does not build a page again if only the query has changed.
         shown.refresh()
 
     ui.context.client.sub_pages_router.on_path_changed(on_path_changed)
 
 
 class _SubPages(ui.sub_pages):
-    """The pages, with a page of its own for addresses of none."""
+    """The pages by their addresses, and one for all other addresses."""
 
     def __init__(self, routes: dict[str, Callable[..., None]], show_not_found: Callable[[str], None]) -> None:
         self._show_not_found = show_not_found

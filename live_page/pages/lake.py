@@ -108,11 +108,20 @@ def _show_sample(lake: LakeReader, version: "_ChosenVersion") -> Panel:
     with Panel("Sample rows") as panel:
         sample = RecordTable((), "The table has no rows yet", height="min-h-96")
 
-    def read() -> QueryResult:
-        table = version.table.value
-        return lake.sample(table, version=version.versions.get(table))
+    def chosen() -> tuple[str, int | None]:
+        table: str = version.table.value
+        return table, version.versions.get(table)
 
-    panel.refresh_from(read, lambda result: _show_result(sample, result), interval=5.0)
+    def read() -> tuple[tuple[str, int | None], QueryResult]:
+        table, number = of = chosen()
+        return of, lake.sample(table, version=number)
+
+    def show_sample(found: tuple[tuple[str, int | None], QueryResult]) -> None:
+        # Another table or version may have been chosen meanwhile.
+        if found[0] == chosen():
+            _show_result(sample, found[1])
+
+    panel.refresh_from(read, show_sample, interval=5.0)
     return panel
 
 

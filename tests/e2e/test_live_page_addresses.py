@@ -1,7 +1,8 @@
 """What is chosen on the live page stays with its address, and its box for SQL; no other service runs."""
 
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +19,12 @@ from elasticsearch_sink_alert.indexing.index_templates import mappings
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from contract.declared import PIPELINE, table_named
+from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from live_page.pages.links import row_href
 from live_page.pages.queries import example_queries
+from local_stack import servers
 from local_stack.services import PAGE
+from runtime import topic_admin
 from tests.browser import TIMEOUT_MS, chromium, page_of
 from tests.pipeline import Pipeline, assert_equal, eventually
 
@@ -50,6 +54,8 @@ def browser() -> Iterator[Browser]:
 def site(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     data = tmp_path_factory.mktemp("addresses")
     pipeline = Pipeline(kafka, elasticsearch_url, "addresses", data)
+    topics = [topic(pipeline.settings) for topic in (interactions_topic, aggregated_topic, dead_letter_topic)]
+    topic_admin.create_missing_topics(pipeline.settings.kafka_client, threading.Event(), *topics)
     producer = Producer({"bootstrap.servers": kafka})
     for n in range(5):
         producer.produce(pipeline.topic, key=b"user_1", value=f"interaction {n}")
@@ -57,7 +63,9 @@ def site(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFa
     assert producer.flush(60) == 0
     _fill_elasticsearch(pipeline)
     _fill_lake(data / "warehouse")
-    with pipeline.running(PAGE, SQL_SECONDS="30") as page:
+    nowhere = f"http://{servers.HOST}:{servers.free_port()}"
+    urls = dict.fromkeys(("PRODUCER_URL", "STREAM_URL", "SINK_URL"), nowhere)
+    with pipeline.running(PAGE, **urls, SQL_SECONDS="30") as page:
         yield Site(pipeline, page.url.geturl().removesuffix("/health"))
     assert "Traceback" not in pipeline.log(PAGE)
     with pipeline.elasticsearch as client:
@@ -134,8 +142,8 @@ def test_search_sort_and_page_survive_a_reload_and_back(site: Site, browser: Bro
         users.get_by_role("columnheader", name="User id").click()
         _wait_for_column(users, 1, sorted(found))
         _expect_query(page, "search=user_2", "sort=user_id", "order=asc")
-        for reload in (lambda: page.reload(), lambda: _visit(page, "user_21")):
-            reload()
+        for step in _steps(page.reload, lambda: _visit(page, "user_21")):
+            step()
             expect(users.get_by_role("textbox")).to_have_value("user_2")
             _wait_for_column(users, 1, sorted(found))
             _expect_query(page, "search=user_2", "sort=user_id", "order=asc")
@@ -161,6 +169,15 @@ def test_search_sort_and_page_survive_a_reload_and_back(site: Site, browser: Bro
         expect(users).to_contain_text(f"31-{len(IDS)} of {len(IDS)}")
 
 
+def _steps(*steps: Callable[[], object]) -> tuple[Callable[[], object], ...]:
+    """Return what does not change what is shown."""
+    return steps
+
+
+def _do_nothing() -> None:
+    pass
+
+
 def _visit(page: Page, id_: str) -> None:
     """Follow the link to a row, and go back."""
     page.get_by_role("link", name=id_, exact=True).click()
@@ -173,7 +190,7 @@ def test_an_id_with_special_characters_survives_link_reload_and_back(site: Site,
         for id_ in SPECIAL_IDS:
             page.goto("/users?sort=total_interactions&order=asc")
             page.get_by_role("link", name=id_, exact=True).click()
-            for step in (lambda: None, page.reload, lambda: (page.go_back(), page.go_forward())):
+            for step in _steps(_do_nothing, page.reload, lambda: (page.go_back(), page.go_forward())):
                 step()
                 expect(page.get_by_role("heading", level=1)).to_have_text(f"User {id_}")
                 expect(page).to_have_title(f"{id_} · Users")
@@ -214,7 +231,7 @@ def test_filters_of_alerts_and_the_topic_are_in_the_address(site: Site, browser:
         alerts.get_by_role("button", name="firing", exact=True).click()
         alerts.get_by_role("combobox", name="Rule").press("Enter")
         page.get_by_role("option", name=RULES[1], exact=True).click()
-        for step in (lambda: None, page.reload):
+        for step in _steps(_do_nothing, page.reload):
             step()
             expect(alerts.get_by_text(f"{len(firing)} alerts")).to_be_visible()
             _expect_query(page, "status=firing", f"rule={RULES[1].replace(' ', '+')}")
@@ -225,7 +242,7 @@ def test_filters_of_alerts_and_the_topic_are_in_the_address(site: Site, browser:
         _wait_for_column(_panel(page, "Latest records"), 3, ["a;b"] * 5)
         page.get_by_role("textbox", name=re.compile("Key, such as")).fill("a;b")
         page.get_by_role("button", name="Search").click()
-        for step in (lambda: None, page.reload):
+        for step in _steps(_do_nothing, page.reload):
             step()
             _expect_query(page, f"topic={topic}", "key=a%3Bb")
             _wait_for_column(_panel(page, "Search by key"), 3, ["a;b"] * 5)
@@ -372,11 +389,13 @@ def test_samples_and_queries_read_the_version_of_the_slider(site: Site, browser:
         text, slider = page.locator("[data-version]"), page.get_by_role("slider")
         expect(text).to_have_text(f"latest version, kept are 0 to {last}")
         expect(_run(page, count)).to_contain_text("1 row,")
-        assert _column(query, 1) == [f"{APPENDS * ROWS}"]
-        slider.press("Home")
+        _wait_for_column(query, 1, [f"{APPENDS * ROWS}"])
+        for version in (1, 0):
+            slider.press("ArrowLeft")
+            expect(text).to_contain_text(f"version {version},")
         expect(text).to_have_text(f"version 0, kept are 0 to {last}")
         sample = _panel(page, "Sample rows")
-        for step in (lambda: None, page.reload):
+        for step in _steps(_do_nothing, page.reload):
             step()
             _expect_query(page, "version=0")
             _wait_for_column(sample, 1, ["user_0"] * ROWS)
@@ -386,7 +405,7 @@ def test_samples_and_queries_read_the_version_of_the_slider(site: Site, browser:
         expect(text).to_contain_text("version 1,")
         expect(_run(page)).to_contain_text("interactions as of version 1")
         _wait_for_column(query, 1, [f"{2 * ROWS}"])
-        slider.press("End")
+        slider.press("ArrowRight")
         expect(text).to_contain_text("latest version")
         expect(_run(page)).not_to_contain_text("as of")
         _wait_for_column(query, 1, [f"{APPENDS * ROWS}"])
