@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from contract.fields import ColumnType, FieldType
@@ -112,7 +112,7 @@ def _number(text: str | None) -> float | None:
 
 def as_csv(result: QueryResult) -> str:
     """Return a result as CSV, in which NULL is nothing and an empty text is in quotes."""
-    lines = [result.columns, *result.rows]
+    lines: list[Sequence[str | None]] = [result.columns, *result.rows]
     return "".join(f"{','.join(map(_csv_cell, line))}\r\n" for line in lines)
 
 

@@ -75,7 +75,7 @@ def site(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFa
 def _fill_elasticsearch(pipeline: Pipeline) -> None:
     actions: list[dict[str, Any]] = []
     for n, id_ in enumerate(IDS):
-        row = dict.fromkeys(USERS.measures, n * 7 % 31)
+        row: dict[str, Any] = dict.fromkeys(USERS.measures, n * 7 % 31)
         row |= {"user_id": id_, "total_interactions": 1_000 + n, "last_interaction": TIME.isoformat()}
         actions.append({"_index": USERS.name, "_id": id_, "_source": row})
         alert = {

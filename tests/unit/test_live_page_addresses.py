@@ -85,6 +85,7 @@ def test_the_tab_has_the_row_before_its_table_and_no_control_characters() -> Non
 @pytest.mark.parametrize("row_id", ["a/b", "a/b/c;d", "a%2Fb", "é/😀"])
 def test_an_id_with_a_slash_that_was_typed_is_found(row_id: str) -> None:
     found = mistyped_row(f"/users/{row_id}")
+    assert found is not None
     assert found == (USERS, row_id.replace("%2F", "/"))
     assert row_href(*found) == f"/users/{encode_id(row_id.replace('%2F', '/'))}"
 

@@ -1,6 +1,7 @@
 """The lake page without a browser: example queries, results as charts and CSV, a history, and kept versions."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -83,9 +84,9 @@ def test_the_types_of_columns_are_those_of_sql() -> None:
 # --- Results ----------------------------------------------------------------------------------------
 
 
-def _result(columns: dict[str, bool], *rows: list[str | None]) -> QueryResult:
+def _result(columns: dict[str, bool], *rows: Sequence[str | None]) -> QueryResult:
     """A result with these columns, of which some have numbers."""
-    return QueryResult(list(columns), list(columns.values()), list(rows), [], 0.1)
+    return QueryResult(list(columns), list(columns.values()), [list(row) for row in rows], [], 0.1)
 
 
 def test_a_result_with_a_label_and_a_number_has_bars() -> None:
@@ -169,9 +170,9 @@ def test_whatever_a_browser_has_stored_is_a_history(stored: object, expected: li
 # --- Versions ---------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, value: str, mode: str = "append") -> None:
+def _write(folder: Path, value: str, *, overwrites: bool = False) -> None:
     rows = Table.from_arrays([Array([value], DataType.string())], names=["user_id"])
-    write_deltalake(str(folder), rows, mode=mode)  # type: ignore[call-overload]
+    write_deltalake(str(folder), rows, mode="overwrite" if overwrites else "append")
 
 
 def _readable(folder: Path) -> list[int]:
@@ -191,15 +192,15 @@ def test_all_versions_of_a_table_are_kept_at_first(tmp_path: Path) -> None:
     folder = tmp_path / "interactions"
     for n in range(3):
         _write(folder, f"{n}")
-    _write(folder, "all", "overwrite")
+    _write(folder, "all", overwrites=True)
     assert LakeReader(str(tmp_path), 5).versions("interactions") == Versions(0, 3)
     assert _readable(folder) == [0, 1, 2, 3]
 
 
 def test_a_version_whose_files_were_removed_is_not_kept(tmp_path: Path) -> None:
     folder = tmp_path / "interactions"
-    for mode in ("append", "overwrite", "append", "overwrite", "append"):
-        _write(folder, mode, mode)
+    for n in range(5):
+        _write(folder, f"{n}", overwrites=n % 2 == 1)
     # As a vacuum after its retention.
     removed = {*DeltaTable(str(folder), version=0).file_uris()} - {*DeltaTable(str(folder), version=1).file_uris()}
     for uri in removed:
