@@ -68,7 +68,11 @@ class RecordTable(ui.table):
         self.classes(f"w-full min-w-0 {height}").props('dense flat hide-pagination :rows-per-page-options="[0]"')
         # Quasar's own shows a warning sign.
         self.add_slot("no-data", '<div class="w-full py-2 text-sm opacity-75">{{ props.message }}</div>')
-        text = '<div class="cell" :title="props.value">{{ props.value }}</div>'
+        # As the tables of a lake have it: a text can be the word, too.
+        text = (
+            '<div class="cell" :class="{null: props.value === null}" :title="props.value">'
+            '{{ props.value === null ? "NULL" : props.value }}</div>'
+        )
         self.add_slot("body-cell", f'<q-td :props="props">{text}</q-td>')
         if links:
             self.add_slot(
@@ -146,8 +150,17 @@ class Panel:
     def _tables(self) -> list[RecordTable]:
         return [each for each in self._card.descendants() if isinstance(each, RecordTable)]
 
-    def refresh_from(self, read: Callable[[], T], show: Callable[[T], None], interval: float = 1.0) -> None:
-        """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block."""
+    def refresh_from(
+        self,
+        read: Callable[[], T],
+        show: Callable[[T], None],
+        interval: float = 1.0,
+        show_empty: Callable[[EmptyError], None] = lambda _: None,
+    ) -> None:
+        """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block.
+
+        `show_empty` is called if there is nothing to show.
+        """
 
         async def refresh() -> None:
             try:
@@ -157,6 +170,7 @@ class Panel:
                 return
             except EmptyError as reason:
                 self._set_empty(str(reason))
+                show_empty(reason)
                 return
             if value is not None:
                 show(value)

@@ -9,11 +9,13 @@ from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from contract.tables import Table
+from live_page.address import current_query, one_of, path_of, set_query
 from live_page.badge import show_badge
 from live_page.banner import show_banner
+from live_page.components import LINK
 from live_page.formatting import format_text
 from live_page.pages import alerts, controls, lake, overview, rows, topics
-from live_page.pages.links import KEYED, decode_id, noun, plural, row_label, table_href
+from live_page.pages.links import KEYED, decode_id, mistyped_row, noun, plural, row_href, row_label, table_href
 from live_page.sources import Sources
 from observer.reading_history import ReadingHistory
 
@@ -31,6 +33,9 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .q-table__container { container-type: inline-size; }
 .q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
 .q-table td.text-right .cell { margin-left: auto; }
+.q-table td .cell.null { font-style: italic; opacity: .75; }
+.nicegui-codemirror { border-color: rgb(128 134 143 / .45); }
+.body--dark .nicegui-codemirror .cm-editor { filter: invert(1) hue-rotate(180deg); }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
@@ -53,7 +58,10 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 _OVERVIEW_STYLE: Final = Path(__file__).with_name("overview.css")
 _MAX_TAB_TITLE = 80
 """Characters."""
-_THEMES = {"auto": None, "light": False, "dark": True}
+_MAX_SHOWN_PATH = 600
+"""Characters."""
+_THEMES: Final[Mapping[str, bool | None]] = {"auto": None, "light": False, "dark": True}
+_SYSTEM: Final = "auto"
 _ICONS = {"auto": "brightness_auto", "light": "light_mode", "dark": "dark_mode"}
 
 
@@ -63,15 +71,35 @@ def build(sources: Sources) -> None:
     ui.colors(primary="#1f6aa5", positive="#1b7a3d")
     # In the head from the start, so that nothing moves when it is applied.
     ui.add_head_html(f"{_STYLE}<style>{_OVERVIEW_STYLE.read_text()}</style>")
-    _add_header({path: name for path, (name, _) in pages.items()}, sources.history)
+    names = {path: name for path, (name, _) in pages.items()}
+    theme = _Theme()
+    _add_header(names, sources.history, theme)
     with ui.column().classes("w-full max-w-7xl mx-auto gap-3 p-2 sm:p-4") as content:
         routes: dict[str, Callable[..., None]] = {
             path: partial(_page, sources.history, name, show) for path, (name, show) in pages.items()
         }
         for table in KEYED:
             routes[table_href(table) + "/{row_id}"] = partial(_row_page, sources, table)
-        ui.sub_pages(routes).classes("w-full gap-3")
+        shown = _SubPages(routes, partial(_show_not_found, sources.history, names)).classes("w-full gap-3")
     ui.skip_link(target=content)
+
+    def on_path_changed(_: str) -> None:
+        theme.keep()
+        # NiceGUI itself does not build a page again if only the query has changed.
+        shown.refresh()
+
+    ui.context.client.sub_pages_router.on_path_changed(on_path_changed)
+
+
+class _SubPages(ui.sub_pages):
+    """The pages by their addresses, and one for all other addresses."""
+
+    def __init__(self, routes: dict[str, Callable[..., None]], show_not_found: Callable[[str], None]) -> None:
+        self._show_not_found = show_not_found
+        super().__init__(routes)
+
+    def _render_404(self) -> None:
+        self._show_not_found(path_of(self._router.current_path))
 
 
 def _pages(sources: Sources) -> dict[str, tuple[str, Callable[[], None]]]:
@@ -86,9 +114,8 @@ def _pages(sources: Sources) -> dict[str, tuple[str, Callable[[], None]]]:
     }
 
 
-def _add_header(names: Mapping[str, str], history: ReadingHistory) -> None:
+def _add_header(names: Mapping[str, str], history: ReadingHistory, theme: "_Theme") -> None:
     """Add the header with links to the pages, given by path, and the badge."""
-    dark = ui.dark_mode(None)
     with ui.header().classes("p-0 gap-0"):
         with ui.row().classes("w-full items-center gap-x-4 gap-y-1 px-3 py-2 no-wrap max-sm:flex-wrap"):
             ui.label(TITLE).classes("font-semibold text-lg whitespace-nowrap max-sm:grow")
@@ -96,16 +123,16 @@ def _add_header(names: Mapping[str, str], history: ReadingHistory) -> None:
                 "flex flex-wrap gap-1 max-h-24 overflow-y-auto grow max-sm:order-3 max-sm:w-full"
             ):
                 links = {path: ui.link(name, path) for path, name in names.items()}
-            _add_theme_button(dark)
+            theme.add_button()
         show_badge(history)
     router = ui.context.client.sub_pages_router
     router.on_path_changed(partial(_mark_current, links))
     _mark_current(links, router.current_path)
 
 
-def _page(history: ReadingHistory, name: str, show: Callable[[], None]) -> None:
-    """Build a page below its heading, which is also the title of the browser's tab."""
-    ui.page_title(f"{format_text(name, _MAX_TAB_TITLE)} · {TITLE}")
+def _page(history: ReadingHistory, name: str, show: Callable[[], None], title: tuple[str, str] = ("", TITLE)) -> None:
+    """Build a page below its heading; `title` is that of the browser's tab, as default the heading."""
+    ui.page_title(tab_title(title[0] or name, title[1]))
     with ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0"):
         TextElement(tag="h1", text=format_text(name)).classes("text-xl font-semibold min-w-0 [overflow-wrap:anywhere]")
         show_banner(history)
@@ -116,7 +143,35 @@ def _page(history: ReadingHistory, name: str, show: Callable[[], None]) -> None:
 def _row_page(sources: Sources, table: Table, row_id: str) -> None:
     id_ = decode_id(row_id)
     name = f"{noun(table).capitalize()} {row_label(table, id_)}"
-    _page(sources.history, name, partial(rows.show_one, sources, table, id_))
+    title = row_label(table, id_), plural(table).capitalize()
+    _page(sources.history, name, partial(rows.show_one, sources, table, id_), title)
+
+
+def tab_title(what: str, of: str) -> str:
+    """Return the title of the browser's tab.
+
+    >>> tab_title("user_1", "Users"), tab_title("a" * 100, "Users") == f"{'a' * 80}… (100 characters) · Users"
+    ('user_1 · Users', True)
+    """
+    return f"{format_text(what, _MAX_TAB_TITLE)} · {of}"
+
+
+def _show_not_found(history: ReadingHistory, names: Mapping[str, str], path: str) -> None:
+    """Build the page of an address that is none, with links to what there is."""
+
+    def show() -> None:
+        ui.label(f"There is no page {format_text(path, _MAX_SHOWN_PATH)}").classes("[overflow-wrap:anywhere]")
+        found = mistyped_row(path)
+        if found is not None:
+            table, row_id = found
+            name = format_text(f"{noun(table)} {row_label(table, row_id)}", _MAX_SHOWN_PATH)
+            ui.link(f"Did you mean the {name}?", row_href(table, row_id)).classes(f"{LINK} [overflow-wrap:anywhere]")
+        with ui.row().classes("gap-x-4 gap-y-1"):
+            ui.label("The pages are:")
+            for target, text in names.items():
+                ui.link(text, target).classes(LINK)
+
+    _page(history, "Page not found", show)
 
 
 def _mark_current(links: Mapping[str, ui.link], current: str) -> None:
@@ -129,15 +184,28 @@ def _mark_current(links: Mapping[str, ui.link], current: str) -> None:
             link.props(remove="aria-current")
 
 
-def _add_theme_button(dark: ui.dark_mode) -> None:
-    themes = list(_THEMES)
-    current = {"theme": themes[0]}
+class _Theme:
+    """The colour theme, which is in the address unless it is the system's."""
 
-    def switch() -> None:
-        theme = themes[(themes.index(current["theme"]) + 1) % len(themes)]
-        current["theme"] = theme
-        dark.set_value(_THEMES[theme])
-        button.set_icon(_ICONS[theme])
+    def __init__(self) -> None:
+        self._name = one_of(current_query().get("theme"), _THEMES, _SYSTEM)
+        self._dark = ui.dark_mode(_THEMES[self._name])
 
-    button = ui.button(icon=_ICONS["auto"], on_click=switch).props('flat round dense color="white"')
-    button.props('aria-label="Colour theme: system, light or dark"')
+    def add_button(self) -> None:
+        """Add the button that switches to the next theme."""
+        self._button = ui.button(icon=_ICONS[self._name], on_click=self._switch).props('flat round dense color="white"')
+        self._button.props('aria-label="Colour theme: system, light or dark"')
+
+    def keep(self) -> None:
+        """Apply the theme of another address, which gets the current one if it has none."""
+        self._apply(one_of(current_query().get("theme"), _THEMES, self._name))
+
+    def _switch(self) -> None:
+        names = list(_THEMES)
+        self._apply(names[(names.index(self._name) + 1) % len(names)])
+
+    def _apply(self, name: str) -> None:
+        self._name = name
+        self._dark.set_value(_THEMES[name])
+        self._button.set_icon(_ICONS[name])
+        set_query({"theme": "" if name == _SYSTEM else name})

@@ -7,6 +7,7 @@ from nicegui import ui
 
 from contract.alerts import FIRING, RESOLVED
 from contract.declared import TABLES
+from live_page.address import current_query, one_of, remember
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import Column, Panel, RecordTable, toggle, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_duration, format_text, format_time, format_value
@@ -41,16 +42,19 @@ def show(sources: Sources) -> None:
         with Panel("Alerts by rule") as by_rule:
             rules = RecordTable(_RULES, _EMPTY, row_key="rule", height="min-h-56")
         _show_alerts_per_minute(documents)
+    most_firing: str | None = None
     charted_rule = _show_values(documents)
+    remember(charted_rule, "charted", lambda: most_firing)
     rule_filter = _show_list(documents)
 
     def show_rules(found: Mapping[str, Mapping[str, Any]]) -> None:
         rules.rows = [{"rule": format_text(rule), **rule_counts(of_rule)} for rule, of_rule in sorted(found.items())]
+        nonlocal most_firing
         names = sorted(found)
         if names != charted_rule.options:
             most_firing = max(names, key=lambda name: found[name]["firing"], default=None)
-            charted_rule.set_options(names, value=charted_rule.value or most_firing)
-            rule_filter.set_options([_ALL, *names])
+            charted_rule.set_options(names, value=charted_rule.value if charted_rule.value in names else most_firing)
+            rule_filter.set_options(list(dict.fromkeys((_ALL, *names, rule_filter.value))))
 
     by_rule.refresh_from(documents.alerts_per_rule, show_rules)
 
@@ -69,7 +73,10 @@ def _show_alerts_per_minute(documents: Documents) -> None:
 def _show_values(documents: Documents) -> ui.select:
     """Show the latest values that fired a rule against its threshold; return the selection of the rule."""
     with Panel("Values against the threshold") as panel:
-        rule = ui.select([], label="Rule").classes("w-full max-w-md").props("dense outlined")
+        # The rules are not known yet.
+        charted = _rule_of_address("charted")
+        rule = ui.select([charted] if charted else [], value=charted, label="Rule")
+        rule.classes("w-full max-w-md").props("dense outlined")
         chart = bar_chart([], "value when the alert fired")
 
     def read() -> Hits:
@@ -94,8 +101,11 @@ def _show_list(documents: Documents) -> ui.select:
     """Show the latest alerts, filtered by status and rule; return the selection of the rule."""
     with Panel("Alerts") as panel:
         with ui.row().classes("items-center gap-3 w-full"):
-            status = toggle([_ALL, FIRING, RESOLVED])
-            rule = ui.select([_ALL], value=_ALL, label="Rule").classes("min-w-56 max-w-full").props("dense outlined")
+            states = (_ALL, FIRING, RESOLVED)
+            status = toggle(states, one_of(current_query().get("status"), states, _ALL))
+            filtered = _rule_of_address("rule") or _ALL
+            rule = ui.select(list(dict.fromkeys((_ALL, filtered))), value=filtered, label="Rule")
+            rule.classes("min-w-56 max-w-full").props("dense outlined")
             total = ui.label().classes("text-sm opacity-75 tabular-nums")
         table = RecordTable(ALERT_COLUMNS, _EMPTY, links="id", height="min-h-96")
 
@@ -109,9 +119,17 @@ def _show_list(documents: Documents) -> ui.select:
         total.set_text(f"{format_count(page.total)} alerts{shown}")
 
     panel.refresh_from(read, show_alerts)
+    remember(status, "status", lambda: _ALL)
+    remember(rule, "rule", lambda: _ALL)
     status.on_value_change(panel.refresh)
     rule.on_value_change(panel.refresh)
     return rule
+
+
+def _rule_of_address(name: str) -> str | None:
+    """Return a rule that the address names, if its text can be shown."""
+    rule = current_query().get(name)
+    return rule if rule and rule == format_text(rule) else None
 
 
 def _row(alert: Mapping[str, Any]) -> str:

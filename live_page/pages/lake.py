@@ -1,17 +1,31 @@
 """The lake page: Delta tables, their history and sample rows, and a box for SQL."""
 
+import json
 import threading
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
-from nicegui import run, ui
+from nicegui import events, run, ui
+from nicegui.elements.mixins.text_element import TextElement
 
-from contract.declared import EVENT
-from contract.fields import FieldType
-from live_page.components import Column, Panel, RecordTable, button, toggle, two_columns
-from live_page.formatting import UNKNOWN, format_bytes, format_count, format_text, format_time
+from contract.declared import PIPELINE
+from live_page.address import current_query, one_of, remember, set_query, whole
+from live_page.charts import bar_chart, update_bars
+from live_page.components import Column, Panel, RecordTable, button, hint, toggle, two_columns
+from live_page.formatting import format_bytes, format_count, format_text, format_time
+from live_page.pages.queries import (
+    as_csv,
+    bars_of,
+    columns_of_tables,
+    example_queries,
+    format_number,
+    history_of,
+    with_latest,
+)
 from live_page.sources import Sources
 from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.lake import TABLES, LakeReader, QueryError, QueryResult, TableState
+from live_page.sources.lake import TABLES, LakeReader, QueryError, QueryResult, TableState, Versions
 
 _TABLES = (
     Column("name", "Table", wraps=True),
@@ -26,11 +40,11 @@ _HISTORY = (
     Column("operation", "Operation"),
     Column("rows", "Rows written", is_number=True),
 )
-_GROUPS = [field.name for field in EVENT.fields if field.type in (FieldType.TEXT, FieldType.CHOICE)][-2:]
-# Names in quotes, since they can be words of SQL.
-_EXAMPLE_QUERY = f"""SELECT {", ".join(f'"{name}"' for name in _GROUPS)}, count(*) AS n, max("{EVENT.time}") AS latest
-FROM "{EVENT.name}"
-GROUP BY ALL ORDER BY n DESC LIMIT 20"""
+_EXAMPLES = example_queries(PIPELINE)
+_FIRST_EXAMPLE = next(iter(_EXAMPLES.values()))
+_STORED = f"queries of {PIPELINE.event.name}"
+"""Where a browser stores the queries that it has run."""
+_MAX_VERSION = 10**15
 _STATUS = "text-sm min-w-0 break-words whitespace-pre-wrap"
 _EMPTY = "No tables yet: the stream job creates them with its first batch"
 
@@ -39,17 +53,17 @@ def show(sources: Sources) -> None:
     """Build the page."""
     lake = sources.lake
     _show_tables(lake)
+    version = _ChosenVersion(lake)
     with Panel("SQL query"):
-        _QueryBox(lake)
-    table = toggle(TABLES)
+        _QueryBox(lake, version)
     with two_columns():
-        history, sample = _show_history(lake, table), _show_sample(lake, table)
+        history, sample = _show_history(lake, version.table), _show_sample(lake, version)
 
     async def refresh() -> None:
         await history.refresh()
         await sample.refresh()
 
-    table.on_value_change(refresh)
+    version.on_change(refresh)
 
 
 def _show_tables(lake: LakeReader) -> None:
@@ -90,39 +104,84 @@ def _show_history(lake: LakeReader, table: ui.toggle) -> Panel:
     return panel
 
 
-def _show_sample(lake: LakeReader, table: ui.toggle) -> Panel:
+def _show_sample(lake: LakeReader, version: "_ChosenVersion") -> Panel:
     with Panel("Sample rows") as panel:
         sample = RecordTable((), "The table has no rows yet", height="min-h-96")
-    panel.refresh_from(lambda: lake.sample(table.value), lambda result: _show_result(sample, result), interval=5.0)
+
+    def chosen() -> tuple[str, int | None]:
+        table: str = version.table.value
+        return table, version.versions.get(table)
+
+    def read() -> tuple[tuple[str, int | None], QueryResult]:
+        table, number = of = chosen()
+        return of, lake.sample(table, version=number)
+
+    def show_sample(found: tuple[tuple[str, int | None], QueryResult]) -> None:
+        # Another table or version may have been chosen meanwhile.
+        if found[0] == chosen():
+            _show_result(sample, found[1])
+
+    panel.refresh_from(read, show_sample, interval=5.0)
     return panel
 
 
 class _QueryBox:
-    """A box for SQL with its result."""
+    """A box for SQL with its result, also as a chart and as CSV, and the queries that this browser has run."""
 
-    def __init__(self, lake: LakeReader) -> None:
+    def __init__(self, lake: LakeReader, version: "_ChosenVersion") -> None:
         self._lake = lake
+        self._version = version
         self._cancelled = threading.Event()
-        self._query = ui.textarea(label="SQL (DuckDB), one SELECT", value=_EXAMPLE_QUERY).classes("w-full font-mono")
-        self._query.props('outlined autogrow spellcheck="false" input-class="text-sm" maxlength=10000')
-        with ui.row().classes("items-center gap-3 w-full"):
-            self._run = button("Run", self._run_query)
-            self._cancel = button("Cancel", self._cancelled.set)
-            self._status = ui.label("").classes(_STATUS).props('role="status"')
-        self._cancel.disable()
+        self._queries: list[str] = []
+        self._answer: QueryResult | None = None
+        with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-[minmax(0,1fr)_16rem] gap-3 w-full"):
+            with ui.column().classes("gap-2 min-w-0"):
+                self._add_editor()
+            _show_columns()
+        self._chart = ui.element("div").classes("w-full")
         self._result = RecordTable((), "No rows")
         self._result.clear_rows("Run a query to see its rows (Ctrl+Enter)")
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
-        self._query.on("keydown.ctrl.enter", self._run_query)
         ui.context.client.on_disconnect(self._cancelled.set)
+        ui.timer(0, self._read_history, once=True)
+        # Not at each key: a browser limits how often its address changes.
+        ui.timer(1.0, self._remember)
+
+    def _add_editor(self) -> None:
+        with ui.row().classes("items-center gap-x-1 gap-y-0"):
+            hint("Examples")
+            for title, sql in _EXAMPLES.items():
+                ui.button(title, on_click=partial(self._set_query, sql)).props('flat dense no-caps size="sm"')
+        self._query = ui.codemirror(
+            _in_lines(current_query().get("sql", _FIRST_EXAMPLE)),
+            language="SQL",
+            line_wrapping=True,
+            keymap={"Mod-Enter": self._run_query},
+        )
+        self._query.classes("w-full min-h-24 border").props('role="group" aria-label="SQL (DuckDB), one SELECT"')
+        hint("SQL (DuckDB), one SELECT. Ctrl+Enter runs it; the Tab key leaves the box after Esc")
+        self._history = ui.select({}, label="History of this browser").classes("w-full").props("dense outlined")
+        self._history.on_value_change(self._choose)
+        with ui.row().classes("items-center gap-3 w-full"):
+            self._run = button("Run", self._run_query)
+            self._cancel = button("Cancel", self._cancelled.set)
+            self._csv = button("CSV", self._download).props('aria-label="Download the rows shown as CSV"')
+            self._status = ui.label("").classes(_STATUS).props('role="status"')
+        self._cancel.disable()
+        self._csv.disable()
 
     async def _run_query(self) -> None:
         if not self._run.enabled:
             return
+        sql = self._query.value or ""
         self._begin()
+        self._remember()
+        await self._read_history()
+        self._keep(sql)
+        versions = self._version.versions
         try:
-            result = await run.io_bound(self._lake.query, self._query.value or "", cancelled=self._cancelled)
+            result = await run.io_bound(self._lake.query, sql, cancelled=self._cancelled, versions=versions)
         except (QueryError, EmptyError, UnavailableError) as error:
             self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
             self._status.set_text(format_text(error, 1_000))
@@ -133,18 +192,137 @@ class _QueryBox:
         if result is None:
             return
         rows = f"{format_count(len(result.rows))} row{'' if len(result.rows) == 1 else 's'}"
-        self._status.set_text(", ".join([rows, *result.truncations, f"{result.seconds:.2f} s"]))
-        _show_result(self._result, result)
-        self._result.set_loaded()
+        as_of = [f"{name} as of version {version}" for name, version in versions.items()]
+        self._status.set_text(", ".join([rows, *result.truncations, *as_of, f"{result.seconds:.2f} s"]))
+        self._show(result)
 
     def _begin(self) -> None:
         self._cancelled.clear()
         self._run.disable()
         self._cancel.enable()
+        self._csv.disable()
         self._status.classes(replace=f"{_STATUS} opacity-75")
         self._status.set_text("running …")
         # The previous result is never shown below the new query.
+        self._answer = None
+        self._chart.clear()
         self._result.clear_rows("")
+
+    def _show(self, result: QueryResult) -> None:
+        self._answer = result
+        self._csv.enable()
+        _show_result(self._result, result)
+        self._result.set_loaded()
+        bars = bars_of(result)
+        if bars is not None:
+            name, labels, values = bars
+            with self._chart:
+                update_bars(bar_chart([], format_text(name)), labels, values)
+
+    def _download(self) -> None:
+        if self._answer is not None:
+            ui.download.content(as_csv(self._answer), "query.csv", "text/csv")
+
+    def _set_query(self, sql: str) -> None:
+        self._query.set_value(_in_lines(sql))
+
+    def _remember(self) -> None:
+        sql = self._query.value or ""
+        set_query({"sql": "" if sql == _FIRST_EXAMPLE else sql})
+
+    async def _read_history(self) -> None:
+        with suppress(TimeoutError):
+            self._set_history(history_of(await ui.run_javascript(f"localStorage.getItem({json.dumps(_STORED)})")))
+
+    def _keep(self, sql: str) -> None:
+        self._set_history(with_latest(self._queries, sql))
+        stored = f"{json.dumps(_STORED)}, {json.dumps(json.dumps(self._queries))}"
+        # A browser can refuse to store anything.
+        ui.run_javascript(f"try {{ localStorage.setItem({stored}) }} catch {{}}")
+
+    def _set_history(self, queries: list[str]) -> None:
+        self._queries = queries
+        self._history.set_options({n: format_text(" ".join(sql.split()), 80) for n, sql in enumerate(queries)})
+
+    def _choose(self, event: events.ValueChangeEventArguments[int | None]) -> None:
+        if event.value is not None:
+            self._set_query(self._queries[event.value])
+            self._history.set_value(None)
+
+
+def _in_lines(sql: str) -> str:
+    """Return a query as the editor has it: with another end of lines, its changes would be at other positions."""
+    return sql.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _show_columns() -> None:
+    """Show the columns of each table of the lake."""
+    with ui.column().classes("gap-1 min-w-0 text-sm"):
+        hint("Tables and columns")
+        for n, (name, columns) in enumerate(columns_of_tables(PIPELINE).items()):
+            with ui.element("details").classes("w-full") as details:
+                TextElement(tag="summary", text=name).classes("cursor-pointer font-mono [overflow-wrap:anywhere]")
+                for column, type_ in columns.items():
+                    with ui.row().classes("gap-2 no-wrap justify-between pl-4"):
+                        ui.label(column).classes("font-mono min-w-0 [overflow-wrap:anywhere]")
+                        ui.label(type_).classes("opacity-75")
+            if n == 0:
+                details.props("open")
+
+
+class _ChosenVersion:
+    """The table of which more is shown, and its version that samples and queries read: by default the current one."""
+
+    def __init__(self, lake: LakeReader) -> None:
+        self._lake = lake
+        query = current_query()
+        self._chosen = whole(query.get("version"), 0, _MAX_VERSION, -1)
+        with Panel("Table and version") as self._panel:
+            self.table = toggle(TABLES, one_of(query.get("table"), TABLES, TABLES[0]))
+            with ui.row().classes("w-full items-center gap-4 no-wrap max-sm:flex-wrap"):
+                self._slider = ui.slider(min=0, max=0, value=0).classes("grow px-2").props('aria-label="Version"')
+                self._text = ui.label().classes("text-sm tabular-nums w-64 shrink-0").props("data-version")
+        remember(self.table, "table", lambda: TABLES[0])
+        self._panel.refresh_from(lambda: (self.table.value, lake.versions(self.table.value)), self._show, interval=2.0)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version to read by table, if it is not the current one."""
+        return {} if self._chosen < 0 else {self.table.value: self._chosen}
+
+    def on_change(self, refresh: Callable[[], Awaitable[None]]) -> None:
+        """Call a function when another table or version is chosen."""
+
+        async def on_table() -> None:
+            self._set(-1)
+            await self._panel.refresh()
+            await refresh()
+
+        async def on_version(event: events.GenericEventArguments) -> None:
+            self._set(-1 if event.args == self._slider.props["max"] else int(event.args))
+            await self._panel.refresh()
+            await refresh()
+
+        self.table.on_value_change(on_table)
+        self._slider.on("change", on_version)
+
+    def _set(self, version: int) -> None:
+        self._chosen = version
+        set_query({"version": "" if version < 0 else f"{version}"})
+
+    def _show(self, found: tuple[str, Versions]) -> None:
+        table, versions = found
+        if table != self.table.value:
+            return
+        if self._chosen >= versions.last:
+            self._set(-1)
+        elif 0 <= self._chosen < versions.first:
+            # Maintenance has removed it meanwhile.
+            self._set(versions.first)
+        self._slider.props["min"], self._slider.props["max"] = versions.first, versions.last
+        self._slider.set_value(versions.last if self._chosen < 0 else self._chosen)
+        shown = "latest version" if self._chosen < 0 else f"version {self._chosen:,}"
+        self._text.set_text(f"{shown}, kept are {versions.first:,} to {versions.last:,}")
 
 
 def _read_states(lake: LakeReader) -> list[TableState]:
@@ -166,6 +344,11 @@ def _show_result(table: RecordTable, result: QueryResult) -> None:
     if table.columns != columns:
         table.columns = columns
     table.rows = [
-        {"key": n, **{f"c{m}": UNKNOWN if cell is None else format_text(cell) for m, cell in enumerate(row)}}
+        {"key": n, **{f"c{m}": _cell(cell, result.numeric[m]) for m, cell in enumerate(row)}}
         for n, row in enumerate(result.rows)
     ]
+
+
+def _cell(cell: str | None, is_number: bool) -> str | None:
+    """Return a cell to be read; None is shown as NULL, unlike the text."""
+    return cell if cell is None else format_number(cell) if is_number else format_text(cell)

@@ -49,6 +49,19 @@ def row_href(table: Table, row_id: str) -> str:
     return f"{table_href(table)}/{encode_id(row_id)}"
 
 
+def mistyped_row(path: str) -> tuple[Table, str] | None:
+    """Return the row that a path of no page may mean, such as one with a slash in its id that was typed.
+
+    >>> [(table.title, row_id) for table, row_id in [mistyped_row("/users/a/b%2Fc")]], mistyped_row("/nothing/a")
+    ([('Users', 'a/b/c')], None)
+    """
+    for table in KEYED:
+        if path.startswith(f"{table_href(table)}/"):
+            row_id = decode_id(path.removeprefix(f"{table_href(table)}/"))
+            return (table, row_id) if row_id.strip("/") else None
+    return None
+
+
 def encode_id(row_id: str) -> str:
     """Encode an id as one path segment that stays the same however often percent signs are decoded.
 

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from nicegui import ui
 
 from contract.declared import PIPELINE
+from live_page.address import current_query, one_of, remember
 from live_page.charts import (
     Marks,
     TimePoints,
@@ -45,6 +46,7 @@ _LISTED_DEATHS = 8
 _PAGE = "live_page"
 _SPANS: Final = {"1 min": (60.0, 1.0), "5 min": (300.0, 2.0), "30 min": (1800.0, 12.0)}
 """Seconds that the charts over time show, and those that a point of them stands for."""
+_DEFAULT_SPAN: Final = "5 min"
 _SHORTEST_SPAN: Final = 60.0
 _GROUP = "overview"
 """The charts that have a crosshair in common."""
@@ -100,7 +102,9 @@ class _Span:
         self._history = history
         with ui.row().classes("w-full items-center justify-end gap-2"):
             hint("The charts show the last")
-            self._toggle = toggle(list(_SPANS), "5 min").props('dense size="sm" aria-label="Time shown"')
+            self._toggle = toggle(list(_SPANS), one_of(current_query().get("span"), _SPANS, _DEFAULT_SPAN))
+            self._toggle.props('dense size="sm" aria-label="Time shown"')
+        remember(self._toggle, "span", lambda: _DEFAULT_SPAN)
 
     def on_change(self, refresh: Callable[[], None]) -> None:
         """Call a function when another time is chosen."""

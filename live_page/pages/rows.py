@@ -11,6 +11,7 @@ from contract.measures import Operation, StateColumn
 from contract.tables import Column as TableColumn
 from contract.tables import Table
 from contract.windows import DAY
+from live_page.address import current_query, one_of, remember, set_query, whole
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, two_columns
 from live_page.formatting import (
@@ -25,12 +26,16 @@ from live_page.formatting import (
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.links import noun, plural, row_href, row_label, table_href
 from live_page.sources import Sources
-from live_page.sources.documents import Documents, Hits, Points, is_text_key
-from live_page.sources.errors import EmptyError
+from live_page.sources.documents import MAX_RESULT_WINDOW, Documents, Hits, Points, is_text_key
+from live_page.sources.errors import EmptyError, UnknownRowError
 from live_page.sources.lake import LakeReader, QueryResult
 
 EVENTS = StateColumn(Operation.COUNT)
 _PAGE_SIZE = 15
+_MAX_SEARCH = 512
+"""Characters."""
+_EXAMPLES = 3
+"""Rows that are named if one is unknown."""
 _TOP = 10
 _ALWAYS_SHOWN = 3
 """First and last columns that narrow screens show too."""
@@ -44,8 +49,10 @@ def show(sources: Sources, of: Table) -> None:
     if not numeric:
         _show_rows(documents, of, None)
         return
-    measure = ui.select(numeric, value=_default_measure(of, numeric), label="Measure")
+    default = _default_measure(of, numeric)
+    measure = ui.select(numeric, value=one_of(current_query().get("measure"), numeric, default), label="Measure")
     measure.classes("w-full max-w-xs").props("dense outlined")
+    remember(measure, "measure", lambda: default)
     has_row_per_window = of.key.window is not None and len(of.key) == 1
     with two_columns():
         (_show_over_time if has_row_per_window else _show_top)(documents, of, measure)
@@ -88,11 +95,12 @@ def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> N
 
 
 def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> None:
+    query = current_query()
     with Panel(plural(of).capitalize()) as panel:
-        search = ui.input(label=f"Search by {_searched(of)}").classes("w-full max-w-xs")
-        search.props('dense outlined clearable debounce="300" maxlength="512"')
+        search = ui.input(label=f"Search by {_searched(of)}", value=query.get("search", "")[:_MAX_SEARCH])
+        search.classes("w-full max-w-xs").props(f'dense outlined clearable debounce="300" maxlength="{_MAX_SEARCH}"')
         search.set_visibility(bool(_searched(of)))
-        table = _paged_table(of, _first_sort(of, measure))
+        table = _paged_table(of, pagination_of(of, query, _first_sort(of, measure)))
 
     def read() -> Hits:
         page = table.pagination
@@ -102,11 +110,15 @@ def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> No
 
     def show_rows(page: Hits) -> None:
         table.rows = [_table_row(of, row) for row in page.rows]
-        if table.pagination["rowsNumber"] != page.total:
-            table.pagination = {**table.pagination, "rowsNumber": page.total}
+        # A page of the address may be after the last one.
+        last = max(1, -(-page.total // table.pagination["rowsPerPage"]))
+        current = {"rowsNumber": page.total, "page": min(table.pagination["page"], last)}
+        if table.pagination != {**table.pagination, **current}:
+            table.pagination = {**table.pagination, **current}
 
     async def go_to(**pagination: Any) -> None:
         table.pagination = {**table.pagination, **pagination}
+        set_query(query_of_pagination(table.pagination, _first_sort(of, measure)) | {"search": search.value or ""})
         await panel.refresh()
 
     async def on_request(event: events.GenericEventArguments) -> None:
@@ -129,12 +141,14 @@ def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> No
 def show_one(sources: Sources, of: Table, row_id: str) -> None:
     """Build the page of one row."""
     ui.link(f"← All {plural(of)}", table_href(of)).classes(LINK)
-    _show_measures(sources.documents, of, row_id)
+    unknown = ui.row().classes("gap-x-1 gap-y-0 w-full")
+    _show_measures(sources.documents, of, row_id, unknown)
     _show_alerts(sources.documents, of, row_id)
     _show_interactions(sources.lake, of, row_id)
 
 
-def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
+def _show_measures(documents: Documents, of: Table, row_id: str, unknown: ui.row) -> None:
+    """Show the measures of a row, or in `unknown` which rows there are."""
     counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not None and not _is_total(c)]
     with two_columns():
         with Panel("Measures") as panel:
@@ -146,17 +160,31 @@ def _show_measures(documents: Documents, of: Table, row_id: str) -> None:
     def read() -> Mapping[str, Any]:
         row = documents.row(of.name, row_id)
         if row is None:
-            raise EmptyError(_no_row(of))
+            found = documents.rows(of.name, "", of.key[0], False, 0, _EXAMPLES)
+            raise UnknownRowError(_no_row(of), found.total, [of.row_id(each) or "" for each in found.rows])
         return row
 
+    def show_empty(reason: EmptyError) -> None:
+        if isinstance(reason, UnknownRowError) and not unknown.default_slot.children:
+            with unknown:
+                _show_known_rows(of, reason)
+
     def show_row(row: Mapping[str, Any]) -> None:
+        unknown.clear()
         table.rows = [
             {"key": c.name, "name": c.name, "value": _format_cell(of, c, row)} for c in of.columns if c.measure
         ]
         if len(counts) > 1:
             update_bars(chart, counts, [row.get(name, 0) for name in counts])
 
-    panel.refresh_from(read, show_row)
+    panel.refresh_from(read, show_row, show_empty=show_empty)
+
+
+def _show_known_rows(of: Table, reason: UnknownRowError) -> None:
+    ui.label(f"{reason}. There are {format_count(reason.total)} {plural(of)}{', such as' if reason.examples else ''}")
+    for row_id in reason.examples:
+        link = ui.link(format_text(row_label(of, row_id)), row_href(of, row_id))
+        link.classes(f"{LINK} max-w-full truncate")
 
 
 def _show_alerts(documents: Documents, of: Table, row_id: str) -> None:
@@ -185,7 +213,7 @@ def _show_interactions(lake: LakeReader, of: Table, row_id: str) -> None:
         table.rows = [
             {
                 "key": n,
-                **{name: format_text(value) for name, value in row.items()},
+                **{name: None if value is None else format_text(value) for name, value in row.items()},
                 **{name: format_time(row[name]) for name in names if event.field(name).type.is_time},
             }
             for n, row in enumerate(rows)
@@ -214,7 +242,27 @@ def _no_row(of: Table) -> str:
     return f"No {noun(of)} has this id"
 
 
-def _paged_table(of: Table, sort_by: str) -> RecordTable:
+def pagination_of(of: Table, query: Mapping[str, str], default_sort: str) -> dict[str, Any]:
+    """Return how an address says that a table is sorted, and which page of it is shown."""
+    return {
+        "sortBy": one_of(query.get("sort"), [column.name for column in of.columns], default_sort),
+        "descending": query.get("order") != "asc",
+        "page": whole(query.get("page"), 1, MAX_RESULT_WINDOW // _PAGE_SIZE, 1),
+        "rowsPerPage": _PAGE_SIZE,
+        "rowsNumber": 0,
+    }
+
+
+def query_of_pagination(pagination: Mapping[str, Any], default_sort: str) -> dict[str, str]:
+    """Return the values of an address for how a table is sorted, and which page is shown; defaults are empty."""
+    return {
+        "sort": "" if pagination["sortBy"] in (default_sort, None) else pagination["sortBy"],
+        "order": "" if pagination["descending"] else "asc",
+        "page": "" if pagination["page"] == 1 else f"{pagination['page']}",
+    }
+
+
+def _paged_table(of: Table, pagination: dict[str, Any]) -> RecordTable:
     """Create a table that Elasticsearch sorts and pages."""
     columns = [
         Column(
@@ -228,13 +276,7 @@ def _paged_table(of: Table, sort_by: str) -> RecordTable:
     ]
     table = RecordTable(columns, _EMPTY, row_key="href", links=of.key[0], height="min-h-96")
     table.props(remove="hide-pagination").props("binary-state-sort")
-    table.pagination = {
-        "sortBy": sort_by,
-        "descending": True,
-        "page": 1,
-        "rowsPerPage": _PAGE_SIZE,
-        "rowsNumber": 0,
-    }
+    table.pagination = pagination
     return table
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from nicegui import run, ui
 
 from contract import dead_letters
+from live_page.address import current_query, one_of, remember, set_query
 from live_page.components import Column, Panel, RecordTable, button, hint, toggle
 from live_page.formatting import UNKNOWN, format_count, format_text, format_time
 from live_page.sources import Sources
@@ -40,6 +41,7 @@ _DEAD_LETTERS = (
     Column("value", "Value", wraps=True),
 )
 _LATEST_DEAD_LETTERS = 30
+_MAX_KEY = 600
 _MAX_LENGTH = 2_000
 """Characters of a key, value or reason that are shown."""
 
@@ -48,7 +50,8 @@ def show(sources: Sources) -> None:
     """Build the page."""
     topics = sources.topics
     _show_topics(topics)
-    topic = toggle(topics.names)
+    topic = toggle(topics.names, one_of(current_query().get("topic"), topics.names, topics.names[0]))
+    remember(topic, "topic", lambda: topics.names[0])
     _show_partitions(topics, topic)
     _show_latest(topics, topic)
     _show_search(topics, topic)
@@ -99,14 +102,15 @@ def _show_latest(topics: Topics, topic: ui.toggle) -> None:
 def _show_search(topics: Topics, topic: ui.toggle) -> None:
     with Panel("Search by key") as panel:
         with ui.row().classes("items-center gap-3 w-full"):
-            key = ui.input(label="Key, such as user_1").classes("grow max-w-md")
-            key.props("dense outlined clearable maxlength=600")
+            key = ui.input(label="Key, such as user_1", value=current_query().get("key", "")[:_MAX_KEY])
+            key.classes("grow max-w-md").props(f"dense outlined clearable maxlength={_MAX_KEY}")
             search = button("Search")
         hint(f"Searches the latest {SEARCHED_RECORDS:,} records of the topic.")
         table = RecordTable(_RECORDS, "No record has this key")
         table.clear_rows("Enter a key to see its records")
 
     async def run_search() -> None:
+        set_query({"key": key.value or ""})
         table.rows = []
         panel.set_status("searching …")
         try:
@@ -119,6 +123,8 @@ def _show_search(topics: Topics, topic: ui.toggle) -> None:
         panel.set_status(f"{len(found or [])} found in {topic.value}")
         table.rows = [_record_row(record) for record in found or []]
 
+    if key.value:
+        ui.timer(0, run_search, once=True)
     search.on_click(run_search)
     key.on("keydown.enter", run_search)
 

@@ -18,7 +18,7 @@ from live_page.sources.errors import translate_errors
 
 ELASTICSEARCH: Final = "Elasticsearch"
 _CACHE_SECONDS: Final = 0.9
-_MAX_RESULT_WINDOW: Final = 10_000
+MAX_RESULT_WINDOW: Final = 10_000
 """Elasticsearch returns no page beyond this many documents."""
 _MAX_WILDCARD: Final = 64
 """Characters; a longer wildcard query is too complex for Elasticsearch."""
@@ -168,7 +168,7 @@ class Documents:
         return response
 
     def _page(self, index: str, query: dict[str, Any], sort: list[dict[str, str]], first: int, size: int) -> Hits:
-        first = min(first, _MAX_RESULT_WINDOW - size)
+        first = min(first, MAX_RESULT_WINDOW - size)
         with translate_errors(ELASTICSEARCH):
             found = self._search(index=index, query=query, sort=sort, from_=first, size=size, track_total_hits=True)
             hits = found["hits"]

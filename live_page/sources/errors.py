@@ -1,6 +1,6 @@
 """Errors of the sources, each one line that a page can show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from confluent_kafka import KafkaException
@@ -19,6 +19,15 @@ class UnavailableError(Exception):
 
 class EmptyError(Exception):
     """Nothing to show yet; the message gives the reason and the remedy."""
+
+
+class UnknownRowError(EmptyError):
+    """No row has an id; `total` rows exist, such as those with the ids `examples`."""
+
+    def __init__(self, message: str, total: int, examples: Sequence[str]) -> None:
+        super().__init__(message)
+        self.total = total
+        self.examples = examples
 
 
 @contextmanager

@@ -1,15 +1,18 @@
 """The Delta tables: history read by delta-rs, rows queried by DuckDB in a separate process."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -25,6 +28,9 @@ TABLES: Final = (declared.EVENT.name, *(table.name for table in declared.TABLES)
 _MAX_QUERY_LENGTH: Final = 10_000
 _CANCEL_CHECK_INTERVAL: Final = 0.05
 """Seconds."""
+_COMMIT: Final = re.compile(r"(\d{20})\.json")
+_CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\b.*")
+NOT_LOCAL: Final = "needs a warehouse that is a local folder; this one is not"
 
 
 class QueryError(Exception):
@@ -55,6 +61,14 @@ class TableState:
 
 
 @dataclass(frozen=True)
+class Versions:
+    """The versions of a table that maintenance has kept, each of which can be read."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class QueryResult:
     """First rows of a query's result."""
 
@@ -79,6 +93,7 @@ class LakeReader:
         self._lock = threading.Lock()
         self.state = ttl_cache(20, 2)(self._state)
         self.sample = ttl_cache(50, 4)(self._sample)
+        self.versions = ttl_cache(20, 4)(self._versions)
 
     def _state(self, name: str) -> TableState:
         """Read the current state of a table; raises `EmptyError`, `UnavailableError`."""
@@ -91,23 +106,46 @@ class LakeReader:
                 name, int(table.count()), len(sizes), sum(sizes), table.version(), tuple(map(_version, history))
             )
 
-    def _sample(self, name: str, condition: str = "", *parameters: str, order: str = "", size: int = 10) -> QueryResult:
-        """Read some rows of a table; raises `EmptyError`, `UnavailableError`."""
+    def _versions(self, name: str) -> Versions:
+        """Return which versions of a table can be read; raises `EmptyError`, `UnavailableError`."""
+        if not self._is_local:
+            raise EmptyError(f"Reading an earlier version {NOT_LOCAL}")
+        with translate_errors(DELTA):
+            return Versions(first_version(Path(self._path(name))), DeltaTable(self._path(name)).version())
+
+    def _sample(
+        self,
+        name: str,
+        condition: str = "",
+        *parameters: str,
+        order: str = "",
+        size: int = 10,
+        version: int | None = None,
+    ) -> QueryResult:
+        """Read some rows of a table, as default of its current version; raises `EmptyError`, `UnavailableError`."""
         # Names in quotes, since they can be words of SQL.
         where = f" WHERE {condition}" if condition else ""
         by = f' ORDER BY "{order}" DESC' if order else ""
         try:
-            return self.query(f'SELECT * FROM "{name}"{where}{by} LIMIT {size}', *parameters)
+            versions = {} if version is None else {name: version}
+            return self.query(f'SELECT * FROM "{name}"{where}{by} LIMIT {size}', *parameters, versions=versions)
         except QueryError as error:
             raise UnavailableError(str(error)) from None
 
-    def query(self, sql: str, *parameters: str, cancelled: threading.Event | None = None) -> QueryResult:
+    def query(
+        self,
+        sql: str,
+        *parameters: str,
+        cancelled: threading.Event | None = None,
+        versions: Mapping[str, int] = MappingProxyType({}),
+    ) -> QueryResult:
         """Run one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`.
 
-        Runs in a separate process, which is killed on timeout or when `cancelled` is set.
+        Runs in a separate process, which is killed on timeout or when `cancelled` is set. A table is read as of its
+        version in `versions`, or its current one.
         """
-        if "://" in self._warehouse:
-            raise QueryError("Queries need a warehouse that is a local folder; this one is not.")
+        if not self._is_local:
+            raise QueryError(f"A query {NOT_LOCAL}.")
         if len(sql) > _MAX_QUERY_LENGTH:
             raise QueryError(f"The query is longer than {_MAX_QUERY_LENGTH:,} characters.")
         if not sql.isascii() and any("\ud800" <= character <= "\udfff" for character in sql):
@@ -117,7 +155,7 @@ class LakeReader:
             raise QueryError("Another query is running: try again in a moment.")
         try:
             folder = str(Path(self._warehouse).resolve())
-            request = {"sql": sql, "parameters": parameters, "files": self._files(), "folder": folder}
+            request = {"sql": sql, "parameters": parameters, "files": self._files(versions), "folder": folder}
             result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
         finally:
             self._lock.release()
@@ -172,20 +210,53 @@ class LakeReader:
     def _timeout_error(self) -> QueryError:
         return QueryError(f"The query took longer than {self._seconds:g} seconds and was stopped.")
 
-    def _files(self) -> dict[str, list[str]]:
-        """List the files of each table's current version; raises `EmptyError`, `UnavailableError`."""
+    @property
+    def _is_local(self) -> bool:
+        return "://" not in self._warehouse
+
+    def _files(self, versions: Mapping[str, int]) -> dict[str, list[str]]:
+        """List the files of each table; raises `QueryError`, `EmptyError`, `UnavailableError`."""
         files = {}
         for name in TABLES:
             with suppress(EmptyError), translate_errors(DELTA):
-                uris = DeltaTable(self._path(name)).file_uris()
-                if uris:
-                    files[name] = [str(Path(unquote(uri.removeprefix("file://"))).resolve()) for uri in uris]
+                uris = DeltaTable(self._path(name), version=versions.get(name)).file_uris()
+                paths = [Path(unquote(uri.removeprefix("file://"))).resolve() for uri in uris]
+                if name in versions and not all(path.exists() for path in paths):
+                    raise QueryError(f"Version {versions[name]} of {name} is not kept any more: choose a later one.")
+                if paths:
+                    files[name] = [str(path) for path in paths]
         if not files:
             raise EmptyError("No tables yet: the stream job creates them with its first batch.")
         return files
 
     def _path(self, name: str) -> str:
         return f"{self._warehouse}/{name}"
+
+
+def first_version(table: Path) -> int:
+    """Return the first version that can be read: maintenance has removed log entries or files of those before it."""
+    names = sorted(path.name for path in (table / "_delta_log").glob("*"))
+    commits = [int(found[1]) for found in map(_COMMIT.fullmatch, names) if found]
+    checkpoints = [int(found[1]) for found in map(_CHECKPOINT.fullmatch, names) if found]
+    if not commits:
+        return max(checkpoints, default=0)
+    # A version is read from a checkpoint and the entries after it, or from the very first entry.
+    first = 0 if commits[0] == 0 else min((each for each in checkpoints if each >= commits[0] - 1), default=commits[0])
+    for version in reversed(commits):
+        if version <= first:
+            break
+        # What this version has removed is needed by the one before.
+        if not all((table / path).exists() for path in _removed_files(table / "_delta_log" / f"{version:020d}.json")):
+            return version
+    return first
+
+
+def _removed_files(commit: Path) -> Iterator[str]:
+    # Maintenance may remove the entry meanwhile.
+    with suppress(FileNotFoundError):
+        for line in commit.read_bytes().splitlines():
+            if b'"remove"' in line and (removed := json.loads(line).get("remove")):
+                yield unquote(removed["path"])
 
 
 def _version(commit: dict[str, Any]) -> Version:

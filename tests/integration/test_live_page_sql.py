@@ -8,13 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 from arro3.core import Array, DataType, Table
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from contract.declared import table_named
 from contract.loading import load
 from live_page.pages.rows import events_of
 from live_page.sources import sql_worker
-from live_page.sources.lake import LakeReader, QueryError, QueryResult
+from live_page.sources.errors import UnavailableError
+from live_page.sources.lake import LakeReader, QueryError, QueryResult, Versions
 from local_stack.services import ROOT
 from tests.pipeline import assert_more_than, eventually
 
@@ -95,6 +96,35 @@ def test_the_events_of_a_row_are_found_by_a_flag_and_by_fields_named_like_words_
     condition, parameters = events_of(by_day, "a|true|2020-11-27T00:00:00Z")
     found = LakeReader(str(tmp_path), SECONDS).sample("interactions", condition, *parameters, order="at")
     assert found.rows == [["a", "true", "2020-11-27 00:00:00+00"]]
+
+
+def test_an_earlier_version_of_a_table_is_read_beside_the_current_one_of_others(tmp_path: Path) -> None:
+    for n in range(3):
+        rows = Table.from_arrays([Array([f"user_{n}"], DataType.string())], names=["user_id"])
+        for name in ("interactions", "agg_interactions_user"):
+            write_deltalake(str(tmp_path / name), rows, mode="append")
+    lake = LakeReader(str(tmp_path), SECONDS)
+    counts = "SELECT (SELECT count(*) FROM interactions), (SELECT count(*) FROM agg_interactions_user)"
+    assert lake.query(counts).rows == [["3", "3"]]
+    assert lake.query(counts, versions={"interactions": 0}).rows == [["1", "3"]]
+    assert lake.query(counts, versions={"agg_interactions_user": 1}).rows == [["3", "2"]]
+    assert lake.sample("interactions", version=0).rows == [["user_0"]]
+    assert len(lake.sample("interactions").rows) == 3
+
+
+def test_a_version_that_is_not_kept_is_refused_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "interactions"
+    rows = Table.from_arrays([Array(["a"], DataType.string())], names=["user_id"])
+    write_deltalake(str(folder), rows)
+    write_deltalake(str(folder), rows, mode="overwrite")
+    DeltaTable(str(folder)).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    lake = LakeReader(str(tmp_path), SECONDS)
+    # A vacuum of delta-rs is two versions more.
+    assert lake.versions("interactions") == Versions(1, 3)
+    with pytest.raises(QueryError, match=r"^Version 0 of interactions is not kept any more: choose a later one\.$"):
+        lake.query("SELECT 1", versions={"interactions": 0})
+    with pytest.raises(UnavailableError, match=r"^The lake cannot be read \(.+\)$"):
+        lake.query("SELECT 1", versions={"interactions": 4})
 
 
 def test_a_result_that_is_too_large_is_truncated_and_says_so(lake: LakeReader) -> None:
