@@ -242,16 +242,16 @@ def _controls() -> Controls:
 
 def _about() -> Markdown:
     tables = ", ".join(f"{table.plural} (`{table.name}`)" for table in TABLES)
-    over_time = (
-        "There is no chart of events over time, because no table that counts them has a window."
-        if _ACTIVITY is None
-        else f"*{_ACTIVITY.title}* follows the time range too, by the time of the events."
-    )
+    if _ACTIVITY is None:
+        over_time = f"*{_FIRED}* follows it. No chart has the events over time: no table that counts them has a window."
+    else:
+        over_time = f"*{_ACTIVITY.title}* and *{_FIRED}* follow it, the former by the time of the events."
     text = f"""\
 Every index has one document per row of a table, as it is now: {tables}.
 
-- **Time range:** numbers, tops and tables show all rows, whatever the time range. *{_FIRED}* follows it. {over_time}
-- **Filters** apply to the panels whose documents have the field; the other panels stay as they are.
+- **Time range:** numbers, tops and tables show all rows, whatever the time range. {over_time}
+- **Filters** apply to the panels whose documents have the field; the other panels stay as they are (by the advanced
+  setting `courier:ignoreFilterIfFieldNotInIndex`, which Docker Compose turns on).
 - **From an alert to its row:** in *{_LATEST_ALERTS}*, a click on `{alerts.ID}` opens the row as it is now, and on
   `{alerts.INDEX}` its table. The row as it was when the alert fired is in the alert's field `{alerts.ROW}`.
 - **Dead letters** are not indexed, so they are not here: these records are in the Kafka topic whose name ends in
@@ -262,7 +262,7 @@ Every index has one document per row of a table, as it is now: {tables}.
 
 def _dashboard_rows() -> Iterator[tuple[int, list[tuple[Panel, int]]]]:
     """Yield the dashboard's rows: the height of each, and its panels with their widths."""
-    yield 10, [(_about(), 30), (_controls(), 18)]
+    yield 12, [(_about(), 30), (_controls(), 18)]
     numbers = list(islice(_metrics(), _MAX_METRICS))
     for n in range(0, len(numbers), 4):
         yield 6, [(metric, 12) for metric in numbers[n : n + 4]]

@@ -293,7 +293,7 @@ def test_without_windows_no_chart_claims_to_be_the_activity() -> None:
     declared = _declared("examples/sensors/pipeline.py")
     assert "activity" not in {saved["id"] for saved in declared.objects}
     text = _state(declared.named("about"))["params"]["markdown"]
-    assert "There is no chart of events over time, because no table that counts them has a window." in text
+    assert "No chart has the events over time: no table that counts them has a window." in text
 
 
 def test_the_activity_of_windows_alone_is_one_series() -> None:
