@@ -208,7 +208,7 @@ def _top(table: Table) -> BarChart | None:
 
 
 def _activity() -> Activity | None:
-    """Return the events over time, in a table whose key is a window if there is one, else also has other columns."""
+    """Return the events over time: of a table by window alone, or else of one whose rows are summed; None without."""
     by = PIPELINE.overview.by
     for table in TABLES if PIPELINE.activity is None else ():
         window, count = table.key.window, next(filter(_counts_all, table.columns), None)
@@ -231,7 +231,7 @@ def _activity_chart(activity: Activity) -> BarChart:
 def _controls() -> Controls:
     """Return a control for each text that identifies rows, and for the rules."""
     views: dict[str, DataView] = {}
-    # All values of a column are in the table that has a row for each.
+    # The table with the shortest key has the fewest rows for a value.
     for table in sorted(TABLES, key=lambda table: len(table.key)):
         for name in table.key.fields:
             if table.key.type_of(name, EVENT) is ColumnType.KEYWORD:
@@ -249,7 +249,7 @@ def _about() -> Markdown:
     text = f"""\
 Every index has one document per row of a table, as it is now: {tables}.
 
-- **Time range:** numbers, tops and tables show all rows, whatever the time range. {over_time}
+- **Time range:** numbers, top charts and tables show all rows, whatever the time range. {over_time}
 - **Filters** apply to the panels whose documents have the field; the other panels stay as they are (by the advanced
   setting `courier:ignoreFilterIfFieldNotInIndex`, which Docker Compose turns on).
 - **From an alert to its row:** in *{_LATEST_ALERTS}*, a click on `{alerts.ID}` opens the row as it is now, and on
@@ -279,7 +279,7 @@ def _dashboard_rows() -> Iterator[tuple[int, list[tuple[Panel, int]]]]:
     latest = SavedSearch("rows-latest", title, _VIEWS[_TOTAL.table.name], columns, sort=_DATE or _TOTAL.name)
     names = alerts.FIRED_AT, alerts.STATUS, alerts.ALERT_TEXT, alerts.INDEX, alerts.ID, alerts.VALUE, alerts.RESOLVED_AT
     alerts_latest = SavedSearch("alerts-latest", _LATEST_ALERTS, _ALERTS, names, sort=alerts.FIRED_AT)
-    yield 16, [(latest, 24), (alerts_latest, 24)]
+    yield 16, [(latest, 16), (alerts_latest, 32)]
 
 
 def _dashboard_panels() -> Iterator[PlacedPanel]:
@@ -359,7 +359,9 @@ def _panel(panel: Panel) -> SavedObject:
     }
     references = [{"id": view.id, "name": name, "type": "index-pattern"} for name, view in views.items()]
     if isinstance(panel, SavedSearch):
-        attributes |= {"columns": list(panel.columns), "sort": [[panel.sort, "desc"]], "hits": 0}
+        # Kibana adds the time field as the first column.
+        columns = [name for name in panel.columns if name != panel.view.time_field]
+        attributes |= {"columns": columns, "sort": [[panel.sort, "desc"]], "hits": 0}
     else:
         attributes |= {"visState": json.dumps(_state(panel)), "uiStateJSON": "{}"}
     return _saved_object(_kind(panel), panel.id, attributes, references)

@@ -193,6 +193,13 @@ def test_every_column_of_a_search_is_mapped(declared: Declared) -> None:
         assert {*saved["attributes"]["columns"], *sorts} <= set(declared.field_types(saved))
 
 
+def test_no_search_repeats_the_time_field_that_kibana_adds(declared: Declared) -> None:
+    searches = {saved["id"]: saved for saved in declared.of_type("search")}
+    assert set(searches) == {"rows-latest", "alerts-latest"}
+    for saved in searches.values():
+        assert declared.view(saved["references"][0]["id"])[1] not in saved["attributes"]["columns"]
+
+
 def test_every_time_field_is_mapped_as_a_date(declared: Declared) -> None:
     for saved in declared.of_type("index-pattern"):
         if "timeFieldName" in saved["attributes"]:
