@@ -15,7 +15,7 @@ import os
 import re
 import sys
 
-from dashboards.importer import NotUpError, RefusedError, import_objects
+from dashboards.importer import NotUpError, RefusedError, change_settings, import_objects
 from dashboards.saved_objects import ndjson
 from runtime import logs
 from runtime.addresses import require_http_url, shown, without_passwords
@@ -47,6 +47,8 @@ def main() -> int:
     try:
         user, password = (os.environ.get(name, "") for name in ("KIBANA_USERNAME", "KIBANA_PASSWORD"))
         count = import_objects(kibana, ndjson().encode(), 300, user, password)
+        # As default, Kibana applies a filter by user to alerts too, which have no such field: none would be shown.
+        change_settings(kibana, {"courier:ignoreFilterIfFieldNotInIndex": True}, 300, user, password)
     except (NotUpError, RefusedError) as error:
         logger.error("%s", error)
         return 1

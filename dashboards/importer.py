@@ -1,7 +1,8 @@
-"""Imports saved objects through the Kibana API."""
+"""Imports saved objects, and changes settings, through the Kibana API."""
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import urllib3
@@ -26,37 +27,54 @@ def import_objects(kibana: str, objects: bytes, timeout: float, user: str = "", 
     Waits up to `timeout` seconds for Kibana, then raises `NotUpError`. Raises `RefusedError` with Kibana's response
     if it refuses them. `user` is empty if Kibana has no authentication.
     """
+    # Multipart, as `curl -F` sends it.
+    body, content_type = urllib3.encode_multipart_formdata(
+        {"file": ("kibana.ndjson", objects, "application/ndjson")}, boundary=uuid.uuid4().hex
+    )
+    path = "/api/saved_objects/_import?overwrite=true"
+    response = _post(kibana, path, body, content_type, timeout, user, password)
+    result = _decoded(response.data)
+    if response.status != 200 or not result.get("success"):
+        raise _refused(kibana, response)
+    return int(result["successCount"])
+
+
+def change_settings(
+    kibana: str, changes: Mapping[str, object], timeout: float, user: str = "", password: str = ""
+) -> None:
+    """Change advanced settings of Kibana; waits and raises as `import_objects` does."""
+    body = json.dumps({"changes": changes}).encode()
+    response = _post(kibana, "/api/kibana/settings", body, "application/json", timeout, user, password)
+    if response.status != 200:
+        raise _refused(kibana, response)
+
+
+def _post(
+    kibana: str, path: str, body: bytes, content_type: str, timeout: float, user: str, password: str
+) -> urllib3.BaseHTTPResponse:
     headers = urllib3.make_headers(basic_auth=f"{user}:{password}") if user else {}
+    # Without the kbn-xsrf header, Kibana refuses every write.
+    headers |= {"content-type": content_type, "kbn-xsrf": "true"}
     http = urllib3.PoolManager(timeout=_TIMEOUT, retries=False, headers=headers)
     retrying = Retrying(
         retry=retry_if_exception_type(NotUpError), wait=wait_fixed(2), stop=stop_after_delay(timeout), reraise=True
     )
-    return retrying(_import, http, kibana, objects)
+    return retrying(_try_post, http, kibana, path, body)
 
 
-def _import(http: urllib3.PoolManager, kibana: str, objects: bytes) -> int:
-    # Multipart, as `curl -F` sends it; without the kbn-xsrf header, Kibana refuses every write.
-    body, content_type = urllib3.encode_multipart_formdata(
-        {"file": ("kibana.ndjson", objects, "application/ndjson")}, boundary=uuid.uuid4().hex
-    )
+def _try_post(http: urllib3.PoolManager, kibana: str, path: str, body: bytes) -> urllib3.BaseHTTPResponse:
     try:
-        response = http.request(
-            "POST",
-            f"{kibana}/api/saved_objects/_import?overwrite=true",
-            body=body,
-            headers={**http.headers, "content-type": content_type, "kbn-xsrf": "true"},
-        )
+        response = http.request("POST", kibana + path, body=body)
     except urllib3.exceptions.HTTPError as error:
         raise NotUpError(f"no response from Kibana at {without_passwords(kibana)}: {error}") from None
     if response.status in (429, 502, 503, 504):
         raise NotUpError(f"Kibana at {without_passwords(kibana)} responded {response.status}")
-    result = _decoded(response.data)
-    if response.status != 200 or not result.get("success"):
-        raise RefusedError(
-            f"Kibana at {without_passwords(kibana)} responded {response.status}:"
-            f" {response.data.decode(errors='replace')[:2000]}"
-        )
-    return int(result["successCount"])
+    return response
+
+
+def _refused(kibana: str, response: urllib3.BaseHTTPResponse) -> RefusedError:
+    text = response.data.decode(errors="replace")[:2000]
+    return RefusedError(f"Kibana at {without_passwords(kibana)} responded {response.status}: {text}")
 
 
 def _decoded(data: bytes) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from contract.fields import ColumnType
 from contract.measures import Operation, StateColumn
 from contract.pipeline import Activity
 from contract.tables import Column, Table
-from contract.windows import DAY, Window
+from contract.windows import in_units
 
 FILE: Final = Path(__file__).with_name("kibana.ndjson")
 
@@ -35,51 +35,45 @@ _MIGRATIONS: Final = {
 """The migration version of each type, as in exports of Kibana 7.14 to 7.17."""
 _CORE_MIGRATION: Final = "7.14.0"
 _INDEX_REFERENCE: Final = "kibanaSavedObjectMeta.searchSourceJSON.index"
+_CONTROL_REFERENCE: Final = "control_{}_index_pattern"
 
 
 @dataclass(frozen=True)
 class DataView:
-    """A data view (index pattern); with a time field, such as a window, the dashboard's time range applies to it.
-
-    Kibana lists data views by their patterns, so of two views of one index, one has a wildcard.
-    """
+    """A data view (index pattern); with a time field, such as a window, a time range applies to it."""
 
     id: str
     pattern: str
     time_field: str | None = None
+    links: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Addresses by the field whose values lead there; `{{value}}` in them is the value."""
 
 
 def _title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _all_of(table: Table) -> str:
-    """Return a pattern with a wildcard that matches the index of a table alone."""
-    others = [f",-{other.name}" for other in TABLES if other is not table and other.name.startswith(table.name)]
-    return "".join([f"{table.name}*", *others])
+def _discover(view: str, query: str = "") -> str:
+    """Return the address of a data view in Discover, relative to any page of Kibana."""
+    return f"../app/discover#/?_a=(index:'{view}',query:(language:kuery,query:'{query}'))"
 
 
 _TOTAL: Final = PIPELINE.overview.total
-_ACTIVITY: Final = PIPELINE.activity
+_DATE: Final = next((c.name for c in _TOTAL.table.columns if c.type is ColumnType.DATE), None)
+"""A time of the rows in the table of the overview's total."""
 _VIEWS: Final = {
     table.name: DataView(table.name, table.name, table.key.window.name if table.key.window else None)
     for table in TABLES
 }
-_ALERTS: Final = DataView("alerts", alerts.ALERTS)
-# Without the indices in which the sink keeps the state of its rules.
-_ALERTS_OVER_TIME: Final = DataView("alerts-over-time", f"{alerts.ALERTS}*,-{alerts.ALERTS}_*", alerts.FIRED_AT)
-_DATE: Final = next((c.name for c in _TOTAL.table.columns if c.type is ColumnType.DATE), None)
-"""A time of the rows in the table of the overview's total."""
-_HAS_OVER_TIME: Final = _DATE is not None and _ACTIVITY is None
-"""Whether a chart of that time stands in for one of the events in each window."""
-_OF_TOTAL: Final = _VIEWS[_TOTAL.table.name]
-# The dashboard's time range never applies to the totals.
-_ALL_TIME: Final = DataView("rows-of-all-time", _all_of(_TOTAL.table)) if _OF_TOTAL.time_field else _OF_TOTAL
-_OVER_TIME: Final = _OF_TOTAL if _OF_TOTAL.time_field else DataView("rows-over-time", _all_of(_TOTAL.table), _DATE)
+# An alert names index and id in two fields, and the link of a field has its value alone.
+_ROWS: Final = DataView("all-rows", ",".join(_VIEWS)) if len(TABLES) > 1 else _VIEWS[TABLES[0].name]
+_LINKS: Final = {
+    alerts.INDEX: _discover("{{value}}"),
+    alerts.ID: _discover(_ROWS.id, "_id:%22{{value}}%22"),
+}
+_ALERTS: Final = DataView("alerts", alerts.ALERTS, alerts.FIRED_AT, _LINKS)
 
-DATA_VIEWS: Final = tuple(
-    dict.fromkeys((*_VIEWS.values(), _ALL_TIME, _ALERTS, *([_OVER_TIME] if _HAS_OVER_TIME else []), _ALERTS_OVER_TIME))
-)
+DATA_VIEWS: Final = tuple(dict.fromkeys((*_VIEWS.values(), _ROWS, _ALERTS)))
 
 
 @dataclass(frozen=True)
@@ -131,7 +125,34 @@ class SavedSearch:
     sort: str
 
 
-Panel = Metric | BarChart | SavedSearch
+@dataclass(frozen=True)
+class Control:
+    """A list of the values of a field; those that are chosen become a filter of the whole dashboard."""
+
+    view: DataView
+    field: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Controls side by side."""
+
+    id: str
+    title: str
+    controls: tuple[Control, ...]
+
+
+@dataclass(frozen=True)
+class Markdown:
+    """A text in Markdown."""
+
+    id: str
+    title: str
+    text: str
+
+
+Panel = Metric | BarChart | SavedSearch | Controls | Markdown
 
 
 @dataclass(frozen=True)
@@ -151,23 +172,28 @@ def _metrics() -> Iterator[Metric]:
     Not those of windows: the least or greatest number of an hour says nothing about all events.
     """
     overview = PIPELINE.overview
-    yield Metric("total", _title(EVENT.name), _ALL_TIME, "sum", _TOTAL.name)
+    yield Metric("total", _title(EVENT.name), _VIEWS[_TOTAL.table.name], "sum", _TOTAL.name)
     for value in overview.by.choices if overview.by else ():
-        yield Metric(f"total-{value}", _title(value), _ALL_TIME, "sum", overview.column_of(value))
+        yield Metric(f"total-{value}", _title(value), _VIEWS[_TOTAL.table.name], "sum", overview.column_of(value))
     others = [table for table in TABLES if table is not _TOTAL.table and table.key.window is None]
     for table in sorted(others, key=lambda table: len(table.key)):
         for column in table.columns:
-            if column.measure is not None and column.type.is_number and not _is_total(table, column):
+            # The number of all events has its tile.
+            is_total = not table.key and _counts_all(column)
+            if column.measure is not None and column.type.is_number and not is_total:
                 function = "min" if column.measure.is_least else "max"
                 name = overview.mean_title if overview.mean == table[column.name] else ""
-                title = f"{name or _title(column.name)}{f', {table.plural.lower()}' if table.key else ''}"
+                which = (
+                    f", {'least' if function == 'min' else 'greatest'} of {table.plural.lower()}" if table.key else ""
+                )
+                title = (name or _title(column.name)) + which
                 yield Metric(f"{table.name}-{column.name}", title, _VIEWS[table.name], function, column.name)
 
 
-def _is_total(table: Table, column: Column) -> bool:
-    """Whether a column of a table without a key is the number of all events, which has its tile."""
+def _counts_all(column: Column) -> bool:
+    """Whether a column is the number of all events of its row."""
     state = column.measure.state(EVENT) if column.measure else ()
-    return not table.key and column.type is ColumnType.LONG and state == (StateColumn(Operation.COUNT),)
+    return column.type is ColumnType.LONG and state == (StateColumn(Operation.COUNT),)
 
 
 def _top(table: Table) -> BarChart | None:
@@ -181,40 +207,79 @@ def _top(table: Table) -> BarChart | None:
     return BarChart(f"top-{table.name}", f"Top {table.plural.lower()}", _VIEWS[table.name], by[0], "max", {of: of})
 
 
-def _activity(activity: Activity) -> BarChart:
+def _activity() -> Activity | None:
+    """Return the events over time: of a table by window alone, or else of one whose rows are summed; None without."""
+    by = PIPELINE.overview.by
+    for table in TABLES if PIPELINE.activity is None else ():
+        window, count = table.key.window, next(filter(_counts_all, table.columns), None)
+        if window is not None and count is not None:
+            return Activity(table, window, {count.name: count.name}, by if by and by.name in table.key else None)
+    return PIPELINE.activity
+
+
+def _activity_chart(activity: Activity) -> BarChart:
     """Return the chart of the events in each window."""
-    number, unit = _in_units(activity.window)
-    view, by = _VIEWS[activity.table.name], activity.window.name
-    interval = unit if number == 1 else f"{number}{unit}"
-    return BarChart("activity", activity.title, view, by, "sum", activity.columns, interval=interval)
+    number, unit = in_units(activity.window.size)
+    interval = unit[0] if number == 1 else f"{number}{unit[0]}"
+    by, view = activity.by, _VIEWS[activity.table.name]
+    split = by.name if by and by.name in activity.table.key else None
+    return BarChart(
+        "activity", activity.title, view, activity.window.name, "sum", activity.columns, split=split, interval=interval
+    )
 
 
-def _in_units(window: Window) -> tuple[int, str]:
-    """Return the size of a window as a number and a unit of Kibana."""
-    return next((window.size // size, unit) for unit, size in _UNITS.items() if not window.size % size)
+def _controls() -> Controls:
+    """Return a control for each text that identifies rows, and for the rules."""
+    views: dict[str, DataView] = {}
+    # The table with the shortest key has the fewest rows for a value.
+    for table in sorted(TABLES, key=lambda table: len(table.key)):
+        for name in table.key.fields:
+            if table.key.type_of(name, EVENT) is ColumnType.KEYWORD:
+                views.setdefault(name, _VIEWS[table.name])
+    fields = [Control(view, name, _title(name.removesuffix("_id"))) for name, view in views.items()]
+    return Controls("controls", "Filters", (*fields, Control(_ALERTS, alerts.RULE, "Rule")))
+
+
+def _about() -> Markdown:
+    tables = ", ".join(f"{table.plural} (`{table.name}`)" for table in TABLES)
+    if _ACTIVITY is None:
+        over_time = f"*{_FIRED}* follows it. No chart has the events over time: no table that counts them has a window."
+    else:
+        over_time = f"*{_ACTIVITY.title}* and *{_FIRED}* follow it, the former by the time of the events."
+    text = f"""\
+Every index has one document per row of a table, as it is now: {tables}.
+
+- **Time range:** numbers, top charts and tables show all rows, whatever the time range. {over_time}
+- **Filters** apply to the panels whose documents have the field; the other panels stay as they are (by the advanced
+  setting `courier:ignoreFilterIfFieldNotInIndex`, which Docker Compose turns on).
+- **From an alert to its row:** in *{_LATEST_ALERTS}*, a click on `{alerts.ID}` opens the row as it is now, and on
+  `{alerts.INDEX}` its table. The row as it was when the alert fired is in the alert's field `{alerts.ROW}`.
+- **Dead letters** are not indexed, so they are not here: these records are in the Kafka topic whose name ends in
+  `_dead_letter`, with origin and reason. Kafka UI shows them, and so does the page *Topics* of the live page.
+"""
+    return Markdown("about", "About this dashboard", text)
 
 
 def _dashboard_rows() -> Iterator[tuple[int, list[tuple[Panel, int]]]]:
     """Yield the dashboard's rows: the height of each, and its panels with their widths."""
+    yield 12, [(_about(), 30), (_controls(), 18)]
     numbers = list(islice(_metrics(), _MAX_METRICS))
     for n in range(0, len(numbers), 4):
-        yield 7, [(metric, 12) for metric in numbers[n : n + 4]]
+        yield 6, [(metric, 12) for metric in numbers[n : n + 4]]
     if _ACTIVITY is not None:
-        yield 13, [(_activity(_ACTIVITY), 48)]
+        yield 13, [(_activity_chart(_ACTIVITY), 48)]
     firing = Metric("alerts-firing", "Alerts firing", _ALERTS, "count", query=_FIRING)
     by_rule = BarChart("alerts-by-text", "Alerts by rule", _ALERTS, by=alerts.ALERT_TEXT, split=alerts.STATUS)
-    fired = BarChart("alerts-fired", "Alerts fired over time", _ALERTS_OVER_TIME, by=alerts.FIRED_AT)
+    fired = BarChart("alerts-fired", _FIRED, _ALERTS, by=alerts.FIRED_AT)
     yield 13, [(firing, 12), (by_rule, 18), (fired, 18)]
-    charts = [chart for chart in map(_top, TABLES) if chart is not None][: 2 if _HAS_OVER_TIME else 3]
-    if _HAS_OVER_TIME and _DATE is not None:
-        charts.append(BarChart("activity", f"{_TOTAL.table.plural} by {_title(_DATE).lower()}", _OVER_TIME, by=_DATE))
+    charts = [chart for chart in map(_top, TABLES) if chart is not None][:3]
     yield 14, [(chart, 48 // len(charts)) for chart in charts]
     columns = tuple(dict.fromkeys([*_TOTAL.table.key, _TOTAL.name, *([_DATE] if _DATE else [])]))
     title = f"Latest {_TOTAL.table.plural.lower()}"
-    latest = SavedSearch("rows-latest", title, _OF_TOTAL, columns, sort=_DATE or _TOTAL.name)
+    latest = SavedSearch("rows-latest", title, _VIEWS[_TOTAL.table.name], columns, sort=_DATE or _TOTAL.name)
     names = alerts.FIRED_AT, alerts.STATUS, alerts.ALERT_TEXT, alerts.INDEX, alerts.ID, alerts.VALUE, alerts.RESOLVED_AT
-    alerts_latest = SavedSearch("alerts-latest", "Latest alerts", _ALERTS, names, sort=alerts.FIRED_AT)
-    yield 16, [(latest, 24), (alerts_latest, 24)]
+    alerts_latest = SavedSearch("alerts-latest", _LATEST_ALERTS, _ALERTS, names, sort=alerts.FIRED_AT)
+    yield 16, [(latest, 16), (alerts_latest, 32)]
 
 
 def _dashboard_panels() -> Iterator[PlacedPanel]:
@@ -227,10 +292,13 @@ def _dashboard_panels() -> Iterator[PlacedPanel]:
         y += height if panels else 0
 
 
-_UNITS: Final = {"d": DAY, "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+_ACTIVITY: Final = _activity()
+_FIRED: Final = "Alerts fired over time"
+_LATEST_ALERTS: Final = "Latest alerts"
 _MAX_METRICS: Final = 8
-_WINDOWS: Final = 60
+_WINDOWS: Final = 15
 """Windows within the dashboard's time range."""
+_ALL_TIME: Final = {"from": "now-100y", "to": "now+100y"}
 _FIRING: Final = f"{alerts.STATUS}:{alerts.FIRING}"
 DASHBOARD: Final = tuple(_dashboard_panels())
 
@@ -264,28 +332,74 @@ def _data_view(view: DataView) -> SavedObject:
     attributes = {"title": view.pattern, "fields": "[]", "typeMeta": "{}", "runtimeFieldMap": "{}"}
     if view.time_field:
         attributes["timeFieldName"] = view.time_field
+    if view.links:
+        formats = {
+            name: {"id": "url", "params": {"urlTemplate": address, "labelTemplate": "{{value}}"}}
+            for name, address in view.links.items()
+        }
+        attributes["fieldFormatMap"] = json.dumps(formats)
     return _saved_object("index-pattern", view.id, attributes, [])
 
 
 def _panel(panel: Panel) -> SavedObject:
-    source = {
+    source: dict[str, Any] = {
         "query": {"language": "kuery", "query": panel.query if isinstance(panel, Metric) else ""},
         "filter": [],
-        "indexRefName": _INDEX_REFERENCE,
     }
+    views = {_INDEX_REFERENCE: view} if (view := _view(panel)) else {}
+    if view:
+        source["indexRefName"] = _INDEX_REFERENCE
+    if isinstance(panel, Controls):
+        views = {_CONTROL_REFERENCE.format(number): control.view for number, control in enumerate(panel.controls)}
     attributes: dict[str, Any] = {
         "title": panel.title,
         "description": "",
         "version": 1,
         "kibanaSavedObjectMeta": {"searchSourceJSON": json.dumps(source)},
     }
-    references = [{"id": panel.view.id, "name": _INDEX_REFERENCE, "type": "index-pattern"}]
+    references = [{"id": view.id, "name": name, "type": "index-pattern"} for name, view in views.items()]
     if isinstance(panel, SavedSearch):
-        attributes |= {"columns": list(panel.columns), "sort": [[panel.sort, "desc"]], "hits": 0}
-        return _saved_object(_kind(panel), panel.id, attributes, references)
-    state = _metric_state(panel) if isinstance(panel, Metric) else _chart_state(panel)
-    attributes |= {"visState": json.dumps(state), "uiStateJSON": "{}"}
+        # Kibana adds the time field as the first column.
+        columns = [name for name in panel.columns if name != panel.view.time_field]
+        attributes |= {"columns": columns, "sort": [[panel.sort, "desc"]], "hits": 0}
+    else:
+        attributes |= {"visState": json.dumps(_state(panel)), "uiStateJSON": "{}"}
     return _saved_object(_kind(panel), panel.id, attributes, references)
+
+
+def _view(panel: Panel) -> DataView | None:
+    """Return the data view of a panel that has a single one."""
+    return None if isinstance(panel, Controls | Markdown) else panel.view
+
+
+def _state(panel: Metric | BarChart | Controls | Markdown) -> dict[str, Any]:
+    match panel:
+        case Metric():
+            return _metric_state(panel)
+        case BarChart():
+            return _chart_state(panel)
+        case Controls():
+            return _controls_state(panel)
+        case Markdown():
+            params = {"fontSize": 12, "openLinksInNewTab": False, "markdown": panel.text}
+            return {"title": panel.title, "type": "markdown", "aggs": [], "params": params}
+
+
+def _controls_state(panel: Controls) -> dict[str, Any]:
+    controls = [
+        {
+            "id": control.field,
+            "fieldName": control.field,
+            "parent": "",
+            "label": control.label,
+            "type": "list",
+            "options": {"type": "terms", "multiselect": True, "dynamicOptions": True, "size": 5, "order": "desc"},
+            "indexPatternRefName": _CONTROL_REFERENCE.format(number),
+        }
+        for number, control in enumerate(panel.controls)
+    ]
+    params = {"controls": controls, "updateFiltersOnChange": True, "useTimeFilter": False, "pinFilters": False}
+    return {"title": panel.title, "type": "input_control_vis", "aggs": [], "params": params}
 
 
 def _agg(id: str, type: str, schema: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,16 +425,17 @@ def _metric_state(panel: Metric) -> dict[str, Any]:
                 "colorSchema": "Green to Red",
                 "metricColorMode": "None",
                 "colorsRange": [{"from": 0, "to": 10000}],
-                "labels": {"show": True},
+                # The panel's title says the same.
+                "labels": {"show": False},
                 "invertColors": False,
-                "style": {"bgFill": "#000", "bgColor": False, "labelColor": False, "subText": "", "fontSize": 32},
+                "style": {"bgFill": "#000", "bgColor": False, "labelColor": False, "subText": "", "fontSize": 24},
             },
         },
     }
 
 
 def _chart_state(panel: BarChart) -> dict[str, Any]:
-    over_time = panel.by == panel.view.time_field
+    over_time = _is_over_time(panel)
     aggs = panel.metrics
     by, split = f"{len(aggs) + 1}", f"{len(aggs) + 2}"
     if over_time:
@@ -329,9 +444,13 @@ def _chart_state(panel: BarChart) -> dict[str, Any]:
     else:
         aggs.append(_agg(by, "terms", "segment", {"field": panel.by, "size": 10, "order": "desc", "orderBy": "1"}))
     if panel.split:
-        aggs.append(_agg(split, "terms", "group", {"field": panel.split, "size": 5, "order": "desc", "orderBy": "1"}))
+        aggs.append(_agg(split, "terms", "group", {"field": panel.split, "size": 20, "order": "desc", "orderBy": "1"}))
     kind = "histogram" if over_time else "horizontal_bar"
     return {"title": panel.title, "type": kind, "aggs": aggs, "params": _axes(panel, over_time)}
+
+
+def _is_over_time(panel: Panel) -> bool:
+    return isinstance(panel, BarChart) and panel.by == panel.view.time_field
 
 
 def _axes(panel: BarChart, over_time: bool) -> dict[str, Any]:
@@ -393,12 +512,17 @@ def _kind(panel: Panel) -> str:
 
 def _grid_panel(number: int, placed: PlacedPanel) -> dict[str, Any]:
     position = {"x": placed.x, "y": placed.y, "w": placed.width, "h": placed.height, "i": str(number)}
+    config: dict[str, Any] = {"enhancements": {}}
+    view = _view(placed.panel)
+    if view and view.time_field and not _is_over_time(placed.panel):
+        # An alert that fired an hour ago may fire still.
+        config["timeRange"] = _ALL_TIME
     return {
         "version": "7.14.0",
         "type": _kind(placed.panel),
         "gridData": position,
         "panelIndex": str(number),
-        "embeddableConfig": {"enhancements": {}},
+        "embeddableConfig": config,
         "panelRefName": f"panel_{number}",
     }
 
@@ -428,10 +552,9 @@ def _dashboard() -> SavedObject:
 
 
 def _time_range() -> str:
-    if _ACTIVITY is None:
-        return "15m"
-    number, unit = _in_units(_ACTIVITY.window)
-    return f"{_WINDOWS * number}{unit}"
+    least = timedelta(minutes=15)
+    number, unit = in_units(max(least, _WINDOWS * _ACTIVITY.window.size) if _ACTIVITY else least)
+    return f"{number}{unit[0]}"
 
 
 def main() -> None:

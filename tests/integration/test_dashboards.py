@@ -1,7 +1,9 @@
 """Each panel's aggregation, built from its saved object as Kibana does, against a real Elasticsearch."""
 
 import json
+import re
 from typing import Any
+from urllib.parse import quote, unquote
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -55,14 +57,19 @@ def _fill(client: Elasticsearch) -> None:
         client.index(index="agg_interactions_minute", id=minute, document={"minute": minute, **row})
     client.index(index="avg_interactions", id="avg_interactions", document={"avg_interactions": 12.33})
     for number, (text, status) in enumerate(ALERTS):
-        document = {"alert_text": text, "status": status, "fired_at": LAST}
+        rule = "rush" if number else "bot"
+        document = {"rule": rule, "alert_text": text, "status": status, "fired_at": LAST}
         client.index(index="alerts", id=str(number), document=document)
     client.indices.refresh(index="*")
 
 
+def _vis_state(saved: SavedObject) -> str:
+    return str(saved["attributes"]["visState"])
+
+
 def _shown(client: Elasticsearch, saved: SavedObject) -> object:
     """Return the result that the panel shows: a number, a number per bar, or those of each bar's parts."""
-    aggs = json.loads(saved["attributes"]["visState"])["aggs"]
+    aggs = json.loads(_vis_state(saved))["aggs"]
     source = json.loads(saved["attributes"]["kibanaSavedObjectMeta"]["searchSourceJSON"])
     metrics = [agg for agg in aggs if agg["schema"] == "metric"]
     metric, by = metrics[0], next((agg for agg in aggs if agg["schema"] == "segment"), None)
@@ -101,7 +108,8 @@ def _buckets(by: dict[str, Any], metric: dict[str, Any]) -> dict[str, Any]:
 def test_every_panel_shows_the_right_numbers(pipeline: Pipeline) -> None:
     client = pipeline.elasticsearch
     _fill(client)
-    panels = {saved["id"]: saved for saved in OBJECTS if saved["type"] == "visualization"}
+    # Texts and controls have no aggregation.
+    panels = {s["id"]: s for s in OBJECTS if s["type"] == "visualization" and '"aggs": []' not in _vis_state(s)}
     assert {panel: _shown(client, saved) for panel, saved in panels.items()} == EXPECTED
 
 
@@ -115,3 +123,34 @@ def test_every_saved_search_finds_its_rows_in_order(pipeline: Pipeline, id: str)
     found = client.search(index=index, sort=sort, _source=saved["attributes"]["columns"])
     assert len(found["hits"]["hits"]) == 3
     assert all(set(hit["_source"]) <= set(saved["attributes"]["columns"]) for hit in found["hits"]["hits"])
+
+
+def test_the_id_of_an_alert_leads_to_its_row(pipeline: Pipeline) -> None:
+    client = pipeline.elasticsearch
+    _fill(client)
+    (alerts,) = [saved for saved in OBJECTS if saved["type"] == "index-pattern" and saved["id"] == "alerts"]
+    template = json.loads(alerts["attributes"]["fieldFormatMap"])["id"]["params"]["urlTemplate"]
+    for index, row in (("agg_interactions_user", "user_3"), ("avg_interactions", "avg_interactions")):
+        # Kibana encodes the value, and decodes the address.
+        address = unquote(template.replace("{{value}}", quote(row, safe="")))
+        view, query = re.search(r"index:'(.*?)'.*query:'(.*)'", address).groups()  # type: ignore[union-attr]
+        found = client.search(index=INDICES[view], query={"query_string": {"query": query}})
+        assert [(hit["_index"], hit["_id"]) for hit in found["hits"]["hits"]] == [(index, row)]
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("user_id", {"user_1", "user_2", "user_3"}),
+        ("item_id", {"item_1", "item_2", "item_3"}),
+        ("rule", {"bot", "rush"}),
+    ],
+)
+def test_a_control_lists_the_values_of_its_field(pipeline: Pipeline, field: str, values: set[str]) -> None:
+    client = pipeline.elasticsearch
+    _fill(client)
+    (saved,) = [saved for saved in OBJECTS if saved["id"] == "controls"]
+    (control,) = [each for each in json.loads(_vis_state(saved))["params"]["controls"] if each["fieldName"] == field]
+    (view,) = [each["id"] for each in saved["references"] if each["name"] == control["indexPatternRefName"]]
+    found = client.search(index=INDICES[view], size=0, aggs={"values": {control["options"]["type"]: {"field": field}}})
+    assert {bucket["key"] for bucket in found["aggregations"]["values"]["buckets"]} == values
