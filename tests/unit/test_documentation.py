@@ -102,6 +102,13 @@ def test_every_path_that_is_named_exists(file: Path, repository_paths: list[str]
     assert [path for path in paths if not any(f"/{known}".endswith(f"/{path}") for known in repository_paths)] == []
 
 
+@_GUIDES
+def test_every_test_that_is_named_exists(file: Path) -> None:
+    named = {code for code in _CODE_SPAN.findall(_FENCE.sub("", file.read_text())) if re.fullmatch(r"test_\w+", code)}
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named - set(re.findall(r"^def (test_\w+)\(", tests, re.M)) == set()
+
+
 @_PAGES
 def test_every_module_that_is_run_exists(file: Path) -> None:
     modules = set(re.findall(r"python -m ([\w.]+)", "\n".join(_code(file.read_text()))))

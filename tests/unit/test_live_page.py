@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+import requests
 from data_producer.controls import ControlRequest, Controls, Flow, application, disabled
 from data_producer.settings import ProducerSettings
 from starlette.types import Receive, Scope, Send
@@ -358,6 +359,14 @@ def test_requests_from_browsers_cannot_change_what_is_sent(service: str) -> None
     for origin in ("http://evil.example.com", "null", "http://localhost:3000"):
         headers = {"Content-Type": "application/json", "Origin": origin}
         assert _request(f"{service}/control", headers, '{"paused": true}')[0] == 403
+
+
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/control"])
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "POST"])
+def test_no_answer_of_a_service_may_be_read_by_another_site(service: str, path: str, method: str) -> None:
+    headers = {"Origin": "http://evil.example.com", "Access-Control-Request-Method": "POST"}
+    response = requests.request(method, f"{service}{path}", headers=headers, timeout=30)
+    assert [name for name in response.headers if name.lower().startswith("access-control-")] == []
 
 
 def _request(url: str, headers: dict[str, str] | None = None, body: str | None = None) -> tuple[int, str]:

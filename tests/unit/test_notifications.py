@@ -5,9 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from elasticsearch_sink_alert.alerting.alert_lifecycle import Alert
 from elasticsearch_sink_alert.alerting.notifications import Notifications
 from elasticsearch_sink_alert.alerting.notifications.apprise import AppriseNotifier
@@ -28,6 +31,7 @@ from elasticsearch_sink_alert.alerting.notifications.webhook import Webhook
 from elasticsearch_sink_alert.settings import SinkSettings
 from pydantic import SecretStr
 
+from local_stack.servers import HOST, free_port
 from tests.webhook_receiver import SECRET, WebhookReceiver, webhook_receiver
 
 KIBANA = "http://kibana:5601/"
@@ -149,6 +153,30 @@ def test_a_notifier_that_breaks_does_not_block_the_next_message(caplog: pytest.L
     _send(Broken(), "first", "second")
     assert sent == ["second"]
     assert _errors(caplog) == ["broken: not sent: first"]
+
+
+def test_a_line_break_in_an_id_adds_no_header_and_no_recipient_to_an_email() -> None:
+    envelopes: list[Envelope] = []
+
+    class Mailbox:
+        async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+            envelopes.append(envelope)
+            return "250 OK"
+
+    port = free_port()
+    server = Controller(Mailbox(), hostname=HOST, port=port)
+    server.start()
+    try:
+        url = f"mailto://{HOST}:{port}?from=sink@example.com&to=people@example.com&mode=insecure"
+        AppriseNotifier(url).send(Message("firing: a\r\nBcc: evil@example.com\nX-Evil: b\r\n\r\nc", "text"))
+    finally:
+        server.stop()
+    (envelope,) = envelopes
+    assert isinstance(envelope.content, bytes)
+    mail = message_from_bytes(envelope.content)
+    assert envelope.rcpt_tos == ["people@example.com"]
+    assert (mail["Bcc"], mail["X-Evil"]) == (None, None)
+    assert "evil@example.com" in mail["Subject"]
 
 
 def _settings(**values: object) -> SinkSettings:
