@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import select
 import termios
 import threading
@@ -11,7 +12,8 @@ from types import TracebackType
 from typing import Final, Self
 
 _POLL_SECONDS: Final = 0.2
-_ESCAPE: Final = b"\x1b"
+_SEQUENCE: Final = re.compile(rb"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?")
+"""What an arrow or another key without a character sends."""
 
 
 class Keys:
@@ -54,7 +56,7 @@ class Keys:
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, modes)
 
     def _read(self) -> bytes:
-        """Return what is pressed within a moment, without the keys that send several characters, such as arrows."""
+        """Return the characters that are typed within a moment."""
         if not self._is_in_foreground():
             self._stop.wait(_POLL_SECONDS)
             return b""
@@ -65,7 +67,7 @@ class Keys:
         pressed = os.read(self._terminal, 1_000)
         if not pressed:
             raise OSError("the terminal is closed")
-        return b"" if _ESCAPE in pressed else pressed
+        return _SEQUENCE.sub(b"", pressed)
 
     def _is_in_foreground(self) -> bool:
         return os.tcgetpgrp(self._terminal) == os.getpgrp()
