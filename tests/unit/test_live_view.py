@@ -264,7 +264,8 @@ def test_in_a_narrow_terminal_rules_and_rows_are_truncated_and_nothing_else() ->
 def test_text_from_records_and_of_errors_is_shown_literally() -> None:
     view = _view(topic=HOSTILE)
     alert = _alert(status=HOSTILE, alert_text=HOSTILE, id=HOSTILE)
-    view.add(Snapshot(documents={HOSTILE: 1}, alerts=(alert,)), 0.0, [Part("Kafka", HOSTILE, None)])
+    parts = [Part("Kafka", HOSTILE, None), Part("Elasticsearch", "\x9b31m", None)]
+    view.add(Snapshot(documents={HOSTILE: 1}, alerts=(alert,)), 0.0, parts)
     view.note(HOSTILE)
     file = io.StringIO()
     Console(width=400, height=50, file=file, force_terminal=True, color_system=None).print(view)
