@@ -11,6 +11,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from live_page.formatting import chart_value, format_compact, format_text
+from observer.reading_history import percentile
 
 _COLOURS: Final = ("#2b83c6", "#d9822b", "#159a72", "#c06fa5", "#b8a01c", "#5e6fd0", "#8a8f98", "#c64a3a")
 """Distinct with any colour vision (after Okabe and Ito), on a light and a dark background."""
@@ -157,15 +158,6 @@ def update_line(
     chart.options["yAxis"]["max"] = bound
     chart.options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
     chart.update()
-
-
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """Return the least value that at least a share of the values does not exceed; None without values.
-
-    >>> percentile([4, 1, 3, 2], 0.5), percentile([4, 1, 3, 2], 0.95)
-    (2, 4)
-    """
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
 
 
 def clipped_bound(values: Sequence[float]) -> float | None:

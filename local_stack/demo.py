@@ -1,7 +1,6 @@
 """Runs the whole pipeline on this machine: servers, services, the live view, and a summary at the end."""
 
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -9,7 +8,6 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.settings import SharedSinkSettings
@@ -20,13 +18,16 @@ from rich.text import Text
 
 from contract.alerts import ALERTS
 from contract.declared import EVENT, TABLES
+from live_page.sources.producer import ProducerControls
 from local_stack import data_folder, servers, services
+from local_stack.actions import actions_by_key, has_display
+from local_stack.keys import Keys
 from local_stack.managed_process import ManagedProcess, require_running, start_in_parallel
 from local_stack.plan import DEMO_SERVICES, NotEverythingError, Plan, StackError, StoppedEarlyError
 from local_stack.preflight import prepare
 from local_stack.process_file import ProcessFile
+from local_stack.process_states import ProcessStates
 from local_stack.view import View
-from observer.services import OK
 from observer.snapshot import Observer, Snapshot
 from runtime.signals import set_in_handler, stop_signals
 
@@ -57,7 +58,7 @@ def run(plan: Plan, console: Console, stop: threading.Event) -> None:
         memory: dict[str, int] = {}
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                if plan.view and console.is_terminal and _has_display():
+                if plan.view and console.is_terminal and has_display():
                     webbrowser.open(plan.page_url)
                 with (
                     services.cds_archive_in_background(plan.data, console),
@@ -121,15 +122,23 @@ def _service(service: services.Service, plan: Plan) -> ManagedProcess:
     return ManagedProcess(service.package, executor, plan.data, address, optional=is_page, may_end=may_end)
 
 
+def _settings(plan: Plan) -> SharedSinkSettings:
+    return SharedSinkSettings(kafka_broker=plan.kafka_broker)
+
+
+def _addresses(plan: Plan) -> dict[str, str]:
+    return {
+        "Kafka": plan.kafka_broker,
+        "topic": _settings(plan).kafka_topic,
+        "Elasticsearch": plan.es_host,
+        "logs": str(plan.data / "logs"),
+    }
+
+
 def _observer(plan: Plan) -> Observer:
-    settings = SharedSinkSettings(kafka_broker=plan.kafka_broker)
+    settings = _settings(plan)
     client = Elasticsearch([plan.es_host], timeout=2, max_retries=0)
     return Observer(settings, client, str(plan.data / "warehouse"), plan.service_urls, settings.kafka_group_id)
-
-
-def _has_display() -> bool:
-    """Whether a browser opens in a window: one in the terminal would cover the live view."""
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _watch(
@@ -146,17 +155,32 @@ def _watch(
     if not (plan.view and console.is_terminal):
         _run_until(plan.seconds, processes, console, stop, process_file.update)
         return
-    view = View(f"page {plan.page_url}   Elasticsearch {plan.es_host}   Kafka {plan.kafka_broker}")
-    with Live(console=console, auto_refresh=False, screen=False) as live:
+    has_keys = sys.stdin is not None and sys.stdin.isatty()
+    producer = ProducerControls(plan.service_urls[services.PRODUCER.package])
+    actions = actions_by_key(plan.page_url, producer, stop) if has_keys else {}
+    view = View(plan.page_url, _addresses(plan), {key: action.label for key, action in actions.items()})
+    states = ProcessStates(processes)
+    size = console.size
+    with Live(view, console=console, auto_refresh=False) as live:
 
         def show() -> None:
+            nonlocal size
             process_file.update()
-            snapshot = observer.snapshot()
-            ended = {process.name: OK for process in processes if process.has_ended}
-            shown = replace(snapshot, health={**snapshot.health, **ended})
-            live.update(view.render(shown, time.monotonic()), refresh=True)
+            snapshot, at = observer.snapshot(), time.monotonic()
+            view.add(snapshot, at, states.read(snapshot.health, at))
+            if console.size != size:
+                # What was drawn for another width takes other lines now.
+                size = console.size
+                console.clear()
+            live.refresh()
 
-        _run_until(plan.seconds, processes, console, stop, show)
+        def press(key: str) -> None:
+            if action := actions.get(key.lower()):
+                view.note(action.perform())
+                live.refresh()
+
+        with Keys(sys.stdin.fileno(), press) if has_keys else contextlib.nullcontext():
+            _run_until(plan.seconds, processes, console, stop, show)
 
 
 def _run_until(

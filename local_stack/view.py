@@ -1,83 +1,119 @@
-"""The live view in the terminal: rows, rate and lag per stage, and the latest alerts."""
+"""The live view in the terminal: it fills the width and fits into the height, in two panes where they fit."""
 
-from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
-from contract.alerts import ALERTS, FIRING
+from local_stack import sections
 from observer.reading_history import ReadingHistory
-from observer.reconciliation import State
-from observer.services import OK
 from observer.snapshot import Snapshot
-from runtime.logs import escape_controls
+from observer.status import Part
 
-_UNKNOWN = "–"
-_STYLES = {State.UNKNOWN: "yellow", State.BEHIND: "yellow", State.EQUAL: "green", State.WRONG: "bold red"}
+_TWO_PANES: Final = 120
+"""Columns from which there are two panes."""
+_GAP: Final = 4
+"""Columns between them."""
+_SECONDS: Final = 300.0
+"""Of the percentiles, and at most of the sparklines."""
+
+Lines = list[list[Segment]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the view; one with a higher rank loses its last lines first if the terminal is too low."""
+
+    rank: int
+    content: RenderableType
+
+
+_SPACE: Final = Section(9, Text())
 
 
 class View:
-    """Renders snapshots; keeps earlier ones to compute the rates."""
+    """Shows the latest snapshot; keeps earlier ones to compute rates and percentiles."""
 
-    def __init__(self, addresses: str) -> None:
+    def __init__(self, page_url: str, addresses: Mapping[str, str], keys: Mapping[str, str]) -> None:
+        """Create it with the addresses of the servers, and what each key does; without keys, Ctrl-C stops."""
+        self._title = sections.title(page_url)
         self._addresses = addresses
+        self._keys = keys
         self._history = ReadingHistory()
+        self._parts: Sequence[Part] = ()
+        self._note = ""
 
-    def render(self, snapshot: Snapshot, at: float) -> RenderableType:
-        """Return the screen for a snapshot taken `at` (seconds of a monotonic clock)."""
+    def add(self, snapshot: Snapshot, at: float, parts: Sequence[Part] = ()) -> None:
+        """Show a snapshot taken `at` (seconds of a monotonic clock), and the state of the processes."""
         self._history.add(snapshot, at)
-        return Panel(
-            Group(self._stages(snapshot), self._verdict(), *_problems(snapshot), Text(), _alerts(snapshot)),
-            title="streaming analytics",
-            subtitle=f"{self._addresses}   Ctrl-C stops",
-        )
+        self._parts = parts
 
-    def _stages(self, now: Snapshot) -> Table:
-        table = Table(expand=True, box=None, header_style="bold")
-        for name, justify in (("stage", "left"), ("rows", "right"), ("per second", "right"), ("lag", "right")):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for n, stage in enumerate(self._history.stages()):
-            # The first stage has no lag: no stage precedes it.
-            table.add_row(stage.name, _count(stage.rows), _count(stage.rate), _count(stage.lag) if n else "")
-        for index, count in now.documents.items():
-            if index != ALERTS:
-                table.add_row(_as_text(f"index {index}"), _count(count), "", "")
-        table.add_row("dead letters", _count(now.dead_letters), "", "")
-        return table
+    def note(self, text: str) -> None:
+        """Show above the keys what came of the latest one."""
+        self._note = text
 
-    def _verdict(self) -> Text:
-        verdict = self._history.latest.verdict
-        return Text(escape_controls(verdict.text), style=_STYLES[verdict.state])
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width, height = options.max_width, options.size.height
+        if width < _TWO_PANES:
+            one_pane = [*self._above(), *self._left(), _SPACE, *self._right(), *self._below()]
+            lines = _fitted(one_pane, console, options, width, height)
+        else:
+            above = _fitted([*self._above(), _SPACE], console, options, width, height)
+            below = _fitted([_SPACE, *self._below()], console, options, width, height - len(above))
+            of_pane, left = height - len(above) - len(below), (width - _GAP) // 2
+            panes = [
+                _fitted(self._left(), console, options, left, of_pane),
+                _fitted(self._right(), console, options, width - _GAP - left, of_pane),
+            ]
+            lines = [*above, *_side_by_side(panes[0], panes[1], left), *below]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+    def _above(self) -> list[Section]:
+        return [Section(2, self._title), Section(1, sections.badge(self._history.latest.verdict))]
+
+    def _left(self) -> list[Section]:
+        snapshot = self._history.latest.snapshot
+        return [
+            Section(3, sections.trends(self._history.points(_SECONDS))),
+            _SPACE,
+            Section(4, sections.progress(self._history.stages(), snapshot.dead_letters)),
+            _SPACE,
+            Section(7, sections.indices(snapshot.documents)),
+        ]
+
+    def _right(self) -> list[Section]:
+        problems = sections.problems(self._parts)
+        return [
+            Section(5, sections.processes(self._parts)),
+            *([Section(5, problems)] if problems else []),
+            _SPACE,
+            Section(6, sections.alerts(self._history.latest.snapshot)),
+            _SPACE,
+            Section(8, sections.addresses(self._addresses)),
+        ]
+
+    def _below(self) -> list[Section]:
+        note = [Section(1, sections.note(self._note))] if self._note else []
+        return [*note, Section(0, sections.keys(self._keys))]
 
 
-def _problems(snapshot: Snapshot) -> list[Text]:
-    return [
-        Text.assemble((f"{name}: ", "red"), escape_controls(state))
-        for name, state in snapshot.health.items()
-        if state != OK
-    ]
+def _fitted(stacked: Sequence[Section], console: Console, options: ConsoleOptions, width: int, height: int) -> Lines:
+    """Render sections one below the other into at most `height` lines of `width` columns."""
+    lines = [console.render_lines(each.content, options.update(width=width, height=None)) for each in stacked]
+    for n in sorted(range(len(stacked)), key=lambda n: stacked[n].rank):
+        lines[n] = lines[n][: max(0, height)]
+        height -= len(lines[n])
+    return [line for of_section in lines for line in of_section]
 
 
-def _alerts(snapshot: Snapshot) -> Table:
-    title = f"alerts: {_count(snapshot.firing)} firing, {_count(snapshot.documents.get(ALERTS))} in total"
-    table = Table(title=title, title_justify="left", title_style="bold", expand=True, box=None)
-    # In a narrow terminal, the names of rules and rows are truncated, and nothing else.
-    for name, ratio in {"fired": None, "status": None, "rule": 1, "row": 1, "value": None}.items():
-        table.add_column(name, no_wrap=True, ratio=ratio)
-    for alert in snapshot.alerts:
-        style = "red" if alert["status"] == FIRING else "green"
-        fired = _as_text(str(alert["fired_at"])[11:19])
-        status = Text(alert["status"], style=style)
-        table.add_row(fired, status, *(_as_text(alert[name]) for name in ("alert_text", "id", "value")))
-    if not snapshot.alerts:
-        table.add_row(_UNKNOWN, "", "none yet", "", "")
-    return table
-
-
-def _as_text(value: object) -> Text:
-    """Return text from records without markup and control characters."""
-    return Text(escape_controls(str(value)))
-
-
-def _count(number: float | None) -> str:
-    return _UNKNOWN if number is None else f"{number:,.0f}"
+def _side_by_side(left: Lines, right: Lines, width: int) -> Lines:
+    """Put two panes beside each other, the left one of a width in columns."""
+    nothing = [Segment(" " * width)]
+    gap = Segment(" " * _GAP)
+    return [[*(a or nothing), gap, *(b or [])] for a, b in zip_longest(left, right)]

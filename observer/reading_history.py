@@ -1,6 +1,7 @@
 """History of the last minutes: snapshots with the rates and the latency derived from them."""
 
 import logging
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -124,6 +125,15 @@ def stage_rate(readings: Sequence[Reading], value_of: Callable[[Snapshot], int |
         return None
     *earlier, last = readings
     return _rate(earlier, last.snapshot, last.at, value_of, _STAGE_RATE_WINDOW)
+
+
+def percentile(values: Sequence[float], share: float) -> float | None:
+    """Return the least value that at least a share of the values does not exceed; None without values.
+
+    >>> percentile([4, 1, 3, 2], 0.5), percentile([4, 1, 3, 2], 0.95)
+    (2, 4)
+    """
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else None
 
 
 class Poller:

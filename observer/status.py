@@ -36,7 +36,7 @@ class Part:
     answers: bool | None
     """None: unknown."""
     memory: int | None = None
-    """Bytes of its Python process."""
+    """Bytes: for `make status` those of its Python process."""
     uptime: float | None = None
     """Seconds."""
     log: str | None = None

@@ -44,7 +44,8 @@ def _health(figures: Figures) -> Iterator[str]:
         if part.state not in (OK, MAY_HAVE_ENDED) or part.uptime is None:
             yield f"  {part.name:<{_NAME_WIDTH}}{part.state}"
         else:
-            yield f"  {part.name:<{_NAME_WIDTH}}{part.state:<14}{_duration(part.uptime):>10}{_bytes(part.memory):>12}"
+            up, memory = duration_text(part.uptime), _bytes(part.memory)
+            yield f"  {part.name:<{_NAME_WIDTH}}{part.state:<14}{up:>10}{memory:>12}"
 
 
 def _stages(figures: Figures) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _totals(figures: Figures) -> Iterator[str]:
         yield f"latest batch {_UNKNOWN}"
     else:
         seconds = _UNKNOWN if batch.seconds is None else f"{batch.seconds:.2f}"
-        yield f"latest batch {_duration(batch.age)} ago: {_count(batch.records)} records in {seconds} s"
+        yield f"latest batch {duration_text(batch.age)} ago: {_count(batch.records)} records in {seconds} s"
 
 
 def _disks(figures: Figures) -> Iterator[str]:
@@ -118,10 +119,10 @@ def _bytes(number: int | None) -> str:
     return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{number / 1e6:,.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Format a duration.
 
-    >>> _duration(1.25), _duration(600), _duration(20_000)
+    >>> duration_text(1.25), duration_text(600), duration_text(20_000)
     ('1.2 s', '10 min', '5.6 h')
     """
     if seconds < 100:

@@ -14,24 +14,21 @@ from live_page.formatting import UNKNOWN, format_compact, format_name, format_ra
 from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
 from live_page.sources import Sources
 from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import ProducerControls, RefusedError
+from live_page.sources.producer import OTHER, VIRAL, ProducerControls, RefusedError
 
 _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
 _MALFORMED = (1, 10)
 _MAX_COUNT = 1_000_000
 _EVENTS = format_name(EVENT.name)
-VIRAL = 4_000
-"""Enough for the rule of the demo at any time of its wave."""
 _TEXTS = EVENT.other_texts
 _KEYS = f"{format_name(EVENT.partition_by.removesuffix('_id'))}s"
-_OTHER = format_name(_TEXTS[0].removesuffix("_id")) if _TEXTS else ""
-_OTHERS = f"{_OTHER}s" if len(_TEXTS) == 1 else "others"
+_OTHERS = f"{OTHER}s" if len(_TEXTS) == 1 else "others"
 """What the producer makes up besides: of several texts, the number is the same."""
 _UNITS = {
     "burst": _EVENTS,
     "malformed": "malformed records",
-    "viral": f"{_EVENTS} about one {_OTHER}",
+    "viral": f"{_EVENTS} about one {OTHER}",
     "users": _KEYS,
     "items": _OTHERS,
 }
@@ -107,8 +104,8 @@ def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
         for malformed in _MALFORMED:
             add(f"+ {malformed} malformed", malformed=malformed)
     if _TEXTS:
-        with _group(f"Send {VIRAL:,} {_EVENTS} about one {_OTHER} within some seconds"):
-            add(f"Viral {_OTHER}", viral=VIRAL)
+        with _group(f"Send {VIRAL:,} {_EVENTS} about one {OTHER} within some seconds"):
+            add(f"Viral {OTHER}", viral=VIRAL)
     return buttons
 
 

@@ -15,7 +15,6 @@ from live_page.charts import (
     bar_chart,
     in_buckets,
     line_chart,
-    percentile,
     stacked_chart,
     update_bars,
     update_line,
@@ -33,7 +32,7 @@ from live_page.sources.documents import ELASTICSEARCH, Documents, Points
 from live_page.sources.processes import Processes
 from live_page.sources.topics import KAFKA
 from observer.processes import Death, ProcessList
-from observer.reading_history import Point, Reading, ReadingHistory
+from observer.reading_history import Point, Reading, ReadingHistory, percentile
 from observer.services import OK
 
 _DEATHS = (

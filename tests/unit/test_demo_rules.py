@@ -9,7 +9,7 @@ from data_producer.pacing import Pacer
 from data_producer.surge import Surge
 from elasticsearch_sink_alert.alerting import data_mapper
 
-from live_page.pages.controls import VIRAL
+from live_page.sources.producer import VIRAL
 from local_stack.plan import Plan
 
 

@@ -2,7 +2,6 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import shlex
 import signal
 import socket
@@ -30,7 +29,6 @@ from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.servers import PortTakenError, require_free
 from local_stack.services import ROOT
-from local_stack.view import View
 from observer.lake_cuts import Cut
 from observer.snapshot import Observer, Snapshot
 from verify.settings import VerifySettings
@@ -366,80 +364,6 @@ def test_the_demo_prints_the_command_that_shows_its_status(tmp_path: Path, monke
     assert shlex.split(Plan(tmp_path).status_command)[:3] == [
         "KAFKA_BROKER=127.0.0.1:9092", "ES_HOST=http://127.0.0.1:9200", f"WAREHOUSE={tmp_path}/warehouse",
     ]  # fmt: skip
-
-
-def test_the_view_shows_rows_rates_lag_and_alerts() -> None:
-    alert = {
-        "fired_at": "2026-01-01T10:20:30.000Z",
-        "status": "firing",
-        "alert_text": "max_interactions > 12",
-        "id": "item_7",
-        "value": 13,
-    }
-    view = View("here")
-    view.render(Snapshot(sent=1_000, in_the_lake=900), at=0.0)
-    screen = view.render(
-        Snapshot(
-            sent=3_000,
-            in_the_lake=2_500,
-            aggregated=2_400,
-            published=70,
-            sink_lag=3,
-            dead_letters=5,
-            documents={"avg_interactions": 1, "alerts": 1},
-            firing=1,
-            alerts=(alert,),
-        ),
-        at=2.0,
-    )
-    console = Console(width=110, file=io.StringIO(), record=True)
-    console.print(screen)
-    text = console.export_text()
-    lines = {line.strip("│ ").split("  ")[0]: line for line in text.splitlines()}
-    assert "3,000" in lines["sent to Kafka"]
-    assert "1,000" in lines["sent to Kafka"]
-    assert "495" in lines["in the lake"]
-    assert "100" in lines["aggregated"]
-    assert "item_7" in text
-    assert "max_interactions > 12" in text
-
-
-def test_in_a_narrow_terminal_the_view_truncates_rules_and_rows_and_nothing_else() -> None:
-    alert = {
-        "fired_at": "2026-01-01T10:20:30.000Z",
-        "status": "resolved",
-        "alert_text": "total_interactions > 400",
-        "id": "item_1|2026-01-01T10:00:00Z",
-        "value": 12_345,
-    }
-    console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(View("here").render(Snapshot(alerts=(alert,)), at=0.0))
-    (line,) = [line for line in console.export_text().splitlines() if "10:20:30" in line]
-    cells = re.split(" {2,}", line.strip("│ "))
-    assert [cell for cell in cells if not cell.endswith("…")] == ["10:20:30", "resolved", "12345"]
-    assert len(cells) == 5
-
-
-def test_the_view_shows_unhealthy_services_only() -> None:
-    health = {"Kafka": "ok", "elasticsearch_sink_alert": "rules: data_mapper.yml:3: no such \x1b[31mcolumn"}
-    console = Console(width=110, file=io.StringIO(), record=True)
-    console.print(View("here").render(Snapshot(health=health), at=0.0))
-    text = console.export_text()
-    assert r"elasticsearch_sink_alert: rules: data_mapper.yml:3: no such \x1b[31mcolumn" in text
-    assert "Kafka:" not in text
-
-
-def test_the_view_shows_whether_everything_sent_is_indexed() -> None:
-    console = Console(width=110, file=io.StringIO(), record=True)
-    cut = Cut(rows=7, offsets={0: 7}, malformed=0)
-    console.print(View("here").render(Snapshot(ends={0: 7}, cuts=(cut,), indexed=7), at=0.0))
-    assert "sent 7 = lake = indexed: nothing lost, nothing twice" in console.export_text()
-
-
-def test_the_view_shows_a_dash_for_an_unknown_number() -> None:
-    console = Console(width=100, file=io.StringIO(), record=True)
-    console.print(View("here").render(Snapshot(), at=0.0))
-    assert "–" in console.export_text()
 
 
 def test_the_pipeline_is_drained_only_when_every_stage_has_caught_up() -> None:

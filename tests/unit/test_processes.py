@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,10 @@ from live_page.sources.producer import RefusedError
 from local_stack import servers
 from local_stack.managed_process import ManagedProcess
 from local_stack.process_file import ProcessFile
+from local_stack.process_states import ProcessStates
+from local_stack.sections import HAS_ENDED
 from observer.processes import Death, ProcessList, ProcessState
+from observer.status import Part
 
 
 @pytest.fixture
@@ -114,6 +117,42 @@ def test_the_stack_lists_its_processes_and_their_deaths_while_it_runs(tmp_path: 
         assert not file.exists()
     finally:
         process.stop()
+
+
+def test_the_view_shows_state_memory_and_uptime_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = servers.free_port()
+    servers.log_file(tmp_path, "it").close()
+    listen = f"import socket, time; s = socket.create_server(('{servers.HOST}', {port})); time.sleep(600)"
+    process = ManagedProcess("it", TCPExecutor([sys.executable, "-c", listen], servers.HOST, port), tmp_path, "here")
+    states = ProcessStates([process])
+
+    def shown(health: Mapping[str, str], at: float) -> Part:
+        (part,) = states.read(health, at)
+        return part
+
+    console = Console(file=io.StringIO())
+    assert shown({}, 0.0) == Part("it", "does not run", answers=False)
+    try:
+        process.start()
+        assert shown({}, 1.0).state == "starting again"
+        while not process.is_ready(console):
+            time.sleep(0.02)
+        assert shown({"it": "ok"}, 2.0).state == shown({}, 2.0).state == "ok"
+        assert shown({"it": "does not answer"}, 3.0).state == "does not answer"
+        # Not measured again yet.
+        assert shown({}, 4.9).memory is None
+        part = shown({}, 5.0)
+        assert part.memory is not None
+        assert 1_000_000 < part.memory < 1_000_000_000
+        assert part.uptime is not None
+        assert 0 < part.uptime < 600
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        # The clock was set back.
+        assert shown({}, 6.0).uptime == 0
+    finally:
+        process.stop()
+    process.has_ended = True
+    assert shown({"it": "does not answer"}, 7.0).state == HAS_ENDED
 
 
 def test_a_process_is_killed_at_once(tmp_path: Path, child: "subprocess.Popen[bytes]") -> None:

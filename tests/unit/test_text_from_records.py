@@ -1,16 +1,12 @@
 """Text from records is printed as text: no markup, no terminal commands, no line breaks."""
 
-import io
 import logging
 
 import pytest
 from elasticsearch_sink_alert.cli import dead_letter_commands
 from elasticsearch_sink_alert.settings import SinkSettings
-from rich.console import Console
 
 from contract import dead_letters
-from local_stack.view import View
-from observer.snapshot import Snapshot
 from runtime import logs
 from runtime.logs import escape_controls
 
@@ -33,18 +29,6 @@ SHOWN = r"[/red]\x1b]0;owned\x07[bold]\u202eevil\x9b31m"
 )
 def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert escape_controls(text) == shown
-
-
-def test_the_view_shows_ids_of_records_literally() -> None:
-    alert = dict.fromkeys(("alert_text", "id", "value"), HOSTILE)
-    alert |= {"fired_at": "2026-01-01T10:20:30.000Z", "status": "firing"}
-    file = io.StringIO()
-    Console(width=300, file=file, force_terminal=True, color_system=None).print(
-        View("here").render(Snapshot(documents={HOSTILE: 1}, alerts=(alert,)), at=0.0)
-    )
-    screen = file.getvalue()
-    assert screen.count(SHOWN) == 4
-    assert "\x1b" not in screen
 
 
 def test_a_log_line_cannot_be_forged_or_control_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

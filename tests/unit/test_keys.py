@@ -1,0 +1,180 @@
+"""The keys of the live view in a real terminal: what they do, and that the terminal stays usable."""
+
+import fcntl
+import os
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_producer.controls import Controls, Flow, application, disabled
+
+from local_stack.services import ROOT
+from runtime.health import Health, serve
+
+_SECONDS = 60
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Terminal:
+    """The live view in a terminal, and what was drawn since the latest key."""
+
+    process: "subprocess.Popen[bytes]"
+    controller: int
+    terminal: int
+    modes: list[object]
+    """Those of the terminal before."""
+    drawn: str = ""
+
+    def press(self, keys: bytes) -> None:
+        self.drawn = ""
+        os.write(self.controller, keys)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Read what is drawn until a condition holds."""
+        end = time.monotonic() + _SECONDS
+        while not condition():
+            assert time.monotonic() < end, self.drawn
+            while select.select([self.controller], [], [], 0.01)[0]:
+                self.drawn += os.read(self.controller, 100_000).decode(errors="replace")
+
+    def wait_for_text(self, text: str) -> None:
+        self.wait_for(lambda: text in _STYLE.sub("", self.drawn))
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self.controller, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def status(self) -> int:
+        """Wait for the end, and return the exit status."""
+        self.wait_for(lambda: self.process.poll() is not None)
+        return self.process.returncode
+
+
+@contextmanager
+def _terminal(data: Path, port: int, *mode: str, **variables: str) -> Iterator[Terminal]:
+    controller, terminal = os.openpty()
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "DISPLAY")}
+    process = None
+    try:
+        modes = termios.tcgetattr(terminal)
+        fcntl.ioctl(controller, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.watched_demo", str(data), str(port), *mode],
+            cwd=ROOT,
+            env={**environment, "TERM": "xterm-256color", **variables},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        yield Terminal(process, controller, terminal, modes)
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+        os.close(controller)
+        os.close(terminal)
+
+
+def _producer(controls: Controls) -> int:
+    return serve(Health("kafka"), "127.0.0.1", 0, {"/control": application(controls)})
+
+
+def test_each_key_does_what_the_view_says(tmp_path: Path) -> None:
+    controls = Controls(Flow(rate=1, users=10, items=10))
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
+    browser.chmod(0o755)
+    with _terminal(tmp_path, _producer(controls), DISPLAY=":0", BROWSER=f"{browser} %s") as terminal:
+        terminal.wait_for_text("b browser  p pause  + burst of 1,000  m 10 malformed  v viral item  q quit")
+        terminal.press(b"p")
+        terminal.wait_for_text("the producer is paused: p resumes it")
+        assert controls.flow.paused
+        # A capital letter is the same key.
+        terminal.press(b"P")
+        terminal.wait_for_text("the producer sends again")
+        assert not controls.flow.paused
+        for key, done, pending in (
+            (b"+", "+ 1,000 interactions", (1_000, 0, 0)),
+            (b"m", "+ 10 malformed records", (0, 10, 0)),
+            (b"v", "+ 4,000 interactions about one item, within some seconds", (0, 0, 4_000)),
+        ):
+            terminal.press(key)
+            terminal.wait_for_text(done)
+            assert controls.drain_requests() == pending
+        terminal.press(b"b")
+        terminal.wait_for_text("opened http://localhost:8090")
+        assert (tmp_path / "opened").read_text() == "http://localhost:8090\n"
+        terminal.press(b"q")
+        assert terminal.status() == 0
+        terminal.wait_for_text("stopped")
+        assert termios.tcgetattr(terminal.terminal) == terminal.modes
+
+
+def test_other_keys_and_those_that_send_several_characters_do_nothing(tmp_path: Path) -> None:
+    controls = Controls(Flow(rate=1, users=10, items=10))
+    with _terminal(tmp_path, _producer(controls)) as terminal:
+        terminal.wait_for_text("q quit")
+        # F1, an arrow, one with Ctrl, Return, and a letter beyond ASCII.
+        terminal.press(b"\x1bOP\x1b[B\x1b[1;5D\r\xc3\xa9x+")
+        terminal.wait_for_text("+ 1,000 interactions")
+        assert not controls.flow.paused
+        assert controls.drain_requests() == (1_000, 0, 0)
+        assert "opened" not in terminal.drawn
+        assert "no browser opens here" not in terminal.drawn
+
+
+def test_a_key_that_has_no_effect_says_why(tmp_path: Path) -> None:
+    controls = Controls(Flow(rate=1, users=10, items=10), without_effect={"viral": "no effect while it is replayed"})
+    with _terminal(tmp_path, _producer(controls)) as terminal:
+        terminal.wait_for_text("q quit")
+        terminal.press(b"v")
+        terminal.wait_for_text("viral: no effect while it is replayed")
+        terminal.press(b"b")
+        terminal.wait_for_text("no browser opens here: open http://localhost:8090 in one")
+    off = serve(Health("kafka"), "127.0.0.1", 0, {"/control": disabled})
+    with _terminal(tmp_path, off) as terminal:
+        terminal.wait_for_text("q quit")
+        terminal.press(b"p")
+        terminal.wait_for_text("set PRODUCER_CONTROLS=true in .env")
+
+
+def test_ctrl_c_still_stops_it(tmp_path: Path) -> None:
+    with _terminal(tmp_path, 1) as terminal:
+        terminal.wait_for_text("q quit")
+        terminal.press(b"\x03")
+        assert terminal.status() == 0
+        terminal.wait_for_text("stopped")
+        assert termios.tcgetattr(terminal.terminal) == terminal.modes
+
+
+def test_in_the_background_it_is_not_suspended_and_leaves_the_terminal_alone(tmp_path: Path) -> None:
+    with _terminal(tmp_path, 1, "--background") as terminal:
+        terminal.press(b"q\n")
+        terminal.wait_for_text("q quit")
+        assert terminal.status() == 0
+        assert termios.tcgetattr(terminal.terminal) == terminal.modes
+        # The key is for the program in the foreground.
+        assert os.read(terminal.terminal, 10) == b"q\n"
+
+
+def test_a_terminal_that_becomes_wider_shows_two_panes_and_nothing_of_before(tmp_path: Path) -> None:
+    with _terminal(tmp_path, 1) as terminal:
+        terminal.wait_for_text("q quit")
+        assert not _has_two_panes(terminal.drawn)
+        terminal.resize(130, 40)
+        terminal.wait_for(lambda: _has_two_panes(terminal.drawn))
+        # Erased before it is drawn again.
+        assert "\x1b[2J" in terminal.drawn
+
+
+def _has_two_panes(drawn: str) -> bool:
+    return any("rate" in line and "process" in line for line in drawn.splitlines())

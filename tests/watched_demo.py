@@ -1,0 +1,52 @@
+"""Shows the live view of a demo without servers in its terminal: ``python -m tests.watched_demo DATA PRODUCER_PORT``.
+
+With `--background` it does so in a process group that is not in the foreground of the terminal, for a second.
+"""
+
+import fcntl
+import subprocess
+import sys
+import termios
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from local_stack import demo
+from local_stack.plan import Plan
+from local_stack.process_file import ProcessFile
+from local_stack.services import PRODUCER
+from local_stack.terminal import Console
+from observer.services import OK
+from observer.snapshot import Observer, Snapshot
+
+
+class _Observer:
+    """Returns the same snapshot at any time."""
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(sent=1, health={"Kafka": OK})
+
+
+def _show(data: Path, producer_port: int, seconds: float | None) -> None:
+    plan = Plan(data, seconds=seconds)
+    plan = replace(plan, service_ports={**plan.service_ports, PRODUCER.package: producer_port})
+    with ProcessFile(plan.processes_file, []) as process_file:
+        demo._watch(plan, [], process_file, cast(Observer, _Observer()), Console(), threading.Event())
+    print("stopped")
+
+
+def _main(data: str, port: str, mode: str = "") -> int:
+    if mode == "--background":
+        # The terminal of the new session, in whose foreground this process is.
+        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
+        command = [sys.executable, "-m", "tests.watched_demo", data, port, "--second"]
+        return subprocess.run(command, check=False, process_group=0).returncode
+    if not mode:
+        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
+    _show(Path(data), int(port), seconds=1.0 if mode else None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
