@@ -33,29 +33,31 @@ def edge_width(rate: float | None) -> float:
 
 
 class PipelineDiagram:
-    """The elements, of which an update changes only those texts, widths and classes that differ."""
+    """The elements: the first update adds them, and later ones change only texts, widths and classes that differ."""
 
-    def __init__(self, model: PipelineModel) -> None:
-        edges = {edge.target: edge for edge in model.edges}
+    def __init__(self) -> None:
         self._boxes: dict[str, _BoxView] = {}
         self._edges: dict[tuple[str, str], _EdgeView] = {}
-        with (
-            ui.element("div").classes("pipeline-frame"),
-            ui.element("ol").classes("pipeline").props('aria-label="Stages of the pipeline"'),
-        ):
-            for box in model.boxes:
-                with ui.element("li").classes("branch" if box.name in _BRANCHES else "").props('role="listitem"'):
-                    if edge := edges.get(box.name):
-                        self._edges[edge.source, edge.target] = _EdgeView(edge)
-                    self._boxes[box.name] = _BoxView(box)
-        self.update(model)
+        with ui.element("div").classes("pipeline-frame"):
+            self._list = ui.element("ol").classes("pipeline").props('aria-label="Stages of the pipeline"')
 
     def update(self, model: PipelineModel) -> None:
         """Show the pipeline's current state."""
+        if not self._boxes:
+            with self._list:
+                self._add(model)
         for box in model.boxes:
             self._boxes[box.name].show(box)
         for edge in model.edges:
             self._edges[edge.source, edge.target].show(edge)
+
+    def _add(self, model: PipelineModel) -> None:
+        edges = {edge.target: edge for edge in model.edges}
+        for box in model.boxes:
+            with ui.element("li").classes("branch" if box.name in _BRANCHES else "").props('role="listitem"'):
+                if edge := edges.get(box.name):
+                    self._edges[edge.source, edge.target] = _EdgeView(edge)
+                self._boxes[box.name] = _BoxView(box)
 
 
 class _BoxView:

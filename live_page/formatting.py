@@ -1,5 +1,6 @@
 """Formats numbers, times and text from records for display."""
 
+import math
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -53,6 +54,18 @@ def format_count(number: float | None) -> str:
 def format_decimal(number: float | None, places: int = 1, unit: str = "") -> str:
     """Format a number with a fixed number of decimal places."""
     return UNKNOWN if number is None else f"{number:,.{places}f}{unit}"
+
+
+def format_latency(seconds: float | None, places: int = 1, *, is_lower_bound: bool = False) -> str:
+    """Format a latency; a lower bound is rounded down, to whole seconds from 1 second on.
+
+    >>> format_latency(12.76), format_latency(12.76, is_lower_bound=True), format_latency(0.76, is_lower_bound=True)
+    ('12.8 s', '≥ 12 s', '≥ 0.7 s')
+    """
+    if seconds is None or not is_lower_bound:
+        return format_decimal(seconds, places, " s")
+    places = 0 if seconds >= 1 else places
+    return f"≥ {format_decimal(math.floor(seconds * 10**places) / 10**places, places, ' s')}"
 
 
 def format_compact(number: float) -> str:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from nicegui import ui
 from nicegui.elements.mixins.text_element import TextElement
 
 from contract.tables import Table
+from live_page import stylesheet
 from live_page.address import current_query, one_of, path_of, set_query
 from live_page.badge import show_badge
 from live_page.banner import show_banner
@@ -48,6 +48,14 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 [data-badge=equal] { background: #14622f; }
 [data-badge=behind] { background: #f0b429; color: #1c1400; }
 [data-badge=wrong] { background: #a3201a; }
+.stale { background: #e6e8eb !important; }
+.body--dark .stale { background: #34373c !important; }
+.stale .nicegui-echart, .stale .tile, .stale svg { filter: grayscale(1); }
+.stale .q-table__card { background: transparent; }
+.stale .nicegui-echart text { stroke: #e6e8eb !important; }
+.body--dark .stale .q-table__card { background: transparent; }
+.stale .nicegui-echart text { stroke: #34373c !important; }
+.banner { background: #8c1d18; color: #fff; }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
 @media (max-width: 639px) {
   nav a { padding: .25rem .3rem; font-size: .8125rem; }
@@ -55,7 +63,6 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 }
 </style>
 """
-_OVERVIEW_STYLE: Final = Path(__file__).with_name("overview.css")
 _MAX_TAB_TITLE = 80
 """Characters."""
 _MAX_SHOWN_PATH = 600
@@ -69,8 +76,9 @@ def build(sources: Sources) -> None:
     """Build the whole page of one browser."""
     pages = _pages(sources)
     ui.colors(primary="#1f6aa5", positive="#1b7a3d")
-    # In the head from the start, so that nothing moves when it is applied.
-    ui.add_head_html(f"{_STYLE}<style>{_OVERVIEW_STYLE.read_text()}</style>")
+    # In the head from the start, so that nothing moves when it is applied. That of the overview too, whichever page is
+    # the first one: a browser opens the others without another document.
+    ui.add_head_html(f"{_STYLE}{stylesheet.link(ui.context.client.request)}")
     names = {path: name for path, (name, _) in pages.items()}
     theme = _Theme()
     _add_header(names, sources.history, theme)

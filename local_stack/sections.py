@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from contract.alerts import ALERTS, FIRING
-from live_page.formatting import UNKNOWN, format_bytes, format_count, format_decimal
+from live_page.formatting import UNKNOWN, format_bytes, format_count, format_decimal, format_latency
 from observer.reading_history import Point, Stage, percentile
 from observer.reconciliation import State, Verdict
 from observer.services import OK
@@ -88,7 +88,9 @@ def trends(points: Sequence[Point]) -> Table:
     table.add_column(no_wrap=True, ratio=1)
     table.add_column(no_wrap=True)
     table.add_row("rate", format_decimal(rates[-1], 1, "/s"), Sparkline(rates), "")
-    table.add_row("latency", format_decimal(latencies[-1], 2, " s"), Sparkline(latencies), percentiles)
+    is_lower_bound = bool(points) and points[-1].is_latency_lower_bound
+    latency = format_latency(latencies[-1], 2, is_lower_bound=is_lower_bound)
+    table.add_row("latency", latency, Sparkline(latencies), percentiles)
     return table
 
 

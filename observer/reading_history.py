@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
+from observer.latency import LatencyTracker
 from observer.reconciliation import NO_VERDICT, Reconciliation, Verdict
 from observer.snapshot import Observer, Snapshot
 
@@ -36,6 +37,8 @@ class Reading:
     """Interactions per second arriving in Kafka."""
     latency: float | None = None
     """Seconds from an interaction's arrival in Kafka until the indices count it."""
+    is_latency_lower_bound: bool = False
+    """Whether it is that of an interaction that is not counted yet, and so at least this."""
     verdict: Verdict = NO_VERDICT
     """Whether everything sent is in the lake and in the index."""
 
@@ -52,6 +55,7 @@ class Point:
     firing: int | None
     dead_letters: int | None
     mean: float | None
+    is_latency_lower_bound: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,10 @@ class ReadingHistory:
     def __init__(self) -> None:
         self._readings: deque[Reading] = deque()
         self._points: deque[Point] = deque()
+        self._latency = LatencyTracker()
         self._reconciliation = Reconciliation()
+        self._last_points: dict[float, Sequence[Point]] = {}
+        """What `points` has returned last, by its seconds."""
 
     @property
     def latest(self) -> Reading:
@@ -83,20 +90,39 @@ class ReadingHistory:
         """Return all readings, the latest last."""
         return list(self._readings)
 
-    def points(self, seconds: float) -> list[Point]:
-        """Return the figures up to `seconds` before the latest reading, the latest last."""
-        points = list(self._points)
-        return [point for point in points if points[-1].at - point.at <= seconds]
+    def points(self, seconds: float) -> Sequence[Point]:
+        """Return the figures up to `seconds` before the latest reading, the latest last.
+
+        All browsers that ask for the same seconds share the result.
+        """
+        if not self._points:
+            return []
+        last = self._last_points.get(seconds, ())
+        if not last or last[-1] is not self._points[-1]:
+            # A copy, since the poller adds to it meanwhile.
+            points = list(self._points)
+            last = points[bisect_left(points, points[-1].at - seconds, key=attrgetter("at")) :]
+            self._last_points[seconds] = last
+        return last
 
     def add(self, snapshot: Snapshot, at: float) -> None:
         """Add a snapshot taken `at` (seconds of any clock that never goes back)."""
         earlier = self.readings()
         rate = _rate(earlier, snapshot, at, attrgetter("sent"), _RATE_WINDOW)
-        latency = _latency(earlier, snapshot, at)
+        latency = self._latency.add(snapshot, at)
         verdict = self._reconciliation.add(snapshot, at)
-        self._readings.append(Reading(at, snapshot, rate, latency, verdict))
+        self._readings.append(Reading(at, snapshot, rate, latency.seconds, latency.is_lower_bound, verdict))
         self._points.append(
-            Point(at, rate, latency, snapshot.indexed, snapshot.firing, snapshot.dead_letters, snapshot.mean)
+            Point(
+                at,
+                rate,
+                latency.seconds,
+                snapshot.indexed,
+                snapshot.firing,
+                snapshot.dead_letters,
+                snapshot.mean,
+                latency.is_lower_bound,
+            )
         )
         while at - self._readings[0].at > _RETENTION:
             self._readings.popleft()
@@ -105,8 +131,8 @@ class ReadingHistory:
 
     def stages(self) -> list[Stage]:
         """Return the stages from the topic of interactions to the published rows."""
-        *earlier, last = self.readings() or [self.latest]
-        now = last.snapshot
+        readings = self.readings() or [self.latest]
+        now = readings[-1].snapshot
         lags = {
             "sent": ("sent to Kafka", None),
             "in_the_lake": ("in the lake", _lake_lag(now)),
@@ -114,7 +140,7 @@ class ReadingHistory:
             "published": ("rows published", now.sink_lag),
         }
         return [
-            Stage(name, getattr(now, field), _rate(earlier, now, last.at, attrgetter(field), _STAGE_RATE_WINDOW), lag)
+            Stage(name, getattr(now, field), stage_rate(readings, attrgetter(field)), lag)
             for field, (name, lag) in lags.items()
         ]
 
@@ -189,35 +215,3 @@ def _rate(
     if before is None or value is None or at <= since:
         return None
     return max(0, value - before) / (at - since)
-
-
-def _latency(earlier: Sequence[Reading], now: Snapshot, at: float) -> float | None:
-    """Compute the time since Kafka received the latest interaction that the indices count.
-
-    The n-th valid interaction of the topic is the n-th one counted. Returns None if the offsets do not allow this, such
-    as after the topic was recreated, and the previous latency if the indices count nothing new.
-    """
-    known = [r for r in earlier if r.snapshot.sent is not None]
-    if now.indexed is None or now.sent is None or now.dead_letters is None:
-        return None
-    if not known or not now.offsets_match_records:
-        return None
-    last = known[-1]
-    if last.snapshot.indexed is not None and now.indexed == last.snapshot.indexed:
-        return last.latency
-    arrivals = [(r.snapshot.sent or 0, r.at) for r in known] + [(now.sent, at)]
-    arrived = _arrival_time(arrivals, now.indexed + now.dead_letters)
-    return None if arrived is None else at - arrived
-
-
-def _arrival_time(arrivals: Sequence[tuple[int, float]], n: int) -> float | None:
-    """Interpolate the time when a count reached `n`, from (count, time) in order; None if it is out of their range.
-
-    >>> _arrival_time([(0, 10.0), (100, 11.0)], 50)
-    10.5
-    """
-    if not arrivals[0][0] < n <= arrivals[-1][0]:
-        return None
-    above = bisect_left(arrivals, (n, 0.0))
-    (count, time_), (next_count, next_time) = arrivals[above - 1], arrivals[above]
-    return time_ + (next_time - time_) * (n - count) / (next_count - count)

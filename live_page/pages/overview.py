@@ -83,7 +83,7 @@ def show(sources: Sources) -> None:
 
 def _show_pipeline(history: ReadingHistory, topic: str) -> Update:
     with Panel("Pipeline") as panel:
-        diagram = PipelineDiagram(pipeline_model(history, topic))
+        diagram = PipelineDiagram()
     with panel.header:
         hint("an edge is wider with a higher rate; red and dashed: records wait").classes("max-sm:hidden")
     return lambda *_: diagram.update(pipeline_model(history, topic))
@@ -109,7 +109,7 @@ class _Span:
         """Call a function when another time is chosen."""
         self._toggle.on_value_change(refresh)
 
-    def points(self) -> list[Point]:
+    def points(self) -> Sequence[Point]:
         """Return the figures of that time."""
         return self._history.points(_SPANS[self._toggle.value][0])
 

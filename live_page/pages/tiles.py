@@ -10,7 +10,7 @@ from nicegui import ui
 
 from contract.declared import PIPELINE
 from live_page.charts import in_buckets, sparkline
-from live_page.formatting import UNKNOWN, format_count, format_decimal, format_name, format_time
+from live_page.formatting import UNKNOWN, format_count, format_decimal, format_latency, format_name, format_time
 from observer.reading_history import Point, ReadingHistory
 
 _MINUTE: Final = 60.0
@@ -28,6 +28,12 @@ class _Figure:
     format: Callable[[Any], str]
     from_zero: bool = True
     """Whether its line begins at 0: that of what only grows would be flat."""
+    format_point: Callable[[Point], str] | None = None
+    """Formats that of a point, if its value does not say all."""
+
+    def text(self, point: Point) -> str:
+        """Return that of a point to be read."""
+        return self.format_point(point) if self.format_point else self.format(getattr(point, self.field))
 
 
 def show_tiles(history: ReadingHistory) -> Callable[[], None]:
@@ -49,7 +55,12 @@ def _figures() -> list[_Figure]:
         _Figure(f"{events} per second", "rate", format_decimal),
         _Figure(f"{events} counted", "indexed", format_count, from_zero=False),
         _Figure("Alerts firing", "firing", format_count),
-        _Figure("Latency", "latency", lambda seconds: format_decimal(seconds, 1, " s")),
+        _Figure(
+            "Latency",
+            "latency",
+            format_latency,
+            format_point=lambda point: format_latency(point.latency, is_lower_bound=point.is_latency_lower_bound),
+        ),
         _Figure("Dead letters", "dead_letters", format_count),
     ]
     if PIPELINE.overview.mean is not None:
@@ -75,19 +86,21 @@ class _Tile:
     def update(self, points: Sequence[Point]) -> None:
         """Show the last minute of points; a value that is unknown now is shown with its time, in grey."""
         value_of, format_ = attrgetter(self._figure.field), self._figure.format
-        values = [(point.at, value_of(point)) for point in points if points[-1].at - point.at <= _MINUTE]
-        known = [(at, value) for at, value in values if value is not None]
-        current = values[-1][1] if values else None
+        shown = [point for point in points if points[-1].at - point.at <= _MINUTE]
+        known = [point for point in shown if value_of(point) is not None]
+        current = value_of(shown[-1]) if shown else None
         if current is not None:
             change = change_text(current, minute_before(points, value_of), format_)
         elif known:
-            change = f"{format_(known[-1][1])} as of {format_time(datetime.fromtimestamp(known[-1][0], UTC))}"
+            last = known[-1]
+            change = f"{self._figure.text(last)} as of {format_time(datetime.fromtimestamp(last.at, UTC))}"
         else:
             change = ""
-        self._value.set_text(format_(current))
+        self._value.set_text(self._figure.text(shown[-1]) if shown else UNKNOWN)
         self._change.set_text(change)
-        self._card.classes(**{"add" if values and current is None else "remove": "stale"})
-        drawing = sparkline(in_buckets(values, _STEP, _last), _MINUTE, from_zero=self._figure.from_zero)
+        self._card.classes(**{"add" if shown and current is None else "remove": "stale"})
+        values = in_buckets([(point.at, value_of(point)) for point in shown], _STEP, _last)
+        drawing = sparkline(values, _MINUTE, from_zero=self._figure.from_zero)
         if self._line.props.get("d") != drawing:
             self._line.props["d"] = drawing
 

@@ -191,6 +191,16 @@ def test_figures_are_kept_for_half_an_hour() -> None:
     assert ReadingHistory().points(60) == []
 
 
+def test_browsers_share_the_figures_of_a_time_until_there_are_newer_ones() -> None:
+    history = _history(*[Snapshot(firing=n) for n in range(100)])
+    minute, hour = history.points(60), history.points(3_600)
+    assert (len(minute), len(hour)) == (61, 100)
+    assert history.points(60) is minute
+    history.add(Snapshot(firing=100), 101.0)
+    assert [point.at for point in history.points(60)] == [float(second) for second in range(41, 102)]
+    assert (len(minute), len(history.points(3_600))) == (61, 101)
+
+
 def test_a_change_is_against_the_value_a_minute_before_if_that_is_known() -> None:
     history = _history(*[Snapshot(firing=n) for n in range(100)])
     assert minute_before(history.points(65), lambda point: point.firing) == 39

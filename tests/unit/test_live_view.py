@@ -132,6 +132,15 @@ def test_it_shows_rate_and_latency_with_their_course_and_percentiles() -> None:
     assert re.fullmatch(r"latency +3\.00 s  ▃{25}█{10}  p50 1\.00 s   p95 3\.00 s", latency)
 
 
+def test_it_shows_in_an_outage_for_how_long_records_have_waited() -> None:
+    view = _view()
+    for second in range(20):
+        # From second 5 on, nothing is counted.
+        view.add(Snapshot(sent=100 * second, indexed=100 * min(second, 5), dead_letters=0), float(second))
+    # What arrived after second 5 has waited since.
+    assert _line_with(_lines(view, width=80), "latency").split()[:4] == ["latency", "≥", "13", "s"]
+
+
 def test_it_shows_whether_everything_sent_is_indexed() -> None:
     view = _view()
     view.add(Snapshot(ends={0: 7}, cuts=(Cut(rows=7, offsets={0: 7}, malformed=0),), indexed=7), 0.0)

@@ -57,11 +57,58 @@ def test_the_latency_counts_dead_letters_as_done() -> None:
     assert history.latest.latency == pytest.approx(1.5)
 
 
-def test_the_latency_stays_while_nothing_new_is_counted() -> None:
-    history = _history(_counted(0, 0), _counted(100, 0), _counted(200, 150), _counted(300, 150))
-    before, latest = history.readings()[-2:]
-    assert before.latency is not None
-    assert latest.latency == before.latency
+def _latencies(history: ReadingHistory) -> list[tuple[float | None, bool]]:
+    """The latency of each point, and whether it is a lower bound."""
+    return [
+        (None if point.latency is None else round(point.latency, 2), point.is_latency_lower_bound)
+        for point in history.points(3_600)
+    ]
+
+
+def test_the_latency_stays_while_nothing_arrives() -> None:
+    history = _history(_counted(0, 0), _counted(100, 0), _counted(100, 100), *[_counted(100, 100)] * 60)
+    assert _latencies(history)[2:] == [(1.0, False)] * 61
+
+
+def test_the_latency_grows_with_the_oldest_record_that_is_not_counted_and_is_a_lower_bound_then() -> None:
+    # Everything up to second 3 is counted; from then on nothing, whatever arrives.
+    arriving = [_counted(100 * second, min(100 * (second - 1), 300)) for second in range(1, 8)]
+    history = _history(*arriving, _counted(900, 800))
+    # The 301st arrived 10 ms after second 3.
+    assert _latencies(history) == [
+        (None, False), (0.99, True), (1.0, False), (1.0, False), (1.99, True), (2.99, True), (3.99, True), (0.5, False),
+    ]  # fmt: skip
+    assert history.latest.latency == pytest.approx(0.5)
+    assert history.readings()[-2].is_latency_lower_bound
+
+
+def test_the_latency_of_a_backlog_is_at_least_the_time_for_which_it_is_known() -> None:
+    # It was there before the first snapshot.
+    assert _latencies(_history(*[_counted(500, 100)] * 4)) == [(None, False), (1.0, True), (2.0, True), (3.0, True)]
+
+
+def test_the_latency_of_an_outage_longer_than_the_history_grows_on() -> None:
+    history = _history(_counted(100, 100), *[_counted(200, 100)] * 2_000)
+    assert history.latest.latency == pytest.approx(2_000, abs=1)
+
+
+def test_the_latency_of_malformed_records_alone_does_not_grow() -> None:
+    # Each is a dead letter a second after it arrived.
+    flow = [_counted(100 + 10 * second, 100, dead_letters=10 * (second - 1)) for second in range(1, 30)]
+    assert max(seconds or 0 for seconds, _ in _latencies(_history(*flow))) < 1
+
+
+def test_the_latency_is_unknown_while_a_server_does_not_answer_and_goes_on_from_there() -> None:
+    away = [_counted(400, None), Snapshot(indexed=100, dead_letters=0)]
+    history = _history(_counted(0, 0), _counted(100, 0), _counted(200, 100), *away, _counted(500, 100))
+    # The 101st arrived 10 ms after second 2.
+    assert _latencies(history)[-4:] == [(1.0, False), (None, False), (None, False), (3.99, True)]
+
+
+def test_the_latency_of_offsets_that_are_no_records_is_unknown_in_the_middle_of_a_batch_too() -> None:
+    aborted = _counted(200, 150, unread=0, in_the_lake=150)
+    history = _history(_counted(50, 0), aborted, _counted(300, 150), _counted(300, 200))
+    assert _latencies(history)[1:] == [(None, False)] * 3
 
 
 @pytest.mark.parametrize(
@@ -71,12 +118,17 @@ def test_the_latency_stays_while_nothing_new_is_counted() -> None:
         pytest.param(_counted(200, None), id="Elasticsearch does not answer"),
         pytest.param(_counted(200, 150, dead_letters=None), id="dead letters are unknown"),
         pytest.param(_counted(200, 250), id="more counted than sent: the topic was recreated"),
-        pytest.param(_counted(200, 40), id="arrived before the history begins"),
         pytest.param(_counted(200, 150, unread=0, in_the_lake=150), id="offsets of aborted records"),
     ],
 )
 def test_the_latency_is_unknown_where_offsets_do_not_tell_it(latest: Snapshot) -> None:
     assert _history(_counted(50, 0), _counted(200, 0), latest).latest.latency is None
+
+
+def test_the_latency_of_what_arrived_before_the_history_is_that_of_what_waits() -> None:
+    history = _history(_counted(50, 0), _counted(200, 0), _counted(200, 40))
+    assert _latencies(history)[-1] == (2.0, True)
+    assert _history(_counted(50, 0), _counted(50, 50)).latest.latency is None
 
 
 def test_the_latency_of_a_first_snapshot_is_unknown() -> None:
