@@ -1,0 +1,117 @@
+"""What the live page sends to a browser at first, built without a browser."""
+
+import asyncio
+import re
+from hashlib import sha256
+
+import httpx
+import pytest
+from nicegui import Client, app, ui
+from starlette.requests import Request
+
+from live_page import stylesheet
+from live_page.guard import Guard
+from live_page.layout import build
+from live_page.pages import overview
+from live_page.pages.tiles import show_tiles
+from live_page.pipeline_model import PipelineModel, pipeline_model
+from live_page.settings import PageSettings
+from live_page.sources import Sources, create_sources
+from observer.reading_history import ReadingHistory
+from observer.snapshot import Snapshot
+
+
+def _sources(*snapshots: Snapshot) -> Sources:
+    """Sources that connect to nothing, with one snapshot per second."""
+    sources = create_sources(PageSettings.read({}, {}))
+    for second, snapshot in enumerate(snapshots, start=1):
+        sources.history.add(snapshot, float(second))
+    return sources
+
+
+def _client(path: str = "/", headers: dict[str, str] | None = None) -> Client:
+    raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
+    scope = {
+        "type": "http", "method": "GET", "scheme": "http", "server": ("localhost", 8090), "root_path": "", "path": path,
+        "query_string": b"", "headers": raw,
+    }  # fmt: skip
+    return Client(ui.page("/"), request=Request(scope))
+
+
+def _head(path: str = "/", headers: dict[str, str] | None = None) -> str:
+    with _client(path, headers) as client:
+        build(_sources())
+    return client.head_html
+
+
+# --- The overview ----------------------------------------------------------------------------------
+
+
+def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[PipelineModel] = []
+
+    def counted(history: ReadingHistory, topic: str) -> PipelineModel:
+        computed.append(pipeline_model(history, topic))
+        return computed[-1]
+
+    monkeypatch.setattr(overview, "pipeline_model", counted)
+    with _client() as client:
+        overview.show(_sources(Snapshot(sent=41_203)))
+    assert len(computed) == 1
+    texts = [getattr(element, "text", "") for element in client.elements.values()]
+    assert "41,203 records" in texts
+
+
+@pytest.mark.parametrize(
+    ("indexed", "shown"), [([100, 200, 300], "0.5 s"), ([100, 100, 100], "≥ 1 s"), ([100, 100, None], "–")]
+)
+def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int | None], shown: str) -> None:
+    sent = [100, 250, 350]
+    snapshots = [Snapshot(sent=a, indexed=b, dead_letters=0) for a, b in zip(sent, indexed, strict=True)]
+    with _client() as client:
+        show_tiles(_sources(*snapshots).history)()
+    (tile,) = (each for each in client.elements.values() if each.props.get("data-tile") == "Latency")
+    assert getattr(tile, "text", "") == shown
+
+
+# --- The style sheet -------------------------------------------------------------------------------
+
+
+async def _get(path: str) -> httpx.Response:
+    transport = httpx.ASGITransport(Guard(app, names=[]))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        return await client.get(path)
+
+
+def _links(head: str) -> list[str]:
+    return re.findall(r'<link rel="stylesheet" href="([^"]*)">', head)
+
+
+@pytest.mark.parametrize("path", ["/", "/alerts", "/users/user_1"])
+def test_every_document_loads_the_style_of_the_overview_as_a_file_and_has_none_of_its_rules(path: str) -> None:
+    head = _head(path)
+    assert _links(head) == [stylesheet.PATH]
+    assert ".pipeline" not in head
+    # What every page needs is in it.
+    assert ".banner {" in head
+
+
+def test_the_style_is_found_behind_a_proxy_that_serves_the_page_below_a_path() -> None:
+    assert _links(_head(headers={"X-Forwarded-Prefix": "/shop"})) == [f"/shop{stylesheet.PATH}"]
+    hostile = _head(headers={"X-Forwarded-Prefix": '"><script>alert(1)</script>'})
+    assert "<script" not in hostile
+
+
+def test_a_browser_may_load_the_style_and_keeps_it_until_it_changes() -> None:
+    stylesheet.serve()
+    response = asyncio.run(_get(stylesheet.PATH))
+    assert response.status_code == 200
+    assert ".pipeline {" in response.text
+    # Browsers refuse a style sheet of another type.
+    assert response.headers["Content-Type"].startswith("text/css")
+    assert "style-src 'self'" in response.headers["Content-Security-Policy"]
+    assert response.headers["Cache-Control"] == "public, max-age=31536000"
+    # Its address has a digest of what it contains.
+    assert sha256(response.content).hexdigest()[:16] in stylesheet.PATH
