@@ -1,5 +1,6 @@
 """Queries of the indices: rows, distributions and alerts, bounded in size and cached for a moment."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,10 @@ _MAX_WILDCARD: Final = 64
 """Characters; a longer wildcard query is too complex for Elasticsearch."""
 _BUCKETS: Final = 20
 _WINDOWS: Final = 60
+_MINUTE: Final = 60_000
+"""Milliseconds."""
+_LEAST_MINUTES: Final = 10
+"""That the chart of the alerts shows, even if there were none before."""
 
 Points = list[tuple[int, float | None]]
 """Values over time, in milliseconds since the epoch; None: there is no row."""
@@ -51,6 +56,17 @@ def in_last_windows(rows: Sequence[Mapping[str, Any]], window: Window, columns: 
     last = max(by_start)
     starts = range(last - (_WINDOWS - 1) * size, last + 1, size)
     return {column: [(start, by_start.get(start, {}).get(column)) for start in starts] for column in columns}
+
+
+def from_first_alert(
+    counts: Mapping[str, Sequence[tuple[int, int]]], first: float | None
+) -> dict[str, list[tuple[int, int]]]:
+    """Leave out the minutes before the first alert of all (epoch ms), but none of the last ten."""
+    since = math.inf if first is None else first - _MINUTE
+    return {
+        rule: [(at, count) for at, count in minutes if at > min(since, minutes[-1][0] - _LEAST_MINUTES * _MINUTE)]
+        for rule, minutes in counts.items()
+    }
 
 
 class Documents:
@@ -144,7 +160,10 @@ class Documents:
         }
 
     def _alerts_over_time(self) -> dict[str, list[tuple[int, int]]]:
-        """Return per rule the number of alerts fired in each minute (its start in epoch ms) of the last hour."""
+        """Return per rule the number of alerts fired in each minute (its start in epoch ms) of the last hour.
+
+        It begins later if there were no alerts at all before, with the first one, and at least ten minutes ago.
+        """
         end = datetime.now(UTC).replace(second=0, microsecond=0)
         start = end - timedelta(minutes=59)
         bounds = {"min": int(start.timestamp() * 1000), "max": int(end.timestamp() * 1000)}
@@ -155,12 +174,14 @@ class Documents:
                 }
             }  # fmt: skip
             rules: Any = {"rules": {"terms": {"field": RULE, "size": 12}, "aggs": {"minutes": minutes}}}
-            recent: Any = {"range": {FIRED_AT: {"gte": start.isoformat()}}}
-            found = self._search(index=ALERTS, size=0, query=recent, aggs=rules)["aggregations"]["rules"]
-        return {
+            recent: Any = {"filter": {"range": {FIRED_AT: {"gte": start.isoformat()}}}, "aggs": rules}
+            first: Any = {"min": {"field": FIRED_AT}}
+            found = self._search(index=ALERTS, size=0, aggs={"first": first, "recent": recent})["aggregations"]
+        counts = {
             bucket["key"]: [(minute["key"], minute["doc_count"]) for minute in bucket["minutes"]["buckets"]]
-            for bucket in found["buckets"]
+            for bucket in found["recent"]["rules"]["buckets"]
         }
+        return from_first_alert(counts, found["first"]["value"])
 
     def _search(self, **query: Any) -> dict[str, Any]:
         """Search all shards; fails rather than return the hits of some of them."""

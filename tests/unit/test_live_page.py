@@ -30,7 +30,7 @@ from live_page.pages.alerts import alert_row
 from live_page.pages.controls import _describe_flow
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
 from live_page.pages.rows import events_of
-from live_page.sources.documents import in_last_windows
+from live_page.sources.documents import from_first_alert, in_last_windows
 from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls
 from local_stack.services import ROOT
@@ -155,6 +155,20 @@ def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_o
 
 def test_a_table_without_rows_has_no_windows() -> None:
     assert in_last_windows([], every(hours=1), ["n"]) == {"n": []}
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"), [(3, 10), (9, 10), (10, 11), (25, 26), (59, 60), (60, 60), (10_000, 60), (None, 10)]
+)
+def test_the_chart_of_alerts_begins_with_the_first_one_of_all_and_has_ten_minutes_at_least(
+    age: int | None, shown: int
+) -> None:
+    minute, last = 60_000, 60_000 * 29_000_000
+    hour = [last - n * minute for n in reversed(range(60))]
+    counts = {"a": [(at, 0) for at in hour], "b": [(at, (last - at) // minute) for at in hour]}
+    # In the middle of its minute.
+    first = None if age is None else last - age * minute + 30_000
+    assert from_first_alert(counts, first) == {rule: minutes[-shown:] for rule, minutes in counts.items()}
 
 
 # --- The badge -------------------------------------------------------------------------------------
