@@ -105,7 +105,7 @@ def _demo() -> Iterator[str]:
             producer = _find(r"data_producer +(http://\S+)/health", output)
             for seconds in (_WARM_UP_SECONDS, _VIRAL_SECONDS):
                 requests.post(
-                    f"{producer}/control", json={"viral": 4_000, "malformed": 7}, timeout=5
+                    f"{producer}/control", json={"viral_interactions": 4_000, "malformed": 7}, timeout=5
                 ).raise_for_status()
                 time.sleep(seconds)
             yield _find(r"running: open (\S+)", output)

@@ -11,7 +11,7 @@ from typing import Final
 from contract.declared import EVENT
 from live_page.formatting import format_name
 from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import OTHER, VIRAL, ProducerControls, RefusedError
+from live_page.sources.producer import OTHER, VIRAL_INTERACTIONS, ProducerControls, RefusedError
 
 _BURST: Final = 1_000
 _MALFORMED: Final = 10
@@ -53,7 +53,8 @@ def actions_by_key(page_url: str, producer: ProducerControls, stop: threading.Ev
         stop.set()
         return "stopping"
 
-    viral = Action(f"viral {OTHER}", send(f"+ {VIRAL:,} {_EVENTS} about one {OTHER}, within some seconds", viral=VIRAL))
+    sent = f"+ {VIRAL_INTERACTIONS:,} {_EVENTS} about one {OTHER}, within some seconds"
+    viral = Action(f"viral {OTHER}", send(sent, viral_interactions=VIRAL_INTERACTIONS))
     return {
         "b": Action("browser", lambda: _open(page_url)),
         "p": Action("pause", pause),

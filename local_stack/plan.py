@@ -19,7 +19,7 @@ DEFAULT_DATA = services.ROOT / default_data()
 """The default folder of all data."""
 _DEFAULTS = {"PRODUCER_RATE": "0.02", "PRODUCER_CONTROLS": "true"}
 """Used unless the user sets them: 50 interactions a second, and the page's controls are on."""
-_STORY = {
+_DEMO_DATA = {
     "PRODUCER_RATE": "0.005",
     "PRODUCER_WAVE": "180",
     "RANDOM_DATA_MAX_USERS": "1000",
@@ -140,7 +140,7 @@ class Plan:
         return self.data / "data_mapper.yml"
 
     @property
-    def _is_story(self) -> bool:
+    def _uses_demo_data(self) -> bool:
         has_own_rules = declared.FILE.with_name("data_mapper.yml").exists()
         return _is_default_declaration() and not has_own_rules and not _user_setting("PRODUCER_SOURCE")
 
@@ -148,7 +148,7 @@ class Plan:
     def service_settings(self) -> dict[str, str]:
         """The settings of the services as variables. Raises `StackError` if `.env` cannot be read."""
         settings = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, **self.hosts}
-        defaults = _DEFAULTS | (_STORY if self._is_story else {})
+        defaults = _DEFAULTS | (_DEMO_DATA if self._uses_demo_data else {})
         settings |= {name: value for name, value in defaults.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
 

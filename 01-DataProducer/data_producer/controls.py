@@ -55,7 +55,7 @@ class ControlRequest(BaseModel):
     """The number of interactions to send at once, in addition to the regular ones."""
     malformed: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The number of malformed records to send at once."""
-    viral: Count | None = None
+    viral_interactions: Count | None = None
     """The number of interactions about one item to send within some seconds, in addition to the regular ones: of events
     without an `item_id`, about one value of the first text that is not the key."""
 
@@ -73,11 +73,11 @@ class Pending(NamedTuple):
 
     burst: int = 0
     malformed: int = 0
-    viral: int = 0
+    viral_interactions: int = 0
 
 
 _NO_OTHER_TEXT: Final = "no effect, as the event has no text besides the key"
-_OF_RANDOM_DATA: Final = ("users", "items", "wave", "burst", "malformed", "viral")
+_OF_RANDOM_DATA: Final = ("users", "items", "wave", "burst", "malformed", "viral_interactions")
 """The fields without effect on a replay."""
 
 _ALLOWED: Final = {
@@ -114,7 +114,7 @@ class Controls:
             wave=settings.producer_wave,
         )
         if settings.producer_source is None:
-            return cls(flow, without_effect={} if EVENT.other_texts else {"viral": _NO_OTHER_TEXT})
+            return cls(flow, without_effect={} if EVENT.other_texts else {"viral_interactions": _NO_OTHER_TEXT})
         replay = settings.producer_source.name
         without_effect = dict.fromkeys(_OF_RANDOM_DATA, f"no effect while {replay} is replayed")
         if settings.producer_speed is not None:
@@ -149,7 +149,7 @@ class Controls:
             self._pending = Pending(
                 burst=self._pending.burst + (request.burst or 0),
                 malformed=self._pending.malformed + (request.malformed or 0),
-                viral=self._pending.viral + (request.viral or 0),
+                viral_interactions=self._pending.viral_interactions + (request.viral_interactions or 0),
             )
             return self._flow
 

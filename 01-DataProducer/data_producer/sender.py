@@ -63,15 +63,15 @@ class Sender:
         self._pacer = self._new_pacer()
 
     def _drain_requests(self) -> None:
-        burst, malformed, viral = self._controls.drain_requests()
+        burst, malformed, viral_interactions = self._controls.drain_requests()
         self._burst += burst
         if malformed:
             values = self._generator.malformed(malformed, timestamp=time.time())
             self._publisher.publish_records([{"value": value} for value in values])
-        if viral:
+        if viral_interactions:
             # Every user is as likely to notice it, and every item to be the one.
             generator = EventGenerator(self._flow.users, self._flow.items, seed=self._seeds.getrandbits(64))
-            self._surges.append(Surge(generator, viral, time.monotonic()))
+            self._surges.append(Surge(generator, viral_interactions, time.monotonic()))
 
     def _due(self) -> int:
         if self._flow.paused:

@@ -14,7 +14,7 @@ from live_page.formatting import UNKNOWN, format_compact, format_name, format_ra
 from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
 from live_page.sources import Sources
 from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import OTHER, VIRAL, ProducerControls, RefusedError
+from live_page.sources.producer import OTHER, VIRAL_INTERACTIONS, ProducerControls, RefusedError
 
 _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
@@ -28,10 +28,12 @@ _OTHERS = f"{OTHER}s" if len(_TEXTS) == 1 else "others"
 _UNITS = {
     "burst": _EVENTS,
     "malformed": "malformed records",
-    "viral": f"{_EVENTS} about one {OTHER}",
+    "viral_interactions": f"{_EVENTS} about one {OTHER}",
     "users": _KEYS,
     "items": _OTHERS,
 }
+_ADDED = ("burst", "malformed", "viral_interactions")
+"""What is sent in addition to the regular events."""
 _RULES = (
     Column("rule", "Rule", wraps=True),
     Column("severity", "Severity"),
@@ -71,7 +73,8 @@ def _show_producer(producer: ProducerControls) -> None:
     def show_flow(current: Mapping[str, Any]) -> None:
         flow.set_text(_describe_flow(current))
         without_effect = current.get("without_effect", [])
-        limits.set_text(f"No effect during this replay: {', '.join(without_effect)}" if without_effect else "")
+        named = ", ".join(map(format_name, without_effect))
+        limits.set_text(f"No effect during this replay: {named}" if named else "")
         for name, each in buttons:
             each.set_enabled(name not in without_effect)
         for name, field in fields.items():
@@ -104,8 +107,8 @@ def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
         for malformed in _MALFORMED:
             add(f"+ {malformed} malformed", malformed=malformed)
     if _TEXTS:
-        with _group(f"Send {VIRAL:,} {_EVENTS} about one {OTHER} within some seconds"):
-            add(f"Viral {OTHER}", viral=VIRAL)
+        with _group(f"Send {VIRAL_INTERACTIONS:,} {_EVENTS} about one {OTHER} within some seconds"):
+            add(f"Viral {OTHER}", viral_interactions=VIRAL_INTERACTIONS)
     return buttons
 
 
@@ -170,7 +173,7 @@ def _describe(name: str, value: float | bool) -> str:
         return format_rate(value, _EVENTS)
     if name == "paused":
         return "paused" if value else "resumed"
-    return f"{'+ ' if name in ('burst', 'malformed', 'viral') else ''}{format_compact(value)} {_UNITS.get(name, name)}"
+    return f"{'+ ' if name in _ADDED else ''}{format_compact(value)} {_UNITS.get(name, name)}"
 
 
 def _describe_flow(flow: Mapping[str, Any]) -> str:

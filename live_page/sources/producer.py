@@ -10,7 +10,7 @@ from live_page.sources.errors import EmptyError, UnavailableError
 from observer import http
 from runtime.addresses import without_passwords
 
-VIRAL: Final = 4_000
+VIRAL_INTERACTIONS: Final = 4_000
 """Events about one item that goes viral: enough for the rule of the demo at any time of its wave."""
 OTHER: Final = format_name(EVENT.other_texts[0].removesuffix("_id")) if EVENT.other_texts else ""
 """What can go viral, such as an item; empty if the event has no text besides the key."""

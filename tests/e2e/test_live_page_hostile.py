@@ -356,7 +356,7 @@ def test_controls_show_rates_per_second_and_refuse_values_out_of_bounds(site: Si
 
 
 def test_controls_without_effect_on_a_replay_are_disabled_and_named(site: Site, browser: Browser) -> None:
-    without_effect = dict.fromkeys(("users", "items", "burst", "malformed", "viral"), "no effect")
+    without_effect = dict.fromkeys(("users", "items", "burst", "malformed", "viral_interactions"), "no effect")
     controls = Controls(Flow(rate=0.02, users=10, items=10), f"{ATTACK}.csv", without_effect)
     state = Health("kafka")
     state.ok("kafka")
@@ -368,7 +368,7 @@ def test_controls_without_effect_on_a_replay_are_disabled_and_named(site: Site, 
         _go(page, "Controls")
         flow = page.locator("[data-flow]")
         expect(flow).to_have_text(f"replaying {ATTACK}.csv at 50 interactions per second")
-        text = "No effect during this replay: users, items, burst, malformed, viral"
+        text = "No effect during this replay: users, items, burst, malformed, viral interactions"
         expect(page.locator("[data-without-effect]")).to_have_text(text)
         for name in ("+ 1,000", "+ 10 malformed", "Viral item", "Set"):
             expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()

@@ -102,7 +102,7 @@ def test_the_controls_change_the_producer_while_it_runs(pipeline: Pipeline) -> N
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_010))
         burst = [message.value() or b"" for message in pipeline.read(pipeline.topic) if message.key() is None]
         assert len(burst) == 10
-        requests.post(url, json={"viral": 500, "items": 300}, timeout=5).raise_for_status()
+        requests.post(url, json={"viral_interactions": 500, "items": 300}, timeout=5).raise_for_status()
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.topic)), before + 12_510))
         by_time = sorted(pipeline.read(pipeline.topic), key=lambda message: message.timestamp()[1])
         viral = [orjson.loads(message.value() or b"") for message in by_time[-500:]]

@@ -308,10 +308,10 @@ def test_any_control_request_changes_the_flow_within_bounds_or_is_refused_in_one
         assert min(flow.users, flow.items) >= 1
         assert max(flow.users, flow.items) <= 1_000_000
         assert flow.wave == 0 or 1 <= flow.wave <= 86_400
-        burst, malformed, viral = controls.drain_requests()
+        burst, malformed, viral_interactions = controls.drain_requests()
         assert 0 <= burst <= 1_000_000
         assert 0 <= malformed <= 10_000
-        assert 0 <= viral <= 1_000_000
+        assert 0 <= viral_interactions <= 1_000_000
     else:
         assert started[0] in (400, 403, 413, 415)
         assert is_one_line(found["error"]), found

@@ -9,7 +9,7 @@ from data_producer.pacing import Pacer
 from data_producer.surge import Surge
 from elasticsearch_sink_alert.alerting import data_mapper
 
-from live_page.sources.producer import VIRAL
+from live_page.sources.producer import VIRAL_INTERACTIONS
 from local_stack.plan import Plan
 
 
@@ -34,7 +34,7 @@ def test_what_the_demo_sends_fits_the_rules_of_the_demo(tmp_path: Path, monkeypa
     minutes = [sum(map(len, seconds[minute : minute + 60])) for minute in range(0, wave, 60)]
     assert [rush_hour.matches({rush_hour.field: minute}) for minute in minutes] == [False, True, False]
     # A viral item makes none.
-    assert not rush_hour.matches({rush_hour.field: max(minutes[0], minutes[2]) + VIRAL})
+    assert not rush_hour.matches({rush_hour.field: max(minutes[0], minutes[2]) + VIRAL_INTERACTIONS})
 
     bot, viral = rules["possible bot"], rules["viral item"]
     assert bot.within == viral.within == 30
@@ -46,7 +46,8 @@ def test_what_the_demo_sends_fits_the_rules_of_the_demo(tmp_path: Path, monkeypa
 
     kinds = [Counter((event["item_id"], event["interaction_type"]) for event in window) for window in windows]
     assert not any(viral.matches({viral.field: max(kind.values())}) for kind in kinds)
-    surge = Surge(EventGenerator(1_000, 200, seed=1), VIRAL, start=0.0).take(VIRAL, now=10.0, timestamp=1)
+    surge = Surge(EventGenerator(1_000, 200, seed=1), VIRAL_INTERACTIONS, start=0.0)
+    events = surge.take(VIRAL_INTERACTIONS, now=10.0, timestamp=1)
     # The rows of a new item in its first second are no change.
-    views = Counter(event["interaction_type"] for event in surge[VIRAL // 10 :])["view"]
+    views = Counter(event["interaction_type"] for event in events[VIRAL_INTERACTIONS // 10 :])["view"]
     assert viral.matches({viral.field: views})

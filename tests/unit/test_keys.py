@@ -133,11 +133,12 @@ def test_other_keys_and_those_that_send_several_characters_do_nothing(tmp_path: 
 
 
 def test_a_key_that_has_no_effect_says_why(tmp_path: Path) -> None:
-    controls = Controls(Flow(rate=1, users=10, items=10), without_effect={"viral": "no effect while it is replayed"})
+    without_effect = {"viral_interactions": "no effect while it is replayed"}
+    controls = Controls(Flow(rate=1, users=10, items=10), without_effect=without_effect)
     with _terminal(tmp_path, _producer(controls)) as terminal:
         terminal.wait_for_text("q quit")
         terminal.press(b"v")
-        terminal.wait_for_text("viral: no effect while it is replayed")
+        terminal.wait_for_text("viral_interactions: no effect while it is replayed")
         terminal.press(b"b")
         terminal.wait_for_text("no browser opens here: open http://localhost:8090 in one")
     off = serve(Health("kafka"), "127.0.0.1", 0, {"/control": disabled})

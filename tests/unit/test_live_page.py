@@ -300,7 +300,7 @@ def test_a_service_answers_its_own_names(service: str, path: str, host: str, sta
         ('{"items": 123456789012345678901234567890}', "items"),
         ('{"burst": true}', "burst"),
         ('{"malformed": 10001}', "malformed: expected a whole number from 1 to 10,000"),
-        ('{"viral": 0}', "viral: expected a whole number from 1 to 1,000,000"),
+        ('{"viral_interactions": 0}', "viral_interactions: expected a whole number from 1 to 1,000,000"),
         ('{"wave": 0.5}', "wave: expected a number of seconds, 0 (no wave) or 1 to 86,400"),
         ('{"paused": 1}', "paused: expected true or false"),
         ('{"speed": 1}', "'speed' cannot be changed, only rate, users"),
@@ -356,8 +356,9 @@ def test_a_viral_item_is_refused_of_an_event_without_items(monkeypatch: pytest.M
     monkeypatch.setattr("data_producer.controls.EVENT", sensors)
     controls = application(Controls.of(ProducerSettings()))
     url = f"http://127.0.0.1:{serve(Health('kafka'), '127.0.0.1', 0, {'/control': controls})}"
-    code, answer = _request(f"{url}/control", {"Content-Type": "application/json"}, '{"viral": 1}')
-    assert (code, json.loads(answer)) == (409, {"error": "viral: no effect, as the event has no text besides the key"})
+    code, answer = _request(f"{url}/control", {"Content-Type": "application/json"}, '{"viral_interactions": 1}')
+    error = "viral_interactions: no effect, as the event has no text besides the key"
+    assert (code, json.loads(answer)) == (409, {"error": error})
     assert _request(f"{url}/control", {"Content-Type": "application/json"}, '{"burst": 1}')[0] == 200
 
 

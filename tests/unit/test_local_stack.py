@@ -275,7 +275,7 @@ def test_an_optional_process_that_has_ended_is_reported_once_and_the_stack_goes_
     process.stop()
 
 
-_STORY = {
+_DEMO_DATA = {
     "PRODUCER_RATE": "0.005",
     "PRODUCER_WAVE": "180",
     "PRODUCER_CONTROLS": "true",
@@ -290,21 +290,21 @@ _STORY = {
 def no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the environment nor `.env` has a setting of the demo."""
     monkeypatch.chdir(tmp_path)
-    for name in (*_STORY, "PRODUCER_SOURCE"):
+    for name in (*_DEMO_DATA, "PRODUCER_SOURCE"):
         monkeypatch.delenv(name, raising=False)
 
 
 def _chosen(plan: Plan) -> dict[str, str]:
     """Return the settings that the demo chooses, of those that a user may set."""
-    return {name: value for name, value in plan.service_settings.items() if name in _STORY}
+    return {name: value for name, value in plan.service_settings.items() if name in _DEMO_DATA}
 
 
 @pytest.mark.usefixtures("no_settings")
 def test_the_demo_has_defaults_of_its_own_which_the_user_overrides_one_by_one(tmp_path: Path) -> None:
-    assert _chosen(Plan(tmp_path)) == _STORY
-    for name in _STORY:
+    assert _chosen(Plan(tmp_path)) == _DEMO_DATA
+    for name in _DEMO_DATA:
         (tmp_path / ".env").write_text(f"{name}=3\n")
-        assert _chosen(Plan(tmp_path)) == {other: value for other, value in _STORY.items() if other != name}
+        assert _chosen(Plan(tmp_path)) == {other: value for other, value in _DEMO_DATA.items() if other != name}
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -330,7 +330,7 @@ def test_verify_compares_with_the_rules_of_the_demo_whose_warehouse_it_reads(
     values = {"WAREHOUSE": str(tmp_path / "warehouse")}
     default = VerifySettings().data_mapper
     demo.link_data_mapper(Plan(tmp_path))
-    assert VerifySettings.read({}, values).rules.samefile(_STORY["DATA_MAPPER"])
+    assert VerifySettings.read({}, values).rules.samefile(_DEMO_DATA["DATA_MAPPER"])
     assert VerifySettings.read({}, {}).rules == default
     mine = str(tmp_path / "mine.yml")
     assert VerifySettings.read({}, {**values, "DATA_MAPPER": mine}).rules == Path(mine)

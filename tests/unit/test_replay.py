@@ -423,7 +423,7 @@ def test_controls_that_have_no_effect_on_a_replay_say_so() -> None:
         "rate": 0.02,
         "paused": False,
         "replay": EXAMPLE.name,
-        "without_effect": ["users", "items", "wave", "burst", "malformed", "viral"],
+        "without_effect": ["users", "items", "wave", "burst", "malformed", "viral_interactions"],
     }
     assert at_interval.refusal(ControlRequest(rate=1, paused=True)) == ""
     assert at_interval.refusal(ControlRequest(rate=1, users=3, burst=1)) == (
