@@ -68,7 +68,7 @@ class Webhook:
 
 
 class _WithoutRedirects(requests.Session):
-    """Follows no redirect. With `allow_redirects=False`, requests would still read its target, and fail at a bad one."""
+    """Follows no redirect. With `allow_redirects=False` requests would still read its target, and fail at a bad one."""
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Return that there is none."""
