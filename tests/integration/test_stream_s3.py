@@ -93,6 +93,7 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
         eventually(lambda: on_s3.assert_published(first + second))
         on_s3.assert_in_the_lake(first + second)
         eventually(lambda: _assert_logged(on_s3, "maintenance took"))
+    _assert_logged(on_s3, f"nothing keeps a second stream job or command off CHECKPOINTS={s3['CHECKPOINTS']}")
     assert "failed" not in on_s3.log(STREAM)
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in on_s3.log(STREAM)
     assert not (pipeline.data / "warehouse").exists()
