@@ -49,7 +49,7 @@ def claim(
     lock = local_lock(session, checkpoints, _LOCK_FILE)
     if lock is None:
         logger.warning(
-            "nothing keeps a second stream job or command off CHECKPOINTS=%s: a lock of a file needs a file system of this"
+            "nothing keeps a second stream job or command off CHECKPOINTS=%s: a lock needs a file system of this"
             " machine. Start one only when the other has certainly ended: two would publish old rows after new ones",
             truncated(checkpoints),
         )
