@@ -78,6 +78,8 @@ def main() -> int:
         reload=False,
         show_welcome_message=False,
         binding_refresh_interval=None,
+        # Its log goes through that of the page, in the same format.
+        log_config=None,
     )
     return 0
 

@@ -28,6 +28,7 @@ from local_stack.preflight import prepare
 from local_stack.process_file import ProcessFile
 from local_stack.process_states import ProcessStates
 from local_stack.view import View
+from observer.demo_rules import demo_rules_link
 from observer.snapshot import Observer, Snapshot
 from runtime.signals import set_in_handler, stop_signals
 
@@ -85,7 +86,7 @@ def run_servers(plan: Plan, console: Console, stop: threading.Event) -> None:
     with ExitStack() as stack:
         server_processes = _servers(plan, stack.enter_context(data_folder.locked(plan.data)))
         # Services that are run by hand have another one.
-        plan.data_mapper_link.unlink(missing_ok=True)
+        demo_rules_link(plan.data).unlink(missing_ok=True)
         for process in server_processes:
             stack.callback(process.stop)
         start_in_parallel(server_processes, server_processes, console)
@@ -107,9 +108,10 @@ def _servers(plan: Plan, lock: int) -> list[ManagedProcess]:
 
 def link_data_mapper(plan: Plan) -> None:
     """Leave a link to the demo's own data mapper in the data folder, for `verify`; none if another one is used."""
-    plan.data_mapper_link.unlink(missing_ok=True)
+    link = demo_rules_link(plan.data)
+    link.unlink(missing_ok=True)
     if data_mapper := plan.service_settings.get("DATA_MAPPER"):
-        plan.data_mapper_link.symlink_to(data_mapper)
+        link.symlink_to(data_mapper)
 
 
 def _service(service: services.Service, plan: Plan) -> ManagedProcess:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from contract import declared
 from local_stack import servers, services
+from observer.demo_rules import DEMO_RULES
 from observer.settings import default_data
 from runtime import dotenv, listening
 from runtime.addresses import quoted
@@ -25,7 +26,7 @@ _DEMO_DATA = {
     "RANDOM_DATA_MAX_USERS": "1000",
     "RANDOM_DATA_MAX_ITEMS": "200",
     "RANDOM_DATA_SKEW": "1",
-    "DATA_MAPPER": str(services.ROOT / "03-ElasticsearchSink-Alert" / "demo_data_mapper.yml"),
+    "DATA_MAPPER": str(DEMO_RULES),
 }
 """The same for random data of the default declaration: a shop in which something happens, and rules that notice it."""
 _KAFKA_PORT = 9092
@@ -133,11 +134,6 @@ class Plan:
             *self.server_ports,
             *((self.service_ports[s.package], s.package, s.port_setting) for s in DEMO_SERVICES),
         ]
-
-    @property
-    def data_mapper_link(self) -> Path:
-        """The link to the data mapper of this run, if the user has not chosen it, where `verify` finds it."""
-        return self.data / "data_mapper.yml"
 
     @property
     def _uses_demo_data(self) -> bool:

@@ -18,7 +18,8 @@ SECRET = "a secret of the test's"
 class WebhookReceiver(ThreadingHTTPServer):
     """Keeps the JSON that it receives. Responds with `statuses` first, one per request, then with `status`.
 
-    A signature with another secret than `SECRET` is refused with 403. With `requires_signature`, so is none.
+    Each has the header Location if `location` is set. A signature with another secret than `SECRET` is refused with
+    403. With `requires_signature`, so is none.
     """
 
     daemon_threads = True
@@ -27,8 +28,10 @@ class WebhookReceiver(ThreadingHTTPServer):
         super().__init__((HOST, 0), _Handler)
         self.status = 200
         self.statuses: list[int] = []
+        self.location = ""
         self.requires_signature = False
         self.refused = 0
+        self.gets = 0
         self.received: list[dict[str, Any]] = []
 
     @property
@@ -51,6 +54,13 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.server.refused += 1
         self.send_response(status)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.gets += 1
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:

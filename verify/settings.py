@@ -5,6 +5,7 @@ from pathlib import Path
 from elasticsearch_sink_alert.settings import SharedSinkSettings
 from pydantic import Field
 
+from observer.demo_rules import rules_of_demo
 from observer.settings import default_warehouse
 from runtime.settings import NonEmptyStr
 
@@ -17,5 +18,6 @@ class VerifySettings(SharedSinkSettings):
     @property
     def rules(self) -> Path:
         """The file with the alert rules: DATA_MAPPER, or else the one that the demo uses whose warehouse this is."""
-        of_demo = Path(self.warehouse).with_name("data_mapper.yml")
-        return of_demo if "data_mapper" not in self.model_fields_set and of_demo.exists() else self.data_mapper
+        if "data_mapper" in self.model_fields_set:
+            return self.data_mapper
+        return rules_of_demo(self.warehouse) or self.data_mapper

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,8 @@ from stream_processing.spark_master import require_master
 logger = logging.getLogger(__name__)
 
 _CONNECTORS: Final = ("delta-spark_*.jar", "spark-sql-kafka-0-10_*.jar")
+_SECRET: Final = re.compile(r"(?i)secret|password|token|access[.]?key")
+"""The names of the options whose values Spark masks in its own logs and pages: its `spark.redaction.regex`."""
 
 
 class NoJarsError(Exception):
@@ -44,10 +47,11 @@ def start_session(settings: StreamProcessingSettings, *, java_options: str = "")
 
 
 def _start_java(settings: StreamProcessingSettings, java_options: str) -> dict[str, str]:
-    """Start Java, without the class archive if it cannot with it; return Spark's configuration."""
+    """Start Java, without the class archive if it cannot with it; return the whole configuration of the session."""
     config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
     try:
-        spark_internals.start_java(config)
+        # Any user of the machine sees a command line: the session that is built in this Java gets the secret options.
+        spark_internals.start_java({name: value for name, value in config.items() if _SECRET.search(name) is None})
     except spark_internals.JavaStartError:
         archive = settings.class_archive
         if archive is None or not archive.exists():

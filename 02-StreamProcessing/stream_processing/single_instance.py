@@ -43,12 +43,16 @@ def claim(
     """Lock the checkpoint folder until this Java process ends, however it ends.
 
     Waits `timeout` seconds for another holder, then raises `AnotherInstanceError`; `StoppedError` as soon as `stop` is
-    set. Returns None, without a lock, if
-    the folder is not on a file system of this machine: Spark still notices two jobs on one checkpoint, but only when
-    both commit.
+    set. Returns None, without a lock and with a warning, if the folder is not on a file system of this machine: Spark
+    still notices two jobs on one checkpoint, but only when both commit.
     """
     lock = local_lock(session, checkpoints, _LOCK_FILE)
     if lock is None:
+        logger.warning(
+            "nothing keeps a second stream job or command off CHECKPOINTS=%s: a lock needs a file system of this"
+            " machine. Start one only when the other has certainly ended: two would publish old rows after new ones",
+            truncated(checkpoints),
+        )
         return None
     path, try_lock = lock
 

@@ -2,7 +2,7 @@
 
 Reads the query as JSON from standard input and writes the result or the error as JSON to standard output. It imports
 nothing of this project, so that it starts in 0.2 s and knows no settings. Memory, time and the size of the result are
-bounded whatever the query does, and only the files of the lake can be read.
+bounded whatever the query does, and only the data files of the tables can be read.
 """
 
 import json
@@ -72,7 +72,7 @@ def run_query(sql: str, parameters: list[str], files: dict[str, list[str]], fold
 
     Raises `duckdb.Error`, and `ValueError` if the statement is not allowed.
     """
-    connection = _connect(files, folder)
+    connection = open_database(files, folder)
     statements = connection.extract_statements(sql)
     if len(statements) != 1:
         raise ValueError(f"Expected one SELECT, not {len(statements)} statements.")
@@ -148,15 +148,20 @@ def _result(
     }
 
 
-def _connect(files: dict[str, list[str]], folder: str) -> duckdb.DuckDBPyConnection:
-    """Open a database of the tables, in which nothing else can be read and nothing written."""
+def open_database(files: dict[str, list[str]], folder: str) -> duckdb.DuckDBPyConnection:
+    """Open a database of the tables, whose statements reach no other file, no server and no extension.
+
+    Raises `duckdb.PermissionException` for a file that is not below `folder`: a table's log can name any.
+    """
     connection = duckdb.connect(":memory:")
     connection.execute(f"SET TimeZone='UTC'; SET threads=1; SET memory_limit='{MAX_MEMORY}MB'")
     connection.execute("SET max_temp_directory_size='0B'; SET enable_progress_bar=false")
     connection.execute("SET autoinstall_known_extensions=false; SET autoload_known_extensions=false")
     # Otherwise DuckDB resolves unknown table names to this program's variables.
     connection.execute("SET python_enable_replacements=false")
-    connection.execute("SET allowed_directories=?", [[folder]])
+    lake = Path(folder).resolve()
+    paths_inside = [path for paths in files.values() for path in paths if Path(path).resolve().is_relative_to(lake)]
+    connection.execute("SET allowed_paths=?", [paths_inside])
     connection.execute("SET enable_external_access=false")
     for name, paths in files.items():
         connection.read_parquet(paths).create_view(name)

@@ -9,8 +9,9 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
+import psutil
 import pytest
-from mirakuru import TCPExecutor
+from mirakuru import HTTPExecutor, TCPExecutor
 from rich.console import Console
 from stream_processing.lake import Lake
 
@@ -23,7 +24,7 @@ from tests.pipeline import Pipeline, eventually, kill_9
 
 S3PROXY = Download("S3Proxy", Path(__file__).parents[1] / "jars" / "s3proxy.txt", CACHE / "s3proxy")
 BUCKET = "lake"
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+KEYS = {"AWS_ACCESS_KEY_ID": "key-of-the-test", "AWS_SECRET_ACCESS_KEY": "word-of-the-test"}
 
 
 @pytest.fixture
@@ -83,6 +84,8 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
         stream.start()
         on_s3.send_interactions(first)
         eventually(lambda: on_s3.assert_published(first))
+        assert "fs.s3a.endpoint" in (commands := _command_lines(stream))
+        assert not [key for key in KEYS.values() if key in commands]
         on_s3.send_interactions(second)
     finally:
         kill_9(stream)
@@ -90,8 +93,17 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
         eventually(lambda: on_s3.assert_published(first + second))
         on_s3.assert_in_the_lake(first + second)
         eventually(lambda: _assert_logged(on_s3, "maintenance took"))
+    _assert_logged(on_s3, f"nothing keeps a second stream job or command off CHECKPOINTS={s3['CHECKPOINTS']}")
     assert "failed" not in on_s3.log(STREAM)
+    assert KEYS["AWS_SECRET_ACCESS_KEY"] not in on_s3.log(STREAM)
     assert not (pipeline.data / "warehouse").exists()
+
+
+def _command_lines(service: HTTPExecutor) -> str:
+    """Return the command lines of the service's process and of all that it has started."""
+    assert service.process is not None
+    process = psutil.Process(service.process.pid)
+    return "\n".join(" ".join(each.cmdline()) for each in (process, *process.children(recursive=True)))
 
 
 def _assert_logged(pipeline: Pipeline, text: str) -> None:

@@ -42,17 +42,40 @@ def test_a_java_that_cannot_start_is_reported_with_what_to_check(monkeypatch: py
         start_java({"spark.driver.memory": "1g"})
 
 
+def _fake_java(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a Java of `folder` the one to use, which cannot start; return the file with its arguments, a line a call."""
+    java, calls = folder / "bin" / "java", folder / "calls"
+    java.parent.mkdir()
+    java.write_text(f"#!/bin/sh\necho \"$@\" >> '{calls}'\nexit 1\n")
+    java.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(folder))
+    for jar in ("delta-spark_1.jar", "spark-sql-kafka-0-10_1.jar"):
+        (folder / jar).touch()
+    return calls
+
+
+def test_no_key_of_an_object_store_is_in_the_command_line_of_java(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls = _fake_java(tmp_path, monkeypatch)
+    settings = {
+        "spark_jars": tmp_path,
+        "aws_endpoint_url": "http://localhost:9000",
+        "aws_access_key_id": "key-of-the-user",
+        "aws_secret_access_key": "word-of-the-user",
+    }
+    with pytest.raises(JavaStartError):
+        start_session(StreamProcessingSettings.model_validate(settings))
+    arguments = calls.read_text()
+    assert "spark.hadoop.fs.s3a.endpoint=http://localhost:9000" in arguments
+    assert "-of-the-user" not in arguments
+
+
 @pytest.mark.parametrize("has_archive", [True, False])
 def test_a_java_that_cannot_start_with_a_class_archive_is_started_without_it(
     has_archive: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    java, calls = tmp_path / "bin" / "java", tmp_path / "calls"
-    java.parent.mkdir()
-    java.write_text(f"#!/bin/sh\necho called >> '{calls}'\nexit 1\n")
-    java.chmod(0o755)
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    for jar in ("delta-spark_1.jar", "spark-sql-kafka-0-10_1.jar"):
-        (tmp_path / jar).touch()
+    calls = _fake_java(tmp_path, monkeypatch)
     archive = tmp_path / "classes.jsa"
     if has_archive:
         archive.touch()

@@ -341,6 +341,20 @@ def test_verify_compares_with_the_rules_of_the_demo_whose_warehouse_it_reads(
     assert VerifySettings.read({}, values).rules == default
 
 
+@pytest.mark.parametrize("other", ["a file", "a link to a file", "a loop", "a link to nothing", "a copy of the demo's"])
+def test_verify_takes_no_rules_but_the_demos_own_from_the_folder_of_a_warehouse(tmp_path: Path, other: str) -> None:
+    beside, elsewhere = tmp_path / "data_mapper.yml", tmp_path / "other.yml"
+    elsewhere.write_text("{}")
+    if other == "a file":
+        beside.write_text("{}")
+    elif other == "a copy of the demo's":
+        beside.write_bytes(Path(_STORY["DATA_MAPPER"]).read_bytes())
+    else:
+        beside.symlink_to({"a loop": beside, "a link to a file": elsewhere}.get(other, tmp_path / "missing.yml"))
+    settings = VerifySettings.read({}, {"WAREHOUSE": str(tmp_path / "warehouse")})
+    assert settings.rules == VerifySettings().data_mapper
+
+
 def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: Path) -> None:
     assert Plan(DEFAULT_DATA).verify_command == "make verify"
     folder = tmp_path / "my data"

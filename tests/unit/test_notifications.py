@@ -121,6 +121,53 @@ def test_a_transient_refusal_is_retried(
 
 
 @NOTIFIERS
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed_and_reported_once_without_the_secrets_of_its_target(
+    receiver: WebhookReceiver,
+    notifier: Callable[[WebhookReceiver], Notifier],
+    status: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with webhook_receiver() as target:
+        receiver.statuses = [status]
+        receiver.location = target.url.replace("http://", "http://user:word@") + "?token=secret"
+        _send(notifier(receiver), "first", "second")
+        assert (receiver.refused, len(receiver.received)) == (1, 1)
+        assert (target.received, target.refused, target.gets) == ([], 0, 0)
+    (error,) = _errors(caplog)
+    assert f"responded {status}" in error
+    assert "redirects are not followed" in error
+    assert all(secret not in caplog.text for secret in ("word", "token"))
+    if notifier is _webhook:
+        assert f"a redirect to http://{HOST}:{target.server_port}/…: " in error
+        assert "use it in ALERT_WEBHOOK_URL" in error
+    else:
+        assert "ALERT_NOTIFY" in error
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/moved", " to http://{own}/…"),
+        ("//hooks.example.com/x", " to http://hooks.example.com/…"),
+        ("file:///etc/passwd", ""),
+        ("http://[half", ""),
+        ("", ""),
+        ("http://evil\x1b[2J.example.com/", ""),
+        ("http://a.example.com:99999/", ""),
+    ],
+)
+def test_the_target_of_a_redirect_is_named_if_it_is_a_web_address(
+    receiver: WebhookReceiver, location: str, target: str
+) -> None:
+    receiver.status, receiver.location = 307, location
+    with pytest.raises(RefusedError) as raised:
+        _webhook(receiver).send(Message("title", "text"))
+    shown = target.format(own=f"{HOST}:{receiver.server_port}")
+    assert str(raised.value) == f"the receiver responded 307, a redirect{shown}"
+
+
+@NOTIFIERS
 def test_a_receiver_that_does_not_listen_is_worth_a_retry(notifier: Callable[[WebhookReceiver], Notifier]) -> None:
     with webhook_receiver() as server:
         unreachable = notifier(server)

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
-from stream_processing.single_instance import AnotherInstanceError, CheckpointsError, require_unclaimed
+from pyspark.sql import SparkSession
+from stream_processing import single_instance
+from stream_processing.single_instance import AnotherInstanceError, CheckpointsError, claim, require_unclaimed
 
 _HOLDER = (
     "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX);"
@@ -44,6 +48,17 @@ def test_checkpoints_without_a_lock_are_not_in_use(
     monkeypatch.chdir(tmp_path)
     require_unclaimed(checkpoints)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_without_a_lock_says_so_and_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = cast(SparkSession, None)
+    monkeypatch.setattr(single_instance, "local_lock", lambda *_: None)
+    assert claim(session, "s3a://lake/checkpoints", threading.Event()) is None
+    (warning,) = caplog.messages
+    assert warning.startswith("nothing keeps a second stream job or command off CHECKPOINTS=s3a://lake/checkpoints: ")
+    assert "Start one only when the other has certainly ended" in warning
 
 
 def test_a_folder_that_cannot_be_used_is_reported_with_the_setting(tmp_path: Path) -> None:

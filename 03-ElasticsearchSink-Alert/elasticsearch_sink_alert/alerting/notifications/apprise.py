@@ -3,9 +3,15 @@
 import re
 from typing import Final
 
-from apprise import Apprise
+from apprise import Apprise, AppriseAsset
 
-from elasticsearch_sink_alert.alerting.notifications.notifier import Message, NotSentError, RefusedError, is_permanent
+from elasticsearch_sink_alert.alerting.notifications.notifier import (
+    Message,
+    NotSentError,
+    RefusedError,
+    is_permanent,
+    is_redirect,
+)
 
 _STATUS: Final = re.compile(r"\berror=(\d{3})\b")
 """How Apprise's plugins report the HTTP status of a response, in their log entries alone."""
@@ -17,7 +23,8 @@ class AppriseNotifier:
     def __init__(self, url: str) -> None:
         """Raises ValueError for a URL that Apprise does not know."""
         self.name = url.split("://")[0]
-        self._service = Apprise()
+        # A redirect would hand the alert to another server; `?redirect=yes` in a URL allows it.
+        self._service = Apprise(asset=AppriseAsset(http_redirects=False))
         if not self._service.add(url):
             raise ValueError(f"{self.name}://… is not a URL that Apprise knows: see github.com/caronc/apprise")
 
@@ -29,5 +36,10 @@ class AppriseNotifier:
         found = [_STATUS.search(entry.message) for entry in result.logs()]
         statuses = [int(status[1]) if status else 0 for status in found]
         if statuses and all(map(is_permanent, statuses)):
-            raise RefusedError(f"the service responded {statuses[0]}", f"check its {self.name}:// URL in ALERT_NOTIFY")
+            raise RefusedError(f"the service responded {statuses[0]}", self._remedy(statuses[0]))
         raise NotSentError("Apprise could not send it, its own log line has the reason")
+
+    def _remedy(self, status: int) -> str:
+        if is_redirect(status):
+            return f"redirects are not followed: use the address it leads to in the {self.name}:// URL in ALERT_NOTIFY"
+        return f"check its {self.name}:// URL in ALERT_NOTIFY"

@@ -37,9 +37,20 @@ class Notifier(Protocol):
 
 
 def is_permanent(status: int) -> bool:
-    """Whether an HTTP status would be the same after a retry: a 4xx other than 408 (timeout) and 429 (rate limit).
+    """Whether an HTTP status would be the same after a retry.
 
-    >>> [is_permanent(status) for status in (403, 404, 408, 429, 500)]
-    [True, True, False, False, False]
+    It would for a redirect, which is never followed, and a 4xx other than 408 (timeout) and 429 (rate limit).
+
+    >>> [is_permanent(status) for status in (307, 403, 404, 408, 429, 500)]
+    [True, True, True, False, False, False]
     """
-    return 400 <= status < 500 and status not in (408, 429)
+    return is_redirect(status) or (400 <= status < 500 and status not in (408, 429))
+
+
+def is_redirect(status: int) -> bool:
+    """Whether an HTTP status sends the client elsewhere, where it would hand the alert to whom the user has not chosen.
+
+    >>> [is_redirect(status) for status in (200, 301, 308, 400)]
+    [False, True, True, False]
+    """
+    return 300 <= status < 400
