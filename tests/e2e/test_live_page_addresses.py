@@ -386,7 +386,7 @@ def test_samples_and_queries_read_the_version_of_the_slider(site: Site, browser:
     count = "SELECT count(*) AS n FROM interactions"
     with page_of(browser, site.address) as page:
         query = _go_to_lake(page)
-        text, slider = page.locator("[data-version]"), page.get_by_role("slider")
+        text, slider = page.locator("[data-version]"), page.get_by_role("slider").locator("[tabindex]")
         expect(text).to_have_text(f"latest version, kept are 0 to {last}")
         expect(_run(page, count)).to_contain_text("1 row,")
         _wait_for_column(query, 1, [f"{APPENDS * ROWS}"])
