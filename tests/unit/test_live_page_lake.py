@@ -46,7 +46,7 @@ def _files(pipeline: Pipeline, folder: Path) -> dict[str, list[str]]:
     columns |= {table.name: {column.name: column.type for column in table.columns} for table in pipeline.tables}
     for name, types in columns.items():
         row = ", ".join(f'{VALUES[type_]} AS "{column}"' for column, type_ in types.items())
-        duckdb.query(f"SELECT {row}").write_parquet(str(folder / f"{name}.parquet"))
+        duckdb.connect().sql(f"SELECT {row}").write_parquet(str(folder / f"{name}.parquet"))
     return {name: [str(folder / f"{name}.parquet")] for name in columns}
 
 
@@ -144,7 +144,7 @@ def test_another_program_reads_the_csv_file(tmp_path: Path) -> None:
     file = tmp_path / "query.csv"
     file.write_text(as_csv(_result({"a": False, "n": True}, *rows)), newline="")
     options = "header=true, auto_detect=false, allow_quoted_nulls=false, columns={a: 'VARCHAR', n: 'BIGINT'}"
-    read = duckdb.query(f"FROM read_csv('{file}', {options})")
+    read = duckdb.connect().sql(f"FROM read_csv('{file}', {options})")
     assert read.fetchall() == [('a "b", c', 9_007_199_254_740_993), ("two\r\nlines", None), ("", -1)]
 
 
