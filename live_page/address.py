@@ -44,7 +44,7 @@ def with_query(address: str, changes: Mapping[str, str]) -> str:
     >>> with_query("/users?search=a&page=2", {"search": "b&c", "page": ""})
     '/users?search=b%26c'
     """
-    values = {name: value for name, value in (query_of(address) | changes).items() if value}
+    values = {name: value for name, value in {**query_of(address), **changes}.items() if value}
     # Half of a surrogate pair has no encoding.
     query = urlencode(values, errors="replace")
     if len(query) > MAX_QUERY:
@@ -55,7 +55,7 @@ def with_query(address: str, changes: Mapping[str, str]) -> str:
 
 def one_of(value: str | None, options: Collection[str], default: str) -> str:
     """Return a value of an address if it is one of the options."""
-    return value if value in options else default
+    return value if value is not None and value in options else default
 
 
 def whole(value: str | None, lowest: int, highest: int, default: int) -> int:

@@ -75,6 +75,8 @@ def update_bars(chart: Chart, names: Sequence[str], values: Sequence[float], thr
     if (shown, data, mark_line) == (axis["data"], series["data"], series.get("markLine")):
         return
     axis["data"] = shown
+    # ECharts leaves out labels that would fit.
+    axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
     series["data"] = data
     series.pop("markLine", None)
     for bound in ("min", "max"):
@@ -268,7 +270,11 @@ def _options(label: str) -> dict[str, Any]:
 
 
 def _time_axis() -> dict[str, Any]:
-    return {"type": "time", "axisLabel": {"color": _INK, "hideOverlap": True}, "splitNumber": 4}
+    return {
+        "type": "time",
+        "axisLabel": {"color": _INK, "hideOverlap": True, "alignMaxLabel": "right"},
+        "splitNumber": 4,
+    }
 
 
 def _value_axis(unit: str = "") -> dict[str, Any]:

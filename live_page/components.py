@@ -15,6 +15,14 @@ T = TypeVar("T")
 
 LINK: Final = "underline text-sky-800 dark:text-sky-300"
 _LOADING: Final = "Loading …"
+_SHOW_FOCUSABLE: Final = """table => {
+  const box = table.el.querySelector(".q-table__middle");
+  const title = table.el.closest(".q-card")?.querySelector("[role=heading]")?.textContent;
+  const attributes = {tabindex: 0, role: "region", "aria-label": title};
+  for (const [key, value] of Object.entries(attributes))
+    box.scrollWidth > box.clientWidth ? box.setAttribute(key, value) : box.removeAttribute(key);
+}"""
+"""Lets the keyboard scroll a table that is wider than its place."""
 _STALE: Final = "stale"
 """Class of what is not current."""
 
@@ -68,6 +76,8 @@ class RecordTable(ui.table):
         self.classes(f"w-full min-w-0 {height}").props('dense flat hide-pagination :rows-per-page-options="[0]"')
         # Quasar's own shows a warning sign.
         self.add_slot("no-data", '<div class="w-full py-2 text-sm opacity-75">{{ props.message }}</div>')
+        for moment in ("vnodeMounted", "vnodeUpdated"):
+            self.on(moment, js_handler=_SHOW_FOCUSABLE)
         # As the tables of a lake have it: a text can be the word, too.
         text = (
             '<div class="cell" :class="{null: props.value === null}" :title="props.value">'

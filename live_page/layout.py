@@ -34,8 +34,10 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .q-table td .cell { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: max(6.5rem, 26cqw); }
 .q-table td.text-right .cell { margin-left: auto; }
 .q-table td .cell.null { font-style: italic; opacity: .75; }
-.nicegui-codemirror { border-color: rgb(128 134 143 / .45); }
-.body--dark .nicegui-codemirror .cm-editor { filter: invert(1) hue-rotate(180deg); }
+.nicegui-codemirror { border-color: rgb(128 134 143 / .45); height: auto; }
+.nicegui-codemirror .cm-editor { min-height: 6rem; max-height: 20rem; }
+.nicegui-codemirror .cm-activeLine { background: transparent !important; }
+.body--dark .nicegui-codemirror .cm-editor { filter: invert(.9) hue-rotate(180deg); }
 .q-table td.wraps { white-space: normal; }
 .q-table td.wraps .cell {
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
@@ -54,8 +56,9 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
 .stale .q-table__card { background: transparent; }
 .stale .nicegui-echart text { stroke: #e6e8eb !important; }
 .body--dark .stale .q-table__card { background: transparent; }
-.stale .nicegui-echart text { stroke: #34373c !important; }
+.body--dark .stale .nicegui-echart text { stroke: #34373c !important; }
 .banner { background: #8c1d18; color: #fff; }
+.q-btn.bg-primary > .q-focus-helper { color: #000; }
 .q-btn-toggle { border: 1px solid rgb(128 134 143 / .45); }
 @media (max-width: 639px) {
   nav a { padding: .25rem .3rem; font-size: .8125rem; }

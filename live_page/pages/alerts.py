@@ -116,7 +116,7 @@ def _show_list(documents: Documents) -> ui.select:
     def show_alerts(page: Hits) -> None:
         table.rows = [alert_row(alert) for alert in page.rows]
         shown = f", showing the latest {len(page.rows)}" if page.total > len(page.rows) else ""
-        total.set_text(f"{format_count(page.total)} alerts{shown}")
+        total.set_text(f"{format_count(page.total)} alert{'' if page.total == 1 else 's'}{shown}")
 
     panel.refresh_from(read, show_alerts)
     remember(status, "status", lambda: _ALL)

@@ -45,7 +45,8 @@ _FIRST_EXAMPLE = next(iter(_EXAMPLES.values()))
 _STORED = f"queries of {PIPELINE.event.name}"
 """Where a browser stores the queries that it has run."""
 _MAX_VERSION = 10**15
-_STATUS = "text-sm min-w-0 break-words whitespace-pre-wrap"
+_STATUS = "text-sm w-full min-h-5 break-words whitespace-pre-wrap"
+_EDITOR_LABEL = "SQL (DuckDB), one SELECT"
 _EMPTY = "No tables yet: the stream job creates them with its first batch"
 
 
@@ -144,32 +145,42 @@ class _QueryBox:
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
         ui.context.client.on_disconnect(self._cancelled.set)
+        ui.timer(0, self._name_editor, once=True)
         ui.timer(0, self._read_history, once=True)
         # Not at each key: a browser limits how often its address changes.
         ui.timer(1.0, self._remember)
 
     def _add_editor(self) -> None:
-        with ui.row().classes("items-center gap-x-1 gap-y-0"):
+        with ui.row().classes("items-center gap-2"):
             hint("Examples")
             for title, sql in _EXAMPLES.items():
-                ui.button(title, on_click=partial(self._set_query, sql)).props('flat dense no-caps size="sm"')
+                example = ui.button(title, on_click=partial(self._set_query, sql), color=None)
+                example.props("outline dense no-caps").classes("px-2 font-normal text-sky-800 dark:text-sky-300")
         self._query = ui.codemirror(
             _in_lines(current_query().get("sql", _FIRST_EXAMPLE)),
             language="SQL",
+            theme="vscodeLight",
             line_wrapping=True,
             keymap={"Mod-Enter": self._run_query},
         )
-        self._query.classes("w-full min-h-24 border").props('role="group" aria-label="SQL (DuckDB), one SELECT"')
-        hint("SQL (DuckDB), one SELECT. Ctrl+Enter runs it; the Tab key leaves the box after Esc")
-        self._history = ui.select({}, label="History of this browser").classes("w-full").props("dense outlined")
-        self._history.on_value_change(self._choose)
-        with ui.row().classes("items-center gap-3 w-full"):
+        self._query.classes("w-full border")
+        hint(f"{_EDITOR_LABEL}. Ctrl+Enter runs it; the Tab key leaves the box after Esc")
+        with ui.row().classes("items-center gap-x-3 gap-y-2 w-full"):
             self._run = button("Run", self._run_query)
             self._cancel = button("Cancel", self._cancelled.set)
             self._csv = button("CSV", self._download).props('aria-label="Download the rows shown as CSV"')
-            self._status = ui.label("").classes(_STATUS).props('role="status"')
+            self._history = ui.select({}, label="History of this browser").props("dense outlined")
+        self._history.classes("grow min-w-48 max-w-md ml-auto")
+        self._status = ui.label("").classes(_STATUS).props('role="status"')
+        self._history.on_value_change(self._choose)
         self._cancel.disable()
         self._csv.disable()
+
+    def _name_editor(self) -> None:
+        """Give the editor's own text box its name, which the element around it cannot have for it."""
+        editor = f"getElement({self._query.id})"
+        name = f"{editor}.editor.contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
+        ui.run_javascript(f"{editor}.editorPromise.then(() => {name})")
 
     async def _run_query(self) -> None:
         if not self._run.enabled:
@@ -261,7 +272,8 @@ def _show_columns() -> None:
         hint("Tables and columns")
         for n, (name, columns) in enumerate(columns_of_tables(PIPELINE).items()):
             with ui.element("details").classes("w-full") as details:
-                TextElement(tag="summary", text=name).classes("cursor-pointer font-mono [overflow-wrap:anywhere]")
+                summary = TextElement(tag="summary", text=name)
+                summary.classes("list-item cursor-pointer font-mono [overflow-wrap:anywhere]")
                 for column, type_ in columns.items():
                     with ui.row().classes("gap-2 no-wrap justify-between pl-4"):
                         ui.label(column).classes("font-mono min-w-0 [overflow-wrap:anywhere]")
@@ -277,6 +289,7 @@ class _ChosenVersion:
         self._lake = lake
         query = current_query()
         self._chosen = whole(query.get("version"), 0, _MAX_VERSION, -1)
+        self._is_dragged = False
         with Panel("Table and version") as self._panel:
             self.table = toggle(TABLES, one_of(query.get("table"), TABLES, TABLES[0]))
             with ui.row().classes("w-full items-center gap-4 no-wrap max-sm:flex-wrap"):
@@ -305,6 +318,10 @@ class _ChosenVersion:
 
         self.table.on_value_change(on_table)
         self._slider.on("change", on_version)
+        self._slider.on("pan", self._on_drag)
+
+    def _on_drag(self, event: events.GenericEventArguments) -> None:
+        self._is_dragged = event.args == "start"
 
     def _set(self, version: int) -> None:
         self._chosen = version
@@ -319,8 +336,10 @@ class _ChosenVersion:
         elif 0 <= self._chosen < versions.first:
             # Maintenance has removed it meanwhile.
             self._set(versions.first)
-        self._slider.props["min"], self._slider.props["max"] = versions.first, versions.last
-        self._slider.set_value(versions.last if self._chosen < 0 else self._chosen)
+        # A new version does not move the slider away from the pointer.
+        if not self._is_dragged:
+            self._slider.props["min"], self._slider.props["max"] = versions.first, versions.last
+            self._slider.set_value(versions.last if self._chosen < 0 else self._chosen)
         shown = "latest version" if self._chosen < 0 else f"version {self._chosen:,}"
         self._text.set_text(f"{shown}, kept are {versions.first:,} to {versions.last:,}")
 

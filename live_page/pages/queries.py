@@ -84,16 +84,20 @@ def format_number(text: str) -> str:
 def bars_of(result: QueryResult) -> tuple[str, list[str], list[float]] | None:
     """Return the name of a result's first column of numbers, and a label and a number for each of its first rows.
 
-    The labels are the first column that has no numbers. None if there is no such column, or no number.
+    The labels are the columns before it. None if there is no such column, or no number.
     """
-    if not (True in result.numeric and False in result.numeric):
+    number = result.numeric.index(True) if True in result.numeric else 0
+    if number == 0:
         return None
-    label, number = result.numeric.index(False), result.numeric.index(True)
-    rows = [(row[label], _number(row[number])) for row in result.rows[:MAX_BARS]]
-    bars = [("NULL" if name is None else name, value) for name, value in rows if value is not None]
+    rows = [(row[:number], _number(row[number])) for row in result.rows[:MAX_BARS]]
+    bars = [(" · ".join(_label(cell) for cell in cells), value) for cells, value in rows if value is not None]
     if not bars:
         return None
     return result.columns[number], [name for name, _ in bars], [value for _, value in bars]
+
+
+def _label(cell: str | None) -> str:
+    return "NULL" if cell is None else cell
 
 
 def _number(text: str | None) -> float | None:

@@ -311,7 +311,10 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
         expect(interactions.locator("tbody tr")).to_have_count(15)
         assert {row[1] for row in _rows(interactions)} == {"user_3"}
         page.go_back()
-        expect(_panel(page, "Users").locator("tbody tr")).to_have_count(10)
+        expect(panel.get_by_role("textbox")).to_have_value("R_3")
+        expect(panel.locator("tbody tr")).to_have_count(1)
+        panel.get_by_role("textbox").fill("")
+        expect(panel.locator("tbody tr")).to_have_count(10)
         page.goto("/users/unknown")
         expect(_panel(page, "Measures")).to_contain_text("No user has this id")
 

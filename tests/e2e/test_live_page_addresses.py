@@ -25,10 +25,11 @@ from live_page.pages.queries import example_queries
 from local_stack import servers
 from local_stack.services import PAGE
 from runtime import topic_admin
-from tests.browser import TIMEOUT_MS, chromium, page_of
-from tests.pipeline import Pipeline, assert_equal, eventually
+from tests.browser import NARROW, TIMEOUT_MS, chromium, page_of
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 USERS = table_named("agg_interactions_user")
+OVERALL = table_named("avg_interactions")
 SPECIAL_IDS = ("a/b", "a;b", "50% off", "a%2Fb", "é 漢😀")
 IDS = (*SPECIAL_IDS, *(f"user_{n}" for n in range(30)))
 TIME = datetime.now(UTC).replace(microsecond=0)
@@ -386,7 +387,7 @@ def test_samples_and_queries_read_the_version_of_the_slider(site: Site, browser:
     count = "SELECT count(*) AS n FROM interactions"
     with page_of(browser, site.address) as page:
         query = _go_to_lake(page)
-        text, slider = page.locator("[data-version]"), page.get_by_role("slider")
+        text, slider = page.locator("[data-version]"), page.get_by_role("slider").locator("[tabindex]")
         expect(text).to_have_text(f"latest version, kept are 0 to {last}")
         expect(_run(page, count)).to_contain_text("1 row,")
         _wait_for_column(query, 1, [f"{APPENDS * ROWS}"])
@@ -416,6 +417,43 @@ def test_samples_and_queries_read_the_version_of_the_slider(site: Site, browser:
         page.get_by_role("button", name=USERS.name, exact=True).click()
         expect(text).to_have_text("latest version, kept are 0 to 0")
         eventually(partial(_assert_exact, sample), TIMEOUT_MS / 1000)
+
+
+def test_a_new_version_does_not_move_the_slider_that_is_dragged(site: Site, browser: Browser) -> None:
+    table = str(site.pipeline.data / "warehouse" / OVERALL.name)
+    row = Table.from_arrays([Array([1.5], DataType.float64())], names=["avg_interactions"])
+    for _ in range(APPENDS):
+        write_deltalake(table, row, mode="append")
+    with page_of(browser, site.address) as page:
+        page.goto(f"/lake?table={OVERALL.name}")
+        text, slider = page.locator("[data-version]"), page.get_by_role("slider")
+        expect(text).to_have_text(f"latest version, kept are 0 to {APPENDS - 1}")
+        track = slider.locator(".q-slider__track").bounding_box()
+        assert track is not None
+        page.mouse.move(track["x"] + track["width"], track["y"])
+        page.mouse.down()
+        page.mouse.move(track["x"] + track["width"] / 2, track["y"], steps=5)
+        expect(slider).to_have_attribute("aria-valuenow", "1")
+        write_deltalake(table, row, mode="append")
+        expect(text).to_have_text(f"latest version, kept are 0 to {APPENDS}")
+        expect(slider).to_have_attribute("aria-valuenow", "1")
+        page.mouse.up()
+        expect(text).to_have_text(f"version 1, kept are 0 to {APPENDS}")
+        expect(slider).to_have_attribute("aria-valuemax", f"{APPENDS}")
+        _expect_query(page, "version=1")
+
+
+def test_the_keyboard_reaches_the_box_by_its_name_and_a_table_that_is_too_wide(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address, width=NARROW) as page:
+        query = _go_to_lake(page)
+        expect(query.get_by_role("textbox", name="SQL (DuckDB), one SELECT")).to_be_visible()
+        table = query.get_by_role("region", name="SQL query")
+        expect(_run(page, "SELECT 1 AS n")).to_contain_text("1 row,")
+        expect(table).to_have_count(0)
+        expect(_run(page, f"SELECT {', '.join(f'{n} AS column_{n}' for n in range(20))}")).to_contain_text("1 row,")
+        table.focus()
+        table.press("ArrowRight")
+        eventually(lambda: assert_more_than(table.evaluate("table => table.scrollLeft"), 0), TIMEOUT_MS / 1000)
 
 
 def _assert_exact(sample: Locator) -> None:

@@ -46,7 +46,7 @@ def _files(pipeline: Pipeline, folder: Path) -> dict[str, list[str]]:
     columns |= {table.name: {column.name: column.type for column in table.columns} for table in pipeline.tables}
     for name, types in columns.items():
         row = ", ".join(f'{VALUES[type_]} AS "{column}"' for column, type_ in types.items())
-        duckdb.sql(f"SELECT {row}").write_parquet(str(folder / f"{name}.parquet"))
+        duckdb.connect().sql(f"SELECT {row}").write_parquet(str(folder / f"{name}.parquet"))
     return {name: [str(folder / f"{name}.parquet")] for name in columns}
 
 
@@ -91,10 +91,10 @@ def _result(columns: dict[str, bool], *rows: Sequence[str | None]) -> QueryResul
 
 def test_a_result_with_a_label_and_a_number_has_bars() -> None:
     result = _result(
-        {"n": True, "kind": False, "m": True, "other": False},
-        ["9007199254740993", "view", "1", "a"], ["-2.5", None, "2", "b"], ["0", "", "3", "c"],
+        {"item": False, "kind": False, "n": True, "m": True, "other": False},
+        ["i", "view", "9007199254740993", "1", "a"], ["", None, "-2.5", "2", "b"], [None, "", "0", "3", "c"],
     )  # fmt: skip
-    assert bars_of(result) == ("n", ["view", "NULL", ""], [9_007_199_254_740_993, -2.5, 0])
+    assert bars_of(result) == ("n", ["i · view", " · NULL", "NULL · "], [9_007_199_254_740_993, -2.5, 0])
 
 
 def test_what_is_no_number_has_no_bar() -> None:
@@ -109,6 +109,8 @@ def test_what_is_no_number_has_no_bar() -> None:
         ({"n": True}, ["1"]),
         ({"a": False}, ["1"]),
         ({"n": True, "m": True}, ["1", "2"]),
+        # As the totals of all events: no column says what the first number is of.
+        ({"n": True, "latest": False}, ["1", "12:00"]),
         ({"a": False, "n": True}, ["1", "nan"]),
     ],
 )
@@ -142,7 +144,7 @@ def test_another_program_reads_the_csv_file(tmp_path: Path) -> None:
     file = tmp_path / "query.csv"
     file.write_text(as_csv(_result({"a": False, "n": True}, *rows)), newline="")
     options = "header=true, auto_detect=false, allow_quoted_nulls=false, columns={a: 'VARCHAR', n: 'BIGINT'}"
-    read = duckdb.sql(f"FROM read_csv('{file}', {options})")
+    read = duckdb.connect().sql(f"FROM read_csv('{file}', {options})")
     assert read.fetchall() == [('a "b", c', 9_007_199_254_740_993), ("two\r\nlines", None), ("", -1)]
 
 

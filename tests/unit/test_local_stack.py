@@ -348,7 +348,7 @@ def test_verify_takes_no_rules_but_the_demos_own_from_the_folder_of_a_warehouse(
     if other == "a file":
         beside.write_text("{}")
     elif other == "a copy of the demo's":
-        beside.write_bytes(Path(_STORY["DATA_MAPPER"]).read_bytes())
+        beside.write_bytes(Path(_DEMO_DATA["DATA_MAPPER"]).read_bytes())
     else:
         beside.symlink_to({"a loop": beside, "a link to a file": elsewhere}.get(other, tmp_path / "missing.yml"))
     settings = VerifySettings.read({}, {"WAREHOUSE": str(tmp_path / "warehouse")})
