@@ -74,8 +74,8 @@ def badge(verdict: Verdict) -> Text:
     return text
 
 
-def trends(points: Sequence[Point]) -> Table:
-    """Return rate and latency with their course, and the latency's percentiles."""
+def trends(points: Sequence[Point], *, is_narrow: bool) -> Table:
+    """Return rate and latency with their course, and the latency's percentiles, in a line of their own if narrow."""
     rates, latencies = ([*map(attrgetter(field), points)] or [None] for field in ("rate", "latency"))
     known = [latency for latency in latencies if latency is not None]
     percentiles = "   ".join(
@@ -88,7 +88,10 @@ def trends(points: Sequence[Point]) -> Table:
     table.add_column(no_wrap=True, ratio=1)
     table.add_column(no_wrap=True)
     table.add_row("rate", format_decimal(rates[-1], 1, "/s"), Sparkline(rates), "")
-    table.add_row("latency", format_decimal(latencies[-1], 2, " s"), Sparkline(latencies), percentiles)
+    beside, below = ("", percentiles) if is_narrow else (percentiles, None)
+    table.add_row("latency", format_decimal(latencies[-1], 2, " s"), Sparkline(latencies), beside)
+    if below:
+        table.add_row("", "", below, "")
     return table
 
 
@@ -149,7 +152,7 @@ def alerts(snapshot: Snapshot) -> Table:
     total = format_count(snapshot.documents.get(ALERTS))
     table = _table(f"alerts: {format_count(snapshot.firing)} firing, {total} in total")
     # In a narrow terminal, the names of rules and rows are truncated, and nothing else.
-    for name, ratio in {"fired": None, "status": None, "rule": 1, "row": 1}.items():
+    for name, ratio in {"fired": None, "status": None, "rule": 3, "row": 1}.items():
         table.add_column(name, no_wrap=True, ratio=ratio)
     table.add_column("value", no_wrap=True, max_width=_MAX_VALUE)
     for alert in snapshot.alerts:
