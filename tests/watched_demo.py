@@ -2,7 +2,7 @@
 
 With `--background` it does so in a process group that is not in the foreground of the terminal, for a second. With
 `--shell` it does so under a shell that sets no modes of the terminal, and continues what was suspended after a line of
-input.
+input; on SIGUSR1 the shell is in the foreground again before it suspends.
 """
 
 import fcntl
@@ -41,10 +41,15 @@ def _show(data: Path, producer_port: int, seconds: float | None) -> None:
 
 
 def _run_in_shell(command: list[str]) -> int:
-    # As under make: another process of the group is suspended at once, before the demo is.
-    waiting = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
-    child = subprocess.Popen([sys.executable, "-c", waiting, *command], process_group=0)
+    child = subprocess.Popen(command, process_group=0)
     _set_foreground(child.pid)
+
+    def suspend(*_: object) -> None:
+        # As under make, which is suspended before the demo is.
+        _set_foreground(os.getpgrp())
+        os.killpg(child.pid, signal.SIGTSTP)
+
+    signal.signal(signal.SIGUSR1, suspend)
     while os.WIFSTOPPED(status := os.waitpid(child.pid, os.WUNTRACED)[1]):
         _set_foreground(os.getpgrp())
         print("suspended", flush=True)

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data_producer.controls import Controls, Flow, application
@@ -137,10 +139,12 @@ def test_ctrl_z_leaves_the_terminal_as_it_was_and_it_continues(tmp_path: Path) -
     controls = Controls(Flow(rate=1, users=10, items=10))
     with _terminal(tmp_path, _producer(controls), "--shell") as terminal:
         terminal.wait_for_text("q quit")
-        # Twice: it is suspended again after it has continued.
-        for _ in range(2):
+        in_foreground = partial(terminal.press, b"\x1a")
+        in_background = partial(terminal.process.send_signal, signal.SIGUSR1)
+        for suspend in (in_foreground, in_background, in_foreground):
             terminal.wait_for(lambda: termios.tcgetattr(terminal.terminal) != terminal.modes)
-            terminal.press(b"\x1a")
+            terminal.drawn = ""
+            suspend()
             terminal.wait_for_text("suspended")
             terminal.wait_for(lambda: termios.tcgetattr(terminal.terminal) == terminal.modes)
             terminal.wait_for(lambda: SHOW_CURSOR in terminal.drawn)
