@@ -1,5 +1,6 @@
 """The sections of the live view in the terminal: each a renderable that follows from the observer's readings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -33,6 +34,8 @@ _MAX_LINE: Final = 200
 """Columns of the badge and of a note, in one line or several."""
 _MAX_VALUE: Final = 24
 """Characters of the value of an alert: any number fits."""
+_ROW_SHARE: Final = 1 / 5
+"""Of the width, at most for the rows of alerts."""
 _MAX_STATE: Final = 16
 """Characters: a longer state of a process has a line of its own."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
@@ -147,13 +150,15 @@ def _is_long(part: Part) -> bool:
     return len(part.state) > _MAX_STATE
 
 
-def alerts(snapshot: Snapshot) -> Table:
-    """Return the number of alerts, and the latest ones."""
+def alerts(snapshot: Snapshot, width: int) -> Table:
+    """Return the number of alerts, and the latest ones, for a width in columns."""
     total = format_count(snapshot.documents.get(ALERTS))
     table = _table(f"alerts: {format_count(snapshot.firing)} firing, {total} in total")
     # In a narrow terminal, the names of rules and rows are truncated, and nothing else.
-    for name, ratio in {"fired": None, "status": None, "rule": 3, "row": 1}.items():
-        table.add_column(name, no_wrap=True, ratio=ratio)
+    table.add_column("fired", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("rule", no_wrap=True, ratio=1)
+    table.add_column("row", no_wrap=True, max_width=math.ceil(width * _ROW_SHARE))
     table.add_column("value", no_wrap=True, max_width=_MAX_VALUE)
     for alert in snapshot.alerts:
         style = "red" if alert["status"] == FIRING else "green"

@@ -61,15 +61,16 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.size.height
         if width < _TWO_PANES:
-            one_pane = [*self._above(), *self._left(in_two_panes=False), _SPACE, *self._right(), *self._below()]
+            one_pane = [*self._above(), *self._left(in_two_panes=False), _SPACE, *self._right(width), *self._below()]
             lines = _fitted(one_pane, console, options, width, height)
         else:
             above = _fitted([*self._above(), _SPACE], console, options, width, height)
             below = _fitted([_SPACE, *self._below()], console, options, width, height - len(above))
             of_pane, left = height - len(above) - len(below), (width - _GAP) // 2
+            right = width - _GAP - left
             panes = [
                 _fitted(self._left(in_two_panes=True), console, options, left, of_pane),
-                _fitted(self._right(), console, options, width - _GAP - left, of_pane),
+                _fitted(self._right(right), console, options, right, of_pane),
             ]
             lines = [*above, *_side_by_side(panes[0], panes[1], left), *below]
         for line in lines:
@@ -89,13 +90,13 @@ class View:
             Section(7, sections.indices(snapshot.documents), min_lines=2),
         ]
 
-    def _right(self) -> list[Section]:
+    def _right(self, width: int) -> list[Section]:
         problems = sections.problems(self._parts)
         return [
             Section(5, sections.processes(self._parts)),
             *([Section(5, problems)] if problems else []),
             _SPACE,
-            Section(6, sections.alerts(self._history.latest.snapshot)),
+            Section(6, sections.alerts(self._history.latest.snapshot, width)),
             _SPACE,
             Section(8, sections.addresses(self._addresses)),
         ]

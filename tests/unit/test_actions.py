@@ -1,7 +1,9 @@
 """What the keys of the live view do to the producer, and what they say."""
 
 import threading
+import webbrowser
 from collections.abc import Callable
+from wsgiref.types import WSGIApplication
 
 import pytest
 from data_producer.controls import Controls, Flow, application, disabled
@@ -18,7 +20,7 @@ def stop() -> threading.Event:
     return threading.Event()
 
 
-def _press(application_: Callable[..., object], stop: threading.Event) -> Callable[[str], str]:
+def _press(application_: WSGIApplication, stop: threading.Event) -> Callable[[str], str]:
     port = serve(Health("kafka"), "127.0.0.1", 0, {"/control": application_})
     by_key = actions.actions_by_key(PAGE, ProducerControls(f"http://127.0.0.1:{port}"), stop)
     return lambda key: by_key[key].perform()
@@ -45,7 +47,12 @@ def test_each_key_does_what_it_says(stop: threading.Event) -> None:
 
 def test_the_browser_opens_the_page_where_there_is_one(monkeypatch: pytest.MonkeyPatch, stop: threading.Event) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(actions.webbrowser, "open", lambda url: opened.append(url) is None)
+
+    def open_page(url: str) -> bool:
+        opened.append(url)
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", open_page)
     press = _press(disabled, stop)
     monkeypatch.setattr(actions, "has_display", lambda: False)
     assert press("b") == f"no browser opens here: open {PAGE} in one"

@@ -261,11 +261,16 @@ def test_in_a_low_terminal_the_keys_stay(width: int, height: int) -> None:
     assert "✓ sent" in " ".join(lines) or height == 5
 
 
-def test_the_rules_of_the_demo_are_shown_in_full_in_80_columns() -> None:
+@pytest.mark.parametrize(
+    ("width", "rule"), [(80, "max_interactions > 1500 within 30 s"), (120, "max_interactions > 1")]
+)
+def test_the_row_of_an_alert_is_shown_in_full_and_its_rule_as_far_as_possible(width: int, rule: str) -> None:
     view = _view()
-    rule = "total_interactions > 1000 within 30 s"
-    view.add(Snapshot(alerts=(_alert(status="resolved", alert_text=rule, value=1_001),)), 0.0)
-    assert rule in "\n".join(_lines(view, 80, 24))
+    shown = {"alert_text": "max_interactions > 1500 within 30 s", "id": "item_134", "value": 1_501}
+    view.add(Snapshot(alerts=(_alert(status="resolved", **shown),)), 0.0)
+    line = _line_with(_lines(view, width, 24), "10:20:30")
+    assert rule in line
+    assert line.split()[-2:] == ["item_134", "1501"]
 
 
 def test_in_a_narrow_terminal_rules_and_rows_are_truncated_and_nothing_else() -> None:
