@@ -5,12 +5,10 @@ With `--background` it does so in a process group that is not in the foreground 
 input; on SIGUSR1 the shell is in the foreground again before it suspends.
 """
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import termios
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -68,15 +66,10 @@ def _set_foreground(group: int) -> None:
 
 def _main(data: str, port: str, mode: str = "") -> int:
     if mode == "--background":
-        # The terminal of the new session, in whose foreground this process is.
-        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
         command = [sys.executable, "-m", "tests.watched_demo", data, port, "--second"]
         return subprocess.run(command, check=False, process_group=0).returncode
     if mode == "--shell":
-        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
         return _run_in_shell([sys.executable, "-m", "tests.watched_demo", data, port, "--in-shell"])
-    if not mode:
-        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
     _show(Path(data), int(port), seconds=1.0 if mode == "--second" else None)
     return 0
 

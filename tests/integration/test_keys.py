@@ -1,90 +1,22 @@
 """The keys of the live view in a real terminal: what they do, and that the terminal stays usable."""
 
-import fcntl
 import os
-import re
-import select
 import signal
-import struct
-import subprocess
-import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from data_producer.controls import Controls, Flow, application
 
-from local_stack.services import ROOT
 from runtime.health import Health, serve
+from tests.terminal import Terminal, terminal_of
 
-_SECONDS = 60
 SHOW_CURSOR, HIDE_CURSOR, ERASE_SCREEN = "\x1b[?25h", "\x1b[?25l", "\x1b[2J"
-_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 
 
-@dataclass
-class Terminal:
-    """The live view in a terminal, and what was drawn since the latest key."""
-
-    process: "subprocess.Popen[bytes]"
-    controller: int
-    terminal: int
-    modes: list[object]
-    """Those of the terminal before."""
-    drawn: str = ""
-
-    def press(self, keys: bytes) -> None:
-        self.drawn = ""
-        os.write(self.controller, keys)
-
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Read what is drawn until a condition holds."""
-        end = time.monotonic() + _SECONDS
-        while not condition():
-            assert time.monotonic() < end, self.drawn
-            while select.select([self.controller], [], [], 0.01)[0]:
-                self.drawn += os.read(self.controller, 100_000).decode(errors="replace")
-
-    def wait_for_text(self, text: str) -> None:
-        self.wait_for(lambda: text in _STYLE.sub("", self.drawn))
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self.controller, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def status(self) -> int:
-        """Wait for the end, and return the exit status."""
-        self.wait_for(lambda: self.process.poll() is not None)
-        return self.process.returncode
-
-
-@contextmanager
-def _terminal(data: Path, port: int, *mode: str, **variables: str) -> Iterator[Terminal]:
-    controller, terminal = os.openpty()
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "DISPLAY")}
-    process = None
-    try:
-        modes = termios.tcgetattr(terminal)
-        fcntl.ioctl(controller, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.watched_demo", str(data), str(port), *mode],
-            cwd=ROOT,
-            env={**environment, "TERM": "xterm-256color", **variables},
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-        )
-        yield Terminal(process, controller, terminal, modes)
-    finally:
-        if process is not None:
-            process.kill()
-            process.wait()
-        os.close(controller)
-        os.close(terminal)
+def _terminal(data: Path, port: int, *mode: str, **variables: str) -> AbstractContextManager[Terminal]:
+    return terminal_of(["-m", "tests.watched_demo", str(data), str(port), *mode], **variables)
 
 
 def _producer(controls: Controls) -> int:
