@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.settings import SharedSinkSettings
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +27,8 @@ from local_stack.plan import DEMO_SERVICES, NotEverythingError, Plan, StackError
 from local_stack.preflight import prepare
 from local_stack.process_file import ProcessFile
 from local_stack.process_states import ProcessStates
+from local_stack.suspension import suspended_within
+from local_stack.terminal import drawn_at_once, visible_cursor
 from local_stack.view import View
 from observer.demo_rules import demo_rules_link
 from observer.snapshot import Observer, Snapshot
@@ -162,27 +164,41 @@ def _watch(
     actions = actions_by_key(plan.page_url, producer, stop) if has_keys else {}
     view = View(plan.page_url, _addresses(plan), {key: action.label for key, action in actions.items()})
     states = ProcessStates(processes)
-    size = console.size
-    with Live(view, console=console, auto_refresh=False) as live:
+    keys = Keys(sys.stdin.fileno(), lambda key: press(key)) if has_keys else None
+    size: ConsoleDimensions | None = console.size
 
-        def show() -> None:
-            nonlocal size
-            process_file.update()
-            snapshot, at = observer.snapshot(), time.monotonic()
-            view.add(snapshot, at, states.read(snapshot.health, at))
+    def show() -> None:
+        nonlocal size
+        process_file.update()
+        snapshot, at = observer.snapshot(), time.monotonic()
+        view.add(snapshot, at, states.read(snapshot.health, at))
+        with drawn_at_once(console):
             if console.size != size:
                 # What was drawn for another width takes other lines now.
                 size = console.size
                 console.clear()
             live.refresh()
 
-        def press(key: str) -> None:
-            if action := actions.get(key.lower()):
-                view.note(action.perform())
+    def press(key: str) -> None:
+        if action := actions.get(key.lower()):
+            view.note(action.perform())
+            with drawn_at_once(console):
                 live.refresh()
 
-        with Keys(sys.stdin.fileno(), press) if has_keys else contextlib.nullcontext():
-            _run_until(plan.seconds, processes, console, stop, show)
+    @contextlib.contextmanager
+    def released() -> Iterator[None]:
+        nonlocal size
+        with keys.released() if keys else contextlib.nullcontext(), visible_cursor(console):
+            yield
+        # The shell has printed below what was drawn.
+        size = None
+
+    with (
+        Live(view, console=console, auto_refresh=False) as live,
+        keys or contextlib.nullcontext(),
+        suspended_within(released),
+    ):
+        _run_until(plan.seconds, processes, console, stop, show)
 
 
 def _run_until(

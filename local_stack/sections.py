@@ -1,5 +1,6 @@
 """The sections of the live view in the terminal: each a renderable that follows from the observer's readings."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -33,6 +34,8 @@ _MAX_LINE: Final = 200
 """Columns of the badge and of a note, in one line or several."""
 _MAX_VALUE: Final = 24
 """Characters of the value of an alert: any number fits."""
+_ROW_SHARE: Final = 1 / 5
+"""Of the width, at most for the rows of alerts."""
 _MAX_STATE: Final = 16
 """Characters: a longer state of a process has a line of its own."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
@@ -74,8 +77,8 @@ def badge(verdict: Verdict) -> Text:
     return text
 
 
-def trends(points: Sequence[Point]) -> Table:
-    """Return rate and latency with their course, and the latency's percentiles."""
+def trends(points: Sequence[Point], *, is_narrow: bool) -> Table:
+    """Return rate and latency with their course, and the latency's percentiles, in a line of their own if narrow."""
     rates, latencies = ([*map(attrgetter(field), points)] or [None] for field in ("rate", "latency"))
     known = [latency for latency in latencies if latency is not None]
     percentiles = "   ".join(
@@ -90,7 +93,10 @@ def trends(points: Sequence[Point]) -> Table:
     table.add_row("rate", format_decimal(rates[-1], 1, "/s"), Sparkline(rates), "")
     is_lower_bound = bool(points) and points[-1].is_latency_lower_bound
     latency = format_latency(latencies[-1], 2, is_lower_bound=is_lower_bound)
-    table.add_row("latency", latency, Sparkline(latencies), percentiles)
+    beside, below = ("", percentiles) if is_narrow else (percentiles, None)
+    table.add_row("latency", latency, Sparkline(latencies), beside)
+    if below:
+        table.add_row("", "", below, "")
     return table
 
 
@@ -146,13 +152,15 @@ def _is_long(part: Part) -> bool:
     return len(part.state) > _MAX_STATE
 
 
-def alerts(snapshot: Snapshot) -> Table:
-    """Return the number of alerts, and the latest ones."""
+def alerts(snapshot: Snapshot, width: int) -> Table:
+    """Return the number of alerts, and the latest ones, for a width in columns."""
     total = format_count(snapshot.documents.get(ALERTS))
     table = _table(f"alerts: {format_count(snapshot.firing)} firing, {total} in total")
     # In a narrow terminal, the names of rules and rows are truncated, and nothing else.
-    for name, ratio in {"fired": None, "status": None, "rule": 1, "row": 1}.items():
-        table.add_column(name, no_wrap=True, ratio=ratio)
+    table.add_column("fired", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("rule", no_wrap=True, ratio=1)
+    table.add_column("row", no_wrap=True, max_width=math.ceil(width * _ROW_SHARE))
     table.add_column("value", no_wrap=True, max_width=_MAX_VALUE)
     for alert in snapshot.alerts:
         style = "red" if alert["status"] == FIRING else "green"

@@ -30,6 +30,8 @@ class Section:
 
     rank: int
     content: RenderableType
+    min_lines: int = 1
+    """Without as many it is left out: a header alone says nothing."""
 
 
 _SPACE: Final = Section(9, Text())
@@ -59,15 +61,16 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, height = options.max_width, options.size.height
         if width < _TWO_PANES:
-            one_pane = [*self._above(), *self._left(), _SPACE, *self._right(), *self._below()]
+            one_pane = [*self._above(), *self._left(in_two_panes=False), _SPACE, *self._right(width), *self._below()]
             lines = _fitted(one_pane, console, options, width, height)
         else:
             above = _fitted([*self._above(), _SPACE], console, options, width, height)
             below = _fitted([_SPACE, *self._below()], console, options, width, height - len(above))
             of_pane, left = height - len(above) - len(below), (width - _GAP) // 2
+            right = width - _GAP - left
             panes = [
-                _fitted(self._left(), console, options, left, of_pane),
-                _fitted(self._right(), console, options, width - _GAP - left, of_pane),
+                _fitted(self._left(in_two_panes=True), console, options, left, of_pane),
+                _fitted(self._right(right), console, options, right, of_pane),
             ]
             lines = [*above, *_side_by_side(panes[0], panes[1], left), *below]
         for line in lines:
@@ -77,23 +80,23 @@ class View:
     def _above(self) -> list[Section]:
         return [Section(2, self._title), Section(1, sections.badge(self._history.latest.verdict))]
 
-    def _left(self) -> list[Section]:
+    def _left(self, *, in_two_panes: bool) -> list[Section]:
         snapshot = self._history.latest.snapshot
         return [
-            Section(3, sections.trends(self._history.points(_SECONDS))),
+            Section(3, sections.trends(self._history.points(_SECONDS), is_narrow=in_two_panes)),
             _SPACE,
             Section(4, sections.progress(self._history.stages(), snapshot.dead_letters)),
             _SPACE,
-            Section(7, sections.indices(snapshot.documents)),
+            Section(7, sections.indices(snapshot.documents), min_lines=2),
         ]
 
-    def _right(self) -> list[Section]:
+    def _right(self, width: int) -> list[Section]:
         problems = sections.problems(self._parts)
         return [
             Section(5, sections.processes(self._parts)),
             *([Section(5, problems)] if problems else []),
             _SPACE,
-            Section(6, sections.alerts(self._history.latest.snapshot)),
+            Section(6, sections.alerts(self._history.latest.snapshot, width)),
             _SPACE,
             Section(8, sections.addresses(self._addresses)),
         ]
@@ -107,7 +110,7 @@ def _fitted(stacked: Sequence[Section], console: Console, options: ConsoleOption
     """Render sections one below the other into at most `height` lines of `width` columns."""
     lines = [console.render_lines(each.content, options.update(width=width, height=None)) for each in stacked]
     for n in sorted(range(len(stacked)), key=lambda n: stacked[n].rank):
-        lines[n] = lines[n][: max(0, height)]
+        lines[n] = lines[n][: max(0, height)] if height >= stacked[n].min_lines else []
         height -= len(lines[n])
     return [line for of_section in lines for line in of_section]
 

@@ -1,12 +1,14 @@
 """Shows the live view of a demo without servers in its terminal: ``python -m tests.watched_demo DATA PRODUCER_PORT``.
 
-With `--background` it does so in a process group that is not in the foreground of the terminal, for a second.
+With `--background` it does so in a process group that is not in the foreground of the terminal, for a second. With
+`--shell` it does so under a shell that sets no modes of the terminal, and continues what was suspended after a line of
+input; on SIGUSR1 the shell is in the foreground again before it suspends.
 """
 
-import fcntl
+import os
+import signal
 import subprocess
 import sys
-import termios
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -36,15 +38,39 @@ def _show(data: Path, producer_port: int, seconds: float | None) -> None:
     print("stopped")
 
 
+def _run_in_shell(command: list[str]) -> int:
+    child = subprocess.Popen(command, process_group=0)
+    _set_foreground(child.pid)
+
+    def suspend(*_: object) -> None:
+        # As under make, which is suspended before the demo is.
+        _set_foreground(os.getpgrp())
+        os.killpg(child.pid, signal.SIGTSTP)
+
+    signal.signal(signal.SIGUSR1, suspend)
+    while os.WIFSTOPPED(status := os.waitpid(child.pid, os.WUNTRACED)[1]):
+        _set_foreground(os.getpgrp())
+        print("suspended", flush=True)
+        sys.stdin.readline()
+        _set_foreground(child.pid)
+        os.killpg(child.pid, signal.SIGCONT)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _set_foreground(group: int) -> None:
+    # From the background this would suspend the shell.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    os.tcsetpgrp(sys.stdin.fileno(), group)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
+
+
 def _main(data: str, port: str, mode: str = "") -> int:
     if mode == "--background":
-        # The terminal of the new session, in whose foreground this process is.
-        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
         command = [sys.executable, "-m", "tests.watched_demo", data, port, "--second"]
         return subprocess.run(command, check=False, process_group=0).returncode
-    if not mode:
-        fcntl.ioctl(sys.stdin, termios.TIOCSCTTY, 0)
-    _show(Path(data), int(port), seconds=1.0 if mode else None)
+    if mode == "--shell":
+        return _run_in_shell([sys.executable, "-m", "tests.watched_demo", data, port, "--in-shell"])
+    _show(Path(data), int(port), seconds=1.0 if mode == "--second" else None)
     return 0
 
 

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 
 from local_stack.servers import free_port
 from local_stack.services import ROOT
+from tests.terminal import terminal_of
 
 PROCESSES = {
     "live_page": "live_page",
@@ -26,8 +28,8 @@ PROCESSES = {
 
 
 def _is_everything_there(output: str) -> bool:
-    lines = output.splitlines()
-    return bool(re.fullmatch(r"sent [\d,]+ = in the lake and indexed [\d,]+: nothing lost, nothing twice", lines[-1]))
+    everything = r"sent [\d,]+ = in the lake and indexed [\d,]+( \+ malformed \d+)?: nothing lost, nothing twice"
+    return bool(re.fullmatch(everything, output.splitlines()[-1]))
 
 
 def _demo(data: Path, *arguments: str, command: str = "demo", **settings: str) -> subprocess.Popen[str]:
@@ -121,6 +123,27 @@ def test_the_demo_continues_with_its_data_and_leaves_no_process(tmp_path: Path) 
     again = _summary(output)
     assert again["in the lake"] == again["sent"] > summary["sent"]
     assert _is_everything_there(output)
+    assert _leftover_processes(tmp_path) == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_in_a_terminal_keys_control_the_demo_and_q_stops_all_of_it(tmp_path: Path) -> None:
+    demo = ["-m", "local_stack", "demo", "--free-ports", "--data", str(tmp_path)]
+    with terminal_of(demo, columns=130, lines=40, PRODUCER_RATE="0.005") as terminal:
+        terminal.wait_for_text("q quit")
+        terminal.wait_for_text("= lake = indexed: nothing lost, nothing twice")
+        for process in PROCESSES:
+            assert re.search(rf"{process} +ok ", terminal.shown)
+        terminal.press(b"m")
+        terminal.wait_for_text("+ 10 malformed records")
+        terminal.wait_for(lambda: bool(re.search("dead letters +10 ", terminal.shown)))
+        terminal.wait_for_text(" + 10 malformed: nothing lost, nothing twice")
+        terminal.press(b"p")
+        terminal.wait_for(lambda: bool(re.search(r"rate +0\.0/s", terminal.shown)))
+        terminal.press(b"q")
+        assert terminal.status() == 0
+        assert _is_everything_there(terminal.shown)
+        assert termios.tcgetattr(terminal.terminal) == terminal.modes
     assert _leftover_processes(tmp_path) == []
 
 

@@ -243,6 +243,23 @@ def test_two_panes_begin_at_120_columns() -> None:
     assert "ok" in _line_with(_lines(view, 120, 40), "stage ")
 
 
+def test_in_two_panes_the_percentiles_have_a_line_of_their_own_and_the_course_the_width() -> None:
+    view = _full_view("item_7", "avroic", "users")
+    lines = _lines(view, 120, 40)
+    assert "p50" not in _line_with(lines, "latency ")
+    assert _line_with(lines, "latency ").count("▁") == 31
+    assert "p50 0.00 s   p95 0.00 s" in lines[lines.index(_line_with(lines, "latency ")) + 1]
+
+
+def test_a_header_without_rows_is_left_out() -> None:
+    view = _view()
+    view.add(Snapshot(documents={"users": 1, "items": 2}), 0.0, _parts())
+    with_rows = [_lines(view, 80, height) for height in range(10, 40)]
+    assert {("documents" in "\n".join(lines), "users" in "\n".join(lines)) for lines in with_rows} == {
+        (False, False), (True, True)
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(("width", "height"), [(80, 10), (60, 10), (40, 5), (120, 8)])
 def test_in_a_low_terminal_the_keys_stay(width: int, height: int) -> None:
     view = _full_view("item_7", "avroic", "users")
@@ -251,6 +268,18 @@ def test_in_a_low_terminal_the_keys_stay(width: int, height: int) -> None:
     assert len(lines) <= height
     assert " ".join(" ".join(lines).split()).endswith("v viral item q quit")
     assert "✓ sent" in " ".join(lines) or height == 5
+
+
+@pytest.mark.parametrize(
+    ("width", "rule"), [(80, "max_interactions > 1500 within 30 s"), (120, "max_interactions > 1")]
+)
+def test_the_row_of_an_alert_is_shown_in_full_and_its_rule_as_far_as_possible(width: int, rule: str) -> None:
+    view = _view()
+    shown = {"alert_text": "max_interactions > 1500 within 30 s", "id": "item_134", "value": 1_501}
+    view.add(Snapshot(alerts=(_alert(status="resolved", **shown),)), 0.0)
+    line = _line_with(_lines(view, width, 24), "10:20:30")
+    assert rule in line
+    assert line.split()[-2:] == ["item_134", "1501"]
 
 
 def test_in_a_narrow_terminal_rules_and_rows_are_truncated_and_nothing_else() -> None:
@@ -262,7 +291,7 @@ def test_in_a_narrow_terminal_rules_and_rows_are_truncated_and_nothing_else() ->
         value=12_345,
     )
     view.add(Snapshot(alerts=(alert,)), 0.0)
-    cells = re.split(" {2,}", _line_with(_lines(view, 80, 24), "10:20:30").strip())
+    cells = re.split(" {2,}", _line_with(_lines(view, 70, 24), "10:20:30").strip())
     assert [cell for cell in cells if not cell.endswith("…")] == ["10:20:30", "resolved", "12345"]
     assert len(cells) == 5
 
@@ -277,7 +306,7 @@ def test_text_from_records_and_of_errors_is_shown_literally() -> None:
     view.add(Snapshot(documents={HOSTILE: 1}, alerts=(alert,)), 0.0, parts)
     view.note(HOSTILE)
     file = io.StringIO()
-    Console(width=400, height=50, file=file, force_terminal=True, color_system=None).print(view)
+    Console(width=600, height=50, file=file, force_terminal=True, color_system=None).print(view)
     screen = file.getvalue()
     assert screen.count(SHOWN) == 7
     assert not re.search("[\x1b\x07\u202e\x9b]", screen)
