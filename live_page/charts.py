@@ -27,6 +27,8 @@ _OUTLIERS: Final = 0.05
 _FAR_OUT: Final = 1.5
 """Outliers do if they are within this many times the axis that the other values need."""
 _MARKED_OUTLIERS: Final = 3
+_TIME_MARGIN: Final = 28
+"""Pixels to the right of an axis: half of the text of a time at its end."""
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 """Upper bounds that an axis divides well, times a power of ten."""
 
@@ -117,6 +119,7 @@ def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -
     """
     options = _options(label)
     options["xAxis"] = _time_axis()
+    options["grid"]["right"] = _TIME_MARGIN
     options["yAxis"] = _value_axis(unit)
     options["tooltip"]["axisPointer"] = {"type": "line", "lineStyle": {"color": _INK, "width": 1.5, "type": "solid"}}
     style = {"color": _COLOURS[0], "width": 2}
@@ -218,6 +221,7 @@ def stacked_chart(label: str) -> Chart:
     """Create a chart of stacked bars over time (UTC); `update_stacked` fills it."""
     options = _options(label)
     options["xAxis"] = _time_axis()
+    options["grid"]["right"] = _TIME_MARGIN
     options["yAxis"] = _value_axis() | {"minInterval": 1}
     options["legend"] = {"type": "scroll", "top": 0, "textStyle": {"color": _INK, "width": 240, "overflow": "truncate"}}
     options["grid"]["top"] = 36
@@ -272,7 +276,7 @@ def _options(label: str) -> dict[str, Any]:
 def _time_axis() -> dict[str, Any]:
     return {
         "type": "time",
-        "axisLabel": {"color": _INK, "hideOverlap": True, "alignMaxLabel": "right"},
+        "axisLabel": {"color": _INK, "hideOverlap": True},
         "splitNumber": 4,
     }
 
