@@ -146,7 +146,7 @@ def _recording() -> None:
     with tempfile.TemporaryDirectory() as data:
         demo = f"{sys.executable} -m local_stack demo --free-ports --data {data} --for 20"
         # Each frame lasts from 0.2 s to 1.5 s.
-        options = ["-c", demo, "-g", "100x30", "-M", "1500", "-m", "200"]
+        options = ["-c", demo, "-g", "120x30", "-M", "1500", "-m", "200"]
         os.environ |= {"TERM": "xterm-256color"}
         with contextlib.chdir(ROOT):
             status = pty.spawn([str(_RECORDER), str(_FOLDER / "demo.svg"), *options])
