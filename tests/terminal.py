@@ -9,7 +9,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -62,7 +62,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal_of(arguments: Sequence[str], columns: int = 80, lines: int = 24, **variables: str) -> Iterator[Terminal]:
+def terminal_of(
+    arguments: Sequence[str], variables: Mapping[str, str], columns: int = 80, lines: int = 24
+) -> Iterator[Terminal]:
     """Run Python with arguments in a terminal of a size; at the end the terminal is closed."""
     controller, terminal = os.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "DISPLAY")}

@@ -16,7 +16,7 @@ SHOW_CURSOR, HIDE_CURSOR, ERASE_SCREEN = "\x1b[?25h", "\x1b[?25l", "\x1b[2J"
 
 
 def _terminal(data: Path, port: int, *mode: str, **variables: str) -> AbstractContextManager[Terminal]:
-    return terminal_of(["-m", "tests.watched_demo", str(data), str(port), *mode], **variables)
+    return terminal_of(["-m", "tests.watched_demo", str(data), str(port), *mode], variables)
 
 
 def _producer(controls: Controls) -> int:
