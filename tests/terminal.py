@@ -62,12 +62,14 @@ class Terminal:
 
 
 @contextmanager
-def terminal_of(arguments: Sequence[str], variables: Mapping[str, str], size: tuple[int, int]) -> Iterator[Terminal]:
-    """Run Python with arguments in a terminal of a size, columns by lines; at the end the terminal is closed."""
+def terminal_of(
+    arguments: Sequence[str], variables: Mapping[str, str], columns: int = 80, lines: int = 24
+) -> Iterator[Terminal]:
+    """Run Python with arguments in a terminal of a size; at the end the terminal is closed."""
     controller, terminal = os.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "DISPLAY")}
     modes = termios.tcgetattr(terminal)
-    _set_size(controller, *size)
+    _set_size(controller, columns, lines)
     process = subprocess.Popen(
         [sys.executable, "-c", _START, sys.executable, *arguments],
         cwd=ROOT,

@@ -129,7 +129,7 @@ def test_the_demo_continues_with_its_data_and_leaves_no_process(tmp_path: Path) 
 @pytest.mark.usefixtures("cache")
 def test_in_a_terminal_keys_control_the_demo_and_q_stops_all_of_it(tmp_path: Path) -> None:
     demo = ["-m", "local_stack", "demo", "--free-ports", "--data", str(tmp_path)]
-    with terminal_of(demo, {"PRODUCER_RATE": "0.005"}, (130, 40)) as terminal:
+    with terminal_of(demo, {"PRODUCER_RATE": "0.005"}, columns=130, lines=40) as terminal:
         terminal.wait_for_text("q quit")
         terminal.wait_for_text("= lake = indexed: nothing lost, nothing twice")
         for process in PROCESSES:

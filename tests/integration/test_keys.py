@@ -18,7 +18,7 @@ BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 def _terminal(data: Path, port: int, *mode: str, **variables: str) -> AbstractContextManager[Terminal]:
-    return terminal_of(["-m", "tests.watched_demo", str(data), str(port), *mode], variables, (80, 24))
+    return terminal_of(["-m", "tests.watched_demo", str(data), str(port), *mode], variables)
 
 
 def _producer(controls: Controls) -> int:
