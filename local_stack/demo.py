@@ -195,8 +195,9 @@ def _watch(
 
     with (
         Live(view, console=console, auto_refresh=False) as live,
-        keys or contextlib.nullcontext(),
+        # Before the keys, which change the modes of the terminal.
         suspended_within(released),
+        keys or contextlib.nullcontext(),
     ):
         _run_until(plan.seconds, processes, console, stop, show)
 

@@ -1,6 +1,7 @@
 """The keys of the live view in a real terminal: what they do, and that the terminal stays usable."""
 
 import os
+import re
 import signal
 import termios
 from contextlib import AbstractContextManager
@@ -13,6 +14,7 @@ from runtime.health import Health, serve
 from tests.terminal import Terminal, terminal_of
 
 SHOW_CURSOR, HIDE_CURSOR, ERASE_SCREEN = "\x1b[?25h", "\x1b[?25l", "\x1b[2J"
+BEGIN, END = "\x1b[?2026h", "\x1b[?2026l"
 
 
 def _terminal(data: Path, port: int, *mode: str, **variables: str) -> AbstractContextManager[Terminal]:
@@ -109,8 +111,10 @@ def test_a_terminal_that_becomes_wider_shows_two_panes_and_nothing_of_before(tmp
         assert not _has_two_panes(terminal.drawn)
         terminal.resize(130, 40)
         terminal.wait_for(lambda: _has_two_panes(terminal.drawn))
-        # Erased before it is drawn again.
-        assert ERASE_SCREEN in terminal.drawn
+        # Erased before it is drawn again, and the terminal shows both at once.
+        at_once = re.compile(rf"{re.escape(BEGIN)}(?:(?!{re.escape(END)}).)*{re.escape(ERASE_SCREEN)}", re.S)
+        assert at_once.search(terminal.drawn)
+        terminal.wait_for(lambda: END in terminal.drawn.partition(ERASE_SCREEN)[2])
 
 
 def _has_two_panes(drawn: str) -> bool:
