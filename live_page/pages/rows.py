@@ -244,12 +244,14 @@ def _no_row(of: Table) -> str:
 
 def pagination_of(of: Table, query: Mapping[str, str], default_sort: str) -> dict[str, Any]:
     """Return how an address says that a table is sorted, and which page of it is shown."""
+    page = whole(query.get("page"), 1, MAX_RESULT_WINDOW // _PAGE_SIZE, 1)
     return {
         "sortBy": one_of(query.get("sort"), [column.name for column in of.columns], default_sort),
         "descending": query.get("order") != "asc",
-        "page": whole(query.get("page"), 1, MAX_RESULT_WINDOW // _PAGE_SIZE, 1),
+        "page": page,
         "rowsPerPage": _PAGE_SIZE,
-        "rowsNumber": 0,
+        # Until it is known: with fewer rows than the page needs, the browser would ask for the first page.
+        "rowsNumber": 0 if page == 1 else (page - 1) * _PAGE_SIZE + 1,
     }
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -319,8 +320,10 @@ def test_the_examples_run_and_the_columns_are_beside_the_box(site: Site, browser
             expect(status).to_have_text(re.compile(r"^[1-9]\d* rows?, "))
             has_chart = not title.startswith("Latest") and not title.startswith("All")
             expect(query.locator(".nicegui-echart")).to_have_count(1 if has_chart else 0)
+        last = list(examples.values())[-1]
+        _expect_query(page, urlencode({"sql": last}, safe="*"))
         page.reload()
-        expect(query.locator(".cm-line").first).to_have_text(list(examples.values())[-1].partition("\n")[0])
+        expect(query.locator(".cm-line").first).to_have_text(last.partition("\n")[0])
 
 
 def test_values_are_exact_and_an_error_leaves_nothing_of_the_answer_before(site: Site, browser: Browser) -> None:
@@ -360,6 +363,9 @@ def test_a_query_is_in_the_address_and_in_the_history_of_the_browser(site: Site,
         query = _go_to_lake(page)
         for sql in queries:
             expect(_run(page, sql)).to_contain_text("1 row,")
+        # The line about the first result was there already.
+        _wait_for_column(query, 1, ["2"])
+        _expect_query(page, "sql=SELECT+2%0A++AS+c")
         page.reload()
         expect(query.locator(".cm-line")).to_have_text(["SELECT 2", "  AS c"])
         # An address shows its query, and does not run it.
