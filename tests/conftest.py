@@ -1,6 +1,7 @@
 """Starts the servers once per test process, and gives each test a pipeline with its own topics, tables and indices."""
 
 import fcntl
+import logging
 import os
 import random
 import signal
@@ -50,6 +51,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name the cases of parametrised tests; see `case_id`."""
     return case_id(val, argname)
+
+
+@pytest.fixture(autouse=True)
+def _root_level() -> Iterator[None]:
+    """Restore the level of all loggers, which a tested command has set: the next test may look for a warning."""
+    level = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture

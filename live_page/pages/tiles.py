@@ -14,6 +14,7 @@ from live_page.formatting import UNKNOWN, format_count, format_decimal, format_l
 from observer.reading_history import Point, ReadingHistory
 
 _MINUTE: Final = 60.0
+_HALF_HOUR: Final = 30 * _MINUTE
 _NEAR: Final = 5.0
 """Seconds by which a reading may differ from the one a minute before."""
 _STEP: Final = 2.0
@@ -42,9 +43,8 @@ def show_tiles(history: ReadingHistory) -> Callable[[], None]:
         tiles = [_Tile(figure) for figure in _figures()]
 
     def update() -> None:
-        points = history.points(_MINUTE + _NEAR)
         for tile in tiles:
-            tile.update(points)
+            tile.update(history.points(_MINUTE + _NEAR), history.points(_HALF_HOUR))
 
     return update
 
@@ -83,19 +83,16 @@ class _Tile:
             self._change = ui.label().classes("text-sm opacity-75 tabular-nums min-h-5 truncate w-full")
             self._change.props(f'data-change="{figure.title}"')
 
-    def update(self, points: Sequence[Point]) -> None:
-        """Show the last minute of points; a value that is unknown now is shown with its time, in grey."""
+    def update(self, points: Sequence[Point], half_hour: Sequence[Point]) -> None:
+        """Show the last minute of points; if a value is unknown now, the last one of half an hour with its time."""
         value_of, format_ = attrgetter(self._figure.field), self._figure.format
         shown = [point for point in points if points[-1].at - point.at <= _MINUTE]
-        known = [point for point in shown if value_of(point) is not None]
         current = value_of(shown[-1]) if shown else None
         if current is not None:
             change = change_text(current, minute_before(points, value_of), format_)
-        elif known:
-            last = known[-1]
-            change = f"{self._figure.text(last)} as of {format_time(datetime.fromtimestamp(last.at, UTC))}"
         else:
-            change = ""
+            last = next((point for point in reversed(half_hour) if value_of(point) is not None), None)
+            change = f"{self._figure.text(last)} as of {_time(last)}" if last else ""
         self._value.set_text(self._figure.text(shown[-1]) if shown else UNKNOWN)
         self._change.set_text(change)
         self._card.classes(**{"add" if shown and current is None else "remove": "stale"})
@@ -103,6 +100,10 @@ class _Tile:
         drawing = sparkline(values, _MINUTE, from_zero=self._figure.from_zero)
         if self._line.props.get("d") != drawing:
             self._line.props["d"] = drawing
+
+
+def _time(point: Point) -> str:
+    return format_time(datetime.fromtimestamp(point.at, UTC))
 
 
 def minute_before(points: Sequence[Point], value_of: Callable[[Point], float | None]) -> float | None:

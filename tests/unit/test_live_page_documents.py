@@ -6,8 +6,7 @@ from hashlib import sha256
 
 import httpx
 import pytest
-from nicegui import Client, app, ui
-from starlette.requests import Request
+from nicegui import app
 
 from live_page import stylesheet
 from live_page.guard import Guard
@@ -19,6 +18,7 @@ from live_page.settings import PageSettings
 from live_page.sources import Sources, create_sources
 from observer.reading_history import ReadingHistory
 from observer.snapshot import Snapshot
+from tests.page_client import page_client
 
 
 def _sources(*snapshots: Snapshot) -> Sources:
@@ -29,17 +29,8 @@ def _sources(*snapshots: Snapshot) -> Sources:
     return sources
 
 
-def _client(path: str = "/", headers: dict[str, str] | None = None) -> Client:
-    raw = [(name.lower().encode(), value.encode()) for name, value in (headers or {}).items()]
-    scope = {
-        "type": "http", "method": "GET", "scheme": "http", "server": ("localhost", 8090), "root_path": "", "path": path,
-        "query_string": b"", "headers": raw,
-    }  # fmt: skip
-    return Client(ui.page("/"), request=Request(scope))
-
-
 def _head(path: str = "/", headers: dict[str, str] | None = None) -> str:
-    with _client(path, headers) as client:
+    with page_client(path, headers) as client:
         build(_sources())
     return client.head_html
 
@@ -57,7 +48,7 @@ def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading
         return computed[-1]
 
     monkeypatch.setattr(overview, "pipeline_model", counted)
-    with _client() as client:
+    with page_client() as client:
         overview.show(_sources(Snapshot(sent=41_203)))
     assert len(computed) == 1
     texts = [getattr(element, "text", "") for element in client.elements.values()]
@@ -70,10 +61,21 @@ def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading
 def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int | None], shown: str) -> None:
     sent = [100, 250, 350]
     snapshots = [Snapshot(sent=a, indexed=b, dead_letters=0) for a, b in zip(sent, indexed, strict=True)]
-    with _client() as client:
+    with page_client() as client:
         show_tiles(_sources(*snapshots).history)()
     (tile,) = (each for each in client.elements.values() if each.props.get("data-tile") == "Latency")
     assert getattr(tile, "text", "") == shown
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(3, "100 as of 1970-01-01 00:00:01"), (300, "100 as of 1970-01-01 00:00:01"), (1900, "")])
+def test_the_tile_of_a_figure_that_is_unknown_shows_the_last_one_of_half_an_hour_with_its_time(
+    seconds: int, shown: str
+) -> None:
+    snapshots = [Snapshot(indexed=100), *[Snapshot()] * (seconds - 1)]
+    with page_client() as client:
+        show_tiles(_sources(*snapshots).history)()
+    (change,) = (each for each in client.elements.values() if each.props.get("data-change") == "Interactions counted")
+    assert getattr(change, "text", "") == shown
 
 
 # --- The style sheet -------------------------------------------------------------------------------

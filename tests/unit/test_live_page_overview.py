@@ -13,6 +13,7 @@ from live_page.pipeline_model import Box, Edge, Flow, PipelineModel, pipeline_mo
 from observer.lake_cuts import Cut
 from observer.reading_history import ReadingHistory
 from observer.snapshot import Snapshot
+from tests.page_client import page_client
 
 HEALTHY = dict.fromkeys(
     ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert"), "ok"
@@ -212,9 +213,10 @@ def test_a_change_is_against_the_value_a_minute_before_if_that_is_known() -> Non
 
 
 def _charted(values: list[float | None], **levels: float | None) -> Chart:
-    chart = line_chart("seconds", " s")
     points = [(float(second), value) for second, value in enumerate(values)]
-    update_line(chart, points, levels=levels, span=(0, 60))
+    with page_client():
+        chart = line_chart("seconds", " s")
+        update_line(chart, points, levels=levels, span=(0, 60))
     return chart
 
 
