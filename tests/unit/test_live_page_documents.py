@@ -67,7 +67,9 @@ def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int |
     assert getattr(tile, "text", "") == shown
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(3, "100 as of 1970-01-01 00:00:01"), (300, "100 as of 1970-01-01 00:00:01"), (1900, "")])
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(3, "100 as of 1970-01-01 00:00:01"), (300, "100 as of 1970-01-01 00:00:01"), (1900, "")]
+)
 def test_the_tile_of_a_figure_that_is_unknown_shows_the_last_one_of_half_an_hour_with_its_time(
     seconds: int, shown: str
 ) -> None:
