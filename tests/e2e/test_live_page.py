@@ -590,7 +590,14 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
     site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
         state, badge = page.locator('[data-health="Elasticsearch"]'), page.locator("[data-badge]")
+        banner, activity = page.locator("[data-banner]"), _panel(page, "Interactions per minute, by type (UTC)")
+        of_types, alerts = _panel(page, "Interactions by type"), _panel(page, "Latest alerts")
         expect(state).to_have_text("ok")
+        # What was never loaded is not "as of" a time.
+        eventually(lambda: assert_more_than(sum(_sums(activity).values()), 0))
+        eventually(lambda: assert_more_than(len(_bars(of_types)), 0))
+        expect(alerts).not_to_contain_text("Loading")
+        expect(_tile(page, "Interactions counted")).not_to_have_text("–")
         kill_9(site.elasticsearch)
         expect(state).to_have_text("does not answer")
         expect(page.locator('[data-health="Kafka"]')).to_have_text("ok")
@@ -598,9 +605,8 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
         expect(_box(page, "indices")).to_contain_text("– counted")
         expect(_box(page, "indices")).to_contain_text("does not answer")
         # One banner, not a note in each panel.
-        banner, activity = page.locator("[data-banner]"), _panel(page, "Interactions per minute, by type (UTC)")
         expect(banner).to_contain_text("Elasticsearch does not answer")
-        for panel in (activity, _panel(page, "Interactions by type"), _panel(page, "Latest alerts")):
+        for panel in (activity, of_types, alerts):
             expect(panel).to_have_class(re.compile(r"\bstale\b"))
             expect(panel.get_by_role("status").first).to_have_text(re.compile(r"^as of \d\d:\d\d:\d\d$"))
         expect(page.locator('[data-change="Interactions counted"]')).to_have_text(re.compile(r"^[\d,]+ as of \d\d:"))
