@@ -274,11 +274,7 @@ def _options(label: str) -> dict[str, Any]:
 
 
 def _time_axis() -> dict[str, Any]:
-    return {
-        "type": "time",
-        "axisLabel": {"color": _INK, "hideOverlap": True},
-        "splitNumber": 4,
-    }
+    return {"type": "time", "axisLabel": {"color": _INK, "hideOverlap": True}, "splitNumber": 4}
 
 
 def _value_axis(unit: str = "") -> dict[str, Any]:

@@ -18,14 +18,15 @@ class Latency:
 
     seconds: float | None = None
     is_lower_bound: bool = False
-    """Whether it is that of a record that is not counted yet, and so at least this."""
+    """Whether it is the age of a record that is not counted yet: its latency will be at least this."""
 
 
 class LatencyTracker:
     """Follows the snapshots, and measures the latency at each.
 
     The n-th valid record of the topic is the n-th one that the indices count, and dead letters are done too. The
-    latency is the age that the latest record counted had then; while one that is not counted yet is older, it is that.
+    latency is the age of the latest counted record when it was counted, or, while it is greater, the present age of
+    the oldest record that is not counted yet.
     """
 
     def __init__(self) -> None:
@@ -34,7 +35,7 @@ class LatencyTracker:
         self._offsets_match = True
         self._indexed: int | None = None
         self._counted_after: float | None = None
-        """The age that the latest record counted had then."""
+        """The age of the latest counted record when it was counted."""
         self._done: int | None = None
         self._waiting_since: float | None = None
         """When the first record that is not done arrived, or a later time if that is unknown."""

@@ -38,7 +38,7 @@ class Reading:
     latency: float | None = None
     """Seconds from an interaction's arrival in Kafka until the indices count it."""
     is_latency_lower_bound: bool = False
-    """Whether it is that of an interaction that is not counted yet, and so at least this."""
+    """Whether it is the age of an interaction that is not counted yet: its latency will be at least this."""
     verdict: Verdict = NO_VERDICT
     """Whether everything sent is in the lake and in the index."""
 

@@ -43,8 +43,9 @@ def show_tiles(history: ReadingHistory) -> Callable[[], None]:
         tiles = [_Tile(figure) for figure in _figures()]
 
     def update() -> None:
+        points, half_hour = history.points(_MINUTE + _NEAR), history.points(_HALF_HOUR)
         for tile in tiles:
-            tile.update(history.points(_MINUTE + _NEAR), history.points(_HALF_HOUR))
+            tile.update(points, half_hour)
 
     return update
 
