@@ -152,8 +152,8 @@ class ManagedProcess:
             return 0
         try:
             process = psutil.Process(self._executor.process.pid)
-            return int(sum(p.memory_info().rss for p in [process, *process.children(recursive=True)]))
-        except psutil.Error:
+            return sum(map(_resident_bytes, [process, *process.children(recursive=True)]))
+        except psutil.NoSuchProcess:
             return 0
 
     def _reason(self, status: int | None) -> str:
@@ -189,3 +189,11 @@ def start_in_parallel(
         require_running([*needed, *processes], console)
         waiting = [process for process in waiting if not process.is_ready(console)]
         time.sleep(0.1)
+
+
+def _resident_bytes(process: psutil.Process) -> int:
+    """Return the resident bytes of the process, 0 if it has ended since it was listed."""
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -14,6 +14,7 @@ import pytest
 
 from local_stack.servers import free_port
 from local_stack.services import ROOT
+from tests.processes import command_line
 from tests.terminal import terminal_of
 
 PROCESSES = {
@@ -81,9 +82,8 @@ def _read_until(demo: "subprocess.Popen[str]", text: str) -> None:
 
 def _kill(demo: "subprocess.Popen[str]", package: str) -> None:
     for process in psutil.Process(demo.pid).children(recursive=True):
-        # Spark starts short-lived processes.
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if package in process.cmdline():
+        if package in command_line(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 

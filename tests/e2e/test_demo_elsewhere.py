@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from local_stack.services import ROOT
+from tests.processes import command_line
 
 _OTHER_INSTALLATIONS = {
     "SPARK_HOME": "/opt/another/spark",
@@ -112,9 +113,6 @@ def test_a_killed_process_is_reported_with_its_signal(tmp_path: Path, main: str,
 
 
 def _is(process: psutil.Process, main: str) -> bool:
-    try:
-        command = process.cmdline()
-    except psutil.NoSuchProcess:  # Spark starts short-lived processes.
-        return False
+    command = command_line(process)
     # Another Spark creates the class-data archive.
     return main in command and "ArchiveClassesAtExit" not in " ".join(command)

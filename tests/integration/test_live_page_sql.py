@@ -18,6 +18,7 @@ from live_page.sources.errors import UnavailableError
 from live_page.sources.lake import LakeReader, QueryError, QueryResult, Versions
 from local_stack.services import ROOT
 from tests.pipeline import assert_more_than, eventually
+from tests.processes import command_line
 
 SECONDS = 60.0
 """Timeout of queries that should finish, even on a slow machine."""
@@ -266,15 +267,8 @@ def _workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if any(part.endswith("sql_worker.py") for part in _command(child))
+        if any(part.endswith("sql_worker.py") for part in command_line(child))
     ]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
 
 
 class _PeakMemory:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import orjson
 import polars as pl
-import psutil
 import pytest
 from deltalake import write_deltalake
 from mirakuru.exceptions import ProcessExitedWithError
@@ -39,6 +38,7 @@ from local_stack.services import STREAM
 from runtime.signals import StoppedError
 from tests.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
 from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9
+from tests.processes import java_processes
 from tests.reference import reference_tables
 
 GOOD = b'{"user_id": "user_765", "item_id": "item_43", "interaction_type": "like", "timestamp": 1736404972}'
@@ -363,8 +363,7 @@ def test_large_batches_are_exact_whether_their_records_are_canonical_or_not(pipe
 def test_the_job_starts_from_its_class_archive(pipeline: Pipeline) -> None:
     with pipeline.running(STREAM) as job:
         assert job.process is not None
-        processes = psutil.Process(job.process.pid).children(recursive=True)
-        java = next(process for process in processes if process.name() == "java")
+        java = java_processes(job.process.pid)[0]
         assert any(used.path.endswith("stream_processing.jsa") for used in java.memory_maps())
 
 
@@ -398,9 +397,8 @@ def test_a_killed_java_process_ends_the_job_with_the_reason_in_the_log(pipeline:
     try:
         job.start()
         assert job.process is not None
-        for process in psutil.Process(job.process.pid).children(recursive=True):
-            if process.name() == "java":
-                process.kill()
+        for process in java_processes(job.process.pid):
+            process.kill()
         assert job.process.wait(timeout=60) == 1
     finally:
         job.kill()

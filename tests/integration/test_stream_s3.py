@@ -9,9 +9,8 @@ from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
 
-import psutil
 import pytest
-from mirakuru import HTTPExecutor, TCPExecutor
+from mirakuru import TCPExecutor
 from rich.console import Console
 from stream_processing.lake import Lake
 
@@ -21,6 +20,7 @@ from local_stack.java import JAVA
 from local_stack.services import STREAM
 from tests.interaction import INTERACTION_TYPES, Interaction
 from tests.pipeline import Pipeline, eventually, kill_9
+from tests.processes import command_lines
 
 S3PROXY = Download("S3Proxy", Path(__file__).parents[1] / "jars" / "s3proxy.txt", CACHE / "s3proxy")
 BUCKET = "lake"
@@ -84,7 +84,9 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
         stream.start()
         on_s3.send_interactions(first)
         eventually(lambda: on_s3.assert_published(first))
-        assert "fs.s3a.endpoint" in (commands := _command_lines(stream))
+        assert stream.process is not None
+        commands = str(command_lines(stream.process.pid))
+        assert "fs.s3a.endpoint" in commands
         assert not [key for key in KEYS.values() if key in commands]
         on_s3.send_interactions(second)
     finally:
@@ -97,13 +99,6 @@ def test_lake_and_checkpoints_can_be_in_an_object_store_and_survive_a_kill(pipel
     assert "failed" not in on_s3.log(STREAM)
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in on_s3.log(STREAM)
     assert not (pipeline.data / "warehouse").exists()
-
-
-def _command_lines(service: HTTPExecutor) -> str:
-    """Return the command lines of the service's process and of all that it has started."""
-    assert service.process is not None
-    process = psutil.Process(service.process.pid)
-    return "\n".join(" ".join(each.cmdline()) for each in (process, *process.children(recursive=True)))
 
 
 def _assert_logged(pipeline: Pipeline, text: str) -> None:
