@@ -22,7 +22,7 @@ from contract.tables import Table
 from live_page.pages.links import KEYED, row_href, row_label
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
-from tests.browser import NARROW, TIMEOUT_MS, WIDE, chromium, page_of
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of
 from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
@@ -74,12 +74,6 @@ class Site:
         self.control(paused=True)
         time.sleep(1)
         eventually(lambda: assert_equal(self.counted() + self.dead_lettered(), self.sent()))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

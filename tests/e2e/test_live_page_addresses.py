@@ -26,7 +26,7 @@ from live_page.pages.queries import example_queries
 from local_stack import servers
 from local_stack.services import PAGE
 from runtime import topic_admin
-from tests.browser import NARROW, TIMEOUT_MS, chromium, page_of
+from tests.browser import NARROW, TIMEOUT_MS, page_of
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 USERS = table_named("agg_interactions_user")
@@ -44,12 +44,6 @@ ROWS = 10
 class Site:
     pipeline: Pipeline
     address: str
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

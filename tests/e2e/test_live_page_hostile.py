@@ -37,7 +37,7 @@ from local_stack.services import PAGE
 from observer.snapshot import Observer
 from runtime import topic_admin
 from runtime.health import Health, serve
-from tests.browser import NARROW, WIDE, chromium, page_of
+from tests.browser import NARROW, WIDE, page_of
 from tests.pipeline import Pipeline, assert_equal, eventually
 
 LARGE = 9_007_199_254_740_993
@@ -66,12 +66,6 @@ class Site:
     controls: Controls
     address: str
     settings: PageSettings
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from contract.alerts import ALERTS, ID, RULE, STATUS
 from local_stack.services import ROOT
-from tests.browser import NARROW, WIDE, chromium, page_of
+from tests.browser import NARROW, WIDE, page_of
 from tests.pipeline import assert_equal, eventually
 
 NAMES = ("Kafka", "Elasticsearch", "data_producer", "stream_processing", "elasticsearch_sink_alert", "live_page")
@@ -66,12 +66,6 @@ class Demo:
     def address(self) -> str:
         (address,) = re.findall(r"running: open (http://localhost:\d+)", self.output.read_text())
         return str(address)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
