@@ -27,8 +27,8 @@ _BUCKETS: Final = 20
 _WINDOWS: Final = 60
 _MINUTE: Final = 60_000
 """Milliseconds."""
-_LEAST_MINUTES: Final = 10
-"""That the chart of the alerts shows, even if there were none before."""
+_LEAST_WINDOWS: Final = 10
+"""That a chart over time shows, even if there was nothing before."""
 
 Points = list[tuple[int, float | None]]
 """Values over time, in milliseconds since the epoch; None: there is no row."""
@@ -48,13 +48,17 @@ def is_text_key(column: Column) -> bool:
 
 
 def in_last_windows(rows: Sequence[Mapping[str, Any]], window: Window, columns: Sequence[str]) -> dict[str, Points]:
-    """Return columns of rows, one per window, in each of the last 60 windows up to the latest row."""
+    """Return columns of rows, one per window, in each of the last 60 windows up to the latest row.
+
+    It begins later if the first of these windows have no row, with one that has, but with ten windows at least.
+    """
     by_start = {_milliseconds(datetime.fromisoformat(row[window.name])): row for row in rows}
     if not by_start:
         return {column: [] for column in columns}
     size = window.size // timedelta(milliseconds=1)
     last = max(by_start)
-    starts = range(last - (_WINDOWS - 1) * size, last + 1, size)
+    first = min(start for start in by_start if start > last - _WINDOWS * size)
+    starts = range(min(first, last - (_LEAST_WINDOWS - 1) * size), last + 1, size)
     return {column: [(start, by_start.get(start, {}).get(column)) for start in starts] for column in columns}
 
 
@@ -64,7 +68,7 @@ def from_first_alert(
     """Leave out the minutes before the first alert of all (epoch ms), but none of the last ten."""
     since = math.inf if first is None else first - _MINUTE
     return {
-        rule: [(at, count) for at, count in minutes if at > min(since, minutes[-1][0] - _LEAST_MINUTES * _MINUTE)]
+        rule: [(at, count) for at, count in minutes if at > min(since, minutes[-1][0] - _LEAST_WINDOWS * _MINUTE)]
         for rule, minutes in counts.items()
     }
 

@@ -153,6 +153,17 @@ def test_a_window_without_a_row_is_a_gap_and_those_before_the_last_60_are_left_o
     assert [value for _, value in points["m"]] == [-59, *[None] * 55, -3, None, -1, 0]
 
 
+@pytest.mark.parametrize(("ages", "shown"), [([0], 10), ([0, 3], 10), ([2, 0, 12], 13), ([0, 80], 10), ([0, 59], 60)])
+def test_windows_over_time_begin_with_the_first_row_and_are_ten_at_least(ages: list[int], shown: int) -> None:
+    window = every(minutes=1)
+    last = datetime(2026, 11, 27, 7, 30, tzinfo=UTC)
+    rows = [{window.name: (last - age * window.size).isoformat(), "n": age} for age in ages]
+    points = in_last_windows(rows, window, ["n"])["n"]
+    assert len(points) == shown
+    assert points[-1] == (int(last.timestamp()) * 1000, 0)
+    assert points[0][1] == (shown - 1 if shown - 1 in ages else None)
+
+
 def test_a_table_without_rows_has_no_windows() -> None:
     assert in_last_windows([], every(hours=1), ["n"]) == {"n": []}
 
