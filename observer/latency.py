@@ -8,8 +8,8 @@ from typing import Final
 
 from observer.snapshot import Snapshot
 
-_RETENTION: Final = 1800.0
-"""Seconds for which it is known when records arrived."""
+HISTORY_SECONDS: Final = 1800.0
+"""For which it is known when records arrived, and figures are kept."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LatencyTracker:
             # The topic was recreated.
             self._arrivals.clear()
         self._arrivals.append((sent, at))
-        while at - self._arrivals[0][1] > _RETENTION:
+        while at - self._arrivals[0][1] > HISTORY_SECONDS:
             self._arrivals.popleft()
 
     def _waited(self, sent: int, done: int, at: float) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from observer.latency import LatencyTracker
+from observer.latency import HISTORY_SECONDS, LatencyTracker
 from observer.reconciliation import NO_VERDICT, Reconciliation, Verdict
 from observer.snapshot import Observer, Snapshot
 
@@ -19,8 +19,7 @@ logger = logging.getLogger(__name__)
 
 _INTERVAL: Final = 1.0
 _RETENTION: Final = 300.0
-_LONG_RETENTION: Final = 1800.0
-"""Of the figures alone: a whole snapshot takes some hundred times as much memory."""
+"""Shorter than that of the figures: a whole snapshot takes some hundred times as much memory."""
 _RATE_WINDOW: Final = 5.0
 _STAGE_RATE_WINDOW: Final = 10.0
 """Longer, because a stage advances in batches."""
@@ -126,7 +125,7 @@ class ReadingHistory:
         )
         while at - self._readings[0].at > _RETENTION:
             self._readings.popleft()
-        while at - self._points[0].at > _LONG_RETENTION:
+        while at - self._points[0].at > HISTORY_SECONDS:
             self._points.popleft()
 
     def stages(self) -> list[Stage]:

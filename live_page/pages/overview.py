@@ -31,6 +31,7 @@ from live_page.sources import Sources
 from live_page.sources.documents import ELASTICSEARCH, Documents, Points
 from live_page.sources.processes import Processes
 from live_page.sources.topics import KAFKA
+from observer.latency import HISTORY_SECONDS
 from observer.processes import Death, ProcessList
 from observer.reading_history import Point, Reading, ReadingHistory, percentile
 from observer.services import OK
@@ -43,7 +44,7 @@ _DEATHS = (
 )
 _LISTED_DEATHS = 8
 _PAGE = "live_page"
-_SPANS: Final = {"1 min": (60.0, 1.0), "5 min": (300.0, 2.0), "30 min": (1800.0, 12.0)}
+_SPANS: Final = {"1 min": (60.0, 1.0), "5 min": (300.0, 2.0), "30 min": (HISTORY_SECONDS, 12.0)}
 """Seconds that the charts over time show, and those that a point of them stands for."""
 _DEFAULT_SPAN: Final = "5 min"
 _SHORTEST_SPAN: Final = 60.0

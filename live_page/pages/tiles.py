@@ -11,10 +11,10 @@ from nicegui import ui
 from contract.declared import PIPELINE
 from live_page.charts import in_buckets, sparkline
 from live_page.formatting import UNKNOWN, format_count, format_decimal, format_latency, format_name, format_time
+from observer.latency import HISTORY_SECONDS
 from observer.reading_history import Point, ReadingHistory
 
 _MINUTE: Final = 60.0
-_HALF_HOUR: Final = 30 * _MINUTE
 _NEAR: Final = 5.0
 """Seconds by which a reading may differ from the one a minute before."""
 _STEP: Final = 2.0
@@ -43,7 +43,7 @@ def show_tiles(history: ReadingHistory) -> Callable[[], None]:
         tiles = [_Tile(figure) for figure in _figures()]
 
     def update() -> None:
-        points, half_hour = history.points(_MINUTE + _NEAR), history.points(_HALF_HOUR)
+        points, half_hour = history.points(_MINUTE + _NEAR), history.points(HISTORY_SECONDS)
         for tile in tiles:
             tile.update(points, half_hour)
 
