@@ -27,7 +27,7 @@ class FaultProxy(ThreadingHTTPServer):
 
     daemon_threads = True
     fault: Fault = "none"
-    delay_seconds = 40.0
+    delay_seconds = 5.0
     """Delay of a response with the fault `slow`."""
 
     def __init__(self, upstream: str) -> None:

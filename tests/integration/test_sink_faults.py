@@ -17,6 +17,7 @@ from local_stack.services import SINK
 from runtime import topic_admin
 from tests.fault_proxy import Fault, fault_proxy
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, headers_of, item_record
+from tests.short_timeouts_sink import IMPATIENT_SINK
 
 ITEMS = "agg_interactions_item"
 
@@ -135,7 +136,7 @@ def test_rows_of_five_megabytes_are_indexed_or_dead_lettered_whole(pipeline: Pip
 def test_the_sink_waits_for_a_failing_elasticsearch_and_nothing_is_lost_or_duplicated(
     pipeline: Pipeline, fault: Fault, problem: str
 ) -> None:
-    with fault_proxy(pipeline.es_url) as proxy, pipeline.running(SINK, ES_HOST=proxy.url) as sink:
+    with fault_proxy(pipeline.es_url) as proxy, pipeline.running(IMPATIENT_SINK, ES_HOST=proxy.url) as sink:
         pipeline.publish(*[item_record(n, 13) for n in range(50)])
         eventually(lambda: assert_equal(_firing(pipeline), {f"item_{n}" for n in range(50)}))
         proxy.fault = fault

@@ -52,6 +52,9 @@ def test_a_job_that_is_killed_between_any_two_steps_neither_loses_nor_duplicates
             job.kill()
         sent += interactions
 
+    if store == "rocksdb":
+        state = pipeline.data / "checkpoints" / "aggregate" / "state"
+        assert any(file.suffix in (".zip", ".changelog") for file in state.rglob("*")), "no state in RocksDB's format"
     with pipeline.running(STREAM, STATE_STORE=store):
         expected = reference_tables(sent)
         eventually(lambda: assert_equal(pipeline.topic_tables(), expected))

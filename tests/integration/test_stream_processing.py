@@ -37,7 +37,7 @@ from local_stack.cache import SPARK
 from local_stack.services import STREAM
 from runtime.signals import StoppedError
 from tests.interaction import INTERACTION_TYPES, MAX_TIMESTAMP, Interaction
-from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of, kill_9
+from tests.pipeline import Pipeline, assert_more_than, eventually, headers_of
 from tests.processes import java_processes
 from tests.reference import reference_tables
 
@@ -405,24 +405,6 @@ def test_a_killed_java_process_ends_the_job_with_the_reason_in_the_log(pipeline:
     assert "it was killed by SIGKILL: kill -9, or the kernel for lack of memory" in pipeline.log(STREAM)
     assert "raise SPARK_DRIVER_MEMORY" not in pipeline.log(STREAM), "the heap was not the cause"
     assert "Traceback" not in pipeline.log(STREAM).split("was killed by SIGKILL")[-1]
-
-
-def test_state_in_rocksdb_is_exact_across_a_kill_too(pipeline: Pipeline) -> None:
-    sent = _interactions(600)
-    job = pipeline.service(STREAM, STATE_STORE="rocksdb", MAX_OFFSETS_PER_BATCH=100)
-    try:
-        job.start()
-        pipeline.send_interactions(sent[:300])
-        eventually(lambda: pipeline.assert_published(sent[:300]))
-        pipeline.send_interactions(sent[300:])
-        kill_9(job)
-    finally:
-        job.kill()
-    state = pipeline.data / "checkpoints" / "aggregate" / "state"
-    assert any(file.suffix in (".zip", ".changelog") for file in state.rglob("*")), "no state in RocksDB's format"
-    with pipeline.running(STREAM, STATE_STORE="rocksdb"):
-        eventually(lambda: pipeline.assert_published(sent))
-        pipeline.assert_in_the_lake(sent)
 
 
 def test_only_rows_that_changed_are_published_and_every_record_of_a_key_is_in_one_partition(

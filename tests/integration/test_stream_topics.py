@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -232,24 +231,38 @@ _DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", _DAMAGES.values(), ids=_DAMAGES)
-def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(
-    pipeline: Pipeline, damage: Callable[[Path, Path], None]
-) -> None:
+@pytest.mark.timeout(2400)
+def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(pipeline: Pipeline) -> None:
     checkpoint, copy = pipeline.data / "checkpoints" / "ingest", pipeline.data / "copy"
+    sent = 0
+
+    def send(count: int) -> None:
+        nonlocal sent
+        pipeline.send_interactions(_interactions(count, first=sent))
+        sent += count
+
+    def assert_each_once() -> None:
+        pipeline.assert_published(_interactions(sent))
+        assert pipeline.lake_count() == sent
+
     with pipeline.running(STREAM):
-        pipeline.send_interactions(_interactions(100))
-        eventually(lambda: pipeline.assert_published(_interactions(100)))
+        send(100)
+        eventually(assert_each_once)
     shutil.copytree(checkpoint, copy)
     with pipeline.running(STREAM):
-        pipeline.send_interactions(_interactions(200, first=100))
-        eventually(lambda: pipeline.assert_published(_interactions(300)))
-    damage(checkpoint, copy)
-    pipeline.send_interactions(_interactions(10, first=300))
-    with pipeline.running(STREAM):
-        eventually(lambda: pipeline.assert_published(_interactions(310)))
-    assert pipeline.lake_count() == 310
-    assert f"{checkpoint} is missing: continuing from the offsets in the table's history" in pipeline.log(STREAM)
+        send(200)
+        eventually(assert_each_once)
+    for n, (name, damage) in enumerate(_DAMAGES.items(), start=1):
+        damage(checkpoint, copy)
+        send(10)
+        with pipeline.running(STREAM):
+            eventually(assert_each_once)
+            message = f"{checkpoint} is missing: continuing from the offsets in the table's history"
+            assert pipeline.log(STREAM).count(message) == n, name
+            # So that the next one damages the checkpoint of several batches.
+            for _ in range(2):
+                send(10)
+                eventually(assert_each_once)
 
 
 def test_a_checkpoint_that_is_lost_after_a_crash_loses_no_dead_letter_of_the_last_batch(pipeline: Pipeline) -> None:
