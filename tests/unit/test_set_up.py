@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -142,6 +144,7 @@ def _relocate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(install, "ROOT", folder)
     monkeypatch.setattr(install, "VENV", folder / ".venv")
     monkeypatch.setattr(install, "_STAMP", folder / ".venv" / "installed.json")
+    monkeypatch.setattr(install, "_LOCK", folder / ".venv.lock")
 
 
 def test_an_up_to_date_clone_is_not_set_up_again(clone: Path) -> None:
@@ -212,6 +215,85 @@ def test_a_changed_clone_is_set_up_again(clone: Path, monkeypatch: pytest.Monkey
     else:
         install._STAMP.write_text("{not json")
     assert not install._is_current("tests")
+
+
+_SET_UP = """
+import sys
+from pathlib import Path
+from local_stack import install
+from local_stack.pip_runner import Pip
+from local_stack.progress import ByteProgress
+
+folder = Path(sys.argv[1])
+install.ROOT, install.VENV, install._LOCK = folder, folder / ".venv", folder / ".venv.lock"
+install._STAMP = install.VENV / "installed.json"
+
+def set_up(target, lock):
+    print("sets up", flush=True)
+    # As pip: a process of its own, which ends when its pipe is closed.
+    Pip(folder / "pip", folder / "log", ByteProgress(sys.stdout, 0, visible=False), descriptors=(lock,)).check()
+    install._write_stamp({**install._identity(), **install._fingerprints(target)})
+
+install._set_up = set_up
+sys.argv = ["install", "demo"]
+install._missing_jars = list
+sys.exit(install.main())
+"""
+
+
+@contextmanager
+def _setting_up(clone: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A set-up of the clone, whose pip runs until something is written to the pipe `go`."""
+    command = [sys.executable, "-c", _SET_UP, str(clone)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def go(clone: Path) -> Path:
+    """The pipe that the pips of set-ups wait for."""
+    pipe = clone / "go"
+    os.mkfifo(pipe)
+    (clone / "pip").write_text(f"#!/bin/sh\nread _ < {shlex.quote(str(pipe))}\n")
+    (clone / "pip").chmod(0o755)
+    return pipe
+
+
+def _line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.mark.timeout(60)
+def test_of_two_set_ups_of_one_clone_the_second_waits_and_finds_all_done(clone: Path, go: Path) -> None:
+    with _setting_up(clone) as first:
+        assert _line(first) == "sets up\n"
+        with _setting_up(clone) as second:
+            assert _line(second) == "waiting for another set-up of this clone to end\n"
+            go.write_text("\n")
+            assert (second.wait(), _line(second)) == (0, "")
+        assert first.wait() == 0
+
+
+@pytest.mark.timeout(60)
+def test_a_set_up_waits_for_the_pip_that_a_killed_one_has_left_and_does_it_again(clone: Path, go: Path) -> None:
+    with _setting_up(clone) as killed:
+        assert _line(killed) == "sets up\n"
+        # It opens once pip runs.
+        with go.open("w") as pip:
+            killed.kill()
+            killed.wait()
+            with _setting_up(clone) as second:
+                assert _line(second) == "waiting for another set-up of this clone to end\n"
+                pip.close()
+                assert _line(second) == "sets up\n"
+                go.write_text("\n")
+                assert second.wait() == 0
+    with _setting_up(clone) as third:
+        assert (third.wait(), _line(third)) == (0, "")
 
 
 @pytest.mark.parametrize("folder", ["/home/a:b", "/home/a\nb"], ids=["colon", "newline"])
