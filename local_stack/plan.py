@@ -95,11 +95,11 @@ class Plan:
     def _make(self, target: str, settings: Mapping[str, str]) -> str:
         """Return the command line with these settings, those of the servers unless they are the default ones."""
         is_default = (self.kafka_port, self.es_port, self.data) == (_KAFKA_PORT, _ES_PORT, DEFAULT_DATA)
-        warehouse = str(self.data / "warehouse")
+        warehouse = _from_the_clone(self.data / "warehouse")
         stores = {"KAFKA_BROKER": self.kafka_broker, "ES_HOST": self.es_host, "WAREHOUSE": warehouse}
         shown = {**({} if is_default else stores), **settings}
         if not _is_default_declaration():
-            shown["PIPELINE"] = str(declared.FILE)
+            shown["PIPELINE"] = _from_the_clone(declared.FILE)
         return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in shown.items()), f"make {target}"])
 
     @property
@@ -147,6 +147,11 @@ class Plan:
         defaults = _DEFAULTS | (_DEMO_DATA if self._uses_demo_data else {})
         settings |= {name: value for name, value in defaults.items() if not _user_setting(name)}
         return settings | {f"{name}_URL": self.service_urls[service.package] for name, service in _URL_SETTINGS.items()}
+
+
+def _from_the_clone(path: Path) -> str:
+    """Return a path as make can take it, which runs in the clone: from there, if that is shorter."""
+    return min(str(path), os.path.relpath(path, services.ROOT), key=len)
 
 
 def _is_default_declaration() -> bool:

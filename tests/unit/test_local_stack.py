@@ -22,7 +22,7 @@ from build_tools.jars import Jar, JarError, read_pins
 from build_tools.truststore import java_options
 from contract import declared
 from local_stack import __main__ as stack
-from local_stack import cache, demo, servers
+from local_stack import cache, demo, servers, services
 from local_stack.java import JAVA_HOME
 from local_stack.managed_process import ManagedProcess
 from local_stack.plan import DEFAULT_DATA, NotEverythingError, Plan, StackError
@@ -363,6 +363,25 @@ def test_the_demo_prints_the_command_that_compares_what_it_has_stored(tmp_path: 
         "KAFKA_BROKER=127.0.0.1:19092", "ES_HOST=http://127.0.0.1:9200", f"WAREHOUSE={folder}/warehouse",
         "make", "verify",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        ("/home/someone/clone/my data", "my data/warehouse"),
+        ("/home/someone/data", "../data/warehouse"),
+        ("/tmp/data", "/tmp/data/warehouse"),
+    ],
+    ids=["in the clone", "beside it", "far from it"],
+)
+def test_the_commands_that_the_demo_prints_have_the_shorter_path_of_its_data(
+    monkeypatch: pytest.MonkeyPatch, folder: str, shown: str
+) -> None:
+    # They run in the clone, wherever the demo was started.
+    monkeypatch.setattr(services, "ROOT", Path("/home/someone/clone"))
+    for command in (Plan(Path(folder)).verify_command, Plan(Path(folder)).status_command):
+        assert f"WAREHOUSE={shown}" in shlex.split(command)
+    assert os.path.normpath(services.ROOT / shown) == f"{folder}/warehouse"
 
 
 def test_the_demo_prints_the_command_that_shows_its_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
