@@ -27,6 +27,8 @@ _OUTLIERS: Final = 0.05
 _FAR_OUT: Final = 1.5
 """Outliers do if they are within this many times the axis that the other values need."""
 _MARKED_OUTLIERS: Final = 3
+_OUTLIERS_WITH_TEXT: Final = 5
+"""This many of their texts fit beside each other, also on a phone."""
 _TIME_MARGIN: Final = 28
 """Pixels to the right of an axis: half of the text of a time at its end."""
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
@@ -158,7 +160,7 @@ def update_line(
     series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
     series["markLine"]["data"] += _horizontal_lines(levels or {}, chart.unit)
     bound = clipped_bound([value for _, value in points if value is not None])
-    series["markPoint"] = _outlier_marks(points, bound, chart.unit)
+    series["markPoint"] = _outlier_marks(points, bound, chart.unit, span)
     # None replaces an earlier bound.
     chart.options["yAxis"]["max"] = bound
     chart.options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
@@ -297,11 +299,27 @@ def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dic
     ]
 
 
-def _outlier_marks(points: TimePoints, bound: float | None, unit: str) -> dict[str, Any]:
-    """Mark at the upper end of the axis where values are beyond it, with the highest of those that are adjacent."""
+def _outlier_marks(
+    points: TimePoints, bound: float | None, unit: str, span: tuple[float, float] | None
+) -> dict[str, Any]:
+    """Mark at the upper end of the axis where values are beyond it, with the highest of those that are adjacent.
+
+    Of marks whose texts would overlap only the highest is drawn. The text is to the right of its mark, or to the left
+    where the axis ends.
+    """
     limit = math.inf if bound is None else bound
     runs = groupby(((value or 0, at) for at, value in points), lambda each: each[0] > limit)
     beyond = [max(run) for is_beyond, run in runs if is_beyond]
+    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
+    room = (end - begin) / _OUTLIERS_WITH_TEXT
+    marks: dict[float, dict[str, Any]] = {}
+    for value, at in sorted(beyond, reverse=True):
+        is_last = at + room > end
+        text_from = at - room if is_last else at
+        if len(marks) == _MARKED_OUTLIERS or any(abs(text_from - other) < room for other in marks):
+            continue
+        mark = {"coord": [round(at * 1000), bound], "name": f"↑ {format_compact(value)}{unit}"}
+        marks[text_from] = mark | ({"label": {"position": "left"}} if is_last else {})
     return {
         "symbol": "triangle",
         "symbolSize": 9,
@@ -309,10 +327,7 @@ def _outlier_marks(points: TimePoints, bound: float | None, unit: str) -> dict[s
         "silent": True,
         "itemStyle": {"color": _THRESHOLD_COLOUR},
         "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
-        "data": [
-            {"coord": [round(at * 1000), bound], "name": f"↑ {format_compact(value)}{unit}"}
-            for value, at in sorted(beyond, reverse=True)[:_MARKED_OUTLIERS]
-        ],
+        "data": list(marks.values()),
     }
 
 

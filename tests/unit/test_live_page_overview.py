@@ -216,7 +216,7 @@ def _charted(values: list[float | None], **levels: float | None) -> Chart:
     points = [(float(second), value) for second, value in enumerate(values)]
     with page_client():
         chart = line_chart("seconds", " s")
-        update_line(chart, points, levels=levels, span=(0, 60))
+        update_line(chart, points, levels=levels, span=(0, 100))
     return chart
 
 
@@ -228,6 +228,20 @@ def test_a_cold_start_does_not_flatten_a_chart_and_is_marked() -> None:
     # The highest of each run; the values themselves are still there.
     assert [(mark["coord"], mark["name"]) for mark in marks] == [([63_000, bound], "↑ 9 s"), ([0, bound], "↑ 3.1 s")]
     assert sorted((value for _, value in chart.options["series"][0]["data"] if value), reverse=True)[:2] == [9.0, 3.1]
+
+
+def test_of_marks_whose_texts_would_overlap_the_highest_is_drawn() -> None:
+    values: list[float | None] = [0.5] * 101
+    for second, value in {9: 4.0, 18: 5.0, 38: 2.0, 97: 6.0, 75: 3.0}.items():
+        values[second] = value
+    chart = _charted(values)
+    marks = chart.options["series"][0]["markPoint"]["data"]
+    # Within a fifth of the axis of 18 is 9; the text of 97 is to its left, where that of 75 would be.
+    assert [(mark["name"], mark.get("label")) for mark in marks] == [
+        ("↑ 6 s", {"position": "left"}),
+        ("↑ 5 s", None),
+        ("↑ 2 s", None),
+    ]
 
 
 def test_an_axis_that_was_clipped_is_free_again() -> None:
