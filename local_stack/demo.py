@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from elasticsearch import Elasticsearch
 from elasticsearch_sink_alert.settings import SharedSinkSettings
 from rich.console import Console, ConsoleDimensions
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +27,7 @@ from local_stack.preflight import prepare
 from local_stack.process_file import ProcessFile
 from local_stack.process_states import ProcessStates
 from local_stack.suspension import suspended_within
-from local_stack.terminal import drawn_at_once, visible_cursor
+from local_stack.terminal import ForegroundLive, drawn_at_once, is_in_foreground, visible_cursor
 from local_stack.view import View
 from observer.demo_rules import demo_rules_link
 from observer.snapshot import Observer, Snapshot
@@ -172,11 +171,16 @@ def _watch(
         process_file.update()
         snapshot, at = observer.snapshot(), time.monotonic()
         view.add(snapshot, at, states.read(snapshot.health, at))
+        if not is_in_foreground(console):
+            # The shell prints over what was drawn.
+            size = None
+            return
         with drawn_at_once(console):
             if console.size != size:
                 # What was drawn for another width takes other lines now.
                 size = console.size
                 console.clear()
+                console.show_cursor(False)
             live.refresh()
 
     def press(key: str) -> None:
@@ -194,7 +198,7 @@ def _watch(
         size = None
 
     with (
-        Live(view, console=console, auto_refresh=False) as live,
+        ForegroundLive(view, console=console, auto_refresh=False) as live,
         # Before the keys, which change the modes of the terminal.
         suspended_within(released),
         keys or contextlib.nullcontext(),

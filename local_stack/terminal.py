@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import IO, Any, Final, TextIO, cast
 
 import rich.console
+import rich.live
+from rich.console import ConsoleRenderable
 from rich.control import Control
 from rich.segment import Segment
 
@@ -52,16 +54,48 @@ class Console(rich.console.Console):
         super().__init__(file=cast(IO[str], _UntilClosed(sys.stdout)))
 
 
+def is_in_foreground(console: rich.console.Console) -> bool:
+    """Whether the terminal is that of this program, and not of the shell that has put it into the background."""
+    try:
+        return os.tcgetpgrp(console.file.fileno()) == os.getpgrp()
+    except OSError:
+        # Not the program's controlling terminal, or it is closed.
+        return True
+
+
+class ForegroundLive(rich.live.Live):
+    """A live display that draws nothing while the program is in the background."""
+
+    def start(self, refresh: bool = False) -> None:
+        """Start it; the cursor stays visible in the background."""
+        super().start(refresh)
+        if not is_in_foreground(self.console):
+            self.console.show_cursor(True)
+
+    def refresh(self) -> None:
+        """Draw it, in the foreground only."""
+        if is_in_foreground(self.console):
+            super().refresh()
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Draw it below what is printed, in the foreground only."""
+        return super().process_renderables(renderables) if is_in_foreground(self.console) else renderables
+
+
 @contextlib.contextmanager
 def drawn_at_once(console: rich.console.Console) -> Iterator[None]:
     """Have the terminal show what is printed in the `with` block at once; without it, a large screen flickers.
 
-    A terminal that does not know these control sequences ignores them.
+    A terminal that does not know these control sequences ignores them. In the background nothing of it is shown.
     """
-    with console:
+    with console.capture() as drawn:
         console.control(_control("\x1b[?2026h"))
         yield
         console.control(_control("\x1b[?2026l"))
+    # Ctrl-Z may have come meanwhile, and then `bg`.
+    if is_in_foreground(console):
+        console.file.write(drawn.get())
+        console.file.flush()
 
 
 @contextlib.contextmanager
@@ -70,7 +104,8 @@ def visible_cursor(console: rich.console.Console) -> Iterator[None]:
     # Not by the console, which the signal can have interrupted.
     os.write(console.file.fileno(), _SHOW_CURSOR)
     yield
-    os.write(console.file.fileno(), _HIDE_CURSOR)
+    if is_in_foreground(console):
+        os.write(console.file.fileno(), _HIDE_CURSOR)
 
 
 def _control(sequence: str) -> Control:

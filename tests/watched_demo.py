@@ -2,7 +2,8 @@
 
 With `--background` it does so in a process group that is not in the foreground of the terminal, for a second. With
 `--shell` it does so under a shell that sets no modes of the terminal, and continues what was suspended after a line of
-input; on SIGUSR1 the shell is in the foreground again before it suspends.
+input: in the background after `bg`, until another line; on SIGUSR1 the shell is in the foreground again before it
+suspends.
 """
 
 import os
@@ -24,9 +25,13 @@ from observer.snapshot import Observer, Snapshot
 
 
 class _Observer:
-    """Returns the same snapshot at any time."""
+    """Returns the same snapshot at any time, and writes a file each time."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
 
     def snapshot(self) -> Snapshot:
+        (self._data / "observed").touch()
         return Snapshot(sent=1, health={"Kafka": OK})
 
 
@@ -34,7 +39,7 @@ def _show(data: Path, producer_port: int, seconds: float | None) -> None:
     plan = Plan(data, seconds=seconds)
     plan = replace(plan, service_ports={**plan.service_ports, PRODUCER.package: producer_port})
     with ProcessFile(plan.processes_file, []) as process_file:
-        demo._watch(plan, [], process_file, cast(Observer, _Observer()), Console(), threading.Event())
+        demo._watch(plan, [], process_file, cast(Observer, _Observer(data)), Console(), threading.Event())
     print("stopped")
 
 
@@ -51,7 +56,9 @@ def _run_in_shell(command: list[str]) -> int:
     while os.WIFSTOPPED(status := os.waitpid(child.pid, os.WUNTRACED)[1]):
         _set_foreground(os.getpgrp())
         print("suspended", flush=True)
-        sys.stdin.readline()
+        if sys.stdin.readline() == "bg\n":
+            os.killpg(child.pid, signal.SIGCONT)
+            sys.stdin.readline()
         _set_foreground(child.pid)
         os.killpg(child.pid, signal.SIGCONT)
     return os.waitstatus_to_exitcode(status)

@@ -95,11 +95,35 @@ def test_ctrl_z_leaves_the_terminal_as_it_was_and_it_continues(tmp_path: Path) -
         assert termios.tcgetattr(terminal.terminal) == terminal.modes
 
 
+def test_after_bg_it_draws_nothing_over_the_shell_until_fg(tmp_path: Path) -> None:
+    observed = tmp_path / "observed"
+    with _terminal(tmp_path, 1, "--shell") as terminal:
+        terminal.wait_for_text("q quit")
+        terminal.press(b"\x1a")
+        terminal.wait_for_text("suspended")
+        terminal.press(b"bg\n")
+        # It goes on: of the first of these seconds it has drawn what it draws.
+        for _ in range(2):
+            observed.unlink(missing_ok=True)
+            terminal.wait_for(observed.exists)
+        assert terminal.drawn.strip() == "bg"
+        terminal.press(b"\n")
+        terminal.wait_for(lambda: HIDE_CURSOR in terminal.drawn)
+        terminal.wait_for(lambda: ERASE_SCREEN in terminal.drawn)
+        terminal.wait_for_text("q quit")
+        terminal.press(b"q")
+        assert terminal.status() == 0
+
+
 def test_in_the_background_it_is_not_suspended_and_leaves_the_terminal_alone(tmp_path: Path) -> None:
     with _terminal(tmp_path, 1, "--background") as terminal:
         terminal.press(b"q\n")
-        terminal.wait_for_text("q quit")
         assert terminal.status() == 0
+        terminal.wait_for_text("stopped")
+        # It prints, but draws nothing.
+        assert "running: open " in terminal.drawn
+        assert "q quit" not in terminal.drawn
+        assert terminal.drawn.rfind(SHOW_CURSOR) >= terminal.drawn.rfind(HIDE_CURSOR)
         assert termios.tcgetattr(terminal.terminal) == terminal.modes
         # The key is for the program in the foreground.
         assert os.read(terminal.terminal, 10) == b"q\n"
