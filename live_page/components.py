@@ -19,10 +19,11 @@ _SHOW_FOCUSABLE: Final = """table => {
   const box = table.el.querySelector(".q-table__middle");
   const title = table.el.closest(".q-card")?.querySelector("[role=heading]")?.textContent;
   const attributes = {tabindex: 0, role: "region", "aria-label": title};
+  const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
   for (const [key, value] of Object.entries(attributes))
-    box.scrollWidth > box.clientWidth ? box.setAttribute(key, value) : box.removeAttribute(key);
+    scrolls ? box.setAttribute(key, value) : box.removeAttribute(key);
 }"""
-"""Lets the keyboard scroll a table that is wider than its place."""
+"""Lets the keyboard scroll a table that is larger than its place."""
 _STALE: Final = "stale"
 """Class of what is not current."""
 
@@ -113,8 +114,8 @@ class RecordTable(ui.table):
 class Panel:
     """A card with a title and a status beside it, whose content refreshes itself."""
 
-    def __init__(self, title: str) -> None:
-        self._card = ui.card().classes("w-full min-w-0 gap-2 p-3 sm:p-4").props("flat bordered")
+    def __init__(self, title: str, classes: str = "") -> None:
+        self._card = ui.card().classes(f"w-full min-w-0 gap-2 p-3 sm:p-4 {classes}").props("flat bordered")
         with (
             self._card,
             ui.row().classes("w-full items-baseline justify-between gap-x-3 gap-y-0 min-h-6") as self.header,

@@ -138,9 +138,10 @@ class _QueryBox:
         with ui.element("div").classes("grid grid-cols-1 lg:grid-cols-[minmax(0,1fr)_16rem] gap-3 w-full"):
             with ui.column().classes("gap-2 min-w-0"):
                 self._add_editor()
-            _show_columns()
-        self._chart = ui.element("div").classes("w-full")
-        self._result = RecordTable((), "No rows")
+            self._chart = ui.element("div").classes("w-full min-w-0 lg:col-span-2 empty:hidden")
+            self._result = RecordTable((), "No rows").classes("lg:col-span-2")
+            # Beside the editor where there is room, and elsewhere below the result.
+            _show_columns("lg:col-start-2 lg:row-start-1")
         self._result.clear_rows("Run a query to see its rows (Ctrl+Enter)")
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
@@ -266,9 +267,9 @@ def _in_lines(sql: str) -> str:
     return sql.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _show_columns() -> None:
+def _show_columns(classes: str) -> None:
     """Show the columns of each table of the lake."""
-    with ui.column().classes("gap-1 min-w-0 text-sm"):
+    with ui.column().classes(f"gap-1 min-w-0 text-sm {classes}").props("data-columns"):
         hint("Tables and columns")
         for n, (name, columns) in enumerate(columns_of_tables(PIPELINE).items()):
             with ui.element("details").classes("w-full") as details:

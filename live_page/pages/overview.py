@@ -20,7 +20,7 @@ from live_page.charts import (
     update_line,
     update_stacked,
 )
-from live_page.components import Column, Panel, RecordTable, hint, toggle, two_columns
+from live_page.components import Column, Panel, RecordTable, hint, toggle
 from live_page.diagram import PipelineDiagram
 from live_page.formatting import UNKNOWN, format_name, format_text, format_time
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
@@ -60,17 +60,13 @@ Update = Callable[[Reading, ProcessList], None]
 def show(sources: Sources) -> None:
     """Build the page."""
     history, processes = sources.history, sources.processes
-    updates = [_show_pipeline(history, sources.settings.kafka_topic), _show_tiles(history)]
     span = _Span(history)
-    with two_columns("items-start"):
-        updates += [
-            _show_rate(span),
-            _show_latency(span),
-            _show_activity(sources.documents),
-            _show_totals(),
-            _show_health(processes),
-            _show_alerts(),
-        ]
+    with ui.element("div").classes("overview"):
+        updates = [_show_pipeline(history, sources.settings.kafka_topic), _show_tiles(history)]
+        with ui.element("div").classes("panels"):
+            updates += [_show_rate(span), _show_latency(span), _show_activity(sources.documents)]
+        with ui.element("div").classes("panels"):
+            updates += [_show_totals(), _show_health(processes), _show_alerts()]
 
     def refresh() -> None:
         latest, listed = history.latest, processes.read()
@@ -100,10 +96,11 @@ class _Span:
 
     def __init__(self, history: ReadingHistory) -> None:
         self._history = history
-        with ui.row().classes("w-full items-center justify-end gap-2"):
-            hint("The charts show the last")
-            self._toggle = toggle(list(_SPANS), one_of(current_query().get("span"), _SPANS, _DEFAULT_SPAN))
-            self._toggle.props('dense size="sm" aria-label="Time shown"')
+
+    def add_buttons(self) -> None:
+        """Add the buttons, before anything else of this is used."""
+        self._toggle = toggle(list(_SPANS), one_of(current_query().get("span"), _SPANS, _DEFAULT_SPAN))
+        self._toggle.props('dense size="sm" aria-label="Time that rate and latency show"')
         remember(self._toggle, "span", lambda: _DEFAULT_SPAN)
 
     def on_change(self, refresh: Callable[[], None]) -> None:
@@ -128,8 +125,10 @@ class _Span:
 
 
 def _show_rate(span: _Span) -> Update:
-    with Panel(f"{_EVENTS} per second (UTC)") as panel:
+    with Panel(f"{_EVENTS} per second (UTC)", "lg:[flex:9_1_0]") as panel:
         chart = line_chart(f"{_EVENTS.lower()} per second, in Kafka", name="per second", group=_GROUP)
+    with panel.header:
+        span.add_buttons()
 
     def update(reading: Reading, listed: ProcessList) -> None:
         points = span.points()
@@ -141,7 +140,7 @@ def _show_rate(span: _Span) -> Update:
 
 
 def _show_latency(span: _Span) -> Update:
-    with Panel("Latency from Kafka to Elasticsearch (UTC)") as panel:
+    with Panel("Latency from Kafka to Elasticsearch (UTC)", "lg:[flex:8_1_0]") as panel:
         label = "seconds from a record's arrival in Kafka until the indices count it"
         chart = line_chart(label, " s", name="latency in s", group=_GROUP)
 
@@ -180,7 +179,7 @@ def _show_activity(documents: Documents) -> Update:
     activity = PIPELINE.activity
     if activity is None:
         return lambda *_: None
-    with Panel(f"{activity.title} (UTC)") as panel:
+    with Panel(f"{activity.title} (UTC)", "lg:[flex:7_1_0]") as panel:
         chart = stacked_chart(f"{activity.title.lower()}, UTC")
     marks: Marks = ()
 
@@ -200,7 +199,7 @@ def _show_totals() -> Update:
     if by is None:
         return lambda *_: None
     title = f"{_EVENTS} by {format_name(by.name.split('_')[-1])}"
-    with Panel(title) as panel:
+    with Panel(title, "lg:[flex:5_1_0]") as panel:
         chart = bar_chart(by.choices, title.lower())
 
     def update(reading: Reading, _: ProcessList) -> None:
@@ -217,8 +216,8 @@ def _show_health(processes: Processes) -> Update:
     On a local stack each can be killed, and the latest deaths are listed.
     """
     lines: dict[str, _HealthLine] = {}
-    with Panel("Health"):
-        box = ui.column().classes("w-full gap-1 min-h-36")
+    with Panel("Health", "lg:[flex:8_1_0]"):
+        box = ui.column().classes("w-full gap-1 min-h-36 lg:gap-0")
         deaths = RecordTable(_DEATHS, "")
         deaths.set_loaded()
 
@@ -265,7 +264,7 @@ def _death_row(death: Death) -> dict[str, Any]:
 
 
 def _show_alerts() -> Update:
-    with Panel("Latest alerts") as panel:
+    with Panel("Latest alerts", "alerts lg:[flex:11_1_0]") as panel:
         table = RecordTable(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
 
     def update(reading: Reading, _: ProcessList) -> None:

@@ -113,6 +113,10 @@ _RECORD_SHIFTS = """
   )).observe({type: 'layout-shift', buffered: true})
 """
 _SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+_OVERVIEW = (
+    "Pipeline", "Interactions per second (UTC)", "Latency from Kafka to Elasticsearch (UTC)",
+    "Interactions per minute, by type (UTC)", "Interactions by type", "Health", "Latest alerts",
+)  # fmt: skip
 _BOXES = "links => links.map(link => link.getBoundingClientRect()).map(box => [box.left, box.right, box.height])"
 
 
@@ -545,14 +549,19 @@ def test_the_charts_have_a_crosshair_in_common(site: Site, browser: Browser) -> 
         eventually(assert_both)
 
 
-def test_diagram_tiles_and_both_charts_are_above_the_fold(site: Site, browser: Browser) -> None:
+def test_the_whole_overview_is_above_the_fold(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        expect(page.locator(".nicegui-echart svg").last).to_be_visible()
-        panels = [_panel(page, "Pipeline"), _panel(page, "Latency from Kafka to Elasticsearch (UTC)")]
-        for shown in (*panels, _panel(page, "Interactions per second (UTC)"), *page.locator(".tile").all()):
+        expect(_panel(page, "Latest alerts").locator("tbody tr").first).to_be_visible()
+        expect(page.locator(".nicegui-echart:not(:has(svg))")).to_have_count(0)
+        panels = [_panel(page, title) for title in _OVERVIEW]
+        for shown in (*panels, *page.locator(".tile").all()):
             box = shown.bounding_box()
             assert box is not None
-            assert 0 <= box["y"] < box["y"] + box["height"] <= 900
+            assert 0 <= box["y"] < box["y"] + box["height"] <= 900, shown.inner_text()
+        # What is cut off there, can be scrolled by the keyboard.
+        alerts = _panel(page, "Latest alerts").locator(".q-table__middle")
+        if alerts.evaluate("box => box.scrollHeight > box.clientHeight"):
+            expect(alerts).to_have_attribute("tabindex", "0")
         boxes = page.locator("[data-box]").evaluate_all("all => all.map(each => each.getBoundingClientRect().y)")
         # The main way is one row; the branches are another.
         assert len({round(y) for y in boxes}) == 2
@@ -683,6 +692,20 @@ def test_the_pages_work_by_keyboard_in_light_and_dark(site: Site, browser: Brows
             page.keyboard.press("Tab")
             page.keyboard.press("Enter")
             expect(page).to_have_url(re.compile("/users$"))
+
+
+def test_on_a_phone_the_result_of_a_query_follows_its_status(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address, width=NARROW) as page:
+        _go(page, "Lake")
+        query = _panel(page, "SQL query")
+        query.get_by_role("button", name="Run", exact=True).click()
+        expect(query.locator(".nicegui-echart svg")).to_be_visible()
+        expect(query.locator("tbody tr").first).to_be_visible()
+        parts = (query.get_by_role("status").last, query.locator(".nicegui-echart"), query.locator("table"))
+        boxes = [part.bounding_box() for part in (*parts, query.locator("[data-columns]"))]
+        tops = [box["y"] for box in boxes if box is not None]
+        assert len(tops) == len(boxes)
+        assert tops == sorted(tops)
 
 
 def test_an_unknown_host_name_is_refused(site: Site) -> None:
