@@ -40,6 +40,8 @@ def stopped(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPat
         eventually(lambda: assert_equal(len(pipeline.read(pipeline.settings.dead_letter_topic)), len(MALFORMED)))
         pipeline.assert_exact()
     yield pipeline
+    # Every damage was repaired.
+    pipeline.assert_exact(wait=0)
     with Elasticsearch([elasticsearch_url]) as client:
         client.indices.delete(index=",".join(index for index, _ in mappings()), ignore_unavailable=True)
 
@@ -231,4 +233,3 @@ def test_every_damage_is_found_and_nothing_else(stopped: Pipeline, damage: Damag
         # A wrong lake makes all that is computed from it wrong.
         consequences = {"index alerts"} if store.startswith("index") else set()
         assert {each["store"] for each in differences} - consequences == {store} - consequences
-    stopped.assert_exact(wait=0)
