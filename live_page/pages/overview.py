@@ -199,7 +199,7 @@ def _show_totals() -> Update:
     if by is None:
         return lambda *_: None
     title = f"{_EVENTS} by {format_name(by.name.split('_')[-1])}"
-    with Panel(title, "lg:[flex:5_1_0]") as panel:
+    with Panel(title, "lg:[flex:7_1_0]") as panel:
         chart = bar_chart(by.choices, title.lower())
 
     def update(reading: Reading, _: ProcessList) -> None:
@@ -216,8 +216,8 @@ def _show_health(processes: Processes) -> Update:
     On a local stack each can be killed, and the latest deaths are listed.
     """
     lines: dict[str, _HealthLine] = {}
-    with Panel("Health", "lg:[flex:8_1_0]"):
-        box = ui.column().classes("w-full gap-1 min-h-36 lg:gap-0")
+    with Panel("Health", "health lg:[flex:8_1_0]"):
+        box = ui.column().classes("w-full gap-1 min-h-36 lg:gap-0.5")
         deaths = RecordTable(_DEATHS, "")
         deaths.set_loaded()
 
@@ -241,7 +241,7 @@ class _HealthLine:
     def __init__(self, name: str, processes: Processes) -> None:
         with ui.row().classes("items-center gap-x-2 gap-y-0 w-full"):
             self._icon = ui.icon("help")
-            ui.label(name).classes("w-48 shrink-0 max-sm:w-40 truncate")
+            ui.label(name).classes("w-48 shrink-0 max-sm:w-40 lg:w-40 truncate")
             self._state = ui.label().classes("text-sm min-w-0 grow basis-0 break-words").props(f'data-health="{name}"')
             self._button = KillButton(processes, name) if processes.is_local else None
 
