@@ -252,13 +252,14 @@ def test_a_checkpoint_that_is_behind_the_lake_appends_nothing_twice(pipeline: Pi
     with pipeline.running(STREAM):
         send(200)
         eventually(assert_each_once)
-    for n, (name, damage) in enumerate(_DAMAGES.items(), start=1):
+    for name, damage in _DAMAGES.items():
         damage(checkpoint, copy)
         send(10)
+        before = pipeline.log(STREAM)
         with pipeline.running(STREAM):
             eventually(assert_each_once)
             message = f"{checkpoint} is missing: continuing from the offsets in the table's history"
-            assert pipeline.log(STREAM).count(message) == n, name
+            assert message in pipeline.log(STREAM).removeprefix(before), name
             # So that the next one damages the checkpoint of several batches.
             for _ in range(2):
                 send(10)
