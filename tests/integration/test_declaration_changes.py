@@ -34,11 +34,11 @@ def _rows(pipeline: Pipeline, table: str, column: str) -> dict[str, int]:
     return found
 
 
-def _stored(pipeline: Pipeline) -> dict[Path, int]:
-    """Return when each file of lake and checkpoints was last written."""
+def _stored(pipeline: Pipeline) -> dict[Path, bytes]:
+    """Return the content of each file of lake and checkpoints."""
     folders = (pipeline.data / "warehouse", pipeline.data / "checkpoints")
     files = (file for folder in folders for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
-    return {file: file.stat().st_mtime_ns for file in files}
+    return {file: file.read_bytes() for file in files}
 
 
 def _rejection(pipeline: Pipeline, change: str, **settings: str) -> str:
