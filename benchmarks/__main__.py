@@ -40,7 +40,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "soak": lambda stack, args: growth.soak(stack, args.minutes),
     "history": lambda stack, args: growth.history(stack, (0, args.history // 5, args.history)),
     "verify": lambda stack, args: verification.measure(stack, args.interactions),
-    "page": lambda stack, _: _page(stack),
 }
 
 
@@ -53,14 +52,6 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _page(stack: Stack) -> Iterator[Result]:
-    try:
-        from benchmarks import page
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"the benchmark page needs {error.name}: run `make installed-tests` first") from None
-    return page.measure(stack, 60)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
                 before = {name: sample(pid) for name, pid in measured.items()}
                 time.sleep(seconds)
                 for name, pid in measured.items():
-                    yield from costs(f"{name}, {at}", before[name], sample(pid))
+                    yield from _costs(f"{name}, {at}", before[name], sample(pid))
 
 
 def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
@@ -59,15 +59,14 @@ def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
         time.sleep(warm)
         before = sample(process.pid)
         time.sleep(seconds)
-        yield from costs("whole demo at 50/s", before, sample(process.pid))
+        yield from _costs("whole demo at 50/s", before, sample(process.pid))
     started_at = time.monotonic()
     with _demo(stack, 1) as process:
         _wait_until_ready(process)
         yield Result("demo with data → ready", time.monotonic() - started_at, "s")
 
 
-def costs(name: str, before: Sample, after: Sample) -> Iterator[Result]:
-    """Return the cores and the memory that a process took between two samples."""
+def _costs(name: str, before: Sample, after: Sample) -> Iterator[Result]:
     seconds = (after.at_ms - before.at_ms) / 1000
     yield Result(name, (after.core_seconds - before.core_seconds) / seconds, "cores")
     yield Result(f"{name}: memory", after.memory / (1 << 20), "MB")
