@@ -90,10 +90,7 @@ CRASH_POINTS: Final = {
         name for name in _CRASH_POINTS if name == _OF_BOTH or (name.endswith(_BY_SPARK) and name not in _OF_INGEST)
     ),
 }
-"""The crash points by STATE_STORE: all that it alone reaches, and those of ingest, which is the same for both, once.
-
-The lake is ahead of the counts in both.
-"""
+"""The crash points by STATE_STORE; of those of ingest, which is the same for both, one is tried with both."""
 
 if __name__ == "__main__":
     crash_point = os.environ["KILL_AT"]
