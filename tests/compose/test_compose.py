@@ -177,6 +177,33 @@ def test_no_server_runs_as_root(stack: Stack, service: str) -> None:
 
 
 @needs_container_engine
+@pytest.mark.parametrize("service", STARTED)
+def test_a_container_writes_only_its_data_and_has_no_capability(stack: Stack, service: str) -> None:
+    (container,) = stack.inspect(service)
+    assert container["HostConfig"]["ReadonlyRootfs"]
+    assert container["HostConfig"]["PidsLimit"] > 0
+    # Root as well: `docker exec` may run as root where the server does not.
+    command = ["docker", "exec", "--user", "root", container["Id"], "sh", "-c", "cat /proc/self/status; touch /written"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode != 0
+    assert "Read-only file system" in completed.stderr
+    status = dict(re.findall(r"^(CapBnd|CapEff|NoNewPrivs):\s+(\w+)$", completed.stdout, re.M))
+    assert status == {"CapBnd": "0" * 16, "CapEff": "0" * 16, "NoNewPrivs": "1"}
+
+
+@needs_container_engine
+@pytest.mark.parametrize("service", [*SERVICES, PAGE])
+def test_an_image_has_labels_and_no_code_that_its_user_can_change(stack: Stack, service: str) -> None:
+    # Without the container's read-only root: the permissions in the image alone.
+    image = stack.inspect(service)[0]["Config"]["Image"]
+    search = ["find", "/app", "/opt", "/usr", "/etc", "/bin", "/sbin", "/lib", "-writable", "-not", "-type", "l"]
+    assert _output(["docker", "run", "--rm", "--entrypoint", search[0], image, *search[1:]]) == ""
+    labels = json.loads(_output(["docker", "image", "inspect", image]))[0]["Config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"streaming-analytics/{service}"
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
+
+
+@needs_container_engine
 def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
     images = ["docker", "images", "--all", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}=streaming-analytics"]
     containers, built = stack.containers(), set(_output(images).split())
@@ -190,7 +217,7 @@ def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
 @needs_container_engine
 def test_volumes_are_named_after_the_project(stack: Stack) -> None:
     mounts = [mount for container in stack.inspect() for mount in container["Mounts"] if mount["Type"] == "volume"]
-    expected = ("kafka", "elasticsearch", "lake", "producer")
+    expected = ("kafka", "elasticsearch", "elasticsearch-config", "lake", "producer", "scratch")
     assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{name}" for name in expected}
 
 

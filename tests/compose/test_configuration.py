@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,20 @@ def test_every_overlay_is_valid(overlays: tuple[str, ...]) -> None:
         assert ":" in service["image"] or service["image"].startswith("streaming-analytics/")
 
 
+def test_every_container_gives_up_what_it_does_not_need() -> None:
+    every = {**PASSWORDS, "COMPOSE_PROFILES": "cluster,status,verify"}
+    services = config(*SECURE, environment=every)
+    assert {"spark-master", "status", "verify", "kibana", "kafka-ui"} < set(services)
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert 0 < service["pids_limit"] <= 2048, name
+        # The images of these two start with an init process of their own.
+        assert service["init"] is (name not in ("elasticsearch", "kibana")), name
+        assert any(folder.partition(":")[0] == "/tmp" for folder in service["tmpfs"]), name
+
+
 def test_memory_limits_fit_into_eight_gigabytes_and_the_cluster_is_opt_in() -> None:
     services = config()
     assert memory_limit(services) < 7 * 2**30
@@ -105,15 +120,24 @@ def test_each_image_is_built_by_exactly_one_service() -> None:
     assert {service["image"] for service in services if service["image"].startswith("streaming-")} == set(built)
 
 
+def test_the_bake_file_builds_the_images_of_compose_from_the_same_files() -> None:
+    baked = dict(re.findall(r'^ +([\w-]+) += "(\S+/Dockerfile)"$', (ROOT / "docker-bake.hcl").read_text(), re.M))
+    services = [service for service in config().values() if "build" in service]
+    assert {service["image"].partition("/")[2]: service["build"]["dockerfile"] for service in services} == baked
+
+
 def test_verify_runs_on_demand_with_the_servers_and_passwords_of_the_others() -> None:
     assert "verify" not in config(*SECURE, environment=PASSWORDS)
     services = config(*SECURE, environment={**PASSWORDS, "COMPOSE_PROFILES": "verify"})
     verify, page = services["verify"]["environment"], services["live-page"]["environment"]
-    assert {name: value for name, value in verify.items() if name in page} == verify
+    assert {name: value for name, value in verify.items() if name in page} == {
+        name: value for name, value in verify.items() if name != "TMPDIR"
+    }
     assert {name.upper() for name in VerifySettings.model_fields} - {"ES_API_KEY"} <= verify.keys() | {
         name.upper() for name in Settings.model_fields
     } | {"KAFKA_GROUP_ID", "ES_CA_FILE"}
-    assert all(volume["read_only"] for volume in services["verify"]["volumes"])
+    writable = [volume["target"] for volume in services["verify"]["volumes"] if not volume.get("read_only")]
+    assert writable == [verify["TMPDIR"]]
 
 
 def test_status_runs_on_demand_with_the_servers_and_passwords_of_the_others() -> None:
