@@ -398,7 +398,8 @@ def test_with_the_secure_overlay_each_service_does_its_work_with_its_own_rights_
         assert all("http_proxy=http://127.0.0.1:9" in container["Config"]["Env"] for container in secure.inspect())
         eventually(lambda: _assert_ten_users(secure))
         passwords = {user: secure.run("exec", "-T", *of, "cat", *file) for user, (of, file) in _PASSWORD_FILES.items()}
-        inspected = json.dumps(secure.inspect())
+        every = secure.run("ps", "--all", "--quiet", "--no-trunc").split()
+        inspected = _output(["docker", "inspect", *every])
         assert not [user for user, password in passwords.items() if password in inspected]
         _assert_kafka_refuses_what_a_user_has_no_right_to(secure, passwords, tmp_path)
         # A second run finds the rights as they are.

@@ -134,9 +134,11 @@ def test_verify_runs_on_demand_with_the_servers_and_passwords_of_the_others() ->
     assert {name: value for name, value in verify.items() if name in page} == {
         name: value for name, value in verify.items() if name != "TMPDIR"
     }
-    assert {name.upper() for name in VerifySettings.model_fields} - {"ES_API_KEY"} <= verify.keys() | {
-        name.upper() for name in Settings.model_fields
-    } | {"KAFKA_GROUP_ID", "ES_CA_FILE"}
+    assert {name.upper() for name in VerifySettings.model_fields} - {
+        "ES_USERNAME",
+        "ES_PASSWORD",
+        "ES_API_KEY",
+    } <= verify.keys() | {name.upper() for name in Settings.model_fields} | {"KAFKA_GROUP_ID", "ES_CA_FILE"}
     writable = [volume["target"] for volume in services["verify"]["volumes"] if not volume.get("read_only")]
     assert writable == [verify["TMPDIR"]]
 
@@ -150,7 +152,7 @@ def test_status_runs_on_demand_with_the_servers_and_passwords_of_the_others() ->
     assert {name: value for name, value in page.items() if name in shared} == shared
     assert (status["PRODUCER_LIMIT"], status["PRODUCER_SOURCE"]) == ("7", "a.csv")
     own = {name.upper() for name in StatusSettings.model_fields} - {name.upper() for name in Settings.model_fields}
-    assert own - {"ES_API_KEY", "ES_CA_FILE", "DATA_MAPPER"} <= status.keys()
+    assert own - {"ES_USERNAME", "ES_PASSWORD", "ES_API_KEY", "DATA_MAPPER"} <= status.keys()
     assert all(volume["read_only"] for volume in services["status"]["volumes"])
 
 
