@@ -198,7 +198,7 @@ def test_a_container_writes_only_its_data_and_has_no_capability(stack: Stack, se
 def test_an_image_has_labels_and_no_code_that_its_user_can_change(stack: Stack, service: str) -> None:
     # Without the container's read-only root: the permissions in the image alone.
     image = stack.inspect(service)[0]["Config"]["Image"]
-    search = ["find", "/app", "/opt", "/usr", "/etc", "/bin", "/sbin", "/lib", "-writable", "-not", "-type", "l"]
+    search = ["find", "/app", "/opt", "/usr", "-writable", "-not", "-type", "l"]
     assert _output(["docker", "run", "--rm", "--entrypoint", search[0], image, *search[1:]]) == ""
     labels = json.loads(_output(["docker", "image", "inspect", image]))[0]["Config"]["Labels"]
     assert labels["org.opencontainers.image.title"] == f"streaming-analytics/{service}"
