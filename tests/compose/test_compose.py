@@ -151,7 +151,11 @@ def _compose_up(project: str, clone: Path, scratch: Path, *overlays: str, **sett
         with compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
             stack = Stack(compose, project, clone, pipeline, f"http://localhost:{page_port}", scratch)
-            yield stack
+            try:
+                yield stack
+            finally:
+                # The library removes the services that it started by name, and not those that these waited for.
+                stack.run("down", "--volumes")
         stack.assert_removed("container", "network", "volume")
 
 
