@@ -1,5 +1,5 @@
-# Images for amd64 and arm64, with provenance and a list of their packages: `docker buildx bake`. They are written to dist/
-# as OCI archives; another output pushes them: `docker buildx bake --set '*.output=type=registry,rewrite-timestamp=true'`.
+# Images for amd64 and arm64, with provenance and a list of their packages: `docker buildx bake -f docker-bake.hcl` writes
+# them to dist/, as OCI archives. `--set "*.output=type=registry,rewrite-timestamp=true"` pushes them instead.
 
 variable "REGISTRY" { default = "streaming-analytics" }
 variable "VERSION" { default = "unreleased" }
