@@ -20,6 +20,7 @@ from starlette.responses import Response
 from live_page import stylesheet
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
+from live_page.login import Login
 from live_page.settings import PageSettings
 from live_page.sources import create_sources, elasticsearch_client
 from observer.reading_history import Poller
@@ -58,6 +59,8 @@ def main() -> int:
     poller = Poller(observer, sources.history)
     app.on_startup(poller.start)
     app.on_shutdown(poller.stop)
+    # The last one that is added is the first to see a request.
+    app.add_middleware(Login, user=settings.page_user, password=settings.page_password.get_secret_value())
     app.add_middleware(Guard, names=[listening.local_host(host), *settings.page_names.split(",")])
     # NiceGUI allows every origin by default; the guard has checked it already, and no other site may read a response.
     core.sio.eio.cors_allowed_origins = []

@@ -10,8 +10,15 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, Message
+from confluent_kafka.admin._acl import AclBinding, AclBindingFilter, AclOperation, AclPermissionType
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
+from confluent_kafka.admin._scram import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialAlteration,
+    UserScramCredentialUpsertion,
+)
 from confluent_kafka.admin._topic import TopicDescription
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
@@ -24,13 +31,22 @@ __all__ = [
     "RESOLVE_FAILED",
     "TIMED_OUT",
     "TRANSPORT_FAILED",
+    "AclBinding",
+    "AclBindingFilter",
+    "AclOperation",
+    "AclPermissionType",
     "AlterConfigOpType",
     "ConfigEntry",
     "ConfigResource",
     "NewPartitions",
     "NewTopic",
+    "ResourcePatternType",
     "ResourceType",
+    "ScramCredentialInfo",
+    "ScramMechanism",
     "TopicDescription",
+    "UserScramCredentialAlteration",
+    "UserScramCredentialUpsertion",
     "headers_of",
     "producer_config",
     "time_of",

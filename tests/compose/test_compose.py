@@ -10,14 +10,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException
+import requests
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from playwright.sync_api import expect
 from testcontainers.compose import DockerCompose
@@ -46,6 +47,7 @@ _CLONED_PATHS = (
     "observer",
     "build_tools",
     "dashboards",
+    "access",
     "live_page",
     "verify",
     "0*",
@@ -149,7 +151,11 @@ def _compose_up(project: str, clone: Path, scratch: Path, *overlays: str, **sett
         with compose:
             pipeline = Pipeline(f"localhost:{kafka_port}", f"http://localhost:{es_port}", "avroic", ROOT)
             stack = Stack(compose, project, clone, pipeline, f"http://localhost:{page_port}", scratch)
-            yield stack
+            try:
+                yield stack
+            finally:
+                # The library removes the services that it started by name, and not those that these waited for.
+                stack.run("down", "--volumes")
         stack.assert_removed("container", "network", "volume")
 
 
@@ -177,6 +183,33 @@ def test_no_server_runs_as_root(stack: Stack, service: str) -> None:
 
 
 @needs_container_engine
+@pytest.mark.parametrize("service", STARTED)
+def test_a_container_writes_only_its_data_and_has_no_capability(stack: Stack, service: str) -> None:
+    (container,) = stack.inspect(service)
+    assert container["HostConfig"]["ReadonlyRootfs"]
+    assert container["HostConfig"]["PidsLimit"] > 0
+    # Root as well: `docker exec` may run as root where the server does not.
+    command = ["docker", "exec", "--user", "root", container["Id"], "sh", "-c", "cat /proc/self/status; touch /written"]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode != 0
+    assert "Read-only file system" in completed.stderr
+    status = dict(re.findall(r"^(CapBnd|CapEff|NoNewPrivs):\s+(\w+)$", completed.stdout, re.M))
+    assert status == {"CapBnd": "0" * 16, "CapEff": "0" * 16, "NoNewPrivs": "1"}
+
+
+@needs_container_engine
+@pytest.mark.parametrize("service", [*SERVICES, PAGE])
+def test_an_image_has_labels_and_no_code_that_its_user_can_change(stack: Stack, service: str) -> None:
+    # Without the container's read-only root: the permissions in the image alone.
+    image = stack.inspect(service)[0]["Config"]["Image"]
+    search = ["find", "/app", "/opt", "/usr", "-writable", "-not", "-type", "l"]
+    assert _output(["docker", "run", "--rm", "--entrypoint", search[0], image, *search[1:]]) == ""
+    labels = json.loads(_output(["docker", "image", "inspect", image]))[0]["Config"]["Labels"]
+    assert labels["org.opencontainers.image.title"] == f"streaming-analytics/{service}"
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
+
+
+@needs_container_engine
 def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
     images = ["docker", "images", "--all", "--quiet", "--no-trunc", "--filter", f"label={_LABEL}=streaming-analytics"]
     containers, built = stack.containers(), set(_output(images).split())
@@ -190,7 +223,7 @@ def test_a_second_up_or_build_changes_nothing(stack: Stack) -> None:
 @needs_container_engine
 def test_volumes_are_named_after_the_project(stack: Stack) -> None:
     mounts = [mount for container in stack.inspect() for mount in container["Mounts"] if mount["Type"] == "volume"]
-    expected = ("kafka", "elasticsearch", "lake", "producer")
+    expected = ("kafka", "elasticsearch", "elasticsearch-config", "lake", "producer", "scratch")
     assert {mount["Name"] for mount in mounts} == {f"{stack.project}_{name}" for name in expected}
 
 
@@ -354,40 +387,107 @@ def test_with_a_recreated_kafka_the_stream_job_names_the_compose_command_that_le
 
 @needs_container_engine
 @pytest.mark.timeout(900)
-def test_the_secure_overlay_requires_kafkas_password_and_bypasses_http_proxies(clone: Path, tmp_path: Path) -> None:
-    """Covers Kafka only: the Elasticsearch image of the tests may lack the security features.
+def test_with_the_secure_overlay_each_service_does_its_work_with_its_own_rights_over_tls(
+    clone: Path, tmp_path: Path
+) -> None:
+    """Covers Kafka and the live page: the Elasticsearch image of the tests may lack the security features.
 
     Docker passes the user's proxy settings to every container; nothing listens at this proxy's address.
     """
-    passwords = {"KAFKA_PASSWORD": "kafka-$ecret #1", "ELASTIC_PASSWORD": "elastic-$ecret#1"}
-    (clone / ".env").write_text("".join(f"{name}='{value}'\n" for name, value in passwords.items()))
     addresses = dict.fromkeys(("httpProxy", "httpsProxy", "allProxy"), "http://127.0.0.1:9")
     (tmp_path / "config.json").write_text(json.dumps({"proxies": {"default": addresses}}))
-    overlay, proxies = "compose.secure.yml", {"DOCKER_CONFIG": str(tmp_path)}
-    with _compose_up("streaming-analytics-secure", clone, tmp_path, overlay, **proxies) as secure:
+    shutil.copy(ROOT / "tests/compose" / _PLAIN, clone)
+    overlays, proxies = ("compose.secure.yml", _PLAIN), {"DOCKER_CONFIG": str(tmp_path)}
+    with _compose_up("streaming-analytics-secure", clone, tmp_path, *overlays, **proxies) as secure:
         assert all("http_proxy=http://127.0.0.1:9" in container["Config"]["Env"] for container in secure.inspect())
         eventually(lambda: _assert_ten_users(secure))
-        credentials: dict[str, str | int | float] = {
-            "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
-            "sasl.username": "pipeline",
-        }
-        broker: dict[str, str | int | float] = {"bootstrap.servers": secure.pipeline.kafka, "log_level": 0}
-        password = passwords["KAFKA_PASSWORD"]
-        admin = AdminClient({**broker, **credentials, "sasl.password": password})
-        assert "avroic" in admin.list_topics(timeout=20).topics
-        for wrong in (dict[str, str | int | float](), {**credentials, "sasl.password": "guessed"}):
-            with pytest.raises(KafkaException):
-                AdminClient({**broker, **wrong}).list_topics(timeout=3)
-    (clone / ".env").unlink()
+        passwords = {user: secure.run("exec", "-T", *of, "cat", *file) for user, (of, file) in _PASSWORD_FILES.items()}
+        every = secure.run("ps", "--all", "--quiet", "--no-trunc").split()
+        inspected = _output(["docker", "inspect", *every])
+        assert not [user for user, password in passwords.items() if password in inspected]
+        _assert_kafka_refuses_what_a_user_has_no_right_to(secure, passwords, tmp_path)
+        # A second run finds the rights as they are.
+        secure.run("start", "kafka-access")
+        eventually(lambda: _assert_logged(secure, "kafka-access", ": 0 new, 0 removed"))
+        assert "nothing lost, nothing twice" in secure.run("run", "--rm", "--no-deps", "verify")
+        _assert_page_needs_its_password(secure.page, passwords["page"])
+        for service in SERVICES:
+            refused = re.findall(
+                r"^.*(?:authori[sz]ation[ _]failed|not authori[sz]ed).*$", secure.run("logs", service), re.I | re.M
+            )
+            assert refused == []
+
+
+def _assert_logged(stack: Stack, service: str, text: str) -> None:
+    assert text in stack.run("logs", service)
+
+
+_PLAIN = "elasticsearch_without_security.yml"
+_PASSWORD_FILES = {
+    "producer": (["data-producer"], ["/run/secrets/kafka_password"]),
+    "sink": (["elasticsearch-sink-alert"], ["/run/secrets/kafka_password"]),
+    "page": (["live-page"], ["/run/secrets/page_password"]),
+}
+
+
+def _assert_kafka_refuses_what_a_user_has_no_right_to(stack: Stack, passwords: dict[str, str], folder: Path) -> None:
+    certificate = folder / "ca.pem"
+    certificate.write_text(stack.run("exec", "-T", "data-producer", "cat", "/run/secrets/ca.pem"))
+    broker: dict[str, str | int | float] = {"bootstrap.servers": stack.pipeline.kafka, "log_level": 0}
+    tls: dict[str, str | int | float] = {"security.protocol": "SASL_SSL", "ssl.ca.location": str(certificate)}
+    tls |= {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "producer"}
+    producer = {**broker, **tls, "sasl.password": passwords["producer"]}
+    plain = {"security.protocol": "SASL_PLAINTEXT"}
+    # The producer sees its own topic alone.
+    assert set(AdminClient(producer).list_topics(timeout=20).topics) == {"avroic"}
+    for wrong in (
+        broker,
+        {**producer, "sasl.password": "guessed"},
+        {**producer, **plain},
+        {**producer, "sasl.username": "sink"},
+    ):
+        with pytest.raises(KafkaException):
+            AdminClient(wrong).list_topics(timeout=3)
+    # Whoever trusts other authorities does not send its password here.
+    with pytest.raises(KafkaException):
+        AdminClient({**producer, "ssl.ca.location": "/etc/ssl/certs/ca-certificates.crt"}).list_topics(timeout=3)
+    assert [_send(producer, topic) for topic in ("avroic_aggregated", "another", "avroic")] == [
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        None,
+    ]
+
+
+def _send(client: Mapping[str, str | int | float], topic: str) -> int | None:
+    """Send a record that is no interaction, and return the code of Kafka's refusal."""
+    errors: list[KafkaError | None] = []
+    sender = Producer({**client, "message.timeout.ms": 10_000})
+    sender.produce(topic, b"no interaction", on_delivery=lambda error, _: errors.append(error))
+    assert sender.flush(15) == 0
+    (error,) = errors
+    return error.code() if error else None
+
+
+def _assert_page_needs_its_password(page: str, password: str) -> None:
+    assert requests.get(f"{page}/health", timeout=10).status_code == 200
+    for path in ("/", "/lake", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
+        assert requests.get(page + path, timeout=10).status_code == 401
+        assert requests.get(page + path, auth=("page", "guessed"), timeout=10).status_code == 401
+        assert requests.get(page + path, auth=("page", password), timeout=10).status_code == 200
+    # The socket as well: without it nothing is drawn.
+    with chromium() as browser:
+        context = browser.new_context(base_url=page, http_credentials={"username": "page", "password": password})
+        shown = context.new_page()
+        shown.goto("/users")
+        expect(shown.locator("tbody tr")).to_have_count(10, timeout=60_000)
+        context.close()
 
 
 _COUNT_USERS = "http://localhost:9200/agg_interactions_user/_count"
 
 
 def _assert_ten_users(stack: Stack) -> None:
-    user = "elastic:elastic-$ecret#1"
-    curl = ["curl", "--noproxy", "*", "-s", "-u", user, _COUNT_USERS]
+    curl = ["curl", "--noproxy", "*", "-s", _COUNT_USERS]
     assert json.loads(stack.run("exec", "-T", "elasticsearch", *curl))["count"] == 10
 
 

@@ -161,6 +161,17 @@ def test_the_hosted_workflow_runs_the_checks_on_every_supported_python_and_the_g
     assert all(re.fullmatch(r"[\w/-]+@v\d+", action) for action in used)
 
 
+def test_the_hosted_workflow_audits_and_lists_the_packages_of_every_image() -> None:
+    jobs = _yaml(".github/workflows/ci.yml")["jobs"]
+    images = {file.parent.name for file in ROOT.glob("*/Dockerfile")}
+    assert set(jobs["audit"]["strategy"]["matrix"]["folder"]) == images
+    for job in ("audit", "images"):
+        commands = "\n".join(step.get("run", "") for step in jobs[job]["steps"])
+        assert "cyclonedx-json" in commands
+        used = [step["uses"] for step in jobs[job]["steps"] if "uses" in step]
+        assert all(re.fullmatch(r"[\w/-]+@v\d+", action) for action in used)
+
+
 def test_the_pre_commit_hooks_run_what_make_runs() -> None:
     (repository,) = _yaml(".pre-commit-config.yaml")["repos"]
     commands = [hook["entry"].removeprefix(".venv/bin/python -m ") for hook in repository["hooks"]]

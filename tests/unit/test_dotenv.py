@@ -62,7 +62,7 @@ def test_an_unknown_name_is_reported_with_a_similar_one(
     monkeypatch.setenv("KAFKA_OPTS", "of another program")
     (folder / ".env").write_text(
         "# The names of a user\n\nKAFKA_TOPIC_PARTITIONS=9\nPRODUCR_RATE=1\nKAFKA_HEAP_OPTS=-Xmx1g\n"
-        "COMPOSE_PROJECT_NAME=mine\nDATABASE_URL=x\nKAFKA_PORT=9093\nELASTIC_PASSWORD=x\nkafka_topic=small\n"
+        "COMPOSE_PROJECT_NAME=mine\nDATABASE_URL=x\nKAFKA_PORT=9093\nKIBANA_PORT=5602\nkafka_topic=small\n"
     )
     assert warnings_of(folder, capsys) == [
         "3: unknown setting KAFKA_TOPIC_PARTITIONS is ignored: did you mean KAFKA_TOPIC_PARTITION?",

@@ -1,6 +1,7 @@
 """The live page without a browser: addresses, charts, access, and the services that it queries."""
 
 import asyncio
+import base64
 import json
 import re
 import threading
@@ -26,6 +27,7 @@ from contract.windows import every
 from live_page.charts import _vertical_lines, axis_bounds
 from live_page.guard import Guard
 from live_page.layout import _STYLE
+from live_page.login import Login
 from live_page.pages.alerts import alert_row
 from live_page.pages.controls import _describe_flow
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
@@ -261,6 +263,68 @@ def test_only_the_pages_own_names_and_origins_are_accepted(host: str, origin: st
     assert headers["x-frame-options"] == "DENY"
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+
+
+async def _page(scope: Scope, receive: Receive, send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def _login_response(login: Login, kind: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """Return the login's status and headers; the page answers 200."""
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {}
+
+    encoded = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": kind, "path": path, "headers": encoded, "extensions": {"websocket.http.response": {}}}
+    asyncio.run(login(scope, receive, send))
+    return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+def _basic(credentials: str) -> str:
+    return "Basic " + base64.b64encode(credentials.encode()).decode()
+
+
+_PROTECTED = [
+    ("http", "/"),
+    ("http", "/_nicegui/any.js"),
+    ("http", "/health/"),
+    ("websocket", "/_nicegui_ws/socket.io/"),
+]
+_WRONG = [
+    "", "Basic", "Basic !", _basic(""), _basic("page"), _basic("page:"), _basic("page:secret:"), _basic("Page:sécret"),
+    _basic(":"), "Bearer " + _basic("page:sécret").split()[1], _basic("page:sécret")[6:],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "path"), _PROTECTED)
+def test_everything_but_the_health_of_the_page_needs_its_password(kind: str, path: str) -> None:
+    login = Login(_page, "page", "sécret")
+    for wrong in _WRONG:
+        status, headers = _login_response(login, kind, path, {"Authorization": wrong})
+        assert status == 401, wrong
+        assert headers["www-authenticate"].startswith("Basic ")
+        assert "set-cookie" not in headers
+    assert _login_response(login, kind, path, {"Authorization": _basic("page:sécret")})[0] == 200
+    assert _login_response(login, kind, path, {})[0] == 401
+    assert _login_response(login, "http", "/health", {})[0] == 200
+    assert _login_response(Login(_page, "", ""), kind, path, {})[0] == 200
+
+
+def test_a_browser_that_sends_no_password_with_its_socket_is_known_by_its_cookie() -> None:
+    login, other = Login(_page, "page", "secret"), Login(_page, "page", "secret")
+    _, headers = _login_response(login, "http", "/", {"Authorization": _basic("page:secret")})
+    cookie, *attributes = headers["set-cookie"].split("; ")
+    assert {"HttpOnly", "SameSite=Strict"} <= set(attributes)
+    socket = _PROTECTED[-1]
+    assert _login_response(login, *socket, {"Cookie": f"a=b; {cookie}"})[0] == 200
+    for wrong in ("", "page-session=", cookie + "x", f"{cookie[:-1]}", "page-session=é", "=", "a b=c"):
+        assert _login_response(login, *socket, {"Cookie": wrong})[0] == 401, wrong
+    assert _login_response(other, *socket, {"Cookie": cookie})[0] == 401
 
 
 @pytest.fixture(scope="module")
