@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("gate")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=6, help="number of kills in the test of random kills")
+    parser.addoption("--kills", type=int, default=8, help="number of kills in the test of random kills")
     parser.addoption("--deeper", type=int, default=0, help="further steps in the tests of the models")
     parser.addoption("--seed", type=int, default=None, help="seed of the random kills; reported in the header")
 
