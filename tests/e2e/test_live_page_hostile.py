@@ -601,13 +601,13 @@ def test_records_are_filtered_opened_and_paused_and_the_address_has_it_all(site:
         records.get_by_role("textbox", name="Partition").fill(partition)
         records.get_by_role("textbox", name="From offset").fill(offset)
         expect(about).to_contain_text("from there on, the oldest first")
-        eventually(lambda: assert_equal(_column(records, 2)[0], opened), TIMEOUT_MS / 1000)
+        eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
         assert {each.split("-")[0] for each in _column(records, 2)} == {partition}
         _expect_query(page, partition=partition, offset=offset, text=None)
         _go(page, "Overview")
         page.go_back()
         expect(records.get_by_role("textbox", name="From offset")).to_have_value(offset)
-        eventually(lambda: assert_equal(_column(records, 2)[0], opened), TIMEOUT_MS / 1000)
+        eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
 
         records.get_by_role("textbox", name="From offset").fill("")
         records.get_by_role("textbox", name="Partition").fill("99")
