@@ -178,7 +178,8 @@ def marks_of(of: Table, alerts: Sequence[Mapping[str, Any]]) -> Marks:
 def _describe_trend(found: _Trend, shown: int, fired: int) -> str:
     if not found.counts:
         return ""
-    hour = f"The {MINUTES} minutes up to its latest event"
+    shown_minutes = max(map(len, found.counts.values()))
+    hour = f"The {MINUTES} minutes up to its latest event" if shown_minutes == MINUTES else "All up to its latest event"
     if found.alerts is None:
         return f"{hour}; its alerts are unknown"
     if not fired:

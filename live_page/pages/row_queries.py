@@ -13,6 +13,7 @@ from live_page.sources.lake import QueryResult
 
 MINUTES: Final = 60
 """Minutes of the trend, up to the row's latest event."""
+_LEAST_MINUTES: Final = 10
 MAX_COUNTERPARTS: Final = 20
 _MAX_KINDS: Final = 8
 """More kinds of events are not told apart in a chart, and would exceed a result."""
@@ -86,7 +87,7 @@ def has_trend(of: Table) -> bool:
 def minutes_of(of: Table, row_id: str) -> tuple[str, list[str]]:
     """Return the query for the number of events in each minute of the last hour that has any, with its parameters.
 
-    Its columns are the minute (milliseconds since the epoch), the kind and the number.
+    Its columns are the minute (milliseconds since the epoch), the kind, the number, and the first minute of all.
     """
     condition, parameters = events_of(of, row_id)
     time, kind = of.event.time, kind_of(of)
@@ -95,23 +96,26 @@ def minutes_of(of: Table, row_id: str) -> tuple[str, list[str]]:
     return (
         f"WITH minutes AS (SELECT date_trunc('minute', \"{time}\") AS minute, {shown_kind} AS kind, count(*) AS n"
         f' FROM "{of.event.name}" WHERE {condition} AND "{time}" <= now() + INTERVAL 1 DAY GROUP BY 1, 2)'
-        " SELECT epoch_ms(minute), kind, n FROM minutes"
+        " SELECT epoch_ms(minute), kind, n, (SELECT epoch_ms(min(minute)) FROM minutes) FROM minutes"
         f" WHERE minute > (SELECT max(minute) FROM minutes) - INTERVAL {MINUTES} MINUTE ORDER BY 1, 2",
         parameters,
     )
 
 
 def trend(result: QueryResult, total: str) -> dict[str, list[tuple[int, int]]]:
-    """Return the number of events in each minute of the answer by kind, or as `total`; without any it is 0."""
-    rows = [(int(minute or 0), kind or total, int(n or 0)) for minute, kind, n in result.rows]
+    """Return the number of events in each minute by kind, or as `total`; 0 where the answer has none.
+
+    It is of the last hour, or begins with the first event of the row if that is later, and has ten minutes at least.
+    """
+    rows = [(int(minute or 0), kind or total, int(n or 0), int(first or 0)) for minute, kind, n, first in result.rows]
     if not rows:
         return {}
-    last = max(minute for minute, _, _ in rows)
-    counts = {(minute, kind): n for minute, kind, n in rows}
-    minutes = range(last - (MINUTES - 1) * _MINUTE, last + 1, _MINUTE)
+    last, first = max(rows)[0], rows[0][3]
+    start = max(last - (MINUTES - 1) * _MINUTE, min(first, last - (_LEAST_MINUTES - 1) * _MINUTE))
+    counts = {(minute, kind): n for minute, kind, n, _ in rows}
     return {
-        kind: [(minute, counts.get((minute, kind), 0)) for minute in minutes]
-        for kind in sorted({kind for _, kind, _ in rows})
+        kind: [(minute, counts.get((minute, kind), 0)) for minute in range(start, last + 1, _MINUTE)]
+        for kind in sorted({kind for _, kind, _, _ in rows})
     }
 
 

@@ -151,10 +151,20 @@ def test_the_trend_has_every_minute_up_to_the_latest_event_and_0_for_those_witho
     assert 'FROM "interactions"' in query
     assert parameters == ["user_1"]
     minute = int(AT.timestamp()) * 1_000
-    rows: list[list[str | None]] = [[str(minute - 120_000), "view", "3"], [str(minute), "like", "1"]]
-    found = trend(QueryResult(["m", "k", "n"], [True, False, True], rows, [], 0.1), "interactions")
+
+    def trend_since(first: int) -> dict[str, list[tuple[int, int]]]:
+        rows: list[list[str | None]] = [
+            [str(minute - 120_000), "view", "3", str(first)],
+            [str(minute), "like", "1", str(first)],
+        ]
+        return trend(QueryResult(["m", "k", "n", "f"], [True, False, True, True], rows, [], 0.1), "interactions")
+
+    found = trend_since(0)
     assert set(found) == {"view", "like"}
     assert len(found["view"]) == 60
+    # Of a row that is young, not an hour of nothing.
+    assert len(trend_since(minute - 120_000)["view"]) == 10
+    assert len(trend_since(minute - 29 * 60_000)["view"]) == 30
     assert found["view"][-3:] == [(minute - 120_000, 3), (minute - 60_000, 0), (minute, 0)]
     assert trend(QueryResult([], [], [], [], 0.1), "interactions") == {}
     assert has_trend(ITEM_HOURS)
