@@ -35,7 +35,7 @@ _READ_BYTES: Final = 64 << 20
 """Likewise."""
 _INTERVAL: Final = 0.9
 """Seconds between two readings of the same query."""
-_KEPT_QUERIES: Final = 40
+_KEPT_QUERIES: Final = 100
 _BATCH: Final = 1_000
 _POSITION: Final = re.compile(r"(\d{1,9})-(\d{1,19})")
 
