@@ -144,8 +144,11 @@ def _show_trend(sources: Sources, of: Table, row_id: str) -> None:
     def show_trend(found: _Trend) -> None:
         times = [at for points in found.counts.values() for at, _ in points]
         marks = [] if found.alerts is None else marks_of(of, found.alerts)
-        shown = [at for at, _ in marks if times and min(times) <= at * 1_000 < max(times) + 60_000]
-        update_stacked(chart, found.counts, [(at, text) for at, text in marks if at in shown])
+        # At the bar of its minute: the axis ends with that.
+        shown = [
+            (at // 60 * 60, text) for at, text in marks if times and min(times) <= at * 1_000 < max(times) + 60_000
+        ]
+        update_stacked(chart, found.counts, shown)
         about.set_text(_describe_trend(found, len(shown), len(marks)))
 
     panel.refresh_from(read, show_trend, interval=_LAKE_SECONDS)
