@@ -7,8 +7,8 @@ from typing import Final
 from nicegui import ui
 
 from live_page.formatting import format_time
+from live_page.sources.consumers import KAFKA
 from live_page.sources.documents import ELASTICSEARCH
-from live_page.sources.topics import KAFKA
 from observer.reading_history import Reading, ReadingHistory
 from observer.services import OK
 

@@ -34,6 +34,8 @@ _TIME_MARGIN: Final = 28
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 """Upper bounds that an axis divides well, times a power of ten."""
 
+_LABEL: Final = "each => Number(each.value) ? Number(each.value).toLocaleString('en-US', {notation: 'compact'}) : ''"
+
 TimePoints = Sequence[tuple[float, float | None]]
 """Values over time, in seconds since the epoch; None: unknown."""
 
@@ -62,8 +64,18 @@ def bar_chart(names: Sequence[str], label: str, *, horizontal: bool = False) -> 
     return _create(options, label)
 
 
-def update_bars(chart: Chart, names: Sequence[str], values: Sequence[float], threshold: float | None = None) -> None:
-    """Show one bar per name and a threshold line, which is within the axis whatever the values."""
+def update_bars(
+    chart: Chart,
+    names: Sequence[str],
+    values: Sequence[float],
+    threshold: float | None = None,
+    *,
+    has_labels: bool = False,
+) -> None:
+    """Show one bar per name and a threshold line, which is within the axis whatever the values.
+
+    With `has_labels` each value but 0 is above its bar, which may be too low to be seen.
+    """
     is_horizontal = chart.options["yAxis"]["type"] == "category"
     axis, scale = (chart.options[name] for name in (("yAxis", "xAxis") if is_horizontal else ("xAxis", "yAxis")))
     shown = [format_text(name) for name in names]
@@ -82,6 +94,9 @@ def update_bars(chart: Chart, names: Sequence[str], values: Sequence[float], thr
     # ECharts leaves out labels that would fit.
     axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
     series["data"] = data
+    if has_labels:
+        series["label"] = {"show": True, "position": "top", "color": _INK, "fontSize": 11, ":formatter": _LABEL}
+        series["labelLayout"] = {"hideOverlap": True}
     series.pop("markLine", None)
     for bound in ("min", "max"):
         scale.pop(bound, None)

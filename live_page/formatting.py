@@ -1,5 +1,6 @@
 """Formats numbers, times and text from records for display."""
 
+import json
 import math
 import re
 from datetime import UTC, datetime
@@ -7,6 +8,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 UNKNOWN: Final = "–"
+_JSON_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+_LONGER: Final = 4
+"""JSON that lines make more than this many times as long stays as it is."""
+_INDENTED_LEVELS: Final = 20
+"""Deeper levels of JSON are not indented more: the spaces of deep nesting would be most of the text."""
 _MAX_SAFE_INTEGER: Final = 2**53
 """JavaScript represents integers exactly up to this."""
 # Control characters but newline and tab, direction marks, zero-width characters, line separators, lone surrogates,
@@ -33,6 +39,47 @@ def format_text(text: object, max_length: int | None = None) -> str:
 def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def format_json(text: str) -> str:
+    """Return JSON with a line for each value, and its tokens as they are; another text unchanged.
+
+    Numbers keep all their digits, and of a name that occurs twice both values are shown.
+
+    >>> print(format_json('{"n": 1.0e400, "list": [1, {}], "n": 12345678901234567890}'))
+    {
+      "n": 1.0e400,
+      "list": [
+        1,
+        {}
+      ],
+      "n": 12345678901234567890
+    }
+    >>> format_json("{1}"), format_json('"text"'), format_json("")
+    ('{1}', '"text"', '')
+    """
+    try:
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return text
+    tokens = _JSON_TOKEN.findall(text)
+    parts: list[str] = []
+    depth = 0
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        if token in ("}", "]"):
+            depth -= 1
+        is_empty = token in ("}", "]") and before in ("{", "[")
+        if (before in ("{", "[", ",") and not is_empty) or (token in ("}", "]") and not is_empty):
+            parts.append("\n" + "  " * min(depth, _INDENTED_LEVELS))
+        parts.append(": " if token == ":" else token)
+        if token in ("{", "["):
+            depth += 1
+    lines = "".join(parts)
+    return lines if len(lines) <= max(_LONGER * len(text), 10_000) else text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
 
 
 def format_name(name: str) -> str:

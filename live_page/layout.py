@@ -14,7 +14,7 @@ from live_page.badge import show_badge
 from live_page.banner import show_banner
 from live_page.components import LINK
 from live_page.formatting import format_text
-from live_page.pages import alerts, controls, lake, overview, rows, topics
+from live_page.pages import alerts, controls, lake, overview, row, rows, topics
 from live_page.pages.links import KEYED, decode_id, mistyped_row, noun, plural, row_href, row_label, table_href
 from live_page.sources import Sources
 from observer.reading_history import ReadingHistory
@@ -43,6 +43,18 @@ nav a:hover, nav a[aria-current=page] { background: rgb(0 0 0 / .28); }
   white-space: pre-wrap; overflow-wrap: anywhere; max-width: none; min-width: 6rem;
   display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 8;
 }
+.opener { background: none; border: 0; padding: 0; color: inherit; font: inherit; text-align: left; cursor: pointer; }
+.q-table tr.opened td { border-bottom-width: 0; }
+.q-table td.detail { white-space: normal; }
+.record { max-width: calc(100cqw - 1rem); padding: 0 0 .5rem; line-height: 1.4; }
+.record dl { display: grid; grid-template-columns: fit-content(12rem) minmax(0, 1fr); gap: 0 .75rem; margin: 0; }
+.record dt, .record dd { margin: 0; overflow-wrap: anywhere; }
+.record .title { font-weight: 600; margin-top: .5rem; overflow-wrap: anywhere; }
+.record pre {
+  margin: .25rem 0 0; padding: .5rem; max-height: 24rem; overflow: auto; border-radius: .25rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; background: rgb(128 134 143 / .15);
+}
+.record .replay { display: flex; flex-wrap: wrap; align-items: center; gap: .75rem; margin-top: .75rem; }
 .nicegui-echart text { paint-order: stroke; stroke-width: 3px; stroke-linejoin: round; }
 .nicegui-echart text { fill: #3c4149 !important; stroke: #fff !important; }
 .body--dark .nicegui-echart text { fill: #c3c8d0 !important; stroke: #1d1d1d !important; }
@@ -155,7 +167,7 @@ def _row_page(sources: Sources, table: Table, row_id: str) -> None:
     id_ = decode_id(row_id)
     name = f"{noun(table).capitalize()} {row_label(table, id_)}"
     title = row_label(table, id_), plural(table).capitalize()
-    _page(sources.history, name, partial(rows.show_one, sources, table, id_), title)
+    _page(sources.history, name, partial(row.show, sources, table, id_), title)
 
 
 def tab_title(what: str, of: str) -> str:

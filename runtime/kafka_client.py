@@ -49,6 +49,7 @@ __all__ = [
     "UserScramCredentialUpsertion",
     "headers_of",
     "producer_config",
+    "readable_headers_of",
     "time_of",
 ]
 
@@ -68,11 +69,16 @@ _LAST_TIME: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp
 
 def headers_of(message: Message) -> list[tuple[str, str | bytes | None]]:
     """Return the headers of a record; none of them if the client cannot decode a name, which is not UTF-8 then."""
+    return readable_headers_of(message) or []
+
+
+def readable_headers_of(message: Message) -> list[tuple[str, str | bytes | None]] | None:
+    """Return the headers of a record; None if the client cannot decode a name, which is not UTF-8 then."""
     try:
         # The client returns a list and leaves its error pending, which a plain call does not always notice.
         headers = operator.call(message.headers)
     except (SystemError, UnicodeDecodeError):
-        return []
+        return None
     return headers if isinstance(headers, list) else []
 
 

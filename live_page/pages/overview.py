@@ -28,9 +28,9 @@ from live_page.pages.kill_button import KillButton
 from live_page.pages.tiles import show_tiles
 from live_page.pipeline_model import pipeline_model
 from live_page.sources import Sources
+from live_page.sources.consumers import KAFKA
 from live_page.sources.documents import ELASTICSEARCH, Documents, Points
 from live_page.sources.processes import Processes
-from live_page.sources.topics import KAFKA
 from observer.latency import HISTORY_SECONDS
 from observer.processes import Death, ProcessList
 from observer.reading_history import Point, Reading, ReadingHistory, percentile

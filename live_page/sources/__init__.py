@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from elasticsearch import Elasticsearch
 
 from live_page.settings import PageSettings
+from live_page.sources.consumers import Consumers
 from live_page.sources.documents import Documents
 from live_page.sources.lake import LakeReader
 from live_page.sources.processes import Processes
 from live_page.sources.producer import ProducerControls
+from live_page.sources.records import TopicRecords
+from live_page.sources.replays import DeadLetterReplays
 from live_page.sources.topics import Topics
 from observer.reading_history import ReadingHistory
 
@@ -23,6 +26,8 @@ class Sources:
     history: ReadingHistory
     documents: Documents
     topics: Topics
+    records: TopicRecords
+    replays: DeadLetterReplays
     lake: LakeReader
     producer: ProducerControls
     processes: Processes
@@ -35,12 +40,16 @@ def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
 
 def create_sources(settings: PageSettings) -> Sources:
     """Create the sources without connecting to anything."""
+    consumers = Consumers(settings)
+    producer = ProducerControls(settings.producer_url)
     return Sources(
         settings=settings,
         history=ReadingHistory(),
         documents=Documents(elasticsearch_client(settings)),
-        topics=Topics(settings),
+        topics=Topics(settings, consumers),
+        records=TopicRecords(consumers),
+        replays=DeadLetterReplays(settings, producer),
         lake=LakeReader(settings.warehouse, settings.sql_seconds),
-        producer=ProducerControls(settings.producer_url),
+        producer=producer,
         processes=Processes(settings.processes_file),
     )

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Final
 
 from cachetools.func import ttl_cache
@@ -15,6 +16,7 @@ from contract.declared import table_named
 from contract.fields import ColumnType
 from contract.tables import Column
 from contract.windows import Window
+from live_page.histogram import Bucket, bucket_bounds
 from live_page.sources.errors import translate_errors
 
 ELASTICSEARCH: Final = "Elasticsearch"
@@ -23,7 +25,6 @@ MAX_RESULT_WINDOW: Final = 10_000
 """Elasticsearch returns no page beyond this many documents."""
 _MAX_WILDCARD: Final = 64
 """Characters; a longer wildcard query is too complex for Elasticsearch."""
-_BUCKETS: Final = 20
 _WINDOWS: Final = 60
 _MINUTE: Final = 60_000
 """Milliseconds."""
@@ -40,6 +41,14 @@ class Hits:
 
     rows: list[dict[str, Any]]
     total: int
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks of a row among all rows of its table, by measure; rows with the same value share one."""
+
+    rows: int
+    of: Mapping[str, int]
 
 
 def is_text_key(column: Column) -> bool:
@@ -118,22 +127,41 @@ class Documents:
         rows = self._page(table, is_credible, [{window.name: "desc"}], 0, _WINDOWS).rows
         return in_last_windows(rows, window, columns)
 
-    def _distribution(self, table: str, field: str) -> list[tuple[float, float, int]]:
-        """Return a histogram of a field over its whole range: (lower bound, upper bound, number of rows) per bucket."""
+    def _distribution(self, table: str, field: str) -> list[Bucket]:
+        """Return a histogram of a field over its whole range."""
+        column = table_named(table).column(field)
+        is_whole = column is not None and column.type is ColumnType.LONG
         with translate_errors(ELASTICSEARCH):
-            bounds: Any = {"lowest": {"min": {"field": field}}, "highest": {"max": {"field": field}}}
-            found = self._search(index=table, size=0, aggs=bounds)["aggregations"]
+            of_field = {"field": field}
+            stats: Any = {
+                "lowest": {"min": of_field},
+                "highest": {"max": of_field},
+                "median": {"percentiles": {**of_field, "percents": [50]}},
+            }
+            found = self._search(index=table, size=0, aggs=stats)["aggregations"]
             lowest, highest = found["lowest"]["value"], found["highest"]["value"]
             if lowest is None:
                 return []
-            width = (highest - lowest) / _BUCKETS
-            column = table_named(table).column(field)
-            if column is not None and column.type is ColumnType.LONG:
-                width = max(1.0, -(-(highest - lowest + 1) // _BUCKETS))
-            width = width or 1.0
-            bars: Any = {"bars": {"histogram": {"field": field, "interval": width, "offset": lowest % width}}}
+            bounds = bucket_bounds(lowest, highest, found["median"]["values"]["50.0"], is_whole=is_whole)
+            ranges = [{"from": lower, "to": upper} for lower, upper in pairwise(bounds)]
+            bars: Any = {"bars": {"range": {**of_field, "ranges": ranges}}}
             buckets = self._search(index=table, size=0, aggs=bars)["aggregations"]["bars"]["buckets"]
-        return [(bucket["key"], bucket["key"] + width, bucket["doc_count"]) for bucket in buckets]
+        return [Bucket(each["from"], each["to"], each["doc_count"], is_whole) for each in buckets]
+
+    def ranks(self, table: str, row: Mapping[str, Any]) -> Ranks:
+        """Return the rank of each measure of a row: 1 and the number of rows with a greater value, or a later time."""
+        measures = [
+            column.name
+            for column in table_named(table).columns
+            if column.measure is not None
+            and (column.type.is_number or column.type is ColumnType.DATE)
+            and row.get(column.name) is not None
+        ]
+        greater: Any = {name: {"filter": {"range": {name: {"gt": row[name]}}}} for name in measures}
+        with translate_errors(ELASTICSEARCH):
+            found = self._search(index=table, size=0, track_total_hits=True, **({"aggs": greater} if greater else {}))
+        counts = found.get("aggregations", {})
+        return Ranks(found["hits"]["total"]["value"], {name: counts[name]["doc_count"] + 1 for name in measures})
 
     def _alerts(self, status: str = "", rule: str = "", index: str = "", row_id: str = "", size: int = 50) -> Hits:
         """Return alerts, the latest first, filtered by the arguments that are not empty."""

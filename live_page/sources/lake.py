@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import unquote
 
+from cachetools import TLRUCache
 from cachetools.func import ttl_cache
 from deltalake import DeltaTable
 
@@ -30,11 +31,18 @@ _CANCEL_CHECK_INTERVAL: Final = 0.05
 """Seconds."""
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\b.*")
+_KEPT_ANSWERS: Final = 100
+_ANSWER_SECONDS: Final = 7.0
+_FAILED_SECONDS: Final = 30.0
 NOT_LOCAL: Final = "needs a warehouse that is a local folder; this one is not"
 
 
 class QueryError(Exception):
     """A query is invalid, not allowed or takes too long; the message gives the reason."""
+
+
+class BusyError(QueryError):
+    """Another query runs."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class LakeReader:
         self.state = ttl_cache(20, 2)(self._state)
         self.sample = ttl_cache(50, 4)(self._sample)
         self.versions = ttl_cache(20, 4)(self._versions)
+        self._answers: TLRUCache[tuple[str, ...], QueryResult | UnavailableError] = TLRUCache(_KEPT_ANSWERS, _expiry)
+        self._answers_lock = threading.Lock()
 
     def _state(self, name: str) -> TableState:
         """Read the current state of a table; raises `EmptyError`, `UnavailableError`."""
@@ -132,6 +142,26 @@ class LakeReader:
         except QueryError as error:
             raise UnavailableError(str(error)) from None
 
+    def answer(self, sql: str, *parameters: str) -> QueryResult:
+        """Answer a query of the page's own, or repeat the answer of a moment ago, also if it has failed.
+
+        Raises `EmptyError`, `UnavailableError`.
+        """
+        with self._answers_lock:
+            known = self._answers.get((sql, *parameters))
+        if known is None:
+            try:
+                known = self.query(sql, *parameters)
+            except BusyError as error:
+                raise UnavailableError(str(error)) from None
+            except QueryError as error:
+                known = UnavailableError(str(error))
+            with self._answers_lock:
+                self._answers[(sql, *parameters)] = known
+        if isinstance(known, UnavailableError):
+            raise UnavailableError(str(known))
+        return known
+
     def query(
         self,
         sql: str,
@@ -152,7 +182,7 @@ class LakeReader:
             raise QueryError("The query has half of a surrogate pair, which is not a character.")
         began = time.monotonic()
         if not self._lock.acquire(timeout=self._seconds):
-            raise QueryError("Another query is running: try again in a moment.")
+            raise BusyError("Another query is running: try again in a moment.")
         try:
             folder = str(Path(self._warehouse).resolve())
             request = {"sql": sql, "parameters": parameters, "files": self._files(versions), "folder": folder}
@@ -231,6 +261,13 @@ class LakeReader:
 
     def _path(self, name: str) -> str:
         return f"{self._warehouse}/{name}"
+
+
+def _expiry(_: object, answer: QueryResult | UnavailableError, now: float) -> float:
+    """Return when an answer is too old: the queries of open pages take a tenth of the time of the lake at most."""
+    return now + (
+        _FAILED_SECONDS if isinstance(answer, UnavailableError) else max(_ANSWER_SECONDS, 10 * answer.seconds)
+    )
 
 
 def first_version(table: Path) -> int:

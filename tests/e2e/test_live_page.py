@@ -146,6 +146,11 @@ def _rows(panel: Locator) -> list[list[str]]:
     return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in panel.locator("tbody tr").all()]
 
 
+def _values(page: Page) -> dict[str, str]:
+    """Return the measures of the page of a row."""
+    return {name: value for name, value, *_ in (row for row in _rows(_panel(page, "Measures")) if len(row) > 1)}
+
+
 def _wait_for(read: Callable[[], object], expected: object) -> None:
     """Wait until `read` returns what is expected: each panel of a page is filled independently."""
     eventually(lambda: assert_equal(read(), expected), TIMEOUT_MS / 1000)
@@ -304,11 +309,14 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
         expect(page.get_by_role("heading", level=1)).to_have_text("User user_3")
         measures = _panel(page, "Measures")
         expect(measures.locator("tbody tr")).to_have_count(7)
-        shown = dict(_rows(measures))
-        assert shown["total_interactions"] == f"{users['user_3']['total_interactions']:,}"
+        total = users["user_3"]["total_interactions"]
+        rank = 1 + sum(user["total_interactions"] > total for user in users.values())
+        shown = {name: (value, place) for name, value, place in _rows(measures)}
+        assert shown["total_interactions"] == (f"{total:,}", f"{rank} of {len(users)}")
         interactions = _panel(page, "Latest interactions in the lake")
         expect(interactions.locator("tbody tr")).to_have_count(15)
         assert {row[1] for row in _rows(interactions)} == {"user_3"}
+        _assert_is_linked(page, total)
         page.go_back()
         expect(panel.get_by_role("textbox")).to_have_value("R_3")
         expect(panel.locator("tbody tr")).to_have_count(1)
@@ -316,6 +324,22 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
         expect(panel.locator("tbody tr")).to_have_count(10)
         page.goto("/users/unknown")
         expect(_panel(page, "Measures")).to_contain_text("No user has this id")
+
+
+def _assert_is_linked(page: Page, total: int) -> None:
+    """Check the trend and the items of user_3, and follow the link to one of them and back."""
+    per_minute = _panel(page, "Interactions per minute (UTC)")
+    _wait_for(lambda: sum(_sums(per_minute).values()), total)
+    assert set(_series(per_minute)) == set(INTERACTION_TYPES)
+    expect(per_minute).to_contain_text("up to its latest event")
+    items, users = _panel(page, "Items of this user"), _panel(page, "Users of this item")
+    _wait_for(lambda: sum(_number(n) for _, n in _rows(items)), total)
+    item, n = _rows(items)[0]
+    items.get_by_role("link", name=item, exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Item {item}")
+    _wait_for(lambda: dict(_rows(users)).get("user_3"), n)
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_have_text("User user_3")
 
 
 def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_page(
@@ -345,7 +369,7 @@ def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_pa
         panel.get_by_role("link", name=labels[0], exact=True).click()
         expect(page).to_have_url(re.compile(f"{row_href(MINUTES, latest)}$"))
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Minute {labels[0]}")
-        _wait_for(lambda: dict(_rows(_panel(page, "Measures"))).get("total_interactions"), f"{of_latest:,}")
+        _wait_for(lambda: _values(page).get("total_interactions"), f"{of_latest:,}")
         interactions = _panel(page, "Latest interactions in the lake")
         expect(interactions.locator("tbody tr")).to_have_count(min(15, of_latest))
         assert {row[0][-8:-3] for row in _rows(interactions)} == {latest[11:16]}
@@ -361,7 +385,7 @@ def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_pa
         expect(page).to_have_url(re.compile(f"{row_href(ITEM_HOURS, id_)}$"))
         expect(page.get_by_role("heading", level=1)).to_have_text(f"Item by hour {item}, {hour}")
         total = hours[id_]["total_interactions"]
-        _wait_for(lambda: dict(_rows(_panel(page, "Measures"))).get("total_interactions"), f"{total:,}")
+        _wait_for(lambda: _values(page).get("total_interactions"), f"{total:,}")
         expect(interactions.locator("tbody tr")).to_have_count(min(15, total))
         item_column = [cell.strip() for cell in interactions.locator("thead th").all_inner_texts()].index("item_id")
         assert {row[item_column] for row in _rows(interactions)} == {item}
@@ -415,11 +439,11 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
 
         _go(page, "Topics")
-        page.get_by_role("textbox", name=re.compile("Key, such as")).fill("user_7")
-        page.get_by_role("button", name="Search").click()
-        found = _panel(page, "Search by key").locator("tbody tr")
-        expect(found).to_have_count(50)
-        assert {row[2] for row in _rows(_panel(page, "Search by key"))} == {"user_7"}
+        records = _panel(page, "Records")
+        records.get_by_role("textbox", name="Key").fill("user_7")
+        expect(records.locator("[data-about]")).to_contain_text("50 records found in the latest")
+        eventually(lambda: assert_equal({row[2] for row in _rows(records)}, {"user_7"}))
+        assert len(_rows(records)) == 50
 
 
 def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, browser: Browser) -> None:

@@ -1,5 +1,6 @@
 """The live page with hostile records, ids, numbers, queries and sites; no other service of the pipeline runs."""
 
+import json
 import re
 import socket
 import statistics
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import pytest
@@ -25,19 +27,21 @@ from elasticsearch_sink_alert.indexing.index_templates import mappings
 from playwright.sync_api import Browser, Locator, Page, expect
 from stream_processing.metrics import AGGREGATED, BATCHES, LAKE_ROWS
 
-from contract.dead_letters import OFFSET, PARTITION, REASON, SERVICE, TOPIC
+from contract.dead_letters import ELASTICSEARCH_SINK, OFFSET, PARTITION, REASON, REPLAY_OF, SERVICE, TOPIC
 from contract.declared import table_named
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from live_page.formatting import format_text
 from live_page.pages.links import row_href
 from live_page.settings import PageSettings
 from live_page.sources import elasticsearch_client
-from live_page.sources.topics import Topics
+from live_page.sources.consumers import Consumers
+from live_page.sources.records import RecordQuery, TopicRecords
 from local_stack.services import PAGE
 from observer.snapshot import Observer
 from runtime import topic_admin
 from runtime.health import Health, serve
-from tests.browser import NARROW, WIDE, page_of
+from runtime.kafka_client import headers_of
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of
 from tests.pipeline import Pipeline, assert_equal, eventually
 
 LARGE = 9_007_199_254_740_993
@@ -51,6 +55,8 @@ IDS = (
 )  # fmt: skip
 USERS, ITEMS = table_named("agg_interactions_user"), table_named("agg_interactions_item")
 TIME = datetime.now(UTC).replace(microsecond=0)
+ROW_KEY, ROW = f"{ITEMS.name}-back".encode(), '{"item_id":"back","max_interactions":7}'
+JSON = f'{{"n": {LARGE}, "x": 1e400, "list": [1, {{}}], "by": "{{{{7*7}}}} \\u202e<img src=x>"}}'
 WORST = (
     "select repeat('x', 1000000) from range(400)",
     "select repeat(range::varchar, 1000000) from range(400)",
@@ -110,6 +116,17 @@ def _fill_kafka(pipeline: Pipeline) -> None:
         producer.produce(pipeline.settings.dead_letter_topic, value=id_.encode(), headers=[*origin_headers, reason])
     # A dead letter as another program might write it.
     producer.produce(pipeline.settings.dead_letter_topic, value=b"odd", headers=[(REASON, b"\xff only a reason")])
+    of_sink = {TOPIC: pipeline.settings.aggregated_topic, PARTITION: "0", OFFSET: "1", SERVICE: ELASTICSEARCH_SINK}
+    headers: list[tuple[str, str | bytes | None]] = [
+        (name, text.encode()) for name, text in {**of_sink, REASON: "refused by Elasticsearch"}.items()
+    ]
+    producer.produce(pipeline.settings.dead_letter_topic, key=ROW_KEY, value=ROW.encode(), headers=headers)
+    # A record of the greatest size with a time after the year 9999, and one whose header has a name that is no UTF-8.
+    large = json.dumps({"large": "x" * 900_000})
+    far = 300_000_000_000_000
+    producer.produce(pipeline.settings.dead_letter_topic, key=b"large", value=large, timestamp=far)
+    odd_headers: dict[str, str | bytes | None] = {"trace": b"\xff\x1b]0;t\x07", ATTACK: b"<b>"}
+    producer.produce(pipeline.topic, key=b"open", value=JSON, headers=odd_headers, partition=1)
     assert producer.flush(60) == 0
 
 
@@ -220,12 +237,11 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
 
         _go(page, "Topics")
         dead_letters = _panel(page, "Dead letters")
-        expect(dead_letters.locator("tbody tr")).to_have_count(len(IDS) + 1)
+        expect(dead_letters.locator("tbody tr")).to_have_count(len(IDS) + 2)
         values = set(_column(dead_letters, 5))
-        assert values == {*map(format_text, IDS), "odd"}
+        assert values == {*map(format_text, IDS), "odd", ROW}
         assert "\\xff only a reason" in _column(dead_letters, 3)
-        latest = _panel(page, "Latest records")
-        expect(latest.locator("tbody tr")).to_have_count(20)
+        expect(_panel(page, "Records").locator("tbody tr")).to_have_count(len(IDS) + 5 + 1 + 3 + 1)
         _assert_nothing_ran(page)
 
         _go(page, "Lake")
@@ -318,7 +334,7 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         _go(page, "Alerts")
         expect(_panel(page, "Alerts")).to_contain_text(f"{LARGE:,}")
         _go(page, "Topics")
-        expect(_panel(page, "Latest records")).to_contain_text('"n": 12345678901234567890, "x": 1e400')
+        expect(_panel(page, "Records")).to_contain_text('"n": 12345678901234567890, "x": 1e400')
         _go(page, "Lake")
         query = _panel(page, "SQL query")
         query.get_by_role("textbox").fill("SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727")
@@ -533,18 +549,174 @@ def _health_seconds(address: str, query_finished: threading.Event) -> list[float
     return found
 
 
+# --- Topics ------------------------------------------------------------------------------------------
+
+
+def _expect_query(page: Page, **values: str | None) -> None:
+    """Expect values of the page's address; None: it has none of this name."""
+
+    def read() -> dict[str, str | None]:
+        query = dict(parse_qsl(urlsplit(page.url).query))
+        return {name: query.get(name) for name in values}
+
+    eventually(lambda: assert_equal(read(), values), TIMEOUT_MS / 1000)
+
+
+def _wait_for_times(records: Locator, times: list[str]) -> None:
+    eventually(lambda: assert_equal([each[2:].strip() for each in _column(records, 1)], times), TIMEOUT_MS / 1000)
+
+
+def test_records_are_filtered_opened_and_paused_and_the_address_has_it_all(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address) as page:
+        _go(page, "Topics")
+        records = _panel(page, "Records")
+        about, rows = records.locator("[data-about]"), records.locator("tbody tr")
+        expect(about).to_contain_text("live: the latest")
+        records.get_by_role("textbox", name="Text").fill("COMMITTED: t")
+        expect(about).to_contain_text("live: 3 records found in the latest")
+        expect(about).to_contain_text("the whole topic")
+        expect(rows).to_have_count(3)
+        _expect_query(page, text="COMMITTED: t", until=None)
+        # An opened record stays where it is.
+        records.get_by_role("button", name=re.compile("^Record ")).first.press("Enter")
+        expect(records.get_by_role("region", name=re.compile("^Value"))).to_contain_text("committed: True")
+        expect(about).to_contain_text("paused: 3 records found")
+        opened = dict(parse_qsl(urlsplit(page.url).query))["open"]
+        page.reload()
+        expect(records.get_by_role("button", name=f"Record {opened}")).to_have_attribute("aria-expanded", "true")
+        expect(records.get_by_role("region", name=re.compile("^Value"))).to_contain_text("committed: True")
+        expect(records.get_by_role("textbox", name="Text")).to_have_value("COMMITTED: t")
+        records.get_by_role("button", name="Resume").click()
+        expect(about).to_contain_text("live")
+        _expect_query(page, text="COMMITTED: t", until=None, open=None)
+
+        records.get_by_role("textbox", name="Text").fill("")
+        partition, offset = opened.split("-")
+        records.get_by_role("textbox", name="Partition").fill(partition)
+        records.get_by_role("textbox", name="From offset").fill(offset)
+        expect(about).to_contain_text("from there on, the oldest first")
+        eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
+        assert {each.split("-")[0] for each in _column(records, 2)} == {partition}
+        _expect_query(page, partition=partition, offset=offset, text=None)
+        _go(page, "Overview")
+        page.go_back()
+        expect(records.get_by_role("textbox", name="From offset")).to_have_value(offset)
+        eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
+
+        records.get_by_role("textbox", name="From offset").fill("")
+        records.get_by_role("textbox", name="Partition").fill("99")
+        expect(records).to_contain_text("has no partition 99: it has 0 to 3")
+        records.get_by_role("textbox", name="Partition").fill("x")
+        expect(records).to_contain_text("A whole number")
+        records.get_by_role("textbox", name="Partition").fill("")
+        page.get_by_role("button", name=site.pipeline.settings.dead_letter_topic, exact=True).click()
+        expect(about).to_contain_text("live: the latest")
+        # Only the record of the far future is later.
+        records.get_by_role("textbox", name="From time (UTC)").fill("9000-01-01")
+        expect(about).to_contain_text("1 record from there on")
+        _wait_for_times(records, ["9999-12-31 23:59:59"])
+        records.get_by_role("textbox", name="From time (UTC)").fill("soon")
+        expect(records).to_contain_text("Such as 14:05")
+
+
+def test_a_live_page_shows_new_records_and_a_paused_one_does_not(site: Site, browser: Browser) -> None:
+    topic = site.pipeline.settings.aggregated_topic
+    with page_of(browser, site.address) as page, page_of(browser, site.address) as paused:
+        for each in (page, paused):
+            each.goto(f"/topics?topic={topic}")
+            expect(_panel(each, "Records").locator("[data-about]")).to_contain_text("live")
+        site.pipeline.send(topic, [(b"before", b"{}")])
+        for each in (page, paused):
+            expect(_panel(each, "Records")).to_contain_text("before")
+        _panel(paused, "Records").get_by_role("button", name="Pause").click()
+        expect(_panel(paused, "Records").locator("[data-about]")).to_contain_text("paused")
+        site.pipeline.send(topic, [(b"after", b"{}")])
+        expect(_panel(page, "Records")).to_contain_text("after")
+        paused.reload()
+        expect(_panel(paused, "Records")).to_contain_text("before")
+        assert "after" not in _panel(paused, "Records").inner_text()
+        _panel(paused, "Records").get_by_role("button", name="Resume").click()
+        expect(_panel(paused, "Records")).to_contain_text("after")
+
+
+@pytest.mark.parametrize(("width", "dark"), [(WIDE, False), (NARROW, True)])
+def test_hostile_records_open_as_text_and_within_bounds(site: Site, browser: Browser, width: int, dark: bool) -> None:
+    with page_of(browser, site.address, width=width, dark=dark) as page:
+        page.goto("/topics?key=open")
+        records = _panel(page, "Records")
+        records.get_by_role("button", name=re.compile("^Record ")).click()
+        value = records.get_by_role("region", name=re.compile("^Value"))
+        expect(value).to_contain_text(f'{{\n  "n": {LARGE},\n  "x": 1e400,\n  "list": [\n    1,\n    {{}}\n  ],')
+        expect(value).to_contain_text("{{7*7}} \\u202e<img src=x>")
+        expect(records.locator(".record")).to_contain_text(f"trace\\xff\\x1b]0;t\\x07{ATTACK}<b>")
+        _assert_nothing_ran(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        texts = page.locator(".record :is(dt, dd, pre, .title, span), .opener, [data-about]")
+        low_contrast = f"all => all.filter(each => ({CONTRAST})(each) < 4.5).map(each => each.textContent)"
+        eventually(partial(_assert_none, texts, low_contrast), 30)
+
+        page.goto(f"/topics?topic={site.pipeline.settings.dead_letter_topic}&key=large")
+        expect(records).to_contain_text("9999-12-31 23:59:59")
+        expect(records).to_contain_text("(900.0 kB)")
+        records.get_by_role("button", name=re.compile("^Record ")).click()
+        expect(records.locator(".record")).to_contain_text("Value, 900.0 kB, the first 100,000 characters")
+        assert len(value.inner_text()) == 100_000
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert value.evaluate("each => each.offsetHeight") < 400
+
+
+def test_a_dead_letter_is_replayed_after_a_confirmation_and_only_once(site: Site, browser: Browser) -> None:
+    topic, dead_letter_topic = site.pipeline.settings.aggregated_topic, site.pipeline.settings.dead_letter_topic
+
+    def replays() -> list[bytes | None]:
+        found = site.pipeline.read(topic)
+        return [
+            message.value() for message in found if message.key() == ROW_KEY and REPLAY_OF in dict(headers_of(message))
+        ]
+
+    with page_of(browser, site.address) as page:
+        _go(page, "Topics")
+        letters = _panel(page, "Dead letters")
+        letters.locator("tbody tr", has_text="only a reason").get_by_role("link").click()
+        records = _panel(page, "Records")
+        expect(records.locator(".replay")).to_contain_text("the same bytes would be rejected again")
+        expect(records.get_by_role("button", name="Replay …")).to_have_count(0)
+        letters.locator("tbody tr", has_text="refused by Elasticsearch").get_by_role("link").click()
+        expect(records.locator(".record")).to_contain_text("dead_letter.reasonrefused by Elasticsearch")
+        _expect_query(page, topic=dead_letter_topic, key=None)
+        dialog = page.get_by_role("dialog")
+        records.get_by_role("button", name="Replay …").click()
+        dialog.get_by_role("button", name="Cancel").click()
+        expect(dialog).to_have_count(0)
+        assert replays() == []
+        records.get_by_role("button", name="Replay …").click()
+        expect(dialog).to_contain_text(f"sent to {topic}")
+        dialog.get_by_role("button", name="Replay", exact=True).click()
+        expect(page.get_by_role("alert").get_by_text("was replayed", exact=False)).to_be_visible()
+        assert replays() == [ROW.encode()]
+        expect(letters).to_contain_text("refused by Elasticsearch  (replayed)")
+        records.get_by_role("button", name="Replay …").click()
+        dialog.get_by_role("button", name="Replay", exact=True).click()
+        expect(page.get_by_role("alert").get_by_text("it was replayed already", exact=False)).to_be_visible()
+        assert replays() == [ROW.encode()]
+
+
 def test_only_committed_records_are_shown_and_found(site: Site) -> None:
-    reader = Topics(site.settings)
+    reader = TopicRecords(Consumers(site.settings))
     committed = {f"{n} committed: True" for n in range(3)}
+    topic = site.pipeline.topic
 
     def assert_committed() -> None:
         # The latest 2,000 offsets of their partition are aborted records and a marker.
-        found = reader.find(site.pipeline.topic, "transaction")
-        assert len(found) == 3
-        assert {record.value for record in found} == committed
-        latest = reader.latest(site.pipeline.topic, 100)
+        for query in (RecordQuery(topic, key="transaction"), RecordQuery(topic, text="COMMITTED: t")):
+            found = reader.read(query)
+            assert [record.key for record in found.records] == ["transaction"] * 3
+            assert {record.value for record in found.records} == committed
+            # All but those of aborted transactions were looked at, from the start on.
+            assert (found.looked, found.since) == (len(IDS) + 5 + 1 + 3 + 1, None)
+        latest = reader.latest(topic)
         assert {record.value for record in latest if record.key == "transaction"} == committed
-        assert len(latest) == len(IDS) + 5 + 1 + 3
+        assert len(latest) == len(IDS) + 5 + 1 + 3 + 1
 
     # On a slow machine a read may time out early.
     eventually(assert_committed)

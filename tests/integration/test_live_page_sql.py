@@ -12,7 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from contract.declared import table_named
 from contract.loading import load
-from live_page.pages.rows import events_of
+from live_page.pages.row_queries import events_of
 from live_page.sources import sql_worker
 from live_page.sources.errors import UnavailableError
 from live_page.sources.lake import LakeReader, QueryError, QueryResult, Versions

@@ -1,6 +1,7 @@
 """Ids of rows in keys, addresses, queries and pages: each is that of one row, and none is read as anything else."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime, timedelta
@@ -20,15 +21,15 @@ from contract.declared import TABLES, table_named
 from contract.fields import MAX_TIMESTAMP
 from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
 from contract.tables import decode_row_id, encode_row_id
-from live_page.formatting import format_text, format_time, format_value
+from live_page.formatting import format_json, format_text, format_time, format_value
 from live_page.guard import Guard
 from live_page.pages.alerts import alert_row
 from live_page.pages.links import KEYED, decode_id, encode_id, row_href, row_label, table_href
-from live_page.pages.rows import events_of
+from live_page.pages.row_queries import events_of
 from live_page.pages.topics import _dead_letter_row
 from live_page.sources.errors import EmptyError
+from live_page.sources.records import Record, as_time, format_offsets, parse_offsets
 from live_page.sources.sql_worker import run_query
-from live_page.sources.topics import Record
 from tests.properties.hostile import any_texts, assert_one_line, is_one_line, number_of_examples, texts
 
 _KIND: Final = choice("kind", "a", "b|c", "\\")
@@ -282,15 +283,40 @@ def test_text_is_shown_without_control_characters(value: str, max_length: int | 
         assert f"({len(value):,} characters)" in shown
 
 
+@given(any_texts | st.text("2026-01-31T12:00:00Z+:.", max_size=28))
+@example("12:00\x00")
+def test_what_is_typed_as_a_filter_of_records_is_used_or_nothing(value: str) -> None:
+    at = as_time(value)
+    assert at is None or at.utcoffset() == timedelta(0)
+    assert parse_offsets(format_offsets(parse_offsets(value))) == parse_offsets(value)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | any_texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_texts, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(_json, st.sampled_from([(",", ":"), (", ", ": "), (" ,\n\t", " :\r")]), st.booleans())
+def test_json_that_is_shown_by_line_has_the_same_values_and_digits(
+    value: object, separators: tuple[str, str], is_ascii: bool
+) -> None:
+    text = json.dumps(value, separators=separators, ensure_ascii=is_ascii)
+    shown = format_json(text)
+    assert json.loads(shown, parse_float=str, parse_int=str) == json.loads(text, parse_float=str, parse_int=str)
+
+
 @given(any_texts | st.text("2026-01-31T12:00:00Z+:", max_size=28), any_texts)
 @example("0001-01-01T00:00:00+14:00", "")
 def test_the_cells_of_a_page_have_no_control_characters_whatever_a_record_has(value: str, other: str) -> None:
     record = Record(
-        at=datetime.now(UTC), partition=0, offset=0, key=value, value=other,
+        at=datetime.now(UTC), partition=0, offset=0, key=value, value=other, size=0, is_cut=False,
         headers={"dead_letter.topic": other, "dead_letter.partition": value, "dead_letter.reason": value},
     )  # fmt: skip
     cells = [format_time(value), format_time(value, is_day=True), format_value(value)]
-    cells += [str(cell) for cell in _dead_letter_row(record).values()]
+    cells += [str(cell) for cell in _dead_letter_row("topic", record, is_replayed=True).values()]
+    cells.append(format_text(format_json(value)))
     for table in TABLES:
         cells.append(format_text(row_label(table, value)))
         alert = {

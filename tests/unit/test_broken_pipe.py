@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from elasticsearch_sink_alert import __main__ as sink
-from elasticsearch_sink_alert.cli import check, dead_letter_commands
-from elasticsearch_sink_alert.cli.dead_letter_commands import DeadLetter
+from elasticsearch_sink_alert.cli import check
+from elasticsearch_sink_alert.kafka import dead_letter_replay
+from elasticsearch_sink_alert.kafka.dead_letter_replay import DeadLetter
 
 from contract import dead_letters
 from local_stack.services import ROOT
@@ -56,7 +57,7 @@ def test_the_commands_of_the_sink_may_be_unread(command: str, number: int, monke
     # The output of few fits into the buffer, which is written at the end.
     headers = {dead_letters.SERVICE: "stream-processing", dead_letters.REASON: "not JSON", "other": "x" * number}
     found = [DeadLetter(f"0-{n}", "2026-01-01T00:00:00+00:00", b"key", b"{}", headers, False) for n in range(number)]
-    monkeypatch.setattr(dead_letter_commands, "_read", lambda *_: found)
+    monkeypatch.setattr(dead_letter_replay, "read_all", lambda *_: found)
     monkeypatch.setattr(check, "_report", lambda *_: "a rule" * number)
     assert _unread_status(sink.main, "elasticsearch_sink_alert", *command.split()) == broken_pipe.STATUS
 

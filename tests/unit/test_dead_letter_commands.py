@@ -2,7 +2,8 @@
 
 import pytest
 from elasticsearch_sink_alert.cli import dead_letter_commands
-from elasticsearch_sink_alert.cli.dead_letter_commands import DeadLetter
+from elasticsearch_sink_alert.kafka import dead_letter_replay
+from elasticsearch_sink_alert.kafka.dead_letter_replay import DeadLetter, Latest, TopicRows
 from elasticsearch_sink_alert.settings import SinkSettings
 
 from contract import dead_letters
@@ -25,7 +26,7 @@ def _dead_letter(id_: str, service: str, key: bytes | None = None, *, value: byt
 def found(monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
     """The dead letters of the topic: a test adds them."""
     added: list[DeadLetter] = []
-    monkeypatch.setattr(dead_letter_commands, "_read", lambda *_: added)
+    monkeypatch.setattr(dead_letter_replay, "read_all", lambda *_: added)
     return added
 
 
@@ -113,7 +114,7 @@ def test_no_header_of_a_dead_letter_controls_the_terminal(
     assert "\x1b" not in printed
 
 
-@pytest.mark.parametrize("offset", [None, "", "x", "-1", "²"])
+@pytest.mark.parametrize("offset", [None, "", "x", "-1", "²", "9" * 5_000])
 def test_a_foreign_dead_letter_without_its_position_is_skipped(
     found: list[DeadLetter], offset: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +124,61 @@ def test_a_foreign_dead_letter_without_its_position_is_skipped(
     else:
         dead_letter.headers[dead_letters.OFFSET] = offset
     found.append(dead_letter)
-    latest = {b"avg_interactions": dead_letter_commands._Latest(0, 5, 9)}
-    monkeypatch.setattr(dead_letter_commands, "_latest_records", lambda *_: latest)
+    rows = TopicRows({b"avg_interactions": Latest(0, 5, 9)})
+    monkeypatch.setattr(dead_letter_replay, "rows_of_topic", lambda *_: rows)
     assert dead_letter_commands.replay(SETTINGS, "", again=False) == 0
     assert "0-1 is skipped, its headers do not say where it was" in capsys.readouterr().out
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str]]]:
+    """The topic and the headers of what is sent."""
+    topics: list[tuple[str, dict[str, str]]] = []
+
+    def send(_: object, topic: str, __: object, ___: object, headers: dict[str, str]) -> None:
+        topics.append((topic, headers))
+
+    monkeypatch.setattr(dead_letter_replay, "_send", send)
+    return topics
+
+
+def _replay_with(
+    monkeypatch: pytest.MonkeyPatch, rows: TopicRows, *chosen: DeadLetter, again: bool = False
+) -> list[str]:
+    monkeypatch.setattr(dead_letter_replay, "rows_of_topic", lambda *_: rows)
+    return [each.skipped for each in dead_letter_replay.replay(SETTINGS, chosen, again=again)]
+
+
+def test_a_dead_letter_is_marked_before_it_is_sent_so_no_kill_has_it_sent_twice(
+    monkeypatch: pytest.MonkeyPatch, sent: list[tuple[str, dict[str, str]]]
+) -> None:
+    letter = _dead_letter("0-1", "elasticsearch-sink-alert", b"avg_interactions")
+    assert _replay_with(monkeypatch, TopicRows({}), letter) == [""]
+    assert sent == [
+        (SETTINGS.dead_letter_topic, {dead_letters.REPLAYED: "0-1"}),
+        (SETTINGS.aggregated_topic, {dead_letters.REPLAY_OF: "0-1"}),
+    ]
+
+
+def test_a_replay_that_was_interrupted_is_finished_and_a_whole_one_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, sent: list[tuple[str, dict[str, str]]]
+) -> None:
+    marked = _dead_letter("0-2", "elasticsearch-sink-alert", b"avg_interactions")
+    assert marked.replayed
+    assert _replay_with(monkeypatch, TopicRows({}), marked) == [""]
+    whole = TopicRows({}, {b"avg_interactions": {"0-2"}})
+    assert _replay_with(monkeypatch, whole, marked) == ["it was replayed already"]
+    assert _replay_with(monkeypatch, whole, marked, again=True) == [""]
+    assert len(sent) == 4
+
+
+def test_an_older_dead_letter_does_not_replace_the_replay_of_a_later_one(
+    monkeypatch: pytest.MonkeyPatch, sent: list[tuple[str, dict[str, str]]]
+) -> None:
+    older = _dead_letter("0-1", "elasticsearch-sink-alert", b"avg_interactions")
+    later = _dead_letter("0-5", "elasticsearch-sink-alert", b"avg_interactions")
+    later.headers[dead_letters.OFFSET] = "3000"
+    # Compaction has removed the original of the later one: only its replay is left.
+    rows = TopicRows({}, {b"avg_interactions": {"0-5"}})
+    assert _replay_with(monkeypatch, rows, older, later) == ["the topic has a later row of its key", ""]
+    assert {headers.get(dead_letters.REPLAY_OF, "0-5") for _, headers in sent} == {"0-5"}

@@ -31,7 +31,7 @@ from live_page.login import Login
 from live_page.pages.alerts import alert_row
 from live_page.pages.controls import _describe_flow
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
-from live_page.pages.rows import events_of
+from live_page.pages.row_queries import events_of
 from live_page.sources.documents import from_first_alert, in_last_windows
 from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.producer import ProducerControls

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from elasticsearch_sink_alert.cli import dead_letter_commands
+from elasticsearch_sink_alert.kafka import dead_letter_replay
 from elasticsearch_sink_alert.settings import SinkSettings
 
 from contract import dead_letters
@@ -55,10 +56,8 @@ def test_a_log_line_cannot_be_forged_or_control_a_terminal(capsys: pytest.Captur
 def test_dead_letters_are_printed_as_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     headers = {dead_letters.TOPIC: HOSTILE, dead_letters.REASON: HOSTILE, dead_letters.SERVICE: HOSTILE}
     data = HOSTILE.encode() + b"\xff\n"
-    dead_letter = dead_letter_commands.DeadLetter(
-        "0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False
-    )
-    monkeypatch.setattr(dead_letter_commands, "_read", lambda *_: [dead_letter])
+    dead_letter = dead_letter_replay.DeadLetter("0-7", "2026-01-01T00:00:00+00:00", data, data, headers, replayed=False)
+    monkeypatch.setattr(dead_letter_replay, "read_all", lambda *_: [dead_letter])
     settings = SinkSettings()
     assert dead_letter_commands.show_list(settings, "") == 0
     listed = capsys.readouterr().out
