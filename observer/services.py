@@ -5,6 +5,7 @@ from typing import Final
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract import metric_names
 from observer import http
 
 OK: Final = "ok"
@@ -15,7 +16,7 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
     """Return the health of a service, `OK` or the reason, and its metrics by name.
 
     The metrics are those without labels, those of the stream job's query `ingest`, and those with another label as
-    name/label: `stream_rows/agg_interactions_user`.
+    name/label: `stream_state_rows/agg_interactions_user`.
     """
     try:
         response = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
@@ -33,5 +34,5 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
     except (requests.RequestException, ValueError):
         return "its metrics cannot be read", {}
     metrics = {"/".join((sample.name, *sample.labels.values())): sample.value for sample in samples}
-    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": "ingest"}}
+    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": metric_names.INGEST}}
     return health, metrics

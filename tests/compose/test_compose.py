@@ -44,6 +44,7 @@ _CLONED_PATHS = (
     "contract",
     "runtime",
     "observer",
+    "observability",
     "build_tools",
     "dashboards",
     "live_page",

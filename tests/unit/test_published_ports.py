@@ -26,7 +26,7 @@ def _published() -> list[str]:
 
 def test_compose_publishes_ports_on_localhost_only() -> None:
     ports = _published()
-    assert len(ports) == 6
+    assert len(ports) == 9
     assert [port for port in ports if not port.startswith(f"{LOCALHOST}:")] == []
     assert [file for file in COMPOSE_FILES if "network_mode" in (ROOT / file).read_text()] == []
 
