@@ -18,18 +18,21 @@ _LATEST_EVENT: Final = {
     if measure == latest(EVENT.time)
 }
 """The column with the time of a row's latest event, by table; not every table has one."""
+_MAX_PARSED: Final = 1_000
+"""Times of events that are parsed in a batch, evenly spread over its rows: each stands for as many rows."""
 
 
 def observe(rows: Sequence[Row], now: float) -> None:
     """Add the ages of rows that were indexed `now` (seconds since the epoch) to the histograms of latency."""
     appended = Counter(row.record.timestamp_ms for row in rows)
     metrics.INDEXING_LATENCY.observe(_ages(((time / 1000, number) for time, number in appended.items()), now))
+    step = -(-len(rows) // _MAX_PARSED) or 1
     events = Counter(
         row.fields.get(_LATEST_EVENT[row.key.table])
-        for row in rows
+        for row in rows[::step]
         if row.fields is not None and row.key.table in _LATEST_EVENT
     )
-    metrics.END_TO_END_LATENCY.observe(_ages(_seconds(events), now))
+    metrics.END_TO_END_LATENCY.observe(_ages(((time, step * number) for time, number in _seconds(events)), now))
 
 
 def _seconds(times: Mapping[object, int]) -> Iterable[tuple[float, int]]:

@@ -198,7 +198,7 @@ def test_the_badge_has_readable_colours_of_its_own_in_each_state() -> None:
 # --- Access ----------------------------------------------------------------------------------------
 
 
-def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+def _guard_response(kind: str, headers: dict[str, str], path: str = "/") -> tuple[int, dict[str, str]]:
     """Return the guard's status and headers, for an application that answers 200."""
     sent: list[MutableMapping[str, Any]] = []
 
@@ -212,7 +212,7 @@ def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, 
         return {}
 
     encoded_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": kind, "headers": encoded_headers, "extensions": {"websocket.http.response": {}}}
+    scope = {"type": kind, "path": path, "headers": encoded_headers, "extensions": {"websocket.http.response": {}}}
     asyncio.run(Guard(app, ["page.example.com", " *.lan "])(scope, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
@@ -248,6 +248,12 @@ def test_only_the_pages_own_names_and_origins_are_accepted(host: str, origin: st
     returned, headers = _guard_response("http", sent)
     assert returned == status
     assert headers["x-frame-options"] == "DENY"
+
+
+def test_prometheus_may_ask_for_the_metrics_by_a_containers_name_and_no_other_site_may() -> None:
+    assert _guard_response("http", {"Host": "live-page:8090"}, "/metrics")[0] == 200
+    assert _guard_response("http", {"Host": "live-page:8090"}, "/health")[0] == 400
+    assert _guard_response("http", {"Host": "evil.example.com"}, "/metrics")[0] == 400
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
 

@@ -1,4 +1,4 @@
-"""The metrics: what the documentation, the rules and the dashboard name is what the services expose, by the conventions."""
+"""The metrics: documentation, rules and dashboard name what the services expose, by Prometheus' conventions."""
 
 import json
 import re
@@ -50,12 +50,12 @@ def _exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
         if isinstance(value, MetricWrapperBase | Measurement | CountedHistogram)
     ]
     page = PageMetrics(ReadingHistory(), CollectorRegistry())
-    return {name: (type, labels) for each in (*collectors, page) for name, type, labels in _described(each)}
+    return {name: (kind, labels) for each in (*collectors, page) for name, kind, labels in _described(each)}
 
 
 def _documented() -> dict[str, tuple[str, tuple[str, ...]]]:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| .+ \|$", (ROOT / "docs/metrics.md").read_text(), re.M)
-    return {name: (type, tuple(re.findall(r"`(\w+)`", labels))) for name, type, labels in rows}
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|(.*?)\| .+ \|$", (ROOT / "docs/metrics.md").read_text(), re.M)
+    return {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
 
 
 def _rules() -> list[dict[str, Any]]:
@@ -82,16 +82,17 @@ def test_each_section_of_the_documentation_has_the_metrics_of_its_service() -> N
 
 
 def test_names_follow_prometheus_conventions() -> None:
-    for name, (type, _) in _exposed().items():
-        assert name.endswith("_total") == (type == "counter"), name
-        assert type != "histogram" or name.endswith(("_seconds", "_bytes")), name
+    for name, (kind, _) in _exposed().items():
+        assert name.endswith("_total") == (kind == "counter"), name
+        assert kind != "histogram" or name.endswith(("_seconds", "_bytes")), name
         assert re.search(r"_(ms|millis|milliseconds|kb|mb|minutes)(_|$)", name) is None, name
 
 
 def test_rules_and_dashboard_use_only_metrics_and_records_that_exist() -> None:
     queries = [*(rule["expr"] for rule in _rules()), *_dashboard_queries()]
-    types = {name: type for name, (type, _) in _exposed().items()}
-    used = {name for query in queries for name in re.findall(_OWN, re.sub(r"pipeline:[\w:]+", "", query))}
+    types = {name: kind for name, (kind, _) in _exposed().items()}
+    plain = [re.sub(r"pipeline:[\w:]+|\"[^\"]*\"", "", query) for query in queries]
+    used = {name for query in plain for name in re.findall(_OWN, query)}
     of_histograms = {re.sub(_SAMPLES, "", name) for name in used if re.search(_SAMPLES, name)}
     assert used - types.keys() - {name for name in used if re.search(_SAMPLES, name)} == set()
     assert {types.get(name) for name in of_histograms} == {"histogram"}
@@ -174,6 +175,19 @@ def test_the_latency_of_a_batch_has_the_age_of_each_row_and_of_its_latest_event(
     # 2 seconds, 60 seconds, and one that is ahead of this machine's clock.
     assert registry.get_sample_value("b_seconds_count") == 3
     assert registry.get_sample_value("b_seconds_sum") == 62
+
+
+def test_the_latency_of_a_large_batch_is_that_of_rows_spread_over_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = CollectorRegistry()
+    end_to_end = CountedHistogram("b_seconds", "", (60,), registry=registry)
+    monkeypatch.setattr(elasticsearch_sink_alert.metrics, "END_TO_END_LATENCY", end_to_end)
+    start = 1_700_000_000.0
+    events = ("2023-11-14T22:13:10.000Z", "2023-11-14T22:03:20.000Z")
+    records = [_record(f"u{n}", start, events[n >= 7_500], n) for n in range(10_000)]
+    rows, _ = latest_rows(records, VersionClock())
+    latency.observe(rows, start)
+    assert registry.get_sample_value("b_seconds_count") == pytest.approx(10_000, rel=0.001)
+    assert registry.get_sample_value("b_seconds_bucket", {"le": "60.0"}) == pytest.approx(7_500, rel=0.01)
 
 
 _REASONS = {
