@@ -39,10 +39,11 @@ def _fetch() -> None:
             return
         with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             folder = Path(scratch)
-            if _apt_get("download", *_PACKAGES, folder=folder).returncode and os.geteuid() == 0:
+            downloaded = _apt_get("download", *_PACKAGES, folder=folder)
+            if downloaded.returncode and os.geteuid() == 0:
                 # The lists of packages may be missing or old.
                 _apt_get("update", folder=folder)
-            downloaded = _apt_get("download", *_PACKAGES, folder=folder)
+                downloaded = _apt_get("download", *_PACKAGES, folder=folder)
             assert downloaded.returncode == 0, downloaded.stderr
             for package in sorted(folder.glob("*.deb")):
                 subprocess.run(["dpkg-deb", "--extract", package, folder / "unpacked"], check=True, timeout=_TIMEOUT)

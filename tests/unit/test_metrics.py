@@ -2,8 +2,10 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import MagicMock
 
 import data_producer.metrics
 import elasticsearch_sink_alert.metrics
@@ -11,9 +13,11 @@ import orjson
 import pytest
 import stream_processing.metrics
 from elasticsearch_sink_alert import latency
+from elasticsearch_sink_alert.indexing.bulk import WRITTEN, Outcome
 from elasticsearch_sink_alert.kafka.rows import Record, latest_rows
 from elasticsearch_sink_alert.kafka.versions import VersionClock
-from prometheus_client import CollectorRegistry
+from elasticsearch_sink_alert.sink import Sink
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 from ruamel.yaml import YAML
 
@@ -188,6 +192,28 @@ def test_the_latency_of_a_large_batch_is_that_of_rows_spread_over_it(monkeypatch
     latency.observe(rows, start)
     assert registry.get_sample_value("b_seconds_count") == pytest.approx(10_000, rel=0.001)
     assert registry.get_sample_value("b_seconds_bucket", {"le": "60.0"}) == pytest.approx(7_500, rel=0.01)
+
+
+def test_the_sinks_lag_is_the_age_of_the_oldest_record_that_is_not_committed() -> None:
+    old = time.time() - 100
+    batches = [[_record("u1", old + 40, None, 1), _record("u2", old, None, 2)]]
+    while_waiting: list[float | None] = []
+
+    def wait() -> list[Outcome]:
+        while_waiting.append(REGISTRY.get_sample_value("sink_lag_seconds"))
+        return [WRITTEN, WRITTEN]
+
+    do_nothing = MagicMock()
+    consumer = MagicMock(assignments={0: 1}, clock=VersionClock(), has_new_partitions=False)
+    consumer.poll_batch = lambda *, wait: batches.pop() if batches else []  # noqa: ARG005
+    consumer.lag.return_value = 0
+    sink = Sink(consumer, MagicMock(start=lambda _: wait), do_nothing, do_nothing)
+    assert REGISTRY.get_sample_value("sink_lag_seconds") is None
+    sink.run_once()
+    assert REGISTRY.get_sample_value("sink_lag_seconds") == pytest.approx(100, abs=30)
+    sink.run_once()
+    assert while_waiting == [pytest.approx(100, abs=30)]
+    assert REGISTRY.get_sample_value("sink_lag_seconds") == 0
 
 
 _REASONS = {
