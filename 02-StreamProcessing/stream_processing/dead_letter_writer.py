@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -80,8 +81,8 @@ def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) 
     topic = settings.dead_letter_topic
     # Requested for each batch: the topic's limit may be raised while the job runs.
     limit = max_message_bytes(settings, topic)
-    # Read, parsed and explained once, for both the numbers and the records.
-    kept = malformed.persist()
+    # Read, parsed and explained once, for both the numbers and the records. Not in memory: a record may have 64 MiB.
+    kept = malformed.persist(StorageLevel.DISK_ONLY)
     try:
         numbers = _count_by_kind(kept)
         write_records(_dead_letters(kept, headers, dead_letters.Capacity.of(limit)), settings, topic, limit)

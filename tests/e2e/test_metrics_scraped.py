@@ -101,7 +101,7 @@ def _assert_records(url: str) -> None:
 def test_prometheus_scrapes_every_metric_of_every_service_and_evaluates_every_rule(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    malformed = [b"not json", b"", b'{"user_id": "u", "item_id": "i", "interaction_type": "like"}']
+    malformed = [b"not json", None, b'{"user_id": "u", "item_id": "i", "interaction_type": "like"}']
     with ExitStack() as stack:
         stream = stack.enter_context(pipeline.running(STREAM, UPKEEP_INTERVAL=2))
         sink = stack.enter_context(pipeline.running(SINK))
