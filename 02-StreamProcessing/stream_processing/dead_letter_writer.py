@@ -93,8 +93,8 @@ def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) 
 
 def _count_by_kind(malformed: DataFrame) -> dict[str, int]:
     """Count malformed records by kind of their reasons."""
-    numbers = [F.count_if(_kind() == kind).alias(kind) for kind in dead_letters.REASON_KINDS]
-    row = malformed.agg(*numbers).head()
+    numbers = [F.count_if(F.col("kind") == kind).alias(kind) for kind in dead_letters.REASON_KINDS]
+    row = malformed.select(_kind().alias("kind")).agg(*numbers).head()
     return {} if row is None else row.asDict()
 
 
