@@ -1,7 +1,4 @@
-"""The names of the metrics that one part of the project exposes and another one reads.
-
-[docs/metrics.md](../docs/metrics.md) has all metrics.
-"""
+"""The names of the metrics that one part of the project exposes and another one reads; docs/metrics.md has all."""
 
 from typing import Final
 
