@@ -13,6 +13,7 @@ from benchmarks.metrics import by_label
 from benchmarks.process_tree import process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from contract import metric_names
 from local_stack import services
 
 _RATE: Final = 1_000
@@ -54,9 +55,10 @@ def _phases(stack: Stack, warm: float) -> Iterator[Result]:
 
 def _totals(job: HTTPExecutor) -> dict[str, tuple[float, float]]:
     """Return the seconds and the number of each phase until now."""
-    counts = by_label(job, "stream_phase_seconds_count", "phase")
+    counts = by_label(job, f"{metric_names.PHASE_SECONDS}_count", "phase")
     return {
-        phase: (seconds, counts[phase]) for phase, seconds in by_label(job, "stream_phase_seconds_sum", "phase").items()
+        phase: (seconds, counts[phase])
+        for phase, seconds in by_label(job, f"{metric_names.PHASE_SECONDS}_sum", "phase").items()
     }
 
 

@@ -13,6 +13,7 @@ from benchmarks.process_tree import process_id, sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from benchmarks.throughput import drain_backlog
+from contract import metric_names
 from contract.declared import EVENT
 from local_stack import services
 
@@ -37,7 +38,7 @@ def users(stack: Stack, interactions: int) -> Iterator[Result]:
     stack.send(topic, 1_000)
     started_at = time.monotonic()
     with stack.service(services.STREAM, topic) as job:
-        wait_for(job, "stream_aggregated_interactions", warm_up + interactions + 1_000)
+        wait_for(job, metric_names.AGGREGATED_INTERACTIONS, warm_up + interactions + 1_000)
         yield Result("restart with 1,000,000 users → next aggregate", time.monotonic() - started_at, "s")
 
 
@@ -53,7 +54,7 @@ def history(stack: Stack, levels: Sequence[int]) -> Iterator[Result]:
         if level > in_the_lake:
             stack.send(topic, level - in_the_lake)
             with stack.service(services.STREAM, topic) as job:
-                wait_for(job, "stream_aggregated_interactions", level)
+                wait_for(job, metric_names.AGGREGATED_INTERACTIONS, level)
             in_the_lake = level
         with stack.service(services.STREAM, topic) as job, stack.service(services.PRODUCER, topic, PRODUCER_RATE=0.001):
             time.sleep(_WARM_UP_SECONDS)
@@ -100,23 +101,29 @@ def soak(stack: Stack, minutes: float) -> Iterator[Result]:
             after = f"after {elapsed:g} min"
             for query, seconds in batches.items():
                 yield Result(f"{after}: batch of {query}", median(seconds), "s", len(seconds))
-            yield Result(f"{after}: files that the table has", metric(job, "stream_lake_files"), "files")
+            yield Result(f"{after}: files that the table has", metric(job, metric_names.LAKE_FILES), "files")
             yield Result(f"{after}: entries of the table's log", len(list(log.iterdir())), "files")
             checkpoints = (stack.data / topic / "checkpoints").rglob("*")
             yield Result(f"{after}: files in checkpoints", sum(file.is_file() for file in checkpoints), "files")
             yield Result(f"{after}: driver's memory", sample(process_id(job)).memory / (1 << 20), "MB")
 
 
+def _finished(job: HTTPExecutor, query: str) -> float:
+    """Return a number that grows with the batches that a query has finished."""
+    of_others = f"{metric_names.BATCH_SECONDS}_count"
+    return metric(job, metric_names.FINISHED_BATCH if query == metric_names.INGEST else of_others, query)
+
+
 def batch_seconds(job: HTTPExecutor) -> dict[str, list[float]]:
     """Observe for `_SAMPLE_SECONDS`: the seconds of each batch that completes, by query."""
     seconds: dict[str, list[float]] = {"ingest": [], "aggregate": []}
-    numbers = {query: metric(job, "stream_batches", query) for query in seconds}
+    numbers = {query: _finished(job, query) for query in seconds}
     end = time.monotonic() + _SAMPLE_SECONDS
     while time.monotonic() < end:
         time.sleep(0.25)
         for query, durations in seconds.items():
-            number = metric(job, "stream_batches", query)
+            number = _finished(job, query)
             if number > numbers[query]:
                 numbers[query] = number
-                durations.append(metric(job, "stream_batch_seconds", query))
+                durations.append(metric(job, metric_names.LAST_BATCH_SECONDS, query))
     return seconds

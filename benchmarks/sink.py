@@ -18,6 +18,7 @@ from benchmarks.process_tree import process_id, sample
 from benchmarks.published import records
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from contract import metric_names
 from contract.declared import table_named
 from contract.keys import decode_key, encode_key
 from contract.topics import aggregated_topic
@@ -59,10 +60,10 @@ def measure(stack: Stack, rows: int) -> Iterator[Result]:
     with stack.service(services.SINK, "sink") as sink:
         assert sink.process is not None
         memory = psutil.Process(sink.process.pid).memory_info
-        started_at, first = wait_for(sink, "sink_records_total", 1)
-        half = wait_for(sink, "sink_records_total", rows // 2)
+        started_at, first = wait_for(sink, metric_names.SINK_RECORDS, 1)
+        half = wait_for(sink, metric_names.SINK_RECORDS, rows // 2)
         at_half = memory().rss
-        ended_at, _ = wait_for(sink, "sink_records_total", rows)
+        ended_at, _ = wait_for(sink, metric_names.SINK_RECORDS, rows)
         at_end = memory().rss
     rate = (rows - first) / (ended_at - started_at)
     after = _ready_made(client, changed, writers)

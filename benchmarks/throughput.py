@@ -13,6 +13,7 @@ from benchmarks.process_tree import process_id, sampled, suspended
 from benchmarks.published import read_published
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from contract import metric_names
 from local_stack import services
 
 LIMIT = "Kafka → parse with all checks → nothing"
@@ -60,7 +61,7 @@ def drain_backlog(
 
     def wait_for_all(total: int) -> list[tuple[int, int]]:
         # The topic is read only once: with a million users it has gigabytes, and reading them takes CPU from the job.
-        wait_for(job, "stream_aggregated_interactions", total)
+        wait_for(job, metric_names.AGGREGATED_INTERACTIONS, total)
         return _wait_until_covered(progress, total)
 
     stack.send(topic, warm_up, **producer)

@@ -9,6 +9,7 @@ from benchmarks.metrics import wait_for
 from benchmarks.process_tree import sampled
 from benchmarks.results import Result
 from benchmarks.stack import Stack
+from contract import metric_names
 from local_stack import services
 
 _TOPIC = "verify"
@@ -25,7 +26,7 @@ def measure(stack: Stack, interactions: int) -> Iterator[Result]:
     with stack.service(services.STREAM, _TOPIC) as job, stack.service(services.SINK, _TOPIC):
         for level in (interactions // _PARTS, interactions):
             stack.send(_TOPIC, level - sent)
-            wait_for(job, "stream_aggregated_interactions", level)
+            wait_for(job, metric_names.AGGREGATED_INTERACTIONS, level)
             sent = level
             seconds, memory = _verify(stack)
             yield Result(f"verify, {level:,} in the lake", level / seconds, "interactions/s", level)

@@ -1,5 +1,7 @@
 """The format of a dead letter: the original key and value, and headers with its origin and the reason."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -31,6 +33,24 @@ QUOTED_CHARACTERS: Final = 80
 """The longest quotation of a key or a field in a reason."""
 MAX_REASON_CHARACTERS: Final = 500
 """The longest reason whose text comes from outside, such as an error message of Elasticsearch."""
+
+REFUSED: Final = "Elasticsearch refuses it"
+"""How the reason of a document that Elasticsearch refuses starts."""
+OTHER: Final = "other"
+_KINDS: Final[Mapping[str, str]] = {
+    "refused": rf"^{REFUSED}: ",
+    "empty": r"^the value is empty$",
+    "too_large": r"^(the value|\S+) has [0-9]+ bytes|^\S+( and \S+)* have [0-9]+ bytes|^the id is longer than ",
+    "encoding": r"^not UTF-8$|^not text: |^the key is not UTF-8$",
+    "not_json": r"^not one JSON object$|^the value is not (JSON: |a JSON object$)|^a decimal has an exponent ",
+    "key": r"^the record has no key$|^key .* names no row: |, but the key says ",
+    "duplicate_field": r"^\S+ occurs more than once$",
+    "missing_field": r"^\S+ is missing or null(:|$)",
+    "invalid_field": r"^.+ is ",
+}
+"""The pattern of the reasons of each kind; the first one that is found counts. For Python and for Java."""
+REASON_KINDS: Final = (*_KINDS, OTHER)
+"""The kinds of reasons, which metrics count: a bounded set, as reasons are not."""
 
 _MAX_KEY_PREFIX: Final = 1 << 10
 _MAX_VALUE_PREFIX: Final = 64 << 10
@@ -92,3 +112,17 @@ def truncated(text: str, max_characters: int = QUOTED_CHARACTERS) -> str:
     'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa... (100 characters)'
     """
     return text if len(text) <= max_characters else f"{text[:max_characters]}... ({len(text)} characters)"
+
+
+def kind_of(reason: str) -> str:
+    """Return the kind of a reason, one of `REASON_KINDS`.
+
+    >>> kind_of("user_id is missing or null"), kind_of("Elasticsearch refuses it: status 400"), kind_of("?")
+    ('missing_field', 'refused', 'other')
+    """
+    return next((kind for kind, pattern in _KINDS.items() if re.search(pattern, reason, re.DOTALL)), OTHER)
+
+
+def kind_patterns() -> Mapping[str, str]:
+    """Return the pattern of each kind but `OTHER`, in the order in which they are tried, with `.` for any character."""
+    return {kind: f"(?s){pattern}" for kind, pattern in _KINDS.items()}

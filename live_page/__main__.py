@@ -17,7 +17,7 @@ from nicegui import app, background_tasks, core, ui
 from nicegui.server import Server
 from starlette.responses import Response
 
-from live_page import stylesheet
+from live_page import metrics, stylesheet
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
 from live_page.login import Login
@@ -66,6 +66,8 @@ def main() -> int:
     core.sio.eio.cors_allowed_origins = []
     _end_on_signals()
     app.get("/health")(lambda: Response('{"status": "ok"}\n', media_type="application/json"))
+    metrics.PageMetrics(sources.history)
+    app.get(metrics.PATH)(metrics.response)
     # The server listens only after the handlers of its start have returned.
     app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
     stylesheet.serve()

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _COOKIE: Final = "page-session"
-_HEALTH: Final = "/health"
+_OPEN: Final = ("/health", "/metrics")
+"""For health checks and Prometheus, which have no password; neither has text of a record."""
 
 
 class Login:
-    """Passes on requests with the right user and password, of pages, files and the socket alike; /health needs none.
+    """Passes on requests with the right user and password, of pages, files and the socket alike.
+
+    /health and /metrics need none.
 
     Not every browser sends a password when it opens a socket, so the answer to a request with the right one sets a
     cookie, which is valid until the page is restarted.
@@ -32,7 +35,7 @@ class Login:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Pass a request on, or refuse it."""
         is_request = scope["type"] in ("http", "websocket")
-        if not self._expected or not is_request or (scope["type"] == "http" and scope["path"] == _HEALTH):
+        if not self._expected or not is_request or (scope["type"] == "http" and scope["path"] in _OPEN):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -5,6 +5,7 @@ from typing import Final
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from contract import metric_names
 from observer import http
 
 OK: Final = "ok"
@@ -15,7 +16,7 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
     """Return the health of a service, `OK` or the reason, and its metrics by name.
 
     The metrics are those without labels, those of the stream job's query `ingest`, and those with another label as
-    name/label: `stream_rows/agg_interactions_user`.
+    name/label: `stream_state_rows/agg_interactions_user`. Of histograms they are sum and count.
     """
     try:
         response = http.request("GET", f"{url}/health", timeout=_TIMEOUT).json()
@@ -29,9 +30,11 @@ def read_service(url: str) -> tuple[str, dict[str, float]]:
         return "another program answers at its address", {}
     try:
         text = http.request("GET", f"{url}/metrics", timeout=_TIMEOUT).text
+        # Most lines are those of histograms, and this is read every second.
+        text = "".join(line for line in text.splitlines(keepends=True) if "_bucket{" not in line)
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (requests.RequestException, ValueError):
         return "its metrics cannot be read", {}
     metrics = {"/".join((sample.name, *sample.labels.values())): sample.value for sample in samples}
-    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": "ingest"}}
+    metrics |= {sample.name: sample.value for sample in samples if sample.labels == {"query": metric_names.INGEST}}
     return health, metrics

@@ -12,6 +12,7 @@ from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
+from contract import metric_names
 from contract.alerts import ALERTS, FIRED_AT, FIRING, STATUS
 from contract.declared import EVENT, PIPELINE, TABLES
 from observer.lake_cuts import Cut, read_cuts
@@ -24,8 +25,6 @@ _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
 _ALL: Final = "all"
 """The name of the total among the aggregations."""
-_BATCHES: Final = "stream_batches"
-"""Batches that the stream job's query `ingest` has finished."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +141,8 @@ class Observer:
             cuts=self._with_malformed(cuts) if topics else tuple(cuts),
             unread=_unread(cuts, topics["ends"], metrics) if topics else None,
             in_the_lake=in_the_lake,
-            aggregated=_whole(metrics.get("stream_aggregated_interactions")),
-            sink_lag=_whole(metrics.get("sink_lag_records")),
+            aggregated=_whole(metrics.get(metric_names.AGGREGATED_INTERACTIONS)),
+            sink_lag=_whole(metrics.get(metric_names.SINK_LAG_RECORDS)),
             health={
                 "Kafka": OK if topics else "does not answer",
                 "Elasticsearch": OK if indices else "does not answer",
@@ -181,11 +180,11 @@ class Observer:
         return tuple(replace(cut, malformed=self._malformed.before(cut.offsets)) for cut in cuts)
 
     def _interactions_in_the_lake(self, metrics: Mapping[str, float]) -> int | None:
-        in_the_lake = _whole(metrics.get("stream_lake_interactions"))
+        in_the_lake = _whole(metrics.get(metric_names.LAKE_INTERACTIONS))
         if in_the_lake is None:
             return self.lake_rows(EVENT.name)
         # The job adds an append to this metric after the aggregation has taken it over, when it may already be counted.
-        return max(in_the_lake, _whole(metrics.get("stream_aggregated_interactions")) or 0)
+        return max(in_the_lake, _whole(metrics.get(metric_names.AGGREGATED_INTERACTIONS)) or 0)
 
     def _read_topics(self) -> dict[str, Any]:
         """Return the snapshot's fields about topics; empty without Kafka."""
@@ -267,7 +266,7 @@ class Observer:
 
 def _unread(cuts: Sequence[Cut], ends: Mapping[int, int], metrics: Mapping[str, float]) -> int | None:
     """Count the offsets before `ends` that the stream job has not finished, by its last append."""
-    if not cuts or not metrics.get(_BATCHES, 0) > cuts[-1].batch >= 0:
+    if not cuts or not metrics.get(metric_names.FINISHED_BATCH, -1) >= cuts[-1].batch >= 0:
         return None
     return sum(max(0, end - cuts[-1].offsets.get(partition, 0)) for partition, end in ends.items())
 

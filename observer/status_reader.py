@@ -17,6 +17,7 @@ from deltalake.exceptions import DeltaError
 from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import ElasticsearchException
 
+from contract import metric_names
 from contract.declared import EVENT, TABLES
 from observer import disks, log_errors
 from observer.backlog import Backlog
@@ -166,12 +167,12 @@ class StatusReader:
         answers = None if name not in snapshot.health else bool(metrics) if is_service else state == OK
         if name == _PRODUCER and answers is False and self._settings.producer_may_end:
             state = MAY_HAVE_ENDED
-        log, started = self._log(name), _finite(metrics.get("process_start_time_seconds"))
+        log, started = self._log(name), _finite(metrics.get(metric_names.PROCESS_START_SECONDS))
         return Part(
             name,
             state,
             answers,
-            memory=_whole(metrics.get("process_resident_memory_bytes")),
+            memory=_whole(metrics.get(metric_names.PROCESS_MEMORY_BYTES)),
             uptime=None if started is None else round(time.time() - started, 1),
             log=str(log) if log and log.exists() else None,
         )
@@ -226,7 +227,7 @@ def _tables(snapshot: Snapshot, lake_rows: Mapping[str, int | None]) -> tuple[Ta
     return events, *(
         TableRows(
             table.name,
-            _whole(metrics.get(f"stream_rows/{table.name}")),
+            _whole(metrics.get(f"{metric_names.STATE_ROWS}/{table.name}")),
             lake_rows.get(table.name),
             snapshot.documents.get(table.name),
         )
@@ -236,7 +237,9 @@ def _tables(snapshot: Snapshot, lake_rows: Mapping[str, int | None]) -> tuple[Ta
 
 def _batch(age: float, snapshot: Snapshot) -> Batch:
     metrics = snapshot.metrics.get(_STREAM, {})
-    return Batch(age, _whole(metrics.get("stream_batch_rows")), _finite(metrics.get("stream_batch_seconds")))
+    return Batch(
+        age, _whole(metrics.get(metric_names.LAST_BATCH_ROWS)), _finite(metrics.get(metric_names.LAST_BATCH_SECONDS))
+    )
 
 
 def _aggregates_overdue(snapshot: Snapshot, age: float | None, behind_seconds: float) -> int | None:

@@ -11,9 +11,8 @@ import sys
 import threading
 import time
 
-from prometheus_client import Gauge
-
 from contract.topics import interactions_topic
+from data_producer import metrics
 from data_producer.controls import PATH, Controls, application, disabled
 from data_producer.errors import ReplayError
 from data_producer.publisher import FLUSH_TIMEOUT, KAFKA, Publisher, PublishError
@@ -43,7 +42,7 @@ def main() -> int:
         return 1
     except StoppedError:
         return 0
-    _register_metrics(publisher)
+    metrics.follow(publisher)
     logger.info("ready: sending to topic %s at %s", settings.kafka_topic, settings.kafka_broker)
     started = time.monotonic()
     has_failed = False
@@ -78,18 +77,6 @@ def _connect(settings: ProducerSettings, state: health.Health, stop: threading.E
         settings.kafka_client, settings.kafka_topic, topic_admin.interruptible_sleep(stop)
     )
     return Publisher(settings.kafka_client, settings.kafka_topic, state, limit)
-
-
-def _register_metrics(publisher: Publisher) -> None:
-    Gauge("producer_accepted_interactions", "Interactions accepted by the Kafka client").set_function(
-        lambda: publisher.accepted
-    )
-    Gauge("producer_delivered_interactions", "Interactions acknowledged by the broker").set_function(
-        lambda: publisher.delivered
-    )
-    Gauge("producer_refused_interactions", "Interactions refused by the Kafka client or the broker").set_function(
-        lambda: publisher.refused
-    )
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ import threading
 from pathlib import Path
 
 from confluent_kafka import KafkaException
-from prometheus_client import Gauge
 
+from data_producer import metrics
 from data_producer.controls import Controls
 from data_producer.errors import ReplayError
 from data_producer.publisher import FLUSH_TIMEOUT, Publisher
@@ -32,10 +32,8 @@ def replay(
     recording = Recording(source, settings.producer_query or "", position.with_name(f"{position.name}.sorting"))
     tail = TopicTail(settings.kafka_client, settings.kafka_topic)
     replayer = Replayer(settings, recording, controls, publisher, health, tail)
-    Gauge("producer_replayed_rows", "Rows of the recording that are sent or skipped").set_function(lambda: replayer.row)
-    Gauge("producer_skipped_rows", "Rows of the recording that are no valid interaction").set_function(
-        lambda: replayer.skipped
-    )
+    metrics.REPLAYED_ROWS.set_function(lambda: replayer.row)
+    metrics.SKIPPED_ROWS.set_function(lambda: replayer.skipped)
     try:
         try:
             replayer.run(stop)

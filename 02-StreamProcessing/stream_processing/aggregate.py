@@ -98,6 +98,10 @@ class _BatchPublisher:
         self._sender = RecordSender(settings, settings.aggregated_topic, self._max_message_bytes)
 
     def __call__(self, batch: DataFrame, _batch_id: int) -> None:
+        with metrics.BATCH_SECONDS.labels(NAME).time():
+            self._publish(batch)
+
+    def _publish(self, batch: DataFrame) -> None:
         write_records(
             batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic, self._max_message_bytes
         )
@@ -115,7 +119,7 @@ class _BatchPublisher:
         self._sender.send(_overall_records(batch.sparkSession, overall, sizes))
         metrics.AGGREGATED.set(int(overall[EVENTS.name] or 0))
         for table in TABLES:
-            metrics.ROWS.labels(table.name).set(sizes[table.key])
+            metrics.STATE_ROWS.labels(table.name).set(sizes[table.key])
 
 
 def _overall_records(

@@ -204,12 +204,14 @@ class Aggregator:
         self._report_rows()
         finished = time.monotonic()
         self._next_publication = finished + (finished - started) * (1 / _PUBLICATION_SHARE - 1)
-        return sum(map(len, changed.values()))
+        published = sum(map(len, changed.values()))
+        metrics.PUBLISHED_ROWS.inc(published)
+        return published
 
     def _report_rows(self) -> None:
         sizes = self._counts.sizes
         for table in TABLES:
-            metrics.ROWS.labels(table.name).set(sizes[table.key])
+            metrics.STATE_ROWS.labels(table.name).set(sizes[table.key])
 
     def _materialise(self) -> None:
         def write() -> None:
@@ -223,7 +225,7 @@ class Aggregator:
                 self._report_rows()
             if self._writer.write(counted, self._flush):
                 self._snapshot_version = counted.version
-            self._warn_once()
+            self._check_memory()
             _report(_MATERIALISE, started, sum(map(len, counted.changed.values())))
 
         run_every(self._settings.materialise_interval, self._stop, write)
@@ -248,13 +250,17 @@ class Aggregator:
                 break
             self._counts.version += 1
 
-    def _warn_once(self) -> None:
-        if self._memory and (warning := state_memory.warning(self._counts.estimated_bytes(), *self._memory)):
+    def _check_memory(self) -> None:
+        """Publish the size of the counts, and warn once if they are too large."""
+        size = self._counts.estimated_bytes()
+        metrics.STATE_BYTES.set(size)
+        if self._memory and (warning := state_memory.warning(size, *self._memory)):
             logger.warning(warning)
             self._memory = None
 
 
 def _report(name: str, started: float, rows: int) -> None:
-    metrics.BATCHES.labels(name).inc()
-    metrics.BATCH_ROWS.labels(name).set(rows)
-    metrics.BATCH_SECONDS.labels(name).set(time.monotonic() - started)
+    seconds = time.monotonic() - started
+    metrics.BATCH_SECONDS.labels(name).observe(seconds)
+    metrics.LAST_BATCH_ROWS.labels(name).set(rows)
+    metrics.LAST_BATCH_SECONDS.labels(name).set(seconds)

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
@@ -32,11 +33,12 @@ class DeadLetterCount:
         self._logged_at = -_LOG_INTERVAL
         self._not_logged = 0
 
-    def add(self, number: int) -> None:
-        """Count dead letters that were sent."""
-        metrics.DEAD_LETTERS.inc(number)
-        self._not_logged += number
-        if self._clock() - self._logged_at >= _LOG_INTERVAL:
+    def add(self, numbers: Mapping[str, int]) -> None:
+        """Count dead letters that were sent, by kind of reason."""
+        for kind, number in numbers.items():
+            metrics.DEAD_LETTERS.labels(kind).inc(number)
+        self._not_logged += sum(numbers.values())
+        if self._not_logged and self._clock() - self._logged_at >= _LOG_INTERVAL:
             logger.warning("malformed records: %d more in topic %s, with their reasons", self._not_logged, self._topic)
             self._logged_at, self._not_logged = self._clock(), 0
 
@@ -64,8 +66,11 @@ def without_sent(malformed: DataFrame, settings: StreamProcessingSettings) -> Da
     return malformed.join(sent, ORIGIN, "left_anti")
 
 
-def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) -> None:
-    """Write malformed records to the dead letter topic; returns when the broker has acknowledged them all."""
+def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) -> dict[str, int]:
+    """Write malformed records to the dead letter topic; returns their number by kind of reason.
+
+    When it returns, the broker has acknowledged them all.
+    """
     headers = {
         dead_letters.TOPIC: F.col("topic"),
         dead_letters.PARTITION: F.col("partition").cast("string"),
@@ -76,7 +81,27 @@ def send_dead_letters(malformed: DataFrame, settings: StreamProcessingSettings) 
     topic = settings.dead_letter_topic
     # Requested for each batch: the topic's limit may be raised while the job runs.
     limit = max_message_bytes(settings, topic)
-    write_records(_dead_letters(malformed, headers, dead_letters.Capacity.of(limit)), settings, topic, limit)
+    # Read, parsed and explained once, for both the numbers and the records. Not in memory: a record may have 64 MiB.
+    kept = malformed.persist(StorageLevel.DISK_ONLY)
+    try:
+        numbers = _count_by_kind(kept)
+        write_records(_dead_letters(kept, headers, dead_letters.Capacity.of(limit)), settings, topic, limit)
+    finally:
+        kept.unpersist()
+    return numbers
+
+
+def _count_by_kind(malformed: DataFrame) -> dict[str, int]:
+    """Count malformed records by kind of their reasons."""
+    numbers = [F.count_if(F.col("kind") == kind).alias(kind) for kind in dead_letters.REASON_KINDS]
+    row = malformed.select(_kind().alias("kind")).agg(*numbers).head()
+    return {} if row is None else row.asDict()
+
+
+def _kind() -> Column:
+    """Return the kind of a reason (`contract.dead_letters.kind_of` as an expression)."""
+    kinds = (F.when(F.col("reason").rlike(each), kind) for kind, each in dead_letters.kind_patterns().items())
+    return F.coalesce(*kinds, F.lit(dead_letters.OTHER))
 
 
 def _dead_letters(malformed: DataFrame, headers: dict[str, Column], capacity: dead_letters.Capacity) -> DataFrame:

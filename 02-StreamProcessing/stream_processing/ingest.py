@@ -97,7 +97,8 @@ def _send_missing_dead_letters(session: SparkSession, settings: StreamProcessing
     # What was deleted from the topic cannot be sent.
     options |= {"startingOffsets": start, "endingOffsets": end, "failOnDataLoss": "false"}
     records = session.read.format("kafka").options(**options).load().select("key", "value", *ORIGIN)
-    send_dead_letters(without_sent(malformed_records(parse(records)), settings), settings)
+    sent = send_dead_letters(without_sent(malformed_records(parse(records)), settings), settings)
+    DeadLetterCount(settings.dead_letter_topic).add(sent)
 
 
 def append(rows: DataFrame, lake: Lake, info: AppendInfo) -> None:
@@ -134,13 +135,15 @@ class _BatchWriter:
         """The number of large batches that are expected to have other records than canonical ones too."""
         self._malformed = F.count_if(~F.col(IS_VALID)).alias("malformed")
         self._offsets = dict(position.offsets)
+        running.finished = self._offsets
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
         info = self._append_info(batch_id)
         size = self._size(info)
-        with self._running.of(size):
+        with self._running.of(size), metrics.BATCH_SECONDS.labels(NAME).time():
             collected = self._process(batch, info, size, is_repeated=batch_id == self._repeated_batch)
+        self._running.finished = self._offsets
         if collected is not None and collected < _FEW_RECORDS:
             # The next batch starts when this function returns: each has a fixed cost, whatever its size.
             time.sleep(max(0.0, started + 2 * self._settings.batch_interval - time.monotonic()))
@@ -148,7 +151,7 @@ class _BatchWriter:
     def _process(self, batch: DataFrame, info: AppendInfo, size: int, *, is_repeated: bool) -> int | None:
         """Append a batch and send its dead letters; returns the number of its records if it needed no Spark."""
         if is_repeated and self._lake.has_append(info):
-            send_dead_letters(without_sent(malformed_records(parse(batch)), self._settings), self._settings)
+            self._send_dead_letters(malformed_records(parse(batch)), is_repeated)
             return None
         records = None
         if size <= _MAX_COLLECTED_RECORDS:
@@ -170,9 +173,8 @@ class _BatchWriter:
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
         self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
-        if parsed is not None and (malformed := observed.get["malformed"]):
+        if parsed is not None and observed.get["malformed"]:
             self._send_dead_letters(malformed_records(parsed), is_repeated)
-            self._dead_letters.add(malformed)
 
     def _append_canonical(self, batch: DataFrame, info: AppendInfo) -> bool:
         """Append the batch if all of its records are canonical; returns false without an append otherwise."""
@@ -204,7 +206,8 @@ class _BatchWriter:
 
     def _hand_over(self, append: Append, rows: int) -> None:
         self._on_append(append)
-        metrics.LAKE_ROWS.inc(rows)
+        metrics.LAKE_ROWS.add(rows)
+        metrics.INTERACTIONS.inc(rows)
 
     def _write(self, batch: DataFrame, records: list[Row], info: AppendInfo, is_repeated: bool) -> None:
         with metrics.PHASE_SECONDS.labels("parse").time():
@@ -222,7 +225,6 @@ class _BatchWriter:
         self._hand_over(Append(self._table.version(), rows), len(rows))
         if malformed:
             self._send_dead_letters(with_reason(data_frame(self._checkpoint.session, malformed)), is_repeated)
-            self._dead_letters.add(len(malformed))
 
     def _parse_by_spark(self, records: Sequence[Row]) -> tuple[list[Values], list[Row]]:
         """Return the fields of the valid records, and the malformed records."""
@@ -239,7 +241,7 @@ class _BatchWriter:
     def _send_dead_letters(self, malformed: DataFrame, is_repeated: bool) -> None:
         if is_repeated:
             malformed = without_sent(malformed, self._settings)
-        send_dead_letters(malformed, self._settings)
+        self._dead_letters.add(send_dead_letters(malformed, self._settings))
 
     def _size(self, info: AppendInfo) -> int:
         """Return the number of offsets in the batch."""

@@ -26,6 +26,7 @@ from stream_processing.failures import (
     summary,
 )
 from stream_processing.kafka_io import UndeliveredError
+from stream_processing.lag import follow_lag
 from stream_processing.lake import Lake
 from stream_processing.maintenance import Maintenance
 from stream_processing.session import start_session
@@ -100,12 +101,12 @@ class Queries:
         except UndeliveredError as error:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
-        self._running = progress.RunningBatch()
-        self._ingest = ingest.start_ingest(session, settings, lake, position, self._aggregation.put, self._running)
+        self.running = progress.RunningBatch()
+        self._ingest = ingest.start_ingest(session, settings, lake, position, self._aggregation.put, self.running)
 
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""
-        progress.report(self._ingest, state, self._running)
+        progress.report(self._ingest, state, self.running)
         self._aggregation.report(state)
 
     def failures(self) -> dict[str, str]:
@@ -131,6 +132,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
         lock = claim(session, settings.checkpoints, stop)
         queries = Queries(session, settings, lake, stop)
         maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
+        lag = follow_lag(settings, queries.running, stop)
         logger.info("ready")
         failures = _watch(queries, state, stop)
     if failures:
@@ -140,6 +142,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     if _shut_down(session, queries):
         # Python must not end while one of its threads is in native code: that would be a crash.
         maintenance.join(_MAINTENANCE_TIMEOUT)
+        lag.join(_MAINTENANCE_TIMEOUT)
         # Java holds the lock on the checkpoints, so it ends when nothing is left that writes.
         spark_internals.end_java(_JAVA_TIMEOUT)
     else:

@@ -67,6 +67,7 @@ class Maintenance:
                         self.run_once()
                 except Exception as error:
                     if not stop.is_set():
+                        metrics.MAINTENANCE_FAILURES.inc()
                         logger.warning("maintenance failed, the next round tries again: %s", error)
 
         thread = threading.Thread(target=rounds, name="maintenance", daemon=True)
@@ -88,9 +89,11 @@ class Maintenance:
         self._clean_aggregate_tables()
         sizes = self._lake.file_sizes()
         metrics.set_lake_size(sizes)
+        seconds = time.monotonic() - started
+        metrics.MAINTENANCE_SECONDS.observe(seconds)
         logger.info(
             "maintenance took %.1f s: table interactions has %d files, %.1f MB in total",
-            time.monotonic() - started, len(sizes), sum(sizes) / (1 << 20),
+            seconds, len(sizes), sum(sizes) / (1 << 20),
         )  # fmt: skip
 
     def _clean_aggregate_tables(self) -> None:

@@ -25,6 +25,7 @@ from contract.declared import table_named
 from contract.fields import ColumnType
 from contract.keys import RowKey, decode_key
 from contract.tables import Column, Table
+from stream_processing import metrics
 from stream_processing.engines import STATE_DIGITS, polars_type
 from stream_processing.kafka_io import RecordSender, max_message_bytes, source_options
 from stream_processing.lake import Lake, merge_rows, same_key
@@ -58,7 +59,11 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
     retention = Retention(lake, lambda keys: sender.send([(key, None) for key in keys]))
     records = session.readStream.format("kafka").options(**source_options(settings, topic)).load()
 
-    def merge(batch: DataFrame, _batch_id: int) -> None:
+    def write(batch: DataFrame, _batch_id: int) -> None:
+        with metrics.BATCH_SECONDS.labels(NAME).time():
+            merge(batch)
+
+    def merge(batch: DataFrame) -> None:
         rejections: list[str] = []
         latest = latest_records(batch).toLocalIterator()
         while chunk := [(row["key"], row["value"]) for row in islice(latest, _MAX_ROWS_PER_MERGE)]:
@@ -79,7 +84,7 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
         .writeStream.queryName(NAME)
         .trigger(processingTime=trigger_interval(settings.materialise_interval))
         .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
-        .foreachBatch(merge)
+        .foreachBatch(write)
         .start()
     )
 

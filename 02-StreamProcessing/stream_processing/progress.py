@@ -22,6 +22,8 @@ class RunningBatch:
     def __init__(self) -> None:
         self._started = 0.0
         self._records = 0
+        self.finished: Mapping[str, int] = {}
+        """The next offset of each partition after the last batch that has finished; empty: not known."""
 
     @contextmanager
     def of(self, records: int) -> Iterator[None]:
@@ -60,9 +62,9 @@ def report(query: StreamingQuery, health: Health, running: RunningBatch | None =
     health.ok(query.name)
     if progress is None:
         return
-    metrics.BATCHES.labels(query.name).set(progress["batchId"] + 1)
-    metrics.BATCH_ROWS.labels(query.name).set(progress["numInputRows"])
-    metrics.BATCH_SECONDS.labels(query.name).set(progress["durationMs"]["triggerExecution"] / 1000)
+    metrics.FINISHED_BATCH.labels(query.name).set(progress["batchId"])
+    metrics.LAST_BATCH_ROWS.labels(query.name).set(progress["numInputRows"])
+    metrics.LAST_BATCH_SECONDS.labels(query.name).set(progress["durationMs"]["triggerExecution"] / 1000)
     metrics.LAG.labels(query.name).set(sum(map(source_lag, progress["sources"])))
 
 

@@ -7,7 +7,8 @@ rows and alerts carry versions, and an alert's id follows from the row that fire
 
 import logging
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from typing import Final
 
 from confluent_kafka import TopicPartition
 
-from elasticsearch_sink_alert import metrics
+from contract.dead_letters import kind_of
+from elasticsearch_sink_alert import latency, metrics
 from elasticsearch_sink_alert.alerting.engine import AlertEngine
 from elasticsearch_sink_alert.indexing.bulk import BulkRequest, Outcome
 from elasticsearch_sink_alert.indexing.errors import ReindexRequiredError
@@ -42,6 +44,10 @@ class _Batch:
     next_offsets: list[TopicPartition]
     assignments: Mapping[int, int]
     """The consumer's assignments before the records were polled."""
+    polled_at: float
+    """In seconds of the monotonic clock."""
+    oldest_ms: int
+    """The time of the oldest record, since the epoch."""
     outcomes: Callable[[], list[Outcome]] = list
     """Waits for the outcomes of the rows."""
 
@@ -57,6 +63,10 @@ class Sink:
         self._alert_engine = alert_engine
         self._dead_letters = dead_letters
         self._in_flight: deque[_Batch] = deque()
+        self._finishing: _Batch | None = None
+        self._lag: int | None = None
+        """None before it is known."""
+        metrics.LAG_SECONDS.set_function(self._lag_seconds)
 
     def run(self, stop: threading.Event) -> None:
         """Run until `stop` is set; if the cluster or an index was replaced, index the whole topic again."""
@@ -67,6 +77,7 @@ class Sink:
                 except ReindexRequiredError as error:
                     logger.warning("%s: missing indices are recreated, and the whole topic is indexed again", error)
                     self._in_flight.clear()
+                    self._finishing = None
                     self._row_index.recover()
                     self._consumer.rewind(self._row_index.identity)
         except StoppedError:
@@ -100,9 +111,13 @@ class Sink:
         records = self._consumer.poll_batch(wait=not self._in_flight)
         if not records:
             return None
-        rows, rejected = latest_rows(records, self._consumer.clock)
+        polled_at = time.monotonic()
+        with metrics.PHASE_SECONDS.labels("read").time():
+            rows, rejected = latest_rows(records, self._consumer.clock)
+            requests = row_requests(rows)
         offsets = self._consumer.next_offsets(records)
-        return _Batch(len(records), rows, row_requests(rows), rejected, offsets, assignments)
+        oldest = min(record.timestamp_ms for record in records)
+        return _Batch(len(records), rows, requests, rejected, offsets, assignments, polled_at, oldest)
 
     def _load_alerts(self) -> None:
         self._consumer.has_new_partitions = False
@@ -124,7 +139,11 @@ class Sink:
 
     def _finish(self, batch: _Batch) -> None:
         """Wait until the rows are indexed, then evaluate alerts, write dead letters, and commit."""
-        current, refused = split_by_outcome(batch.rows, batch.outcomes())
+        self._finishing = batch
+        with metrics.PHASE_SECONDS.labels("wait for Elasticsearch").time():
+            outcomes = batch.outcomes()
+        current, refused = split_by_outcome(batch.rows, outcomes)
+        latency.observe(current, time.time())
         rejected, offsets = batch.rejected + refused, batch.next_offsets
         if batch.assignments is not self._consumer.assignments:
             # The next owner of a revoked partition processes its records again. It may have evaluated later ones since,
@@ -134,21 +153,27 @@ class Sink:
             current = [row for row in current if row.record.partition in partitions]
             rejected = [each for each in rejected if each.record.partition in partitions]
             offsets = [each for each in offsets if each.partition in partitions]
-        self._alert_engine.evaluate(current)
-        self._write_dead_letters(rejected)
+        with metrics.PHASE_SECONDS.labels("alerts").time():
+            self._alert_engine.evaluate(current)
+        with metrics.PHASE_SECONDS.labels("dead letters").time():
+            self._write_dead_letters(rejected)
         self._consumer.commit(offsets)
         metrics.RECORDS.inc(batch.size)
+        metrics.BATCH_SECONDS.observe(time.monotonic() - batch.polled_at)
+        self._finishing = None
 
     def _write_dead_letters(self, rejected: Sequence[Rejected]) -> None:
         """Write dead letters, except for records that are a replay of one."""
         for each in rejected:
             if each.record.replay_of is not None:
                 logger.warning("dead letter %s was replayed, and refused again: %s", each.record.replay_of, each.reason)
+                metrics.REFUSED_REPLAYS.inc()
         new = [each for each in rejected if each.record.replay_of is None]
         if not new:
             return
         self._dead_letters.write(new)
-        metrics.DEAD_LETTERS.inc(len(new))
+        for kind, number in Counter(kind_of(each.reason) for each in new).items():
+            metrics.DEAD_LETTERS.labels(kind).inc(number)
         first = new[0]
         logger.warning(
             "%d records went to the dead letters; the first is %s partition %d offset %d: %s",
@@ -157,9 +182,19 @@ class Sink:
 
     def _update_alerts_by_time(self) -> None:
         """Let time fire and resolve alerts, if no record is left that may change them."""
-        lag = self._consumer.lag()
+        lag = self._lag = self._consumer.lag()
         metrics.LAG.set(lag)
         if lag == 0 and not self._in_flight:
             self._alert_engine.resolve_past_windows(datetime.now(UTC), self._consumer.partitions)
             self._alert_engine.fire_due(datetime.now(UTC), self._consumer.partitions)
             self._alert_engine.resolve_idle(datetime.now(UTC), self._consumer.partitions)
+
+    def _lag_seconds(self) -> float | None:
+        """Return the age of the oldest record that is not committed; 0 if none is left, None if that is not known.
+
+        Called from another thread.
+        """
+        batch = self._finishing or next(iter(tuple(self._in_flight)), None)
+        if batch is None:
+            return 0.0 if self._lag == 0 else None
+        return max(0.0, time.time() - batch.oldest_ms / 1000)

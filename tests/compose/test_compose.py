@@ -45,6 +45,7 @@ _CLONED_PATHS = (
     "contract",
     "runtime",
     "observer",
+    "observability",
     "build_tools",
     "dashboards",
     "access",

@@ -79,8 +79,8 @@ def test_every_overlay_is_valid(overlays: tuple[str, ...]) -> None:
 
 
 def test_every_container_gives_up_what_it_does_not_need() -> None:
-    services = config(*SECURE, environment={"COMPOSE_PROFILES": "cluster,status,verify"})
-    assert {"spark-master", "status", "verify", "kibana", "kafka-ui"} < set(services)
+    services = config(*SECURE, environment={"COMPOSE_PROFILES": "cluster,status,verify,observability"})
+    assert {"spark-master", "status", "verify", "kibana", "kafka-ui", "grafana"} < set(services)
     for name, service in services.items():
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
@@ -98,6 +98,16 @@ def test_memory_limits_fit_into_eight_gigabytes_and_the_cluster_is_opt_in() -> N
     assert memory_limit(services) < 7 * 2**30
     assert {"kibana", "kafka-ui", "live-page"} < set(services)
     assert not {"spark-master", "spark-worker"} & set(services)
+
+
+def test_prometheus_and_grafana_are_opt_in_and_scrape_the_services_by_their_names() -> None:
+    plain, services = config(), config(environment={"COMPOSE_PROFILES": "observability"})
+    added = services.keys() - plain.keys()
+    assert added == {"prometheus", "alertmanager", "grafana"}
+    assert memory_limit({name: services[name] for name in added}) < 0.9 * 2**30
+    assert all(services[name]["healthcheck"] and services[name]["logging"] for name in added)
+    targets = re.findall(r"targets: \[([\w-]+):\d+\]", (ROOT / "observability/prometheus.yml").read_text())
+    assert set(targets) == set(SERVICES) | {"alertmanager"}
 
 
 @pytest.mark.parametrize("option", [".env", "profile", "overlay"])
@@ -181,10 +191,11 @@ def test_a_recorded_file_is_mounted_read_only_where_the_producer_reads_it(source
 def test_published_ports_are_settings_and_kafka_advertises_its_own() -> None:
     names = {
         "kafka": "KAFKA_PORT", "kafka-ui": "KAFKA_UI_PORT", "elasticsearch": "ES_PORT", "kibana": "KIBANA_PORT",
-        "live-page": "PAGE_PORT", "spark-master": "SPARK_UI_PORT",
+        "live-page": "PAGE_PORT", "spark-master": "SPARK_UI_PORT", "prometheus": "PROMETHEUS_PORT",
+        "alertmanager": "ALERTMANAGER_PORT", "grafana": "GRAFANA_PORT",
     }  # fmt: skip
     ports = {name: str(20_000 + n) for n, name in enumerate(names.values())}
-    services = config(*CLUSTER, environment=ports)
+    services = config(*CLUSTER, environment={**ports, "COMPOSE_PROFILES": "observability"})
     published = {name: service["ports"][0]["published"] for name, service in services.items() if "ports" in service}
     assert published == {service: ports[name] for service, name in names.items()}
     assert f"OUTSIDE://localhost:{ports['KAFKA_PORT']}" in str(services["kafka"]["environment"])

@@ -25,7 +25,7 @@ from deltalake import CommitProperties, write_deltalake
 from elasticsearch import helpers
 from elasticsearch_sink_alert.indexing.index_templates import mappings
 from playwright.sync_api import Browser, Locator, Page, expect
-from stream_processing.metrics import AGGREGATED, BATCHES, LAKE_ROWS
+from stream_processing.metrics import AGGREGATED, FINISHED_BATCH, LAKE_ROWS
 
 from contract.dead_letters import ELASTICSEARCH_SINK, OFFSET, PARTITION, REASON, REPLAY_OF, SERVICE, TOPIC
 from contract.declared import table_named
@@ -743,10 +743,10 @@ def test_a_pipeline_is_drained_after_an_aborted_transaction(site: Site, kafka: s
         write_deltalake(f"{settings.warehouse}/interactions", rows, commit_properties=properties)
         LAKE_ROWS.set(3)
         AGGREGATED.set(3)
-        BATCHES.labels("ingest").set(0)
+        FINISHED_BATCH.labels("ingest").set(-1)
         # In the middle of a batch, which may still write dead letters.
         assert observer.snapshot().unread is None
-        BATCHES.labels("ingest").set(1)
+        FINISHED_BATCH.labels("ingest").set(0)
         drained = observer.snapshot()
         assert (drained.unread, drained.in_the_lake, drained.dead_letters) == (0, 3, 0)
         assert drained.uncommitted == 0

@@ -1,6 +1,7 @@
 """No record stops the job: an interaction counts, any other record becomes a dead letter with a reason."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple
 from datetime import UTC, datetime
@@ -10,9 +11,12 @@ from typing import Any
 import polars as pl
 from confluent_kafka import KafkaError, Producer
 from deltalake import write_deltalake
+from mirakuru import HTTPExecutor
 from stream_processing.lake import EVENT_FRAME, Lake
 
+from contract.dead_letters import OTHER, kind_of
 from local_stack.services import SINK, STREAM
+from observer.services import read_service
 from tests.interaction import Interaction
 from tests.pipeline import Pipeline, assert_equal, eventually, headers_of
 from tests.reference import reference_tables
@@ -156,7 +160,7 @@ def test_every_record_is_an_interaction_or_a_dead_letter_and_the_job_continues(p
     assert len(_PARTS) ** 2 > len(interactions) > len(_PARTS) ** 2 / 4
     malformed = [value for value in texts if _read(value) is None]
     keys: list[bytes | None] = [None, b"", b"\xff\xfe", b"k" * 50_000]
-    with pipeline.running(STREAM), pipeline.running(SINK):
+    with pipeline.running(STREAM) as job, pipeline.running(SINK):
         pipeline.send(pipeline.topic, [(keys[n % 4], value) for n, value in enumerate(texts + _VALID)])
         _send(pipeline, [(keys[n % 4], value) for n, value in enumerate(_MALFORMED)])
         pipeline.assert_everywhere(interactions)
@@ -171,6 +175,10 @@ def test_every_record_is_an_interaction_or_a_dead_letter_and_the_job_continues(p
             "not UTF-8", "not one JSON object", *(f"not text: {half} is half of a surrogate pair" for half in _HALVES),
         }  # fmt: skip
         assert {key for key, _, _ in dead_letters} == {*keys}
+        kinds = Counter(kind_of(headers["dead_letter.reason"]) for _, _, headers in dead_letters)
+        assert len(kinds) > 5
+        assert OTHER not in kinds
+        eventually(lambda: assert_equal(_counted(job), kinds))
         assert all("dead_letter.cut" not in headers for _, _, headers in dead_letters)
 
         # The topic accepts larger records than the dead letter topic: dead letters have the start of the largest ones.
@@ -217,6 +225,12 @@ def _append(pipeline: Pipeline, interaction: Interaction) -> None:
     lake = Lake(str(pipeline.data / "warehouse"))
     row = (*astuple(interaction)[:3], datetime.fromtimestamp(interaction.timestamp, UTC))
     write_deltalake(lake.interactions, pl.DataFrame([row], schema=EVENT_FRAME, orient="row"), mode="append")
+
+
+def _counted(job: HTTPExecutor) -> dict[str, float]:
+    """Return the dead letters that the job's metrics count, by kind of reason."""
+    metrics, prefix = read_service(job.url.geturl().removesuffix("/health"))[1], "stream_dead_letters_total/"
+    return {name.removeprefix(prefix): n for name, n in metrics.items() if name.startswith(prefix) and n}
 
 
 _HALVES = {rb"\ud83d".decode(), rb"\uD83E".decode(), rb"\ude00".decode(), rb"\uDE00".decode()}

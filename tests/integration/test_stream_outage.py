@@ -8,7 +8,7 @@ from local_stack import servers
 from local_stack.services import STREAM, Service
 from observer.services import OK, read_service
 from tests.interaction import INTERACTION_TYPES, Interaction
-from tests.pipeline import Pipeline, assert_equal, eventually
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 from tests.reference import reference_tables
 
 SHORT_TIMEOUTS_JOB = Service("tests.short_timeouts_job", STREAM.port_setting, STREAM.port)
@@ -52,9 +52,11 @@ def test_a_batch_that_never_finishes_makes_the_job_unhealthy_and_an_idle_topic_d
         # The tables are merged later than the job would take an idle topic for a stuck batch.
         pipeline.assert_in_the_lake([first])
         assert read_service(url)[0] == OK
+        eventually(lambda: assert_equal(read_service(url)[1].get("stream_lag_seconds"), 0))
         pipeline.send_interactions([second])
         eventually(lambda: assert_contains(read_service(url)[0], "although records are waiting (1)"))
         assert read_service(url)[1]["stream_lag_records"] == 1
+        eventually(lambda: assert_more_than(read_service(url)[1].get("stream_lag_seconds", 0), 5))
     finally:
         job.kill()
 

@@ -28,7 +28,7 @@ def _in_memory(job: HTTPExecutor, table: str) -> int:
     assert job.url is not None
     with urllib.request.urlopen(job.url.geturl().replace("/health", "/metrics"), timeout=10) as response:
         lines = response.read().decode().splitlines()
-    (value,) = (line.split()[-1] for line in lines if line.startswith(f'stream_rows{{table="{table}"}}'))
+    (value,) = (line.split()[-1] for line in lines if line.startswith(f'stream_state_rows{{table="{table}"}}'))
     return int(float(value))
 
 

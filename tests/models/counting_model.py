@@ -209,7 +209,7 @@ class CountingModel:
         monkeypatch.setattr(table_writer, "time", SimpleNamespace(monotonic=lambda: 0.0))
         monkeypatch.setattr(table_writer, "merge_rows", self._merge)
         monkeypatch.setattr(Aggregator, "_report_rows", lambda _: None)
-        monkeypatch.setattr(Aggregator, "_warn_once", lambda _: None)
+        monkeypatch.setattr(Aggregator, "_check_memory", lambda _: None)
         self.start = State(servers.world, None, None)
 
     def _snapshots(self, folder: str, lake: Lake, log: LakeLog) -> _Snapshots:

@@ -297,10 +297,11 @@ class Servers:
         sent = {origin[1:] for origin in self.world.dead_letters}
         return Batch(record for record in malformed if record.origin[1:] not in sent)
 
-    def send_dead_letters(self, malformed: Batch, _: object) -> None:
+    def send_dead_letters(self, malformed: Batch, _: object) -> dict[str, int]:
         """Send dead letters, one by one."""
         for record in malformed:
             self.write(dead_letters=tuple(sorted((*self.world.dead_letters, record.origin))))
+        return {}
 
 
 class _Table:

@@ -211,7 +211,7 @@ def test_the_badge_has_readable_colours_of_its_own_in_each_state() -> None:
 # --- Access ----------------------------------------------------------------------------------------
 
 
-def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+def _guard_response(kind: str, headers: dict[str, str], path: str = "/") -> tuple[int, dict[str, str]]:
     """Return the guard's status and headers, for an application that answers 200."""
     sent: list[MutableMapping[str, Any]] = []
 
@@ -225,7 +225,7 @@ def _guard_response(kind: str, headers: dict[str, str]) -> tuple[int, dict[str, 
         return {}
 
     encoded_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": kind, "headers": encoded_headers, "extensions": {"websocket.http.response": {}}}
+    scope = {"type": kind, "path": path, "headers": encoded_headers, "extensions": {"websocket.http.response": {}}}
     asyncio.run(Guard(app, ["page.example.com", " *.lan "])(scope, receive, send))
     return sent[0]["status"], {name.decode(): value.decode() for name, value in sent[0]["headers"]}
 
@@ -293,6 +293,8 @@ _PROTECTED = [
     ("http", "/"),
     ("http", "/_nicegui/any.js"),
     ("http", "/health/"),
+    ("http", "/metrics/"),
+    ("websocket", "/metrics"),
     ("websocket", "/_nicegui_ws/socket.io/"),
 ]
 _WRONG = [
@@ -302,7 +304,7 @@ _WRONG = [
 
 
 @pytest.mark.parametrize(("kind", "path"), _PROTECTED)
-def test_everything_but_the_health_of_the_page_needs_its_password(kind: str, path: str) -> None:
+def test_everything_but_health_and_metrics_of_the_page_needs_its_password(kind: str, path: str) -> None:
     login = Login(_page, "page", "sécret")
     for wrong in _WRONG:
         status, headers = _login_response(login, kind, path, {"Authorization": wrong})
@@ -311,7 +313,8 @@ def test_everything_but_the_health_of_the_page_needs_its_password(kind: str, pat
         assert "set-cookie" not in headers
     assert _login_response(login, kind, path, {"Authorization": _basic("page:sécret")})[0] == 200
     assert _login_response(login, kind, path, {})[0] == 401
-    assert _login_response(login, "http", "/health", {})[0] == 200
+    for path_without in ("/health", "/metrics"):
+        assert _login_response(login, "http", path_without, {})[0] == 200
     assert _login_response(Login(_page, "", ""), kind, path, {})[0] == 200
 
 
@@ -325,6 +328,12 @@ def test_a_browser_that_sends_no_password_with_its_socket_is_known_by_its_cookie
     for wrong in ("", "page-session=", cookie + "x", f"{cookie[:-1]}", "page-session=é", "=", "a b=c"):
         assert _login_response(login, *socket, {"Cookie": wrong})[0] == 401, wrong
     assert _login_response(other, *socket, {"Cookie": cookie})[0] == 401
+
+
+def test_prometheus_may_ask_for_the_metrics_by_a_containers_name_and_no_other_site_may() -> None:
+    assert _guard_response("http", {"Host": "live-page:8090"}, "/metrics")[0] == 200
+    assert _guard_response("http", {"Host": "live-page:8090"}, "/health")[0] == 400
+    assert _guard_response("http", {"Host": "evil.example.com"}, "/metrics")[0] == 400
 
 
 @pytest.fixture(scope="module")

@@ -34,12 +34,12 @@ def test_unread_offsets_follow_from_the_last_append(observer: Observer, tmp_path
     for properties in (CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)}), None):
         write_deltalake(tmp_path / EVENT.name, rows, mode="append", commit_properties=properties)
     ends, cuts = {0: 12, 1: 7, 2: 3}, observer._read_cuts()
-    assert _unread(cuts, ends, {"stream_batches": 5}) == 5
-    assert _unread(cuts, ends, {"stream_batches": 4}) is None, "the batch is not finished"
+    assert _unread(cuts, ends, {"stream_finished_batch_id": 4}) == 5
+    assert _unread(cuts, ends, {"stream_finished_batch_id": 3}) is None, "the batch is not finished"
 
 
 def test_unread_offsets_are_unknown_without_a_lake(observer: Observer) -> None:
-    assert _unread(observer._read_cuts(), {0: 12}, {"stream_batches": 5}) is None
+    assert _unread(observer._read_cuts(), {0: 12}, {"stream_finished_batch_id": 4}) is None
 
 
 def _append(lake: Path, batch: int, rows: int, offset: int | None) -> None:

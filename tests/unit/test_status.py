@@ -282,11 +282,11 @@ def test_frozen_servers_and_services_are_unknown_within_seconds(frozen_ports: li
 def test_a_metric_by_table_has_a_name_of_its_own() -> None:
     from stream_processing import metrics
 
-    metrics.ROWS.labels("agg_interactions_user").set(41)
-    metrics.ROWS.labels("agg_interactions_item").set(42)
+    metrics.STATE_ROWS.labels("agg_interactions_user").set(41)
+    metrics.STATE_ROWS.labels("agg_interactions_item").set(42)
     _, read = read_service(f"http://127.0.0.1:{serve(Health(), '127.0.0.1', 0)}")
-    assert read["stream_rows/agg_interactions_user"] == 41
-    assert read["stream_rows/agg_interactions_item"] == 42
+    assert read["stream_state_rows/agg_interactions_user"] == 41
+    assert read["stream_state_rows/agg_interactions_item"] == 42
 
 
 def test_the_status_is_asked_of_every_declared_table() -> None:

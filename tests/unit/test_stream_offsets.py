@@ -116,7 +116,7 @@ def test_a_query_without_a_batch_is_healthy_and_has_no_figures() -> None:
     health = Health("a-query")
     report(_query(name="a-query"), health)
     assert health.problems() == {}
-    assert REGISTRY.get_sample_value("stream_batches", {"query": "a-query"}) is None
+    assert REGISTRY.get_sample_value("stream_finished_batch_id", {"query": "a-query"}) is None
 
 
 def test_a_query_that_has_ended_is_unhealthy_with_its_exception() -> None:
@@ -136,13 +136,13 @@ def test_the_figures_of_a_batch_are_metrics() -> None:
         "sources": [source, source],
     }
     report(_query(name="another-query", lastProgress=progress), Health("another-query"))
-    figures = {
-        name: REGISTRY.get_sample_value(name, {"query": "another-query"})
-        for name in ("stream_batches", "stream_batch_rows", "stream_batch_seconds", "stream_lag_records")
+    expected = {
+        "stream_finished_batch_id": 3,
+        "stream_last_batch_rows": 40,
+        "stream_last_batch_seconds": 0.25,
+        "stream_lag_records": 4,
     }
-    assert figures == {
-        "stream_batches": 4, "stream_batch_rows": 40, "stream_batch_seconds": 0.25, "stream_lag_records": 4,
-    }  # fmt: skip
+    assert {name: REGISTRY.get_sample_value(name, {"query": "another-query"}) for name in expected} == expected
 
 
 def test_the_metadata_of_an_append_keeps_the_form_that_existing_lakes_have() -> None:

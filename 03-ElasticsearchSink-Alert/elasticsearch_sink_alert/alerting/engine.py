@@ -69,6 +69,7 @@ class AlertEngine:
         self._store = store
         self._notify = notify
         self._health = health
+        self._count_alerts_of_all_rules()
 
     def load(self) -> None:
         """Load the alerts: at the start, and when partitions were assigned, as other sinks may have changed alerts."""
@@ -129,12 +130,17 @@ class AlertEngine:
             logger.error("the data mapper cannot be used now, the rules before the change stay in force:\n%s", error)
             return
         self._health.ok(DATA_MAPPER)
+        self._count_alerts_of_all_rules()
         logger.info("reloaded the data mapper: %d rules", len(self._rules.current.all_rules))
         self._resolve_orphans()
 
     def send_summaries(self) -> None:
         """Send the summaries of notifications that are due."""
         self._notify(())
+
+    def _count_alerts_of_all_rules(self) -> None:
+        for name in self._rules.current.by_name:
+            metrics.know_rule(name)
 
     def _resolve_orphans(self) -> None:
         """Resolve the alerts of rules that are no longer in the data mapper, or that silence their rows by now."""

@@ -1,5 +1,6 @@
 """Writes documents with bulk requests, each guarded by its version, and returns the outcome of each one."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from elasticsearch import Elasticsearch
 from elasticsearch.exceptions import SerializationError, TransportError
 from elasticsearch.serializer import JSONSerializer
 
+from contract.dead_letters import REFUSED
+from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.indexing.errors import (
     ErrorKind,
     ReindexRequiredError,
@@ -182,7 +185,7 @@ class BulkWriter:
                 raise
             # The whole request was refused, because of one document: bisect to find it.
             if len(request.actions) == 1:
-                return [Outcome(Result.REFUSED, f"Elasticsearch refuses it: {_request_reason(error)}")]
+                return [Outcome(Result.REFUSED, f"{REFUSED}: {_request_reason(error)}")]
             return [outcome for half in request.halves() for outcome in self._complete(half)]
         return request.outcomes
 
@@ -197,6 +200,7 @@ def send_with(client: Elasticsearch) -> Send:
     """Return the function that sends bulk requests with this client; raises what the client does."""
 
     def send(actions: Sequence[bytes]) -> Response:
+        started = time.monotonic()
         response: Any = client.transport.perform_request(
             "POST",
             "/_bulk",
@@ -210,6 +214,7 @@ def send_with(client: Elasticsearch) -> Send:
             },
             body=b"".join(actions),
         )
+        metrics.BULK_SECONDS.observe(time.monotonic() - started)
         try:
             has_errors, items = response["errors"], response["items"]
             if has_errors is False:
@@ -280,7 +285,7 @@ def _outcome(action: bytes, item: Mapping[str, Any]) -> Outcome | None:
         case ErrorKind.TRANSIENT:
             return None
         case ErrorKind.REFUSED:
-            return Outcome(Result.REFUSED, f"Elasticsearch refuses it: {_item_reason(item)}")
+            return Outcome(Result.REFUSED, f"{REFUSED}: {_item_reason(item)}")
 
 
 def _item_reason(item: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from elasticsearch.exceptions import TransportError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
+from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.indexing.errors import (
     ErrorKind,
     ReindexRequiredError,
@@ -64,6 +65,7 @@ class Retrier:
             error = state.outcome.exception()
             reason = f"{description}: {describe_exception(error) if error else ''}"
             self._health.failing(ELASTICSEARCH, reason)
+            metrics.RETRIES.inc()
             logger.warning(
                 "%s; next attempt in %.1f s (attempt %d failed)", reason, state.next_action.sleep, state.attempt_number
             )

@@ -7,6 +7,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from elasticsearch_sink_alert import metrics
+
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
@@ -66,4 +68,5 @@ class OffsetCommits:
 
     def _failed(self, error: KafkaError) -> None:
         self._next_attempt = time.monotonic() + _RETRY_SECONDS
+        metrics.COMMIT_FAILURES.inc()
         logger.warning("offsets are not committed yet, next attempt in %.0f s: %s", _RETRY_SECONDS, error.str())

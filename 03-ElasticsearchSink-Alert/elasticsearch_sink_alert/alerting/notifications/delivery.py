@@ -123,5 +123,6 @@ class NotifierQueue:
         return "failed"
 
     def _log_retry(self, state: RetryCallState) -> None:
+        metrics.NOTIFICATION_RETRIES.inc()
         reason = state.outcome and state.outcome.exception()
         logger.warning("%s: not sent yet, will be retried: %s", self._notifier.name, reason)
