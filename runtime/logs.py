@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -145,11 +146,10 @@ class _JsonHandler(logging.StreamHandler[io.TextIOBase]):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Log which logger and why, instead of a line that cannot be formatted."""
-        error = sys.exc_info()[1]
-        # Where nothing reads the log any more, this could not be written either.
-        if not isinstance(error, OSError):
-            message = f"a line of {record.name} cannot be logged: {type(error).__name__}: {record.msg!r}"
-            self.emit(logging.LogRecord(__name__, logging.ERROR, "", 0, message, None, None))
+        message = f"a line of {record.name} cannot be logged: {sys.exc_info()[1]!r}: {record.msg!r}"
+        # If this cannot be written either, nothing reads the log any more.
+        with suppress(Exception):
+            self.write_line(self.format(logging.LogRecord(__name__, logging.ERROR, "", 0, message, None, None)))
 
     def write_line(self, line: str) -> None:
         """Write a line that is formatted already."""

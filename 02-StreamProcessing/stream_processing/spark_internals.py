@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
@@ -54,9 +54,10 @@ def start_java(config: Mapping[str, str], *, relayed: bool = False) -> None:
     conf = SparkConf()
     for name, value in config.items():
         conf.set(name, value)
+    output: AbstractContextManager[dict[str, int]] = _output_of_java() if relayed else nullcontext({})
     try:
-        with _output_of_java() if relayed else nullcontext({}) as output:
-            gateway = launch_gateway(conf, {"process_group": 0, **output})  # type: ignore[no-untyped-call]
+        with output as streams:
+            gateway = launch_gateway(conf, {"process_group": 0, **streams})  # type: ignore[no-untyped-call]
     except PySparkRuntimeError as error:
         if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
             raise

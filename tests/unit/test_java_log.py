@@ -11,7 +11,7 @@ import pyspark
 import stream_processing
 from py4j.java_gateway import GatewayParameters, JavaGateway
 
-from local_stack.servers import JAVA
+from local_stack.java import JAVA
 from runtime import logs
 
 _HOSTILE = '"}\n{"level": "ERROR"}\r\x1b]0;owned\x07\x00\x7f\x9b31m\u202eevil\u2028 Łódź 🎉 \\ ${env:PATH} %m {}'
@@ -31,7 +31,9 @@ def _java(log_format: str) -> Iterator[tuple[Any, "subprocess.Popen[str]"]]:
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=int(process.stdout.readline())))
+        # It would send a command for each object that Python forgets, also after Java has ended.
+        parameters = GatewayParameters(port=int(process.stdout.readline()), enable_memory_management=False)
+        gateway = JavaGateway(gateway_parameters=parameters)
         try:
             yield gateway.jvm, process
         finally:
