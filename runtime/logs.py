@@ -5,6 +5,7 @@ library prints to standard error, and stack traces of uncaught exceptions. Other
 `relay`.
 """
 
+import atexit
 import io
 import json
 import logging
@@ -23,6 +24,7 @@ FIELDS: Final = ("time", "level", "service", "logger", "message", "topic", "part
 """The fields of a JSON line in their order. The last four are there where they apply: the coordinates of the record
 that the line is about, and the stack trace as text. `log4j2.properties` of the stream job has the same names."""
 _COORDINATES: Final = ("topic", "partition", "offset")
+_ALWAYS: Final = frozenset(FIELDS) - {*_COORDINATES, "exception"}
 _TIME: Final = "%Y-%m-%dT%H:%M:%S"
 
 
@@ -76,8 +78,8 @@ def as_text(line: str) -> list[str]:
     >>> as_text('{"time": "2026-01-01T00:00:00.000Z", "level": "INFO", "service": "it", "logger": "a", "message": "b"}')
     ['2026-01-01T00:00:00.000Z INFO    a: b']
     """
-    fields = _object(line)
-    if fields is None or not {"time", "level", "logger", "message"} <= fields.keys():
+    fields = _fields(line)
+    if fields is None:
         return [line]
     text = f"{fields['time']} {fields['level']:<7} {fields['logger']}: {fields['message']}"
     if exception := fields.get("exception"):
@@ -85,15 +87,15 @@ def as_text(line: str) -> list[str]:
     return _text_lines(text)
 
 
-def _object(line: str) -> dict[str, object] | None:
-    """Return the JSON object of the line, None if it is anything else."""
+def _fields(line: str) -> dict[str, object] | None:
+    """Return the fields of a log line in JSON, None if it is anything else."""
     if not line.startswith("{"):
         return None
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and value.keys() >= _ALWAYS else None
 
 
 def _text_lines(text: str) -> list[str]:
@@ -177,6 +179,11 @@ class _PrintedLines(io.TextIOBase):
                 logging.getLogger("stderr").warning("%s", line)
         return len(text)
 
+    def finish(self) -> None:
+        """Log what has no line break yet."""
+        if self._begun:
+            self.write("\n")
+
     def flush(self) -> None:
         self.stream.flush()
 
@@ -196,20 +203,21 @@ def begin(service: str) -> None:
     Services call it before their other imports, of which that of the declaration can fail. With arguments it is a
     command, which prints for a person.
     """
-    if len(sys.argv) == 1 and _format_of_environment() == JSON:
+    if len(sys.argv) == 1 and format_of_environment() == JSON:
         configure("INFO", JSON, service)
 
 
-def _format_of_environment() -> str | None:
+def format_of_environment() -> str:
+    """Return LOG_FORMAT from the environment or `.env`, unchecked; empty if it is not set."""
     if named := os.environ.get("LOG_FORMAT"):
         return named
     from runtime import dotenv
 
     try:
-        return dotenv.read_nearest().values.get("LOG_FORMAT")
+        return dotenv.read_nearest().values.get("LOG_FORMAT", "")
     except dotenv.DotenvError:
         # It is reported when the settings are read.
-        return None
+        return ""
 
 
 def configure(level: str, log_format: str = "text", service: str = "") -> None:
@@ -217,7 +225,8 @@ def configure(level: str, log_format: str = "text", service: str = "") -> None:
     handler: logging.Handler
     if log_format == JSON:
         handler = _JsonHandler(service)
-        sys.stderr = _PrintedLines(_process_stream())
+        sys.stderr = printed = _PrintedLines(_process_stream())
+        atexit.register(printed.finish)
         sys.excepthook = _log_uncaught
         threading.excepthook = _log_uncaught_in_thread
         logging.captureWarnings(capture=True)
@@ -238,11 +247,12 @@ def report(logger: str, level: int, text: str) -> None:
 
 
 def relay(lines: Iterable[str], logger: str) -> None:
-    """Log what another process writes: JSON objects as they are, other lines as warnings of `logger`."""
+    """Log what another process writes: log lines in JSON as they are, other lines as warnings of `logger`."""
     for line in (line.rstrip("\r\n") for line in lines):
         handler = next((each for each in logging.getLogger().handlers if isinstance(each, _JsonHandler)), None)
-        if handler is not None and _object(line) is not None:
-            handler.write_line(line)
+        fields = _fields(line)
+        if handler is not None and fields is not None:
+            handler.write_line(line if line.isprintable() else to_json(fields))
         elif line.strip():
             logging.getLogger(logger).warning("%s", line)
 

@@ -164,6 +164,7 @@ def stop_java(session: SparkSession) -> None:
     gateway.shutdown()
     gateway.proc.stdin.close()
     gateway.proc.wait()
+    _wait_for_output()
     _forget_java()
 
 

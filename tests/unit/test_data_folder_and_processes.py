@@ -320,8 +320,8 @@ def test_the_reason_is_found_in_a_log_in_json(tmp_path: Path) -> None:
         ("INFO", "stream_processing.job", "the last line\n\x1b", None),
     ]
     lines = [
-        json.dumps({"time": "2026-11-27T00:38:31.000Z", "level": level, "logger": logger, "message": message}
-                   | ({"exception": exception} if exception else {}))
+        json.dumps({"time": "2026-11-27T00:38:31.000Z", "level": level, "service": "it", "logger": logger,
+                    "message": message} | ({"exception": exception} if exception else {}))
         for level, logger, message, exception in logged
     ]  # fmt: skip
     reason = _exit_reason(tmp_path, 1, *lines)

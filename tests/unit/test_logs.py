@@ -130,11 +130,24 @@ def test_any_other_line_stays_as_it_is(line: str) -> None:
 
 def test_what_another_process_logs_is_passed_on_as_objects(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("INFO", "json", "it")
-    theirs = '{"level": "ERROR", "message": "of Spark"}'
-    logs.relay([f"{theirs}\n", "Terminating due to java.lang.OutOfMemoryError\r\n", "\n", "[1]\n", "cut off"], "java")
+    theirs = logs.to_json(dict.fromkeys(("time", "level", "service", "logger", "message"), "of Spark"))
+    control = theirs.replace("of Spark", "of\x9b Spark")
+    logs.relay(
+        [
+            f"{theirs}\n",
+            control,
+            '{"level": "ERROR"}',
+            "Terminating due to java.lang.OutOfMemoryError\r\n",
+            "\n",
+            "[1]\n",
+            "cut off",
+        ],
+        "java",
+    )
     lines = _parsed(capsys.readouterr().err)
-    assert lines[0] == json.loads(theirs)
-    assert [(line["level"], line["logger"], line["message"]) for line in lines[1:]] == [
+    assert lines[:2] == [json.loads(theirs), json.loads(control)]
+    assert [(line["level"], line["logger"], line["message"]) for line in lines[2:]] == [
+        ("WARNING", "java", '{"level": "ERROR"}'),
         ("WARNING", "java", "Terminating due to java.lang.OutOfMemoryError"),
         ("WARNING", "java", "[1]"),
         ("WARNING", "java", "cut off"),
@@ -149,9 +162,10 @@ def test_what_another_process_logs_is_passed_on_as_objects(capsys: pytest.Captur
          ("CRITICAL", "uncaught", "ZeroDivisionError: division by zero")),
         ("import warnings\nwarnings.warn('it is old')", ("WARNING", "py.warnings", "UserWarning: it is old")),
         ("import sys\nprint('by a library', file=sys.stderr)", ("WARNING", "stderr", "by a library")),
+        ("import sys\nsys.stderr.write('no line break')", ("WARNING", "stderr", "no line break")),
         ("raise SystemExit('cannot run')", ("WARNING", "stderr", "cannot run")),
     ],
-    ids=["exception", "exception of a thread", "warning", "print", "exit"],
+    ids=["exception", "exception of a thread", "warning", "print", "no line break", "exit"],
 )  # fmt: skip
 def test_what_is_not_logged_is_an_object_too(code: str, expected: tuple[str, str, str]) -> None:
     (line,) = _run(code, LOG_FORMAT="json")
