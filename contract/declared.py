@@ -3,13 +3,14 @@
 The import ends the process with status 2 if the declaration is wrong.
 """
 
-import sys
+import logging
 from typing import Final
 
 from contract.event import Event
 from contract.loading import DeclarationError, declared_file, load
 from contract.pipeline import Pipeline
 from contract.tables import Table
+from runtime.logs import report
 
 FILE: Final = declared_file()
 
@@ -18,8 +19,8 @@ def _load() -> Pipeline:
     try:
         return load(FILE)
     except DeclarationError as error:
-        print("The declaration of the pipeline is wrong (docs/adapting.md explains it):", file=sys.stderr)
-        print(error, file=sys.stderr)
+        text = f"The declaration of the pipeline is wrong (docs/adapting.md explains it):\n{error}"
+        report(__name__, logging.ERROR, text)
         raise SystemExit(2) from None
 
 

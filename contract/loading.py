@@ -1,6 +1,7 @@
 """Loads a declaration from its file, and checks all of it."""
 
 import importlib.util
+import logging
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from contract.event import Event
 from contract.pipeline import Pipeline
 from contract.tables import Table
 from runtime import commands, dotenv
-from runtime.logs import escape_controls
+from runtime.logs import escape_controls, report
 
 _VARIABLE: Final = "PIPELINE"
 """The name that the file gives its pipeline."""
@@ -37,10 +38,11 @@ def declared_file() -> Path:
     file = Path(named).resolve()
     if commands.under_compose() and not os.environ.get("DECLARATION") and not os.access(file, os.R_OK):
         # A clone that was made under umask 077: files are readable only for their owner.
-        print(
+        report(
+            __name__,
+            logging.WARNING,
             "the container may not read the mounted pipeline.py, and uses the copy from the image: run"
             " `chmod go+r pipeline.py`, then `docker compose restart`, to use the mounted file",
-            file=sys.stderr,
         )
         return _DEFAULT
     return file

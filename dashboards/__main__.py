@@ -8,6 +8,9 @@ from runtime.signals import end_on_interrupt
 
 if __name__ == "__main__":
     end_on_interrupt()
+    from runtime.logs import begin
+
+    begin("dashboards")
 
 import argparse
 import logging
@@ -30,7 +33,7 @@ def main() -> int:
     """Import, then wait for a signal; exit status 1, with the reason in the log, if the import fails."""
     description = "Imports the dashboard into the Kibana at KIBANA_HOST, then waits until it is stopped."
     argparse.ArgumentParser(prog="dashboards", description=description).parse_args()
-    logs.configure("INFO")
+    logs.configure("INFO", logs.format_of_environment(), logger.name)
     stop = stop_on_signal()
     health = Health("import")
     port = os.environ.get("DASHBOARDS_PORT", "9104")

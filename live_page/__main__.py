@@ -4,6 +4,9 @@ from runtime.signals import end_on_interrupt
 
 if __name__ == "__main__":
     end_on_interrupt()
+    from runtime.logs import begin
+
+    begin("live_page")
 
 import argparse
 import asyncio
@@ -41,7 +44,7 @@ def main() -> int:
     # With this variable set, NiceGUI runs in its own test mode.
     os.environ.pop("PYTEST_CURRENT_TEST", None)
     settings = PageSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, logger.name)
     host, port = settings.page_host, settings.page_port
     try:
         listening.require_port(host, port, host_setting="PAGE_HOST", port_setting="PAGE_PORT")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from runtime.logs import escape_controls
+from runtime.logs import as_text, escape_controls
 
 _ERROR: Final = re.compile(
     r"\b(ERROR|FATAL|CRITICAL)\b|^(Error|Exception)\b|OutOfMemoryError|^[\w.]*(Error|Exception|Interrupt)(: |$)"
@@ -75,7 +75,7 @@ def _lines(log: Path, begin: int) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [line.rstrip() for written in text.splitlines() for line in as_text(written) if line.strip()]
 
 
 def _first_error(lines: Sequence[str], *, otherwise_last: bool) -> str:

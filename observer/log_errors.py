@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
+from runtime.logs import as_text
+
 _TAIL: Final = 1 << 18
 """Bytes at the end of a log that are read."""
 _ERROR: Final = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{3}Z (?:ERROR|CRITICAL) ")
-"""As `runtime.logs` formats a line."""
+"""As `runtime.logs` formats a line as text."""
 _RECENT: Final = timedelta(hours=1)
 _MAX_LENGTH: Final = 500
 
@@ -19,7 +21,8 @@ def last_error(log: Path, now: datetime) -> str | None:
         file.seek(max(0, log.stat().st_size - _TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
-        if found := _ERROR.match(line):
+        text = as_text(line)[0]
+        if found := _ERROR.match(text):
             at = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
-            return line[:_MAX_LENGTH] if now - at <= _RECENT else None
+            return text[:_MAX_LENGTH] if now - at <= _RECENT else None
     return None

@@ -1,7 +1,7 @@
 """The settings: read from the environment and from `.env`, typed, and validated before anything starts."""
 
+import logging
 import os
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError, PydanticKnownError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from contract.topics import aggregated_topic_name, dead_letter_topic_name
-from runtime import dotenv, expectations, proxies
+from runtime import dotenv, expectations, logs, proxies
 from runtime.addresses import quoted, require_brokers, require_http_url
 
 NonEmptyStr = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -47,6 +47,7 @@ _SECRETS = Path("/run/secrets")
 _NOT_UTF_8: Final = "string_unicode"
 """Pydantic's type of this error."""
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+LogFormat = Literal["text", "json"]
 
 
 class SettingsError(Exception):
@@ -90,6 +91,8 @@ class Settings(BaseSettings):
     loop_sleep: Annotated[float, Field(ge=0, le=86_400)] = 2.0
     """Seconds between two polls while there is no new data."""
     log_level: LogLevel = "INFO"
+    log_format: LogFormat = "text"
+    """Of the services' logs; a command prints text."""
     metrics_host: str = "127.0.0.1"
     """The address that /health and /metrics listen on."""
 
@@ -163,18 +166,19 @@ class Settings(BaseSettings):
         try:
             file = dotenv.read_nearest()
             for warning in file.warnings:
-                print(warning, file=sys.stderr)
+                logs.report(__name__, logging.WARNING, warning)
             for name in cls.model_fields:
                 # Libraries read some of them too, and do not take an empty value for unset.
                 if os.environ.get(name.upper()) == "":
                     del os.environ[name.upper()]
             settings = cls.read(file.values)
         except dotenv.DotenvError as error:
-            print(error, file=sys.stderr)
+            logs.report(__name__, logging.ERROR, str(error))
             raise SystemExit(2) from None
         except SettingsError as error:
-            print("These settings are wrong (.env.example explains each of them):", file=sys.stderr)
-            print(textwrap.indent(str(error), "  "), file=sys.stderr)
+            lines = textwrap.indent(str(error), "  ")
+            text = f"These settings are wrong (.env.example explains each of them):\n{lines}"
+            logs.report(__name__, logging.ERROR, text)
             raise SystemExit(2) from None
         values = (getattr(settings, name) for name in cls.model_fields)
         plain_values = (value.get_secret_value() if isinstance(value, SecretStr) else value for value in values)

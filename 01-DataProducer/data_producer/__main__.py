@@ -4,6 +4,9 @@ from runtime.signals import end_on_interrupt
 
 if __name__ == "__main__":
     end_on_interrupt()
+    from runtime.logs import begin
+
+    begin("data_producer")
 
 import argparse
 import logging
@@ -29,7 +32,7 @@ def main() -> int:
     """Send until stopped, until the limit, or to the end of the recording; return 1 if anything was not delivered."""
     argparse.ArgumentParser(prog="data_producer", description="Sends interactions until it is stopped.").parse_args()
     settings = ProducerSettings.load()
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, logger.name)
     stop = stop_on_signal()
     state = health.Health(KAFKA)
     controls = Controls.of(settings)

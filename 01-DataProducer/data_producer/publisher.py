@@ -11,6 +11,7 @@ from data_producer.events import Event, record_of
 from runtime.client_logs import lower_routine
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
+from runtime.logs import coordinates
 
 logger = logging.getLogger(__name__)
 logger.addFilter(lower_routine)
@@ -98,11 +99,14 @@ class Publisher:
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._refuse(error, message.value())
+            self._refuse(error, message.value(), message.partition())
 
-    def _refuse(self, error: KafkaError, value: object) -> None:
+    def _refuse(self, error: KafkaError, value: object, partition: int | None = None) -> None:
         self.refused += 1
-        logger.error("an interaction was refused: %s: %s", error.str(), truncated(repr(value), MAX_REASON_CHARACTERS))
+        logger.error(
+            "an interaction was refused: %s: %s", error.str(), truncated(repr(value), MAX_REASON_CHARACTERS),
+            extra=coordinates(self._topic, partition),
+        )  # fmt: skip
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -4,6 +4,9 @@ from runtime.signals import end_on_interrupt
 
 if __name__ == "__main__":
     end_on_interrupt()
+    from runtime.logs import begin
+
+    begin("stream_processing")
 
 import argparse
 import logging
@@ -65,7 +68,10 @@ def main() -> int:
     """
     command = _parse_command()
     settings = StreamProcessingSettings.load()
-    logs.configure(settings.log_level)
+    if command is not None:
+        # A command prints for a person.
+        settings = settings.model_copy(update={"log_format": "text"})
+    logs.configure(settings.log_level, settings.log_format, logger.name)
     stop = stop_on_signal()
     # Java is in another process group than a terminal's: with `stty tostop`, its first line of the log would stop it.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)

@@ -9,6 +9,7 @@ from typing import Final
 import pyspark
 from pyspark.sql import SparkSession
 
+from runtime import logs
 from stream_processing import spark_internals
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.spark_config import spark_config
@@ -51,7 +52,10 @@ def _start_java(settings: StreamProcessingSettings, java_options: str) -> dict[s
     config = {"spark.app.name": "stream-processing", **spark_config(settings, java_options)}
     try:
         # Any user of the machine sees a command line: the session that is built in this Java gets the secret options.
-        spark_internals.start_java({name: value for name, value in config.items() if _SECRET.search(name) is None})
+        spark_internals.start_java(
+            {name: value for name, value in config.items() if _SECRET.search(name) is None},
+            relayed=settings.log_format == logs.JSON,
+        )
     except spark_internals.JavaStartError:
         archive = settings.class_archive
         if archive is None or not archive.exists():

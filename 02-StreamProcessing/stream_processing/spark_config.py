@@ -17,6 +17,8 @@ _OPTIMISED_FROM: Final = {
     "BackEdgeThreshold": 40_000,
 }
 """Java's defaults: the calls and iterations from which it optimises code."""
+_LOG_FORMAT: Final = "-Dlog.format="
+"""The property of Java that selects the pattern in `log4j2.properties`."""
 _JAVA_OPTIONS: Final = " ".join(
     [
         double_quoted(
@@ -61,7 +63,7 @@ def _driver(settings: StreamProcessingSettings, java_options: str) -> dict[str, 
         # The driver is always this process. Without this, Spark would take DEPLOY_MODE for its own variable.
         "spark.submit.deployMode": "client",
         "spark.driver.memory": settings.spark_driver_memory,
-        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {java_options}",
+        "spark.driver.extraJavaOptions": f"{_JAVA_OPTIONS} {_LOG_FORMAT}{settings.log_format} {java_options}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
@@ -126,7 +128,7 @@ def _cluster(settings: StreamProcessingSettings) -> dict[str, str]:
         "spark.driver.host": socket.gethostname(),
         "spark.driver.bindAddress": "0.0.0.0",
         "spark.executor.memory": settings.spark_executor_memory,
-        "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
+        "spark.executor.extraJavaOptions": f"{_JAVA_OPTIONS} {_LOG_FORMAT}{settings.log_format}",
         # Tasks of a lost worker are retried on the remaining ones.
         "spark.task.maxFailures": "16",
     }

@@ -6,9 +6,10 @@ An upgrade of Spark or Delta Lake can break all of this without a deprecation; t
 import logging
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from py4j.java_gateway import JavaGateway, JavaObject
@@ -18,7 +19,12 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+from runtime.logs import relay
+
 _STATE_STORE_SAVE: Final = "StateStoreSave"
+_RELAY_TIMEOUT: Final = 1.0
+"""Seconds; a child process of a killed Java may keep its output open."""
+_relays: Final[list[threading.Thread]] = []
 
 
 def jvm(session: SparkSession) -> Any:
@@ -35,8 +41,10 @@ class JavaStartError(Exception):
     """Java has ended as it started; the message says what to check."""
 
 
-def start_java(config: Mapping[str, str]) -> None:
+def start_java(config: Mapping[str, str], *, relayed: bool = False) -> None:
     """Start the Java process with Spark's configuration, unless it runs. Raises `JavaStartError`.
+
+    What Java writes is `relayed` to the log of this process, or goes directly to the same standard error.
 
     It is in a process group of its own: a signal to the job's group, such as that of Ctrl-C, would end Spark beside the
     queries that are being stopped.
@@ -46,11 +54,14 @@ def start_java(config: Mapping[str, str]) -> None:
     conf = SparkConf()
     for name, value in config.items():
         conf.set(name, value)
+    output: AbstractContextManager[dict[str, int]] = _output_of_java() if relayed else nullcontext({})
     try:
-        gateway = launch_gateway(conf, {"process_group": 0})  # type: ignore[no-untyped-call]
+        with output as streams:
+            gateway = launch_gateway(conf, {"process_group": 0, **streams})  # type: ignore[no-untyped-call]
     except PySparkRuntimeError as error:
         if error.getErrorClass() != "JAVA_GATEWAY_EXITED":
             raise
+        _wait_for_output()
         home = os.environ.get("JAVA_HOME")
         raise JavaStartError(
             "Java has ended before Spark was ready; its own message is above. Check that this machine has the memory of"
@@ -61,6 +72,31 @@ def start_java(config: Mapping[str, str]) -> None:
     java = gateway.jvm.java
     java.lang.System.setOut(java.io.PrintStream(java.io.OutputStream.nullOutputStream()))
     SparkContext._ensure_initialized(gateway=gateway)
+
+
+@contextmanager
+def _output_of_java() -> Iterator[dict[str, int]]:
+    """Relay what a process writes that is started with these streams, in a thread until that process has ended."""
+    reading, writing = os.pipe()
+
+    def relay_lines() -> None:
+        with os.fdopen(reading, encoding="utf-8", errors="replace") as lines:
+            relay(lines, "java")
+
+    thread = threading.Thread(target=relay_lines, name="output of Java", daemon=True)
+    _relays.append(thread)
+    thread.start()
+    try:
+        yield {"stdout": writing, "stderr": writing}
+    finally:
+        os.close(writing)
+
+
+def _wait_for_output() -> None:
+    """Wait until the output of a Java process that has ended is in the log."""
+    for thread in _relays:
+        thread.join(_RELAY_TIMEOUT)
+    _relays.clear()
 
 
 def java_process() -> "subprocess.Popen[bytes] | None":
@@ -75,6 +111,7 @@ def kill_java() -> None:
     if process is not None:
         process.kill()
         process.wait()
+        _wait_for_output()
         _forget_java()
 
 
@@ -127,6 +164,7 @@ def stop_java(session: SparkSession) -> None:
     gateway.shutdown()
     gateway.proc.stdin.close()
     gateway.proc.wait()
+    _wait_for_output()
     _forget_java()
 
 

@@ -4,6 +4,9 @@ from runtime.signals import end_on_interrupt
 
 if __name__ == "__main__":
     end_on_interrupt()
+    from runtime.logs import begin
+
+    begin("elasticsearch_sink_alert")
 
 import argparse
 import gc
@@ -48,7 +51,7 @@ def main() -> int:
     try:
         status: int = args.run(settings, args)
     except KafkaException as error:
-        print(f"Kafka at {settings.kafka_broker}: {error.args[0].str()}", file=sys.stderr)
+        logs.report(logger.name, logging.ERROR, f"Kafka at {settings.kafka_broker}: {error.args[0].str()}")
         return 1
     return status
 
@@ -79,12 +82,12 @@ def _command_line() -> argparse.ArgumentParser:
 
 def run(settings: SinkSettings) -> int:
     """Run until stopped; returns 2 if the data mapper is invalid, 1 if the indices or topics are."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format, logger.name)
     try:
         rules = ReloadingRules(settings.data_mapper)
         notifications = Notifications.from_settings(settings)
     except (DataMapperError, ValueError) as error:
-        print(error, file=sys.stderr)
+        logs.report(logger.name, logging.ERROR, str(error))
         return 2
     stop = stop_on_signal()
     state = health.Health(KAFKA, ELASTICSEARCH, DATA_MAPPER)

@@ -1,6 +1,6 @@
 """The sink's settings."""
 
-import sys
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from contract import declared
-from runtime import commands
+from runtime import commands, logs
 from runtime.addresses import require_http_urls, shown, split_list
 from runtime.settings import HttpUrl, NonEmptyStr, Port, Settings, missing
 
@@ -58,10 +58,11 @@ class SharedSinkSettings(Settings):
         try:
             file.open("rb").close()
         except PermissionError:
-            print(
+            logs.report(
+                __name__,
+                logging.WARNING,
                 "the container may not read the mounted data mapper, and uses the copy from the image: run"
                 " `chmod -R go+rX 03-ElasticsearchSink-Alert`, then `docker compose restart`, to use the mounted file",
-                file=sys.stderr,
             )
             return _DEFAULT_MAPPER
         except OSError:

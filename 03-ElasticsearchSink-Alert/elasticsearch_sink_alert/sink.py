@@ -166,7 +166,10 @@ class Sink:
         """Write dead letters, except for records that are a replay of one."""
         for each in rejected:
             if each.record.replay_of is not None:
-                logger.warning("dead letter %s was replayed, and refused again: %s", each.record.replay_of, each.reason)
+                logger.warning(
+                    "dead letter %s was replayed, and refused again: %s", each.record.replay_of, each.reason,
+                    extra=each.record.coordinates,
+                )  # fmt: skip
                 metrics.REFUSED_REPLAYS.inc()
         new = [each for each in rejected if each.record.replay_of is None]
         if not new:
@@ -178,6 +181,7 @@ class Sink:
         logger.warning(
             "%d records went to the dead letters; the first is %s partition %d offset %d: %s",
             len(new), first.record.topic, first.record.partition, first.record.offset, first.reason,
+            extra=first.record.coordinates,
         )  # fmt: skip
 
     def _update_alerts_by_time(self) -> None:

@@ -507,7 +507,7 @@ def test_the_service_imports_the_objects_and_lets_filters_apply_only_where_the_f
     monkeypatch.setattr("sys.argv", ["dashboards"])
     monkeypatch.setattr("dashboards.__main__.stop_on_signal", lambda: stopped)
     monkeypatch.setattr("dashboards.__main__.serve", lambda *_, **__: 0)
-    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("KIBANA_HOST", kibana)
     assert dashboards_main() == 0
     assert [path for path, _, _ in _Kibana.requests] == [
@@ -534,7 +534,7 @@ def test_a_port_that_is_none_is_reported_with_the_setting(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["dashboards"])
     monkeypatch.setattr("dashboards.__main__.stop_on_signal", threading.Event)
-    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("DASHBOARDS_PORT", port)
     assert dashboards_main() == 2
     assert f"DASHBOARDS_PORT={port!r}: expected a whole number from 1 to 65,535" in caplog.messages
@@ -546,7 +546,7 @@ def test_a_kibana_url_that_is_none_is_reported_without_its_password(
     monkeypatch.setattr("sys.argv", ["dashboards"])
     monkeypatch.setattr("dashboards.__main__.stop_on_signal", threading.Event)
     monkeypatch.setattr("dashboards.__main__.serve", lambda *_, **__: 0)
-    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     monkeypatch.setenv("KIBANA_HOST", "http://user:secret@[::1")
     assert dashboards_main() == 2
     assert caplog.messages == ["KIBANA_HOST='http://user:***@[::1': expected a URL with http:// or https:// and a host"]

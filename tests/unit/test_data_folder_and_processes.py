@@ -1,6 +1,7 @@
 """The local stack's checks before it starts, its processes' environment, and the reported reasons of their exit."""
 
 import io
+import json
 import re
 import shutil
 import signal
@@ -304,6 +305,28 @@ def test_the_reason_of_a_failed_stream_job_is_its_own_line_and_not_those_that_sp
         "    An exception was raised by the Python Proxy. Return Message: Traceback (most recent call last):",
     )  # fmt: skip
     assert "status 1: 2026-11-27T00:38:33Z ERROR   stream_processing.job: ingest has failed: the reason (log:" in line
+
+
+def test_the_reason_is_found_in_a_log_in_json(tmp_path: Path) -> None:
+    logged = [
+        (
+            "ERROR",
+            "org.apache.spark.executor.Executor",
+            "Exception in task 0.0 in stage 1.0 (TID 2)",
+            "java.lang.E: e\n",
+        ),
+        ("WARNING", "stream_processing.job", "a warning", "ValueError: wrong"),
+        ("ERROR", "stream_processing.job", "ingest has failed: the reason", None),
+        ("INFO", "stream_processing.job", "the last line\n\x1b", None),
+    ]
+    lines = [
+        json.dumps({"time": "2026-11-27T00:38:31.000Z", "level": level, "service": "it", "logger": logger,
+                    "message": message} | ({"exception": exception} if exception else {}))
+        for level, logger, message, exception in logged
+    ]  # fmt: skip
+    reason = _exit_reason(tmp_path, 1, *lines)
+    assert ": 2026-11-27T00:38:31.000Z ERROR   stream_processing.job: ingest has failed: the reason (log:" in reason
+    assert exit_reason.last_line(tmp_path / "it.log", 0) == r"    \x1b"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_a_page_whose_port_is_in_use_ends_without_claiming_to_be_ready(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sys.argv", ["live_page"])
-    monkeypatch.setattr("runtime.logs.configure", lambda _: None)
+    monkeypatch.setattr("runtime.logs.configure", lambda *_: None)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

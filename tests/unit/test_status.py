@@ -226,6 +226,19 @@ def test_the_last_error_of_a_log_is_shown_for_an_hour(tmp_path: Path) -> None:
     assert last_error(log, at) is None
 
 
+def test_the_last_error_of_a_log_in_json_is_shown_as_text(tmp_path: Path) -> None:
+    log = tmp_path / "it.log"
+    lines = [("10:00", "ERROR", "first"), ("10:30", "CRITICAL", "second\nwith a reason"), ("10:40", "INFO", "ready")]
+    objects = [
+        {"time": f"2026-01-01T{at}:00.000Z", "level": level, "service": "it", "logger": "a.b", "message": message}
+        for at, level, message in lines
+    ]
+    log.write_text('{"time": "cut off\n' + "".join(f"{json.dumps(each)}\n" for each in objects))
+    at = datetime(2026, 1, 1, 10, 45, tzinfo=UTC)
+    assert last_error(log, at) == "2026-01-01T10:30:00.000Z CRITICAL a.b: second"
+    assert last_error(log, at + timedelta(hours=1)) is None
+
+
 def test_what_does_not_answer_in_time_is_unknown_and_not_asked_twice() -> None:
     released = threading.Event()
     calls = []

@@ -12,6 +12,7 @@ from contract.fields import MAX_ID_BYTES
 from contract.keys import RowKey, UnknownKeyError, decode_key
 from contract.tables import shown_value
 from elasticsearch_sink_alert.kafka.versions import VersionClock
+from runtime import logs
 
 _TABLES: Final = {table.name: table for table in TABLES}
 
@@ -28,6 +29,11 @@ class Record:
     value: bytes | None
     replay_of: str | None = None
     """The id of the dead letter that this record replays, if any."""
+
+    @property
+    def coordinates(self) -> dict[str, object]:
+        """The fields of a log line about this record."""
+        return logs.coordinates(self.topic, self.partition, self.offset)
 
 
 @dataclass(slots=True)
