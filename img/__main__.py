@@ -1,4 +1,4 @@
-"""Takes the pictures of the README: ``python -m img [architecture] [pages] [recording]`` (`make pictures`)."""
+"""Takes the pictures of the README: ``python -m img [architecture] [recording] [pages] [kill]`` (`make pictures`)."""
 
 from runtime.signals import end_on_interrupt
 
@@ -24,6 +24,8 @@ from mirakuru import HTTPExecutor
 from playwright.sync_api import Browser
 from rich.console import Console
 
+from img import kill
+from img.animation import animate
 from img.browser import NARROW, WIDE, chromium
 from local_stack import services
 from local_stack.servers import HOST, free_port
@@ -38,6 +40,10 @@ _WARM_UP_SECONDS: Final = 225
 """Until the charts of the demo have more than one of its waves."""
 _VIRAL_SECONDS: Final = 15
 """Until the alert of a viral item fires; it does so for half a minute."""
+_SPEED: Final = 2.0
+"""The README says so."""
+_PAUSE: Final = 4.0
+"""Seconds that the last frame is shown."""
 _READY: Final = "Ctrl-C stops"
 """In the last line that the demo prints when it is ready."""
 _PAGES: Final = {
@@ -52,7 +58,9 @@ _PAGES: Final = {
 
 def main() -> int:
     """Take the pictures that the command line names, or all of them; status 130 if it is stopped."""
-    pictures = {"architecture": _architecture, "pages": _pages, "recording": _recording}
+    alone = {"architecture": _architecture, "recording": _recording}
+    of_a_demo = {"pages": _pages, "kill": _kill}
+    pictures = [*alone, *of_a_demo]
 
     def picture(name: str) -> str:
         if name not in pictures:
@@ -62,13 +70,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="img", description="Takes the pictures of the README.")
     help_ = f"one of {', '.join(pictures)}; all without a name"
     parser.add_argument("names", nargs="*", metavar="NAME", type=picture, help=help_)
-    args = parser.parse_args()
+    names = parser.parse_args().names or pictures
     proxies.exempt_local_hosts()
     interrupt_on_signal()
     try:
-        for name in args.names or pictures:
-            Console().print(f"{name} …")
-            pictures[name]()
+        for name in alone:
+            if name in names:
+                Console().print(f"{name} …")
+                alone[name]()
+        if not set(names).isdisjoint(of_a_demo):
+            Console().print("a demo that warms up …")
+            with chromium() as browser, _demo() as address:
+                for name in of_a_demo:
+                    if name in names:
+                        Console().print(f"{name} …")
+                        of_a_demo[name](browser, address)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -86,11 +102,16 @@ def _architecture() -> None:
         page.locator("svg").first.screenshot(path=_FOLDER / "architecture.png")
 
 
-def _pages() -> None:
-    with chromium() as browser, _demo() as address:
-        for name, path in _PAGES.items():
-            _shot(browser, address + path, name, WIDE)
-        _shot(browser, address, "dashboard-narrow", NARROW, dark=True)
+def _pages(browser: Browser, address: str) -> None:
+    for name, path in _PAGES.items():
+        _shot(browser, address + path, name, WIDE)
+    _shot(browser, address, "dashboard-narrow", NARROW, dark=True)
+
+
+def _kill(browser: Browser, address: str) -> None:
+    animation = animate(kill.film(browser, address), speed=_SPEED, pause=_PAUSE)
+    (_FOLDER / "kill.gif").write_bytes(animation.gif)
+    (_FOLDER / "kill.png").write_bytes(animation.still)
 
 
 @contextmanager

@@ -1,0 +1,93 @@
+"""Films the overview while its button kills the stream job, until everything has arrived again."""
+
+import math
+import re
+import time
+from collections.abc import Callable
+from typing import Final
+
+from playwright.sync_api import Browser, Page, expect
+
+from img.animation import Shot
+
+_PROCESS: Final = "stream_processing"
+_ADDRESS: Final = "/?span=1%20min"
+_WIDTH: Final = 1024
+"""Pixels: the least with which the diagram is a row, so that its text is readable in a README."""
+_FOLD: Final = 940
+"""Pixels: panels that end below are not in the picture."""
+_SHARPNESS: Final = 2
+"""Pixels of the picture per pixel of the page."""
+_INTERVAL: Final = 0.5
+"""Seconds between the starts of two screenshots, if the machine is not too busy; the page changes once a second."""
+_BEFORE: Final = 3.0
+"""Seconds before the first click."""
+_CONFIRM: Final = 1.5
+"""Seconds between the two clicks."""
+_AFTER: Final = 3.0
+"""Seconds after everything has arrived."""
+_PATIENCE: Final = 60.0
+_EQUAL: Final = re.compile(r"nothing lost, nothing twice$")
+_RECOVERED: Final = re.compile(r"nothing lost, nothing twice \(recovered in \d+ s\)$")
+
+
+class _Scene:
+    """The page, and what was filmed of it."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._badge = page.locator("[data-badge]")
+        self.shots: list[Shot] = []
+        self.was_red = False
+        """Whether a box of the diagram had a problem."""
+
+    def film(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Take screenshots for some seconds, or until a condition is met."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not is_over():
+            at = time.monotonic()
+            self.shots.append(Shot(at, self._page.screenshot()))
+            self.was_red = self.was_red or self._is_red()
+            time.sleep(max(0.0, at + _INTERVAL - time.monotonic()))
+
+    def click(self, button: str) -> None:
+        """Click a button of the process. It may be below the fold, where a click of the mouse would scroll."""
+        self._page.get_by_role("button", name=f"{button} {_PROCESS}", exact=True).dispatch_event("click")
+
+    def is_recovered(self) -> bool:
+        """Whether the badge says how long it took, and no box is red."""
+        return _RECOVERED.search(self.badge()) is not None and not self._is_red()
+
+    def badge(self) -> str:
+        """Return its text."""
+        return self._badge.inner_text()
+
+    def _is_red(self) -> bool:
+        return self._page.locator(".box[data-state=problem]").count() > 0
+
+
+def film(browser: Browser, address: str) -> list[Shot]:
+    """Return screenshots of the page of a demo, from before a kill of its stream job until after the recovery."""
+    page = browser.new_page(viewport={"width": _WIDTH, "height": _FOLD}, device_scale_factor=_SHARPNESS)
+    page.goto(address + _ADDRESS)
+    # An earlier recovery is no longer reported.
+    expect(page.locator("[data-badge]")).to_have_text(_EQUAL, timeout=_PATIENCE * 1_000)
+    expect(page.locator("svg text", has_text="p95")).to_be_visible(timeout=_PATIENCE * 1_000)
+    _end_below_a_panel(page)
+    scene = _Scene(page)
+    scene.film(_BEFORE)
+    scene.click("Kill it")
+    scene.film(_CONFIRM)
+    scene.click("Really kill it?")
+    scene.film(_PATIENCE, scene.is_recovered)
+    assert scene.is_recovered(), f"not recovered after {_PATIENCE:.0f} s: {scene.badge()}"
+    assert scene.was_red, "no box of the diagram was red"
+    scene.film(_AFTER)
+    page.close()
+    return scene.shots
+
+
+def _end_below_a_panel(page: Page) -> None:
+    """Make the window as high as the panels that are wholly above the fold."""
+    ends = page.locator(".q-card").evaluate_all("cards => cards.map(card => card.getBoundingClientRect().bottom)")
+    page.set_viewport_size({"width": _WIDTH, "height": math.ceil(max(end for end in ends if end <= _FOLD)) + 12})
