@@ -14,7 +14,7 @@ _PROCESS: Final = "stream_processing"
 _ADDRESS: Final = "/?span=1%20min"
 _WIDTH: Final = 1024
 """Pixels: the least with which the diagram is a row, so that its text is readable in a README."""
-_FOLD: Final = 940
+_FOLD: Final = 900
 """Pixels: panels that end below are not in the picture."""
 _SHARPNESS: Final = 2
 """Pixels of the picture per pixel of the page."""

@@ -13,6 +13,7 @@ from local_stack.services import ROOT
 
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_HTML_LINK = re.compile(r'\b(?:href|src|srcset)="([^"]+)"')
 _CODE_SPAN = re.compile(r"`([^`\n]+)`")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.M)
 _PATH = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w.-]+\.(?:md|py|yml|yaml|json|ndjson|in|txt|toml)")
@@ -83,8 +84,9 @@ def repository_paths() -> list[str]:
 
 @_PAGES
 def test_every_relative_link_and_image_leads_to_a_file_and_a_heading(file: Path) -> None:
-    links = [link for link in _LINK.findall(_prose(file.read_text())) if not re.match(r"[a-z]+:", link)]
-    assert [link for link in links if _broken(file, link)] == []
+    prose = _prose(file.read_text())
+    links = [*_LINK.findall(prose), *_HTML_LINK.findall(prose)]
+    assert [link for link in links if not re.match(r"[a-z]+:", link) and _broken(file, link)] == []
 
 
 @_PAGES
