@@ -38,8 +38,8 @@ class _Scene:
         self._page = page
         self._badge = page.locator("[data-badge]")
         self.shots: list[Shot] = []
-        self.was_red = False
-        """Whether a box of the diagram had a problem."""
+        self.was_red = self.was_amber = False
+        """Whether since the kill a box of the diagram had a problem, and the badge said that records wait."""
 
     def film(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Take screenshots for some seconds, or until a condition is met."""
@@ -47,16 +47,23 @@ class _Scene:
         while time.monotonic() < end and not is_over():
             at = time.monotonic()
             self.shots.append(Shot(at, self._page.screenshot()))
-            self.was_red = self.was_red or self._is_red()
+            self.was_red |= self._is_red()
+            self.was_amber |= self._badge.get_attribute("data-badge") == "behind"
             time.sleep(max(0.0, at + _INTERVAL - time.monotonic()))
 
     def click(self, button: str) -> None:
         """Click a button of the process. It may be below the fold, where a click of the mouse would scroll."""
         self._page.get_by_role("button", name=f"{button} {_PROCESS}", exact=True).dispatch_event("click")
 
+    def kill(self) -> None:
+        """Click the second time. What the badge said before is not of this kill: a busy machine is behind at times."""
+        self.was_red = self.was_amber = False
+        self.click("Really kill it?")
+
     def is_recovered(self) -> bool:
-        """Whether the badge says how long it took, and no box is red."""
-        return _RECOVERED.search(self.badge()) is not None and not self._is_red()
+        """Whether the page has shown the outage, the badge says how long it took, and no box is red."""
+        was_missed = self.was_red and self.was_amber
+        return was_missed and _RECOVERED.search(self.badge()) is not None and not self._is_red()
 
     def badge(self) -> str:
         """Return its text."""
@@ -78,10 +85,10 @@ def film(browser: Browser, address: str) -> list[Shot]:
     scene.film(_BEFORE)
     scene.click("Kill it")
     scene.film(_CONFIRM)
-    scene.click("Really kill it?")
+    scene.kill()
     scene.film(_PATIENCE, scene.is_recovered)
-    assert scene.is_recovered(), f"not recovered after {_PATIENCE:.0f} s: {scene.badge()}"
-    assert scene.was_red, "no box of the diagram was red"
+    seen = f"a red box: {scene.was_red}, an amber badge: {scene.was_amber}, now: {scene.badge()}"
+    assert scene.is_recovered(), f"no outage and recovery within {_PATIENCE:.0f} s; {seen}"
     scene.film(_AFTER)
     page.close()
     return scene.shots
