@@ -74,6 +74,8 @@ def main() -> int:
     # The server listens only after the handlers of its start have returned.
     app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
     stylesheet.serve()
+    # Quasar's bar on top shows every request of the browser, also those that nobody waits for, and has no name.
+    app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run(
         partial(build, sources),
         host=host,
