@@ -39,7 +39,7 @@ class _Figure:
 
 def show_tiles(history: ReadingHistory) -> Callable[[], None]:
     """Build the tiles; returns the function that shows the latest figures."""
-    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 w-full"):
+    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 lg:gap-2 w-full"):
         tiles = [_Tile(figure) for figure in _figures()]
 
     def update() -> None:
