@@ -102,10 +102,17 @@ def minutes_of(of: Table, row_id: str) -> tuple[str, list[str]]:
     )
 
 
-def trend(result: QueryResult, total: str) -> dict[str, list[tuple[int, int]]]:
+def kinds_of(of: Table) -> Sequence[str]:
+    """Return the declared kinds of the events of a row, in the order that every chart has them."""
+    by = PIPELINE.overview.by
+    return by.choices if by is not None and kind_of(of) else ()
+
+
+def trend(result: QueryResult, total: str, kinds: Sequence[str] = ()) -> dict[str, list[tuple[int, int]]]:
     """Return the number of events in each minute by kind, or as `total`; 0 where the answer has none.
 
     It is of the last hour, or begins with the first event of the row if that is later, and has ten minutes at least.
+    The declared kinds are first, also those that do not occur: each has its own colour in all charts.
     """
     rows = [(int(minute or 0), kind or total, int(n or 0), int(first or 0)) for minute, kind, n, first in result.rows]
     if not rows:
@@ -115,7 +122,7 @@ def trend(result: QueryResult, total: str) -> dict[str, list[tuple[int, int]]]:
     counts = {(minute, kind): n for minute, kind, n, _ in rows}
     return {
         kind: [(minute, counts.get((minute, kind), 0)) for minute in range(start, last + 1, _MINUTE)]
-        for kind in sorted({kind for _, kind, _, _ in rows})
+        for kind in (*kinds, *sorted({kind for _, kind, _, _ in rows} - {*kinds}))
     }
 
 
