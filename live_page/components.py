@@ -207,9 +207,14 @@ def button(text: str, on_click: Callable[..., Any] | None = None) -> ui.button:
     return ui.button(text, on_click=on_click).props("no-caps unelevated")
 
 
+def height_of(rows: int) -> str:
+    """Return the class of the minimum height of a table with a header and this number of rows of one line."""
+    return f"min-h-[{1.8 * (1 + rows):.1f}rem]"
+
+
 def hint(text: str) -> ui.label:
-    """Create a line of small print."""
-    return ui.label(text).classes("text-sm opacity-75")
+    """Create a line of small print, which is as high while it has no text yet."""
+    return ui.label(text).classes("text-sm opacity-75 min-h-5")
 
 
 def two_columns(classes: str = "") -> ui.element:

@@ -12,7 +12,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from contract.declared import PIPELINE
 from live_page.address import current_query, one_of, remember, set_query, whole
 from live_page.charts import bar_chart, update_bars
-from live_page.components import Column, Panel, RecordTable, button, hint, toggle, two_columns
+from live_page.components import Column, Panel, RecordTable, button, height_of, hint, toggle, two_columns
 from live_page.formatting import format_bytes, format_count, format_text, format_time
 from live_page.pages.queries import (
     as_csv,
@@ -69,7 +69,7 @@ def show(sources: Sources) -> None:
 
 def _show_tables(lake: LakeReader) -> None:
     with Panel("Delta tables") as panel:
-        summary = RecordTable(_TABLES, _EMPTY, row_key="name", height="min-h-44")
+        summary = RecordTable(_TABLES, _EMPTY, row_key="name", height=height_of(len(TABLES)))
 
     def show_tables(states: list[TableState]) -> None:
         summary.rows = [
@@ -295,7 +295,7 @@ class _ChosenVersion:
             self.table = toggle(TABLES, one_of(query.get("table"), TABLES, TABLES[0]))
             with ui.row().classes("w-full items-center gap-4 no-wrap max-sm:flex-wrap"):
                 self._slider = ui.slider(min=0, max=0, value=0).classes("grow px-2").props('aria-label="Version"')
-                self._text = ui.label().classes("text-sm tabular-nums w-64 shrink-0").props("data-version")
+                self._text = ui.label().classes("text-sm tabular-nums w-64 shrink-0 min-h-5").props("data-version")
         remember(self.table, "table", lambda: TABLES[0])
         self._panel.refresh_from(lambda: (self.table.value, lake.versions(self.table.value)), self._show, interval=2.0)
 

@@ -13,7 +13,7 @@ from contract.fields import ColumnType
 from contract.measures import Operation
 from contract.tables import Table
 from live_page.charts import Marks, bar_chart, stacked_chart, update_bars, update_stacked
-from live_page.components import LINK, Column, Panel, RecordTable, hint, two_columns
+from live_page.components import LINK, Column, Panel, RecordTable, height_of, hint, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_name, format_text, format_time
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.cells import EMPTY, format_cell, is_total
@@ -26,6 +26,7 @@ from live_page.pages.row_queries import (
     events_of,
     has_trend,
     key_texts,
+    kinds_of,
     minutes_of,
     no_row,
     trend,
@@ -68,7 +69,9 @@ def _show_measures(documents: Documents, of: Table, row_id: str, unknown: ui.row
     counts = [c.name for c in of.columns if c.type is ColumnType.LONG and c.measure is not None and not is_total(c)]
     with two_columns():
         with Panel("Measures") as panel:
-            table = RecordTable(_MEASURES, EMPTY)
+            table = RecordTable(
+                _MEASURES, EMPTY, height=height_of(sum(column.measure is not None for column in of.columns))
+            )
         if len(counts) > 1:
             with Panel("Counts"):
                 chart = bar_chart(counts, f"counts of {format_text(row_label(of, row_id))}")
@@ -135,7 +138,7 @@ def _show_trend(sources: Sources, of: Table, row_id: str) -> None:
 
     def read() -> _Trend:
         query, parameters = minutes_of(of, row_id)
-        counts = trend(sources.lake.answer(query, *parameters), events)
+        counts = trend(sources.lake.answer(query, *parameters), events, kinds_of(of))
         alerts: Sequence[Mapping[str, Any]] | None = None
         with suppress(UnavailableError, EmptyError):
             alerts = sources.documents.alerts(index=of.name, row_id=row_id, size=_ALERTS).rows
