@@ -53,7 +53,7 @@ def show(sources: Sources) -> None:
 def _show_producer(producer: ProducerControls) -> None:
     with Panel("Data producer") as panel:
         flow = ui.label(UNKNOWN).classes("text-lg tabular-nums").props('data-flow role="status"')
-        limits = hint("").props("data-without-effect")
+        limits = hint("").classes("empty:hidden").props("data-without-effect")
 
         async def change(**changes: float | bool) -> None:
             try:
@@ -114,14 +114,15 @@ def _add_buttons(change: Change) -> list[tuple[str, ui.button]]:
 
 def _add_number_fields(change: Change) -> tuple[dict[str, ui.number], ui.button]:
     shown = {"users": _KEYS, "items": _OTHERS} if _TEXTS else {"users": _KEYS}
-    with _group(f"Number of {' and '.join(shown.values())}"):
+    # Below a field there is room for what is wrong with its number.
+    with _group(f"Number of {' and '.join(shown.values())}").classes(remove="items-center", add="items-start"):
         fields = {name: _number_field(label) for name, label in shown.items()}
 
         async def set_numbers() -> None:
             if all(field.validate() for field in fields.values()):
                 await change(**{name: int(field.value) for name, field in fields.items()})
 
-        set_button = button("Set", set_numbers)
+        set_button = button("Set", set_numbers).classes("h-10")
     return fields, set_button
 
 
