@@ -53,7 +53,7 @@ class Chart(
 def bar_chart(names: Sequence[str], label: str, *, horizontal: bool = False) -> Chart:
     """Create a bar chart with one bar per name; `update_bars` fills it."""
     # Truncates longer names: the tooltip has the whole.
-    axis = {"color": _INK, "width": 160 if horizontal else 110, "overflow": "truncate", "hideOverlap": True}
+    axis = {"color": _INK, "width": 160 if horizontal else 128, "overflow": "truncate", "hideOverlap": True}
     category: dict[str, Any] = {"type": "category", "data": list(names), "axisLabel": axis}
     value: dict[str, Any] = _value_axis()
     if horizontal:
@@ -100,6 +100,8 @@ def update_bars(
     series.pop("markLine", None)
     for bound in ("min", "max"):
         scale.pop(bound, None)
+    # No half rows.
+    scale["minInterval"] = 1 if all(isinstance(value, int) for value in values) else 0
     chart.options["grid"]["right"] = 16
     if threshold is not None:
         series["markLine"] = mark_line
