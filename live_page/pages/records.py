@@ -99,14 +99,14 @@ class RecordsPanel:
         with Panel("Records") as self._panel:
             with ui.row().classes("items-start gap-x-3 gap-y-2 w-full"):
                 self._filters = {name: self._filter(name, query.get(name, "")[:_MAX_FILTER]) for name in FILTERS}
+            hint(
+                "Key: the whole key. Text: a part of key, value or a header, in any case."
+                f" A search reads {SEARCHED_RECORDS:,} records."
+            )
             with ui.row().classes("items-center gap-3 w-full"):
                 self._pause = button("Pause", self._switch).classes("shrink-0")
                 self._about = ui.label().classes("text-sm min-w-0 tabular-nums").props("data-about")
-            self._table = OpenableTable(self._columns(), "No records", height="min-h-64")
-            hint(
-                "Key: the whole key. Text: a part of key, value or a header, in any case. A search reads the latest"
-                f" {SEARCHED_RECORDS:,} records, or as many from the offset or time on."
-            )
+            self._table = OpenableTable(self._columns(), "No records", height="min-h-96")
         self._table.on("open", self._on_open)
         self._table.on("replay", self._confirm_replay)
         self._panel.refresh_from(self._read, self._show, show_empty=self._show_empty)

@@ -45,7 +45,7 @@ def show(sources: Sources) -> None:
 
 def _show_topics(topics: Topics) -> None:
     with Panel("Topics") as panel:
-        table = RecordTable(_TOPICS, "Kafka has no topics yet", row_key="topic", height="min-h-36")
+        table = RecordTable(_TOPICS, "Kafka has no topics yet", row_key="topic", height="min-h-28")
 
     def show_topics(states: list[TopicState]) -> None:
         table.rows = [
@@ -64,7 +64,7 @@ def _show_topics(topics: Topics) -> None:
 
 def _show_partitions(topics: Topics, topic: ui.toggle) -> None:
     with Panel("Partitions") as panel:
-        table = RecordTable(_PARTITIONS, "The topic does not exist yet", row_key="partition", height="min-h-48")
+        table = RecordTable(_PARTITIONS, "The topic does not exist yet", row_key="partition", height="min-h-36")
 
     def show_partitions(state: TopicState) -> None:
         table.rows = list(_partition_rows(state))
