@@ -19,6 +19,7 @@ from live_page.pages.row_queries import (
     events_of,
     has_trend,
     key_texts,
+    kinds_of,
     minutes_of,
     trend,
 )
@@ -167,6 +168,10 @@ def test_the_trend_has_every_minute_up_to_the_latest_event_and_0_for_those_witho
     assert len(trend_since(minute - 29 * 60_000)["view"]) == 30
     assert found["view"][-3:] == [(minute - 120_000, 3), (minute - 60_000, 0), (minute, 0)]
     assert trend(QueryResult([], [], [], [], 0.1), "interactions") == {}
+    # In the order of the other charts, and so in their colours.
+    of_kinds = trend(QueryResult(["m", "k", "n"], [True, False, True], rows, [], 0.1), "", kinds_of(USERS))
+    assert list(of_kinds) == ["click", "like", "view", "purchase"]
+    assert {count for _, count in of_kinds["click"]} == {0}
     assert has_trend(ITEM_HOURS)
     assert not has_trend(MINUTES)
 
