@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -112,6 +113,16 @@ _RECORD_SHIFTS = """
     each => window.shifts.push([each.value, each.sources.map(source => source.node?.outerHTML?.slice(0, 120))])
   )).observe({type: 'layout-shift', buffered: true})
 """
+_AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
+_FIND_VIOLATIONS = """async () => {
+  const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+  const {violations} = await axe.run({runOnly: tags, resultTypes: ["violations"]})
+  return violations.flatMap(rule => rule.nodes.map(
+    node => `${rule.id} at ${node.target}: ${node.html.slice(0, 160)} (${node.failureSummary})`
+  ))
+}"""
+_IS_STILL = "document.getAnimations().every(each => !(each instanceof CSSTransition))"
+_SQL_RESULT = "/lake?sql=select+'a'+as+name,+1+as+n"
 _SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _OVERVIEW = (
     "Pipeline", "Interactions per second (UTC)", "Latency from Kafka to Elasticsearch (UTC)",
@@ -697,6 +708,54 @@ def test_every_page_fits_its_width_in_light_and_dark(site: Site, browser: Browse
                     page.emulate_media(color_scheme=scheme)
                     expect(page.locator("body.body--dark")).to_have_count(int(scheme == "dark"))
                     eventually(partial(_assert_fits, page, width), 30)
+
+
+def test_axe_finds_no_violation_on_any_page_in_any_size_or_theme(site: Site, browser: Browser) -> None:
+    site.control(paused=False, malformed=1)
+    eventually(lambda: assert_more_than(site.dead_lettered(), 0))
+    site.pause()
+    found: list[str] = []
+    with page_of(browser, site.address) as page:
+        for path in (*PATHS, *_further_paths(site)):
+            page.goto(path)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            if path == _SQL_RESULT:
+                page.get_by_role("button", name="Run", exact=True).click()
+                expect(_panel(page, "SQL query").locator("tbody tr").first).to_be_visible()
+            found += _violations(page)
+        # The browser reports the status 404 of such an address as an error, but not within the page.
+        page.evaluate("history.pushState(null, '', '/nothing'); dispatchEvent(new PopStateEvent('popstate'))")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Page not found")
+        found += _violations(page)
+    assert found == [], "\n".join(found)
+
+
+def _violations(page: Page) -> Iterator[str]:
+    """Run axe-core on a page at two widths and in two themes; yields what it finds, each with its rule and element."""
+    expect(page.get_by_text("Loading …", exact=True)).to_have_count(0)
+    expect(page.locator(".nicegui-echart:not(:has(svg))")).to_have_count(0)
+    page.evaluate(_AXE)
+    for width in (WIDE, NARROW):
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme in _SCHEMES:
+            page.emulate_media(color_scheme=scheme)
+            expect(page.locator("body.body--dark")).to_have_count(int(scheme == "dark"))
+            # The change of colours is animated.
+            page.wait_for_function(_IS_STILL)
+            for each in page.evaluate(_FIND_VIOLATIONS):
+                yield f"{page.url} at {width} px, {scheme}: {each}"
+
+
+def _further_paths(site: Site) -> Iterator[str]:
+    """Return the addresses of rows that exist, of opened records, of a query, and of an unknown id."""
+    for table in (MINUTES, ITEM_HOURS):
+        yield row_href(table, max(site.pipeline.documents(table.name)))
+    for topic in (site.pipeline.topic, site.pipeline.settings.dead_letter_topic):
+        # Of a partition that has some.
+        record = next(iter(site.pipeline.read(topic)))
+        yield f"/topics?topic={topic}&open={record.partition()}-{record.offset()}"
+    yield _SQL_RESULT
+    yield "/users/unknown"
 
 
 @pytest.mark.parametrize("width", [WIDE, NARROW])
