@@ -1,6 +1,7 @@
 """The records of the topics page, the trend and the counterparts of a row, and distributions, without a server."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -153,12 +154,13 @@ def test_the_trend_has_every_minute_up_to_the_latest_event_and_0_for_those_witho
     assert parameters == ["user_1"]
     minute = int(AT.timestamp()) * 1_000
 
-    def trend_since(first: int) -> dict[str, list[tuple[int, int]]]:
+    def trend_since(first: int, kinds: Sequence[str] = ()) -> dict[str, list[tuple[int, int]]]:
         rows: list[list[str | None]] = [
             [str(minute - 120_000), "view", "3", str(first)],
             [str(minute), "like", "1", str(first)],
         ]
-        return trend(QueryResult(["m", "k", "n", "f"], [True, False, True, True], rows, [], 0.1), "interactions")
+        result = QueryResult(["m", "k", "n", "f"], [True, False, True, True], rows, [], 0.1)
+        return trend(result, "interactions", kinds)
 
     found = trend_since(0)
     assert set(found) == {"view", "like"}
@@ -169,7 +171,7 @@ def test_the_trend_has_every_minute_up_to_the_latest_event_and_0_for_those_witho
     assert found["view"][-3:] == [(minute - 120_000, 3), (minute - 60_000, 0), (minute, 0)]
     assert trend(QueryResult([], [], [], [], 0.1), "interactions") == {}
     # In the order of the other charts, and so in their colours.
-    of_kinds = trend(QueryResult(["m", "k", "n"], [True, False, True], rows, [], 0.1), "", kinds_of(USERS))
+    of_kinds = trend_since(0, kinds_of(USERS))
     assert list(of_kinds) == ["click", "like", "view", "purchase"]
     assert {count for _, count in of_kinds["click"]} == {0}
     assert has_trend(ITEM_HOURS)
