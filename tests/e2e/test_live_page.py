@@ -716,6 +716,8 @@ def test_axe_finds_no_violation_on_any_page_in_any_size_or_theme(site: Site, bro
     site.pause()
     found: list[str] = []
     with page_of(browser, site.address) as page:
+        # In every document: a page that has lost its connection reloads itself.
+        page.add_init_script(_AXE)
         for path in (*PATHS, *_further_paths(site)):
             page.goto(path)
             expect(page.get_by_role("heading", level=1)).to_be_visible()
@@ -734,7 +736,6 @@ def _violations(page: Page) -> Iterator[str]:
     """Run axe-core on a page at two widths and in two themes; yields what it finds, each with its rule and element."""
     expect(page.get_by_text("Loading …", exact=True)).to_have_count(0)
     expect(page.locator(".nicegui-echart:not(:has(svg))")).to_have_count(0)
-    page.evaluate(_AXE)
     for width in (WIDE, NARROW):
         page.set_viewport_size({"width": width, "height": 900})
         for scheme in _SCHEMES:
