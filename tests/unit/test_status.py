@@ -105,9 +105,9 @@ def test_alerts_and_dead_letters_alone_need_no_attention() -> None:
     [
         (
             _with_state("stream_processing", "ingest: stuck"),
-            "stream_processing: ingest: stuck: docs/operations.md#trou",
+            "stream_processing: ingest: stuck: docs/runbook.md#symp",
         ),
-        (_with_state("Kafka", "does not answer", answers=False), "Kafka: does not answer: docs/operations.md#trou"),
+        (_with_state("Kafka", "does not answer", answers=False), "Kafka: does not answer: docs/runbook.md#symp"),
         (replace(_WELL, lake_is_readable=False), "the lake: cannot be read: set WAREHOUSE and KAFKA_TOPIC as for the"),
         (
             replace(_WELL, lake_overdue=1_500),
@@ -146,7 +146,7 @@ def test_an_unhealthy_service_is_reported_with_where_its_log_is(monkeypatch: pyt
     monkeypatch.delenv("UNDER_COMPOSE", raising=False)
     part = Part("stream_processing", "does not answer", answers=False, log="/data/logs/stream_processing.log")
     (found,) = problems(replace(_WELL, parts=(part,)))
-    assert found.remedy == "its log /data/logs/stream_processing.log has more, then docs/operations.md#troubleshooting"
+    assert found.remedy == "its log /data/logs/stream_processing.log has more, then docs/runbook.md#symptoms"
     monkeypatch.setenv("UNDER_COMPOSE", "true")
     (found,) = problems(replace(_WELL, parts=(part,)))
     assert found.remedy.startswith("`docker compose logs stream-processing` has more")
