@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import time
@@ -108,4 +109,7 @@ def _no_answer(settings: StatusSettings) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    status = exit_status(main)
+    sys.stderr.flush()
+    # Threads still wait for a server that answers late: an orderly end of Python can crash them in native code.
+    os._exit(status)

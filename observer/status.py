@@ -14,7 +14,7 @@ MAY_HAVE_ENDED: Final = "does not answer: it ends when it has sent everything"
 """The state of a producer that has a limit or a recording."""
 _LEAST_FREE: Final = 1 << 30
 """Bytes that have to be free on a disk."""
-_TROUBLESHOOTING: Final = "docs/operations.md#troubleshooting"
+_TROUBLESHOOTING: Final = "docs/runbook.md#symptoms"
 _BACKLOG: Final = "docs/operations.md#working-through-a-backlog"
 
 

@@ -108,13 +108,13 @@ def test_rules_and_dashboard_use_only_metrics_and_records_that_exist() -> None:
 
 def test_every_alert_has_a_severity_a_summary_and_a_runbook() -> None:
     alerts = [rule for rule in _rules() if "alert" in rule]
-    operations = (ROOT / "docs/operations.md").read_text()
+    operations, runbook = (ROOT / "docs/operations.md").read_text(), (ROOT / "docs/runbook.md").read_text()
     for rule in alerts:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert rule["annotations"]["summary"]
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
-        assert f"\n#### {rule['alert']}\n" in operations
-    headings = re.findall(r"^#### (\w+)$", operations.split("### Runbook")[1].split("\n## ")[0], re.M)
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+        assert f"\n### {rule['alert']}\n" in runbook
+    headings = re.findall(r"^### (\w+)$", runbook.split("\n## Alerts")[1].split("\n## ")[0], re.M)
     assert headings == [rule["alert"] for rule in alerts]
     records = sum("record" in rule for rule in _rules())
     assert f"{records} recording rules and {len(alerts)} alerts" in operations

@@ -1,7 +1,10 @@
 """What the status says and which exit status it has, on plain figures and without a server."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from arro3.core import Array, DataType, Table
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from contract.declared import EVENT, TABLES
+from local_stack.services import ROOT
 from observer import __main__ as program
 from observer.lake_cuts import Cut, read_cuts
 from observer.log_errors import last_error
@@ -105,9 +109,9 @@ def test_alerts_and_dead_letters_alone_need_no_attention() -> None:
     [
         (
             _with_state("stream_processing", "ingest: stuck"),
-            "stream_processing: ingest: stuck: docs/operations.md#trou",
+            "stream_processing: ingest: stuck: docs/runbook.md#symp",
         ),
-        (_with_state("Kafka", "does not answer", answers=False), "Kafka: does not answer: docs/operations.md#trou"),
+        (_with_state("Kafka", "does not answer", answers=False), "Kafka: does not answer: docs/runbook.md#symp"),
         (replace(_WELL, lake_is_readable=False), "the lake: cannot be read: set WAREHOUSE and KAFKA_TOPIC as for the"),
         (
             replace(_WELL, lake_overdue=1_500),
@@ -146,7 +150,7 @@ def test_an_unhealthy_service_is_reported_with_where_its_log_is(monkeypatch: pyt
     monkeypatch.delenv("UNDER_COMPOSE", raising=False)
     part = Part("stream_processing", "does not answer", answers=False, log="/data/logs/stream_processing.log")
     (found,) = problems(replace(_WELL, parts=(part,)))
-    assert found.remedy == "its log /data/logs/stream_processing.log has more, then docs/operations.md#troubleshooting"
+    assert found.remedy == "its log /data/logs/stream_processing.log has more, then docs/runbook.md#symptoms"
     monkeypatch.setenv("UNDER_COMPOSE", "true")
     (found,) = problems(replace(_WELL, parts=(part,)))
     assert found.remedy.startswith("`docker compose logs stream-processing` has more")
@@ -340,3 +344,21 @@ def test_without_any_answer_the_command_names_the_addresses_without_passwords(
     (line,) = output.err.splitlines()
     assert line.startswith("cannot ask: nothing answers at 127.0.0.1:1, http://elastic:***@127.0.0.1:1, http://127.0")
     assert "start `make demo`, or set KAFKA_BROKER, ES_HOST, WAREHOUSE" in line
+
+
+def test_threads_that_crash_at_the_end_of_python_do_not_change_the_exit_status() -> None:
+    crash = (
+        "import atexit, os, runpy; atexit.register(os._exit, 139); runpy.run_module('observer', run_name='__main__')"
+    )
+    servers = {"KAFKA_BROKER": "127.0.0.1:1", "ES_HOST": "http://127.0.0.1:1"}
+    services = {f"{name}_URL": "http://127.0.0.1:1" for name in ("PRODUCER", "STREAM", "SINK")}
+    ended = subprocess.run(
+        [sys.executable, "-c", crash],
+        env={**os.environ, **servers, **services},
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == ExitStatus.NO_ANSWER
+    assert ended.stderr.startswith("cannot ask: nothing answers at 127.0.0.1:1, ")
