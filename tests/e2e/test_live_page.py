@@ -834,5 +834,5 @@ def test_without_servers_and_services_the_page_shows_reasons_and_remedies(
             expect(shown).to_contain_text("Not available")
             expect(shown).not_to_contain_text(re.compile("No rows yet|No alerts"))
         _go(page, "Topics")
-        expect(page.get_by_text("The topic does not exist yet")).to_be_visible()
+        expect(page.get_by_text("The topic does not exist yet").first).to_be_visible()
     assert "Traceback" not in pipeline.log(PAGE)
