@@ -466,6 +466,8 @@ def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, br
 
         def run(sql: str) -> None:
             box.fill(sql)
+            # Under load the editor can still be loading its own first text.
+            expect(box).to_have_text(sql)
             query.get_by_role("button", name="Run").click()
 
         run("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")
