@@ -82,6 +82,11 @@ def readable_headers_of(message: Message) -> list[tuple[str, str | bytes | None]
     return headers if isinstance(headers, list) else []
 
 
+def as_bytes(data: object) -> bytes | None:
+    """Return a key or value as bytes; the client's types allow text as well."""
+    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None
+
+
 def time_of(message: Message) -> datetime:
     """Return the timestamp of a record; a client can set any, and those outside of the years 1 to 9999 become these."""
     milliseconds = message.timestamp()[1]

@@ -42,6 +42,9 @@ TIMESTAMP = "2026-01-01T00:00:00.000Z"
 TIMEOUT = 400.0
 """Seconds until an expected state counts as missed; sized for a machine under ten times the usual load."""
 
+_SHOWN_LINES = 40
+"""Lines of a service's log that a failed test shows."""
+
 
 @dataclass
 class Pipeline:
@@ -86,6 +89,11 @@ class Pipeline:
             executor.start()
             yield executor
             executor.stop()
+        except BaseException:
+            # pytest shows it with the failure.
+            end = "\n".join(self.log(service).splitlines()[-_SHOWN_LINES:])
+            print(f"--- end of the log of {service.package} ---\n{end}", file=sys.stderr)
+            raise
         finally:
             executor.kill()
 

@@ -20,6 +20,8 @@ from tests.unit.test_metrics import _documented
 
 _OBSERVABILITY = ROOT / "observability"
 _SERVICES = ("data-producer", "stream-processing", "elasticsearch-sink-alert", "live-page")
+_PREFIXES = ("producer_", "stream_", "sink_", "page_")
+"""How the names of each of these services' metrics begin."""
 _ABSENT = {
     # Of a replay only.
     "producer_replayed_rows_total", "producer_skipped_rows_total",
@@ -64,13 +66,15 @@ def _get(url: str, path: str, **parameters: str) -> Any:
         return json.load(response)["data"]
 
 
-def _names(url: str) -> set[str]:
-    return {series["__name__"] for series in _get(url, "series", **{"match[]": '{job="pipeline"}'})}
+def _series(url: str) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = _get(url, "series", **{"match[]": '{job="pipeline"}'})
+    return found
 
 
 def _value(url: str, query: str) -> float:
+    """Return the only value of a query."""
     found = _get(url, "query", query=query)["result"]
-    assert found, f"{query} has no value"
+    assert len(found) == 1, f"{query} has {len(found)} values"
     return float(found[0]["value"][1])
 
 
@@ -83,7 +87,11 @@ def _assert_up(url: str) -> None:
 def _assert_present(url: str) -> None:
     suffixes = {"histogram": "_count"}
     expected = {name + suffixes.get(kind, "") for name, (kind, _) in _documented().items() if name not in _ABSENT}
-    assert expected - _names(url) == set()
+    series = _series(url)
+    assert expected - {each["__name__"] for each in series} == set()
+    of_service = dict(zip(_SERVICES, _PREFIXES, strict=True))
+    own = [each for each in series if each["__name__"].startswith(_PREFIXES)]
+    assert [each for each in own if not each["__name__"].startswith(of_service[each["service"]])] == []
 
 
 def _assert_rules_evaluate(url: str) -> None:
@@ -95,7 +103,7 @@ def _assert_rules_evaluate(url: str) -> None:
 def _assert_records(url: str) -> None:
     rules = [rule for group in _get(url, "rules")["groups"] for rule in group["rules"]]
     for name in (rule["name"] for rule in rules if rule["type"] == "recording"):
-        _value(url, name)
+        assert _get(url, "query", query=name)["result"], f"{name} has no value"
 
 
 def test_prometheus_scrapes_every_metric_of_every_service_and_evaluates_every_rule(

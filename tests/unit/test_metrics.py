@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,7 +25,7 @@ from ruamel.yaml import YAML
 
 from contract import dead_letters
 from live_page.metrics import PageMetrics
-from local_stack.services import ROOT
+from local_stack.services import PAGE, PRODUCER, ROOT, SINK, STREAM, Service
 from observer.reading_history import ReadingHistory
 from runtime.metrics import CountedHistogram, Measurement
 
@@ -83,6 +85,22 @@ def test_each_section_of_the_documentation_has_the_metrics_of_its_service() -> N
         assert {name for name, _ in re.findall(r"^\| `(\w+)` \| (\w+)", body, re.M)} == {
             name for name in _documented() if name.startswith(prefix)
         }
+
+
+@pytest.mark.parametrize(
+    ("service", "prefixes"),
+    [(PRODUCER, {"producer"}), (STREAM, {"stream"}), (SINK, {"sink"}), (PAGE, set())],
+    ids=lambda value: getattr(value, "package", ""),
+)
+def test_a_service_exposes_no_metrics_of_another_one(service: Service, prefixes: set[str]) -> None:
+    program = (
+        f"import {service.package}.__main__; from prometheus_client import REGISTRY, generate_latest;"
+        " print(generate_latest(REGISTRY).decode())"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    # The live page registers its own once it is running.
+    assert set(re.findall(r"^# TYPE (producer|stream|sink|page)_", found, re.M)) == prefixes
+    assert "# TYPE process_" in found
 
 
 def test_names_follow_prometheus_conventions() -> None:

@@ -13,8 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract import dead_letters
 from contract.dead_letters import ELASTICSEARCH_SINK
-from elasticsearch_sink_alert.kafka.group_consumer import as_bytes
-from runtime.kafka_client import MESSAGE_TIMED_OUT, headers_of, producer_config, time_of
+from runtime.kafka_client import MESSAGE_TIMED_OUT, as_bytes, headers_of, producer_config, time_of
 from runtime.settings import Settings
 from runtime.topic_reader import read_to_end
 
@@ -97,14 +96,13 @@ def is_replayable(headers: Mapping[str, str], key: object) -> bool:
 
 def read_all(settings: Settings, reason: str = "") -> list[DeadLetter]:
     """Return the dead letters whose reason contains this text, in any case; raises KafkaException."""
-    records = list(_records(settings, settings.dead_letter_topic))
-    replayed = {name for message in records if (name := _headers(message).get(dead_letters.REPLAYED))}
-    found = []
-    for message in records:
-        headers = _headers(message)
-        if dead_letters.REASON in headers and reason.lower() in headers[dead_letters.REASON].lower():
-            found.append(_dead_letter(message, headers, replayed))
-    return found
+    records = [(message, _headers(message)) for message in _records(settings, settings.dead_letter_topic)]
+    replayed = {name for _, headers in records if (name := headers.get(dead_letters.REPLAYED))}
+    return [
+        _dead_letter(message, headers, replayed)
+        for message, headers in records
+        if dead_letters.REASON in headers and reason.lower() in headers[dead_letters.REASON].lower()
+    ]
 
 
 def read_one(settings: Settings, dead_letter_id: str) -> DeadLetter | None:

@@ -14,7 +14,7 @@ from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.kafka.versions import VersionClock
 from elasticsearch_sink_alert.settings import SinkSettings
 from runtime.health import Health
-from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF, headers_of
+from runtime.kafka_client import ALL_BROKERS_DOWN, PARTITION_EOF, as_bytes, headers_of
 from runtime.signals import StoppedError
 
 logger = logging.getLogger(__name__)
@@ -288,8 +288,3 @@ def _replay_of(headers: Sequence[tuple[str, str | bytes | None]]) -> str | None:
         )
         or None
     )
-
-
-def as_bytes(data: object) -> bytes | None:
-    """Return a key or value as bytes; the client's types allow text as well."""
-    return data.encode() if isinstance(data, str) else data if isinstance(data, bytes) else None
