@@ -188,7 +188,8 @@ class _QueryBox:
         """Let the editor take input, once the browser is connected and has drawn it."""
         # Its own text box cannot get a name from the element around it.
         name = f"contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
-        await ui.run_javascript(f"{self._editor}.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+        with suppress(TimeoutError):
+            await ui.run_javascript(f"{self._editor}.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
         self._query.enable()
         self._run.enable()
 
@@ -200,7 +201,8 @@ class _QueryBox:
     async def _shown_text(self) -> str:
         """Return the text that the editor shows, which becomes the value here too; raises TimeoutError."""
         shown = f"{self._editor}.editor.state.doc.toString()"
-        text: str = await ui.run_javascript(f"return {shown}", timeout=_ANSWER_SECONDS)
+        # None of a browser that has gone.
+        text: str = await ui.run_javascript(f"return {shown}", timeout=_ANSWER_SECONDS) or ""
         if text != self._query.value:
             self._query.set_value(text)
         return text

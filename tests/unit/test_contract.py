@@ -71,7 +71,7 @@ def test_the_column_of_the_latest_event_is_the_one_of_all_events() -> None:
         "agg_interactions_minute": None,
         "agg_interactions_item_hour": "last_interaction",
     }
-    purchases = latest(EVENT.time, where={"interaction_type": "purchase"})
+    purchases = latest(EVENT.time, where={EVENT.field("interaction_type"): "purchase"})
     assert Table("items", EVENT, ("item_id",), {"last_purchase": purchases}).latest_event is None
 
 
