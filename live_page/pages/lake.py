@@ -242,7 +242,8 @@ class _QueryBox:
         # The previous result is never shown below the new query.
         self._answer = None
         self._chart.clear()
-        self._result.clear_rows("")
+        # Without a text the table has one of its own.
+        self._result.clear_rows(" ")
 
     def _show(self, result: QueryResult) -> None:
         self._answer = result

@@ -632,6 +632,23 @@ def test_nothing_moves_while_the_overview_fills_and_updates(site: Site, browser:
         assert sum(value for value, _ in shifts) < 0.05, shifts
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_nothing_moves_while_the_other_pages_fill_and_update(site: Site, browser: Browser, width: int) -> None:
+    site.control(paused=False, rate=0.02)
+    with page_of(browser, site.address, width=width) as page:
+        page.add_init_script(_RECORD_SHIFTS)
+        badge = page.locator("[data-badge]")
+        for path in ("/items", "/users", "/items/item_1", "/topics", "/alerts", "/lake", "/controls"):
+            page.goto(path)
+            expect(page.get_by_text("Loading …", exact=True)).to_have_count(0)
+            expect(page.locator(".nicegui-echart:not(:has(svg))")).to_have_count(0)
+            for _ in range(3):
+                before = badge.inner_text()
+                expect(badge).not_to_have_text(before)
+            shifts = page.evaluate("window.shifts")
+            assert sum(value for value, _ in shifts) < 0.05, (path, shifts)
+
+
 def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, browser: Browser) -> None:
     site.control(paused=False, rate=0.02)
     with page_of(browser, site.address) as page:
