@@ -26,8 +26,21 @@ _TEXT_ABOVE_WIDTH: Final = 160
 """Pixels."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
-_SHORT: Final = 9
-"""Names of up to so many characters fit below so few bars in the narrowest card."""
+_SHORT: Final = 24
+"""Names of up to so many characters have a place below so few bars, in several lines."""
+_BROKEN_LABELS: Final[Mapping[str, Any]] = {
+    "width": 72,
+    "overflow": "break",
+    "hideOverlap": False,
+    ":formatter": "each => each.length > 9 && !each.includes(' ') ? each.replaceAll('_', '_\\n') : each",
+}
+"""Each of them is shown, also on a phone."""
+_TRUNCATED_LABELS: Final[Mapping[str, Any]] = {
+    "width": 128,
+    "overflow": "truncate",
+    "hideOverlap": True,
+    ":formatter": "each => each",
+}
 _OUTLIERS: Final = 0.05
 """This share of the values does not stretch an axis."""
 _FAR_OUT: Final = 1.5
@@ -97,11 +110,11 @@ def update_bars(
     if (shown, data, mark_line) == (axis["data"], series["data"], series.get("markLine")):
         return
     axis["data"] = shown
-    # ECharts leaves out labels that would fit, or that touch each other.
-    is_short = len(names) <= _DISTINCT_BARS and all(len(name) <= _SHORT for name in shown)
+    # ECharts leaves out labels that would fit.
     axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
-    axis["axisLabel"]["hideOverlap"] = not is_short
-    axis["axisLabel"]["fontSize"] = 11 if is_short else 12
+    if not is_horizontal:
+        is_broken = len(names) <= _DISTINCT_BARS and all(len(name) <= _SHORT for name in shown)
+        axis["axisLabel"] |= _BROKEN_LABELS if is_broken else _TRUNCATED_LABELS
     series["data"] = data
     if has_labels:
         series["label"] = {"show": True, "position": "top", "color": _INK, "fontSize": 11, ":formatter": _LABEL}

@@ -286,13 +286,19 @@ def test_the_banner_says_that_there_is_no_new_reading_but_not_before_the_first_o
 # --- Bars --------------------------------------------------------------------------------------------
 
 
-def test_short_names_of_few_bars_are_all_shown_in_a_narrow_card() -> None:
+@pytest.mark.parametrize(
+    ("names", "is_hidden"),
+    [
+        (["total_click", "total_like", "total_view", "total_purchase"], False),
+        (["click", "a text that has more characters than fit"], True),
+        ([f"user_{n}" for n in range(10)], True),
+    ],
+)
+def test_the_names_of_few_bars_are_never_hidden(names: list[str], is_hidden: bool) -> None:
     with page_client():
-        chart = bar_chart([], "by type")
-        update_bars(chart, ["click", "like", "view", "purchase"], [4, 3, 2, 1])
-        assert chart.options["xAxis"]["axisLabel"]["hideOverlap"] is False
-        update_bars(chart, ["click", "a_type_with_a_long_name"], [2, 1])
-        assert chart.options["xAxis"]["axisLabel"]["hideOverlap"] is True
+        chart = bar_chart([], "counts")
+        update_bars(chart, names, list(range(len(names))))
+    assert chart.options["xAxis"]["axisLabel"]["hideOverlap"] is is_hidden
 
 
 def test_the_texts_of_marks_are_above_the_bars_beside_each_other() -> None:
