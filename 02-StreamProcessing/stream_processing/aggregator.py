@@ -31,7 +31,7 @@ from stream_processing.retention import Retention
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
-from stream_processing.storage import modified_at, read_text_if_exists, write_text
+from stream_processing.storage import modified_at, read_text_if_exists, remove, write_text
 from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
@@ -155,18 +155,14 @@ class Aggregator:
             self._counts.publish_all()
         self._publish()
         self._producer.flush()
-        write_text(self._session, self._topic_file, self._topic_id())
-
-    @property
-    def _topic_file(self) -> str:
-        return f"{self._settings.checkpoints}/{NAME}.topic"
+        write_text(self._session, _topic_file(self._settings), self._topic_id())
 
     def _topic_id(self) -> str:
         return topic_id(self._settings, self._settings.aggregated_topic)
 
     def _is_same_topic(self) -> bool:
         """Whether the rows were published to this topic; one that was recreated gets all rows."""
-        return read_text_if_exists(self._session, self._topic_file) == self._topic_id()
+        return read_text_if_exists(self._session, _topic_file(self._settings)) == self._topic_id()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -264,3 +260,13 @@ def _report(name: str, started: float, rows: int) -> None:
     metrics.BATCH_SECONDS.labels(name).observe(seconds)
     metrics.LAST_BATCH_ROWS.labels(name).set(rows)
     metrics.LAST_BATCH_SECONDS.labels(name).set(seconds)
+
+
+def forget_published(session: SparkSession, settings: StreamProcessingSettings) -> None:
+    """Let the next start publish all rows, as to a topic that was recreated."""
+    remove(session, _topic_file(settings))
+
+
+def _topic_file(settings: StreamProcessingSettings) -> str:
+    """The file with the id of the topic that has all rows."""
+    return f"{settings.checkpoints}/{NAME}.topic"

@@ -3,14 +3,12 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 
-from confluent_kafka import Consumer
 from pyspark.sql import SparkSession
 
 from runtime.client_logs import WhileWaiting
-from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, kafka_io, materialise
+from stream_processing.aggregator import forget_published
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
 from stream_processing.event_changes import require_compatible_event
@@ -53,8 +51,9 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
 def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[PartitionGap]:
     """Let the job continue although records were deleted from the topic, and log which; the lake keeps its rows.
 
-    Without a gap, nothing changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a
-    new Kafka, it is refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
+    No record is read a second time: a topic that ends before what was read continues at its end. Without a gap, nothing
+    changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a new Kafka, it is
+    refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
     `OffsetsUnknownError` and `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
@@ -77,6 +76,9 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
     _refill_if_rows_are_missing(session, settings, lake, recreated)
+    if any(gap.is_beyond_end for gap in gaps):
+        # The aggregated topic is of the same broker: it can be as old, with the same id.
+        forget_published(session, settings)
     has_gap = recreated or is_nothing_read or any(gap.exists for gap in gaps)
     if not (has_gap or _is_half_accepted(last_append, checkpoint.exists)):
         if _is_last_batch_unreadable(settings, appends, checkpoint):
@@ -137,8 +139,6 @@ def _gaps(
 ) -> Iterator[PartitionGap]:
     """Compare the recorded `offsets` with each partition of the topic."""
     positions = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
-    consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"}, logger=logger)
-    with closing(consumer):
-        for partition, (earliest, end) in sorted(offset_ranges(consumer, topic, timeout=30).items()):
-            # Partitions that were added later are read from their beginning.
-            yield PartitionGap(partition, positions.get(partition, 0), earliest, end, recreated)
+    for partition, (earliest, end) in sorted(kafka_io.offset_ranges(settings, topic).items()):
+        # Partitions that were added later are read from their beginning.
+        yield PartitionGap(partition, positions.get(partition, 0), earliest, end, recreated)
