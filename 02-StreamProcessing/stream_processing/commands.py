@@ -8,12 +8,12 @@ from pyspark.sql import SparkSession
 
 from runtime.client_logs import WhileWaiting
 from stream_processing import aggregate, kafka_io, materialise
-from stream_processing.aggregator import forget_published
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
 from stream_processing.event_changes import require_compatible_event
 from stream_processing.lake import ACCEPT_GAP, NO_CHECKPOINT, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
+from stream_processing.published_topic import forget_published
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import snapshots_folder
 from stream_processing.start_position import (
@@ -75,11 +75,14 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     for gap in gaps:
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
-    _refill_if_rows_are_missing(session, settings, lake, recreated)
-    if any(gap.is_beyond_end for gap in gaps):
+    is_older = any(gap.is_beyond_end for gap in gaps) or (
+        not recreated and _is_batch_beyond_end(checkpoint, gaps, settings.kafka_topic)
+    )
+    _refill_if_rows_are_missing(session, settings, lake, certainly=recreated or is_older)
+    if is_older:
         # The aggregated topic is of the same broker: it can be as old, with the same id.
         forget_published(session, settings)
-    has_gap = recreated or is_nothing_read or any(gap.exists for gap in gaps)
+    has_gap = recreated or is_older or is_nothing_read or any(gap.exists for gap in gaps)
     if not (has_gap or _is_half_accepted(last_append, checkpoint.exists)):
         if _is_last_batch_unreadable(settings, appends, checkpoint):
             # Spark would repeat it. Without a checkpoint, a start sends the dead letters of the records that are left.
@@ -101,6 +104,22 @@ def _is_half_accepted(last_append: AppendInfo | None, checkpoint_exists: bool) -
     return last_append is not None and last_append.query == ACCEPT_GAP and checkpoint_exists
 
 
+def _is_batch_beyond_end(checkpoint: Checkpoint, gaps: Sequence[PartitionGap], topic: str) -> bool:
+    """Whether the topic has lost records of a batch that was started, and that Spark would repeat."""
+    try:
+        started = (checkpoint.started_offsets() or {}).get(topic, {})
+    except ValueError:
+        # A start replaces a damaged checkpoint.
+        return False
+    lost = [gap for gap in gaps if gap.position <= gap.end < started.get(str(gap.partition), 0)]
+    for gap in lost:
+        logger.warning(
+            "partition %d: the topic ends at %d, and had records up to %d: those are lost",
+            gap.partition, gap.end, started[str(gap.partition)],
+        )  # fmt: skip
+    return bool(lost)
+
+
 def _is_last_batch_unreadable(
     settings: StreamProcessingSettings, appends: Sequence[AppendInfo], checkpoint: Checkpoint
 ) -> bool:
@@ -115,7 +134,7 @@ def _is_last_batch_unreadable(
 
 
 def _refill_if_rows_are_missing(
-    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, certainly: bool
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, *, certainly: bool
 ) -> None:
     """Rebuild if the aggregated topic is not the one that the query materialise has read, or has a gap."""
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{materialise.NAME}")

@@ -110,12 +110,12 @@ def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     return topic_admin.partitions_of(settings.kafka_client, topic)
 
 
-def offset_ranges(settings: StreamProcessingSettings, topic: str) -> dict[int, tuple[int, int]]:
+def offset_ranges(settings: StreamProcessingSettings, topic: str, timeout: float = 30) -> dict[int, tuple[int, int]]:
     """Return the first offset of each partition, and that of its next committed record; raises KafkaException."""
     with closing(
         Consumer({**settings.kafka_client, "group.id": "stream-processing-offsets"}, logger=logger)
     ) as consumer:
-        return topic_reader.offset_ranges(consumer, topic, timeout=30)
+        return topic_reader.offset_ranges(consumer, topic, timeout)
 
 
 def topic_id(settings: StreamProcessingSettings, topic: str) -> str:

@@ -93,10 +93,11 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     require_topic_name(settings, last_append.offsets if last_append else committed)
     _require_appended(settings, lake, last_append, checkpoint, (committed or {}).get(settings.kafka_topic, {}))
     topic_id = _require_same_topic(session, settings, last_append)
-    read = (last_append.offsets if last_append else committed or {}).get(settings.kafka_topic, {})
-    _require_not_older(settings, read)
     if checkpoint.exists and not _is_behind(checkpoint, last_append, settings.kafka_topic):
+        # A batch that was started is repeated as it was.
+        _require_not_older(settings, (checkpoint.started_offsets() or {}).get(settings.kafka_topic, {}))
         return StartPosition(topic_id, (committed or {}).get(settings.kafka_topic, {}), "earliest")
+    _require_not_older(settings, last_append.offsets[settings.kafka_topic] if last_append else {})
     remove(session, checkpoint.path)
     if last_append is None:
         if lake.count() > 0:
@@ -166,7 +167,8 @@ def _require_same_topic(
 
 def _require_not_older(settings: StreamProcessingSettings, read: Offsets) -> None:
     """Raise `OlderTopicError` if the topic ends before these offsets. With more records again, it is not noticed."""
-    for partition, (_, end) in sorted(kafka_io.offset_ranges(settings, settings.kafka_topic).items()):
+    ranges = kafka_io.offset_ranges(settings, settings.kafka_topic) if read else {}
+    for partition, (_, end) in sorted(ranges.items()):
         if (position := read.get(str(partition), 0)) > end:
             raise OlderTopicError(
                 f"topic {settings.kafka_topic} ends at offset {end} in partition {partition}, and was read up to"
