@@ -48,6 +48,7 @@ _EXPECTED_ERRORS: Final = (
     NoMasterError,
     start_position.LostCheckpointError,
     start_position.OlderLakeError,
+    start_position.OlderTopicError,
     start_position.OtherTopicError,
     start_position.TopicRecreatedError,
     definitions.DefinitionsChangedError,

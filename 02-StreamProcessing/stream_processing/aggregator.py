@@ -10,11 +10,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import polars as pl
+from confluent_kafka import KafkaException
 from pyspark.sql import SparkSession
 
 from contract.declared import TABLES
@@ -22,16 +24,17 @@ from runtime.health import Health
 from runtime.signals import StoppedError
 from stream_processing import metrics, spark_internals, state_memory
 from stream_processing.counts import Counts
-from stream_processing.kafka_io import RowProducer, max_message_bytes, topic_id
+from stream_processing.kafka_io import RowProducer, max_message_bytes
 from stream_processing.lake import Lake, scan_events
 from stream_processing.lake_log import LakeLog
 from stream_processing.measures import KEYS
 from stream_processing.poisoning_lock import PoisonedError, PoisoningLock
+from stream_processing.published_topic import PublishedTopic
 from stream_processing.retention import Retention
 from stream_processing.row_publisher import RowPublisher
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
-from stream_processing.storage import modified_at, read_text_if_exists, write_text
+from stream_processing.storage import modified_at, read_text_if_exists
 from stream_processing.table_writer import TableWriter, run_every
 
 NAME: Final = "aggregate"
@@ -79,6 +82,7 @@ class Aggregator:
         limit = max_message_bytes(settings, settings.aggregated_topic)
         self._producer = RowProducer(settings, settings.aggregated_topic, limit, self._stop)
         self._publisher = RowPublisher(self._producer)
+        self._published = PublishedTopic(session, settings)
         self._lock = PoisoningLock()
         """Held while an append is counted, and while rows are handed to the producer: an error meanwhile leaves counts
         of no version."""
@@ -144,29 +148,18 @@ class Aggregator:
     def _restore(self) -> None:
         current = self._lake.version()
         versions = []
-        is_same_topic = self._is_same_topic()
+        has_all_rows = self._published.has_all_rows()
         for key in KEYS:
-            snapshot, files = self._snapshots.load(key, current, all_rows=not is_same_topic)
+            snapshot, files = self._snapshots.load(key, current, all_rows=not has_all_rows)
             later = scan_events(files, self._lake.storage_options)
             self._counts.restore(snapshot.state(key), snapshot.clock, later, current)
             versions.append(-1 if snapshot.version is None else snapshot.version)
         self._counts.version, self._snapshot_version = current, min(versions)
-        if not is_same_topic:
+        if not has_all_rows:
             self._counts.publish_all()
         self._publish()
         self._producer.flush()
-        write_text(self._session, self._topic_file, self._topic_id())
-
-    @property
-    def _topic_file(self) -> str:
-        return f"{self._settings.checkpoints}/{NAME}.topic"
-
-    def _topic_id(self) -> str:
-        return topic_id(self._settings, self._settings.aggregated_topic)
-
-    def _is_same_topic(self) -> bool:
-        """Whether the rows were published to this topic; one that was recreated gets all rows."""
-        return read_text_if_exists(self._session, self._topic_file) == self._topic_id()
+        self._published.store()
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -238,6 +231,9 @@ class Aggregator:
     def _flush(self) -> None:
         with self._lock:
             self._producer.flush()
+        # The ends that are stored already are not wrong, only older.
+        with suppress(KafkaException):
+            self._published.store()
 
     def _cover_compactions(self) -> None:
         """Advance the counts' version over compactions: otherwise an idle lake would keep all files for the start.

@@ -3,19 +3,17 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 
-from confluent_kafka import Consumer
 from pyspark.sql import SparkSession
 
 from runtime.client_logs import WhileWaiting
-from runtime.topic_reader import offset_ranges
 from stream_processing import aggregate, kafka_io, materialise
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.definitions import definitions_file
 from stream_processing.event_changes import require_compatible_event
 from stream_processing.lake import ACCEPT_GAP, NO_CHECKPOINT, AppendInfo, Lake
 from stream_processing.partition_gap import PartitionGap
+from stream_processing.published_topic import forget_published
 from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import snapshots_folder
 from stream_processing.start_position import (
@@ -53,8 +51,9 @@ def rebuild(session: SparkSession, settings: StreamProcessingSettings, lake: Lak
 def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> list[PartitionGap]:
     """Let the job continue although records were deleted from the topic, and log which; the lake keeps its rows.
 
-    Without a gap, nothing changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a
-    new Kafka, it is refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
+    No record is read a second time: a topic that ends before what was read continues at its end. Without a gap, nothing
+    changes. With `STATE_STORE=rocksdb`, if rows are missing from the aggregated topic, as with a new Kafka, it is
+    refilled as by `rebuild`; otherwise a start finds out itself that the topic was recreated. Raises
     `OffsetsUnknownError` and `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
@@ -76,8 +75,14 @@ def accept_gap(session: SparkSession, settings: StreamProcessingSettings, lake: 
     for gap in gaps:
         logger.log(logging.WARNING if gap.exists else logging.INFO, "partition %d: %s", gap.partition, gap.description)
     # Before the gap is recorded as accepted: after a kill, the command is run again.
-    _refill_if_rows_are_missing(session, settings, lake, recreated)
-    has_gap = recreated or is_nothing_read or any(gap.exists for gap in gaps)
+    is_older = any(gap.is_beyond_end for gap in gaps) or (
+        not recreated and _is_batch_beyond_end(checkpoint, gaps, settings.kafka_topic)
+    )
+    _refill_if_rows_are_missing(session, settings, lake, certainly=recreated or is_older)
+    if is_older:
+        # The aggregated topic is of the same broker: it can be as old, with the same id.
+        forget_published(session, settings)
+    has_gap = recreated or is_older or is_nothing_read or any(gap.exists for gap in gaps)
     if not (has_gap or _is_half_accepted(last_append, checkpoint.exists)):
         if _is_last_batch_unreadable(settings, appends, checkpoint):
             # Spark would repeat it. Without a checkpoint, a start sends the dead letters of the records that are left.
@@ -99,6 +104,22 @@ def _is_half_accepted(last_append: AppendInfo | None, checkpoint_exists: bool) -
     return last_append is not None and last_append.query == ACCEPT_GAP and checkpoint_exists
 
 
+def _is_batch_beyond_end(checkpoint: Checkpoint, gaps: Sequence[PartitionGap], topic: str) -> bool:
+    """Whether the topic has lost records of a batch that was started, and that Spark would repeat."""
+    try:
+        started = (checkpoint.started_offsets() or {}).get(topic, {})
+    except ValueError:
+        # A start replaces a damaged checkpoint.
+        return False
+    lost = [gap for gap in gaps if gap.position <= gap.end < started.get(str(gap.partition), 0)]
+    for gap in lost:
+        logger.warning(
+            "partition %d: the topic ends at %d, and had records up to %d: those are lost",
+            gap.partition, gap.end, started[str(gap.partition)],
+        )  # fmt: skip
+    return bool(lost)
+
+
 def _is_last_batch_unreadable(
     settings: StreamProcessingSettings, appends: Sequence[AppendInfo], checkpoint: Checkpoint
 ) -> bool:
@@ -113,7 +134,7 @@ def _is_last_batch_unreadable(
 
 
 def _refill_if_rows_are_missing(
-    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, certainly: bool
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, *, certainly: bool
 ) -> None:
     """Rebuild if the aggregated topic is not the one that the query materialise has read, or has a gap."""
     checkpoint = Checkpoint(session, f"{settings.checkpoints}/{materialise.NAME}")
@@ -137,8 +158,6 @@ def _gaps(
 ) -> Iterator[PartitionGap]:
     """Compare the recorded `offsets` with each partition of the topic."""
     positions = {int(partition): int(offset) for partition, offset in offsets[topic].items()}
-    consumer = Consumer({**settings.kafka_client, "group.id": "stream-processing-accept-gap"}, logger=logger)
-    with closing(consumer):
-        for partition, (earliest, end) in sorted(offset_ranges(consumer, topic, timeout=30).items()):
-            # Partitions that were added later are read from their beginning.
-            yield PartitionGap(partition, positions.get(partition, 0), earliest, end, recreated)
+    for partition, (earliest, end) in sorted(kafka_io.offset_ranges(settings, topic).items()):
+        # Partitions that were added later are read from their beginning.
+        yield PartitionGap(partition, positions.get(partition, 0), earliest, end, recreated)

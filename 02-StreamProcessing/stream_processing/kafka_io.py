@@ -4,13 +4,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from typing import Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer
 from pyspark.sql import DataFrame
 
 from contract import dead_letters
-from runtime import topic_admin
+from runtime import topic_admin, topic_reader
 from runtime.client_logs import lower_routine
 from runtime.kafka_client import producer_config
 from runtime.signals import StoppedError
@@ -107,6 +108,14 @@ def write_records(
 def partitions_of(settings: StreamProcessingSettings, topic: str) -> list[int]:
     """Return the current partitions of the topic."""
     return topic_admin.partitions_of(settings.kafka_client, topic)
+
+
+def offset_ranges(settings: StreamProcessingSettings, topic: str, timeout: float = 30) -> dict[int, tuple[int, int]]:
+    """Return the first offset of each partition, and that of its next committed record; raises KafkaException."""
+    with closing(
+        Consumer({**settings.kafka_client, "group.id": "stream-processing-offsets"}, logger=logger)
+    ) as consumer:
+        return topic_reader.offset_ranges(consumer, topic, timeout)
 
 
 def topic_id(settings: StreamProcessingSettings, topic: str) -> str:

@@ -24,8 +24,11 @@ class PartitionGap:
 
     @property
     def resume_at(self) -> int:
-        """The offset to continue at: the recorded position, or the earliest record if the position is unavailable."""
-        return self.earliest if self._is_another_topic or self.position < self.earliest else self.position
+        """The offset to continue at: the position, if it is available; else the nearest one that is.
+
+        Of a recreated topic, that of its earliest record.
+        """
+        return self.earliest if self.topic_recreated else min(max(self.position, self.earliest), self.end)
 
     @property
     def exists(self) -> bool:
@@ -35,12 +38,18 @@ class PartitionGap:
     @property
     def description(self) -> str:
         """The loss in words."""
-        if self._is_another_topic:
+        if self.topic_recreated:
             return f"the topic was recreated: records of the deleted topic from offset {self.position} on are lost"
         if self.position < self.earliest:
             return f"the records {self.position} to {self.earliest - 1} are lost"
+        if self.is_beyond_end:
+            return (
+                f"the topic ends at {self.end}, before {self.position}: it is an older copy, or has lost records. None"
+                " is read twice; those that it got since then are not read"
+            )
         return "no record is missing"
 
     @property
-    def _is_another_topic(self) -> bool:
-        return self.topic_recreated or self.position > self.end
+    def is_beyond_end(self) -> bool:
+        """Whether the same topic has less records than were read from it."""
+        return not self.topic_recreated and self.position > self.end

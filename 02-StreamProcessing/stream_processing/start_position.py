@@ -44,6 +44,10 @@ class TopicRecreatedError(Exception):
     """The topic is not the one that was read before: the known offsets mean nothing in it."""
 
 
+class OlderTopicError(Exception):
+    """The topic ends before the records that were read from it."""
+
+
 class OtherTopicError(Exception):
     """Warehouse and checkpoints belong to a topic of another name."""
 
@@ -79,8 +83,8 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     Deletes a checkpoint that is behind the lake, from which interactions would be appended a second time.
 
     Raises `OlderLakeError` if the lake lacks a committed batch, `LostCheckpointError` if it is unknown up to where the
-    topic was read, `TopicRecreatedError` if the first records of a recreated topic would be skipped, and
-    `OtherTopicError`.
+    topic was read, `TopicRecreatedError` if the first records of a recreated topic would be skipped, `OlderTopicError`
+    if it ends before what was read, and `OtherTopicError`.
     """
     checkpoint = ingest_checkpoint(session, settings)
     appends = latest_appends(lake)
@@ -90,7 +94,10 @@ def find_start_position(session: SparkSession, settings: StreamProcessingSetting
     _require_appended(settings, lake, last_append, checkpoint, (committed or {}).get(settings.kafka_topic, {}))
     topic_id = _require_same_topic(session, settings, last_append)
     if checkpoint.exists and not _is_behind(checkpoint, last_append, settings.kafka_topic):
+        # A batch that was started is repeated as it was.
+        _require_not_older(settings, (checkpoint.started_offsets() or {}).get(settings.kafka_topic, {}))
         return StartPosition(topic_id, (committed or {}).get(settings.kafka_topic, {}), "earliest")
+    _require_not_older(settings, last_append.offsets[settings.kafka_topic] if last_append else {})
     remove(session, checkpoint.path)
     if last_append is None:
         if lake.count() > 0:
@@ -156,6 +163,20 @@ def _require_same_topic(
         )
     store_topic_id(session, settings, topic_id)
     return topic_id
+
+
+def _require_not_older(settings: StreamProcessingSettings, read: Offsets) -> None:
+    """Raise `OlderTopicError` if the topic ends before these offsets. With more records again, it is not noticed."""
+    ranges = kafka_io.offset_ranges(settings, settings.kafka_topic) if read else {}
+    for partition, (_, end) in sorted(ranges.items()):
+        if (position := read.get(str(partition), 0)) > end:
+            raise OlderTopicError(
+                f"topic {settings.kafka_topic} ends at offset {end} in partition {partition}, and was read up to"
+                f" {position}: Kafka's data is an older copy, or has lost records. Restore {settings.warehouse} and"
+                f" {settings.checkpoints} of the same time too; or run"
+                f" `{commands.command('stream_processing', 'accept-gap')}`: the job then continues at the end of the"
+                " topic, so that nothing is counted twice"
+            )
 
 
 def _require_appended(
@@ -231,6 +252,9 @@ def _unverified(settings: StreamProcessingSettings, appends: Sequence[AppendInfo
     if last is None or (last + 1 == len(appends) and appends[last].batch != 0):
         return None
     topic, before = settings.kafka_topic, next(iter(appends[last + 1 :]), None)
+    if is_ahead(appends[last].offsets[topic], appends[0].offsets[topic]):
+        # The topic was an older copy when the gap was accepted: it has other records at these offsets.
+        return None
     start, end = json.loads(_starting_offsets(settings, before))[topic], appends[last].offsets[topic]
     # It has nothing of partitions that were added later, and Spark's options name all of them.
     added = dict.fromkeys(start.keys() - end.keys(), 0)

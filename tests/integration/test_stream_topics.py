@@ -20,7 +20,7 @@ from stream_processing.lake import Lake
 
 from contract.declared import EVENT
 from contract.topics import interactions_topic
-from local_stack import services
+from local_stack import servers, services
 from local_stack.services import STREAM
 from runtime import topic_admin
 from runtime.kafka_client import NewPartitions
@@ -121,6 +121,35 @@ def test_records_that_retention_has_deleted_unread_stop_the_job_until_the_gap_is
     with pipeline.running(STREAM):
         eventually(lambda: pipeline.assert_published(_interactions(90) + _interactions(90, first=180)))
     assert pipeline.lake_count() == 180
+
+
+def test_a_topic_that_is_an_older_copy_stops_the_job_until_the_gap_is_accepted_and_nothing_counts_twice(
+    cache: None, tmp_path: Path
+) -> None:
+    broker, port = tmp_path / "broker", servers.free_port()
+    pipeline = Pipeline(f"{servers.HOST}:{port}", "", "copied", tmp_path)
+    with servers.kafka(broker, port), pipeline.running(STREAM):
+        pipeline.send_interactions(_interactions(100))
+        eventually(lambda: pipeline.assert_published(_interactions(100)))
+    shutil.copytree(broker, tmp_path / "copy")
+    # Rows of users and items that the copy does not have, and that do not change again.
+    added = [replace(each, user_id=f"{each.user_id}0", item_id=f"{each.item_id}0") for each in _interactions(100, 100)]
+    with servers.kafka(broker, port), pipeline.running(STREAM):
+        pipeline.send_interactions(added)
+        eventually(lambda: pipeline.assert_published(_interactions(100) + added))
+    shutil.rmtree(broker)
+    (tmp_path / "copy").rename(broker)
+    with servers.kafka(broker, port):
+        with pytest.raises(ProcessExitedWithError):
+            pipeline.service(STREAM).start()
+        assert "Kafka's data is an older copy, or has lost records" in pipeline.log(STREAM)
+
+        assert "None is read twice" in _command(pipeline, "accept-gap")
+        with pipeline.running(STREAM):
+            pipeline.send_interactions(_interactions(50, 200))
+            counted = _interactions(100) + added + _interactions(50, 200)
+            eventually(lambda: pipeline.assert_published(counted))
+        pipeline.assert_in_the_lake(counted)
 
 
 def test_an_accept_gap_that_was_killed_before_its_last_step_skips_nothing_of_a_recreated_topic(

@@ -19,7 +19,7 @@ import orjson
 import polars as pl
 import pytest
 from arro3.core import Table as ArrowTable
-from stream_processing import aggregator, counts, spark_internals, table_writer
+from stream_processing import aggregator, counts, published_topic, spark_internals, table_writer
 from stream_processing.aggregator import Aggregator, Append
 from stream_processing.counts import Counts
 from stream_processing.keyed_state import ROW_ID, KeyedState, empty_state
@@ -53,7 +53,7 @@ class World:
     """How often the topic was recreated."""
     files: tuple[tuple[str, str], ...] = ()
     copy: tuple[Any, ...] | None = None
-    """An older lake and snapshot."""
+    """An older lake, snapshot and topic."""
     faults: frozenset[str] = frozenset()
 
     @property
@@ -96,6 +96,10 @@ class Servers:
         """Write a small file."""
         if dict(self.world.files).get(path) != text:
             self.write(files=tuple(sorted((dict(self.world.files) | {path: text}).items())))
+
+    def remove(self, _: object, path: str) -> None:
+        """Remove a small file."""
+        self.write(files=tuple((p, text) for p, text in self.world.files if p != path))
 
 
 class Producer:
@@ -191,9 +195,7 @@ class CountingModel:
         stand_ins: dict[str, Any] = {
             "RowProducer": lambda *_: Producer(servers),
             "max_message_bytes": lambda *_: 1 << 20,
-            "topic_id": lambda *_: f"topic {servers.world.topics}",
             "read_text_if_exists": servers.read_text,
-            "write_text": servers.write_text,
             "modified_at": lambda *_: 0.0,
             "scan_events": _events,
             "Snapshots": self._snapshots,
@@ -202,6 +204,11 @@ class CountingModel:
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(aggregator, name, stand_in)
+        monkeypatch.setattr(published_topic, "topic_id", lambda *_: f"topic {servers.world.topics}")
+        monkeypatch.setattr(published_topic, "offset_ranges", lambda *_: {0: (0, len(servers.world.topic))})
+        monkeypatch.setattr(published_topic, "read_text_if_exists", servers.read_text)
+        monkeypatch.setattr(published_topic, "write_text", servers.write_text)
+        monkeypatch.setattr(published_topic, "remove", servers.remove)
         monkeypatch.setattr(counts, "KEYS", (USERS,))
         monkeypatch.setattr(counts, "_HAS_WINDOWS", False)
         monkeypatch.setattr(Counts, "events", 0)
@@ -369,10 +376,11 @@ def _restore_lake(world: World) -> World | None:
 
 _FAULTS: Final[dict[str, Callable[[World], World | None]]] = {
     "compact": lambda _: None,
-    "copy": lambda world: replace(world, copy=(world.lake, world.snapshot)),
+    "copy": lambda world: replace(world, copy=(world.lake, world.snapshot, world.topic)),
     "restore lake": _restore_lake,
     "restore snapshot": lambda world: None if world.copy is None else replace(world, snapshot=world.copy[1]),
     "lose snapshot": lambda world: replace(world, snapshot=None),
+    "restore topic": lambda world: None if world.copy is None else replace(world, topic=world.copy[2]),
     "recreate topic": lambda world: replace(world, topic=(), topics=world.topics + 1),
 }
 FAULTS: Final = tuple(_FAULTS)

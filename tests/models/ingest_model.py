@@ -19,13 +19,26 @@ import orjson
 import polars as pl
 import pytest
 from pyspark.sql import SparkSession
-from stream_processing import checkpoint, commands, ingest, kafka_io, spark_internals, start_position
+from stream_processing import (
+    checkpoint,
+    commands,
+    ingest,
+    kafka_io,
+    published_topic,
+    spark_internals,
+    start_position,
+)
 from stream_processing.lake import AppendInfo, Lake
 from stream_processing.parsing import NOT_CANONICAL
 from stream_processing.partition_gap import PartitionGap
 from stream_processing.progress import RunningBatch
 from stream_processing.settings import StreamProcessingSettings
-from stream_processing.start_position import LostCheckpointError, OlderLakeError, TopicRecreatedError
+from stream_processing.start_position import (
+    LostCheckpointError,
+    OlderLakeError,
+    OlderTopicError,
+    TopicRecreatedError,
+)
 
 from contract.declared import EVENT
 from tests.models.exploration import ViolationError
@@ -48,6 +61,14 @@ class Topic:
     """A letter for each record: `v` for a valid one, `m` for a malformed one."""
     earliest: tuple[int, ...]
     """The first offset that each partition still holds."""
+    copied: tuple[int, ...] = ()
+    """How many records of each partition are those of `copied_from`: the topic is an older copy of it."""
+    copied_from: int = -1
+
+    def origin(self, n: int, partition: int, offset: int) -> Origin:
+        """Return the origin of a record of this topic, which is the `n`th."""
+        is_copied = partition < len(self.copied) and offset < self.copied[partition]
+        return (self.copied_from if is_copied else n, partition, offset)
 
     def send(self) -> Self:
         """Append a malformed record to partition 1, and a valid one to each other partition."""
@@ -78,14 +99,19 @@ class World:
     """How many queries were created."""
     accepted: frozenset[Origin] = frozenset()
     """Records that `accept-gap` has reported as lost."""
-    copy: tuple[tuple[Commit, ...], int, tuple[tuple[str, str], ...]] | None = None
-    """An older lake, its history and checkpoints."""
+    copy: tuple[tuple[Commit, ...], int, tuple[tuple[str, str], ...], int, Topic] | None = None
+    """An older lake, its history and checkpoints; an older topic, after its place in `topics`."""
     faults: frozenset[str] = frozenset()
 
     @property
     def topic(self) -> Topic:
         """The current topic."""
         return self.topics[-1]
+
+    @property
+    def topic_id(self) -> str:
+        """The id of the current topic; an older copy has that of the topic that was copied."""
+        return f"topic {self.topic.copied_from if self.topic.copied else len(self.topics) - 1}"
 
     def with_fault(self, fault: str, **changes: Any) -> Self:
         """Return the world after something that the job did not do."""
@@ -112,7 +138,7 @@ class DataLossError(Exception):
     """Spark stops the query: offsets that it has not read are no longer in the topic."""
 
 
-REFUSALS: Final = (OlderLakeError, LostCheckpointError, TopicRecreatedError, DataLossError)
+REFUSALS: Final = (OlderLakeError, LostCheckpointError, OlderTopicError, TopicRecreatedError, DataLossError)
 
 
 @dataclass(frozen=True)
@@ -205,7 +231,7 @@ class Servers:
 
     def topic_id(self, *_: object) -> str:
         """Return the id of the current topic."""
-        return f"topic {len(self.world.topics) - 1}"
+        return self.world.topic_id
 
     def partitions(self, *_: object) -> list[int]:
         """Return the partitions of the topic."""
@@ -215,9 +241,8 @@ class Servers:
         """Return the end offset of each partition."""
         return {str(p): len(records) for p, records in enumerate(self.world.topic.partitions)}
 
-    def offset_ranges(self, *_: object, timeout: float) -> dict[int, tuple[int, int]]:
+    def offset_ranges(self, *_: object) -> dict[int, tuple[int, int]]:
         """Return the first and the end offset of each partition."""
-        assert timeout
         return {p: (self.world.topic.earliest[p], end) for p, end in enumerate(self.ends().values())}
 
     def read(self, start: Mapping[str, int], end: Mapping[str, int], *, fail: bool = True) -> Batch:
@@ -233,7 +258,7 @@ class Servers:
             if fail and first < last and (first < topic.earliest[partition] or last > len(records)):
                 raise DataLossError
             offsets = range(max(first, topic.earliest[partition]), min(last, len(records)))
-            batch += [Record((n, partition, offset), records[offset] == "v") for offset in offsets]
+            batch += [Record(topic.origin(n, partition, offset), records[offset] == "v") for offset in offsets]
         return batch
 
     # Spark's query.
@@ -390,16 +415,6 @@ class _Anything:
         return self
 
 
-class _Consumer:
-    """A client of Kafka that is opened and closed."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        """Connect."""
-
-    def close(self) -> None:
-        """Disconnect."""
-
-
 _MEMORY: Final = ("_query_id", "_repeated_batch", "_expected_with_others", "_offsets", "_topic_id")
 
 
@@ -415,14 +430,13 @@ class IngestModel:
         self.servers = servers = Servers()
         self._session = cast(SparkSession, _Session(servers))
         self.start: State = (servers.world, None)
-        for module in (checkpoint, commands, ingest, start_position):
+        for module in (checkpoint, commands, ingest, published_topic, start_position):
             for name in ("list_names", "read_text", "read_text_if_exists", "write_text", "remove"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, getattr(servers, name))
         monkeypatch.setattr(kafka_io, "topic_id", servers.topic_id)
         monkeypatch.setattr(kafka_io, "partitions_of", servers.partitions)
-        monkeypatch.setattr(commands, "Consumer", _Consumer)
-        monkeypatch.setattr(commands, "offset_ranges", servers.offset_ranges)
+        monkeypatch.setattr(kafka_io, "offset_ranges", servers.offset_ranges)
         monkeypatch.setattr(commands, "_gaps", self._recording(commands._gaps))
         monkeypatch.setattr(spark_internals, "muted", lambda *_: nullcontext())
         monkeypatch.setattr(spark_internals, "wait_for_tasks", lambda *_: None)
@@ -484,7 +498,7 @@ class IngestModel:
         for fault in self._faults:
             if fault in _FAULTS and fault not in world.faults and (changed := _FAULTS[fault](world)) is not None:
                 yield fault, (changed, None)
-        if "retention" in world.faults or len(world.topics) > 1:
+        if "retention" in world.faults or len(world.topics) > 1 or "restore topic" in world.faults:
             yield from self._killed_anywhere("accept-gap", world, self._accept_gap)
 
     def _killed_anywhere(
@@ -592,8 +606,9 @@ class IngestModel:
         reasons = {
             OlderLakeError: {"restore lake", "delete lake"},
             LostCheckpointError: {"remove history"},
-            TopicRecreatedError: {"recreate topic"},
-            DataLossError: {"retention", "recreate topic"},
+            OlderTopicError: {"restore topic"},
+            TopicRecreatedError: {"recreate topic", "restore topic"},
+            DataLossError: {"retention", "recreate topic", "restore topic"},
         }
         if not faults & reasons[type(refusal)]:
             raise ViolationError(f"{type(refusal).__name__} after {sorted(faults)}")
@@ -604,15 +619,15 @@ def _lost(servers: Servers) -> set[Origin]:
     world, lost = servers.world, set()
     n = len(world.topics) - 1
     for gap in servers.gaps:
-        if gap.topic_recreated or gap.position > gap.end:
+        if gap.topic_recreated:
             lost |= {
-                (before, gap.partition, offset)
+                world.topics[before].origin(before, gap.partition, offset)
                 for before in range(n)
                 if gap.partition < len(world.topics[before].partitions)
                 for offset in range(gap.position, len(world.topics[before].partitions[gap.partition]))
             }
         else:
-            lost |= {(n, gap.partition, offset) for offset in range(gap.position, gap.resume_at)}
+            lost |= {world.topic.origin(n, gap.partition, offset) for offset in range(gap.position, gap.resume_at)}
     return lost
 
 
@@ -625,6 +640,8 @@ def _require_complete(world: World) -> None:
         for partition, records in enumerate(topic.partitions):
             for offset, kind in enumerate(records):
                 origin = (n, partition, offset)
+                if topic.origin(*origin) != origin:
+                    continue
                 is_held = n == len(world.topics) - 1 and offset >= topic.earliest[partition]
                 # Whoever deletes the lake starts from scratch, with what the topic holds.
                 is_started_again = "delete lake" in world.faults
@@ -669,14 +686,16 @@ def _with_files(fault: str, world: World, files: tuple[tuple[str, str], ...]) ->
 def _deleted(world: World) -> set[Origin]:
     """Return the records that the topic no longer holds, of those before too if its id is not known."""
     n = len(world.topics) - 1
-    deleted = {(n, p, offset) for p, first in enumerate(world.topic.earliest) for offset in range(first)}
+    deleted = {
+        world.topic.origin(n, p, offset) for p, first in enumerate(world.topic.earliest) for offset in range(first)
+    }
     if f"{_CHECKPOINT}.topic" in dict(world.files):
         return deleted
     return deleted.union(*map(_origins, range(n), world.topics))
 
 
 def _origins(n: int, topic: Topic) -> set[Origin]:
-    return {(n, p, offset) for p, records in enumerate(topic.partitions) for offset in range(len(records))}
+    return {topic.origin(n, p, offset) for p, records in enumerate(topic.partitions) for offset in range(len(records))}
 
 
 def _damage(fault: str, world: World, file: str | None) -> World | None:
@@ -692,20 +711,56 @@ def _restore_checkpoint(world: World) -> World | None:
 def _restore_lake(world: World) -> World | None:
     if world.copy is None:
         return None
-    lake, history, _ = world.copy
+    lake, history, *_ = world.copy
     restored = world.with_fault("restore lake", lake=lake, history=history)
     # Whoever restores an empty one starts from scratch.
     return restored if any(commit.info for commit in lake) else restored.with_fault("delete lake")
 
 
+def _restore_topic(world: World) -> World | None:
+    """Put an older copy of the topic in its place, with the same id.
+
+    What the copy lacks is lost with Kafka's data. What it gets in place of records that were read is not read: then
+    nothing counts twice.
+    """
+    if world.copy is None:
+        return None
+    *_, n, topic = world.copy
+    copy = replace(topic, copied=tuple(map(len, topic.partitions)), copied_from=n)
+    lost = {
+        origin
+        for m, each in enumerate(world.topics)
+        for origin in _origins(m, each)
+        if m != n or origin[2] >= copy.copied[origin[1]]
+    }
+    read = _read_up_to(world)
+    replaced = {
+        (len(world.topics), partition, offset)
+        for partition, size in enumerate(copy.copied)
+        for offset in range(size, read.get(str(partition), 0))
+    }
+    return world.with_fault("restore topic", topics=(*world.topics, copy), accepted=world.accepted | lost | replaced)
+
+
+def _read_up_to(world: World) -> dict[str, int]:
+    """Return the offsets up to which any batch has read the topic, appended or not."""
+    found: dict[str, int] = {}
+    infos = [json.loads(commit.info)["offsets"] for commit in world.lake if commit.info]
+    texts = [text for path, text in world.files if path.startswith(f"{_CHECKPOINT}/offsets/") and text]
+    for offsets in (*infos, *(checkpoint.parse_offsets(text)[0] for text in texts)):
+        for partition, offset in offsets[TOPIC].items():
+            found[partition] = max(found.get(partition, 0), offset)
+    return found
+
+
 def _delete_records(fault: str, world: World, most: int) -> World | None:
     """Delete the first records of each partition; a job that has not looked at the topic cannot know of them."""
-    topic, n = world.topic, len(world.topics) - 1
+    topic = world.topic
     if not all(topic.partitions):
         return None
     deleted = replace(topic, earliest=tuple(min(most, len(records)) for records in topic.partitions))
     changed = world.with_fault(fault, topics=(*world.topics[:-1], deleted)).with_fault("retention")
-    is_known = _has_read(world) and dict(world.files).get(f"{_CHECKPOINT}.topic") == f"topic {n}"
+    is_known = _has_read(world) and dict(world.files).get(f"{_CHECKPOINT}.topic") == world.topic_id
     return changed if is_known else replace(changed, accepted=changed.accepted | _deleted(changed))
 
 
@@ -746,7 +801,10 @@ def _without_history(world: World) -> World | None:
 
 
 _FAULTS: Final[dict[str, Callable[[World], World | None]]] = {
-    "copy": lambda world: world.with_fault("copy", copy=(world.lake, world.history, world.files)),
+    "copy": lambda world: world.with_fault(
+        "copy", copy=(world.lake, world.history, world.files, len(world.topics) - 1, world.topic)
+    ),
+    "restore topic": _restore_topic,
     "restore checkpoint": _restore_checkpoint,
     "restore lake": _restore_lake,
     "lose checkpoint": lambda world: _with_files("lose checkpoint", world, _without(world, f"{_CHECKPOINT}/")),

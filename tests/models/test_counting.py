@@ -1,14 +1,17 @@
 """Counts, rows and tables equal the lake once nothing is left to do, wherever the job was killed."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pytest
+from stream_processing import published_topic
 from stream_processing.aggregator import Aggregator
 from stream_processing.counts import CountedVersion, Counts
 from stream_processing.lake_log import LakeLog
+from stream_processing.published_topic import PublishedTopic
 from stream_processing.snapshots import Snapshots
 from stream_processing.table_writer import TableWriter
 
@@ -41,7 +44,7 @@ def test_after_a_fault_and_kills_at_any_step_the_counts_are_those_of_the_lake(
 COPIED: Final = "start, append, count, materialise, kill, copy, start, append, count, materialise, kill"
 
 
-@pytest.mark.parametrize("fault", ["restore lake", "restore snapshot"])
+@pytest.mark.parametrize("fault", ["restore lake", "restore snapshot", "restore topic"])
 def test_after_an_older_copy_is_restored_the_counts_are_those_of_the_lake(
     monkeypatch: pytest.MonkeyPatch, fault: str, deeper: int
 ) -> None:
@@ -100,7 +103,13 @@ MUTATIONS: Final = {
     "versions are compared without their entries": Mutation(
         LakeLog, "digest", lambda *_: None, ("copy", "restore lake"), f"{COPIED}, restore lake, start"
     ),
-    "a recreated topic is not filled": Mutation(Aggregator, "_is_same_topic", lambda _: True, ("recreate topic",)),
+    "a recreated topic is not filled": Mutation(PublishedTopic, "has_all_rows", lambda _: True, ("recreate topic",)),
+    "an older topic is not filled": Mutation(
+        published_topic, "parse_published", lambda text: (json.loads(text)["id"], {}), ("copy", "restore topic"), COPIED
+    ),
+    "an older topic that got some rows is not filled": Mutation(
+        published_topic, "forget_published", lambda *_: None, ("copy", "restore topic"), f"{COPIED}, restore topic"
+    ),
     "a compaction counts as an append": Mutation(
         LakeLog, "added_files", lambda _, versions: [str(version) for version in versions], ("compact",)
     ),

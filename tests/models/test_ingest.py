@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
-from stream_processing import ingest, start_position
+from stream_processing import commands, ingest, start_position
 from stream_processing.checkpoint import Checkpoint
 from stream_processing.lake import AppendInfo
+from stream_processing.partition_gap import PartitionGap
 
 from tests.models.exploration import ViolationError, explore
 from tests.models.ingest_model import FAULTS, TOPIC, IngestModel, ModelLake
@@ -47,6 +48,27 @@ def test_after_two_faults_and_kills_at_any_step_no_record_is_missed_silently(
     monkeypatch: pytest.MonkeyPatch, faults: tuple[str, str], deeper: int
 ) -> None:
     assert _explore(monkeypatch, *faults, depth=5 + deeper) > 60
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "send, start, batch, kill, copy, send, start, batch, kill, restore topic",
+        "send, start, batch, kill, copy, send, start, batch killed before write 1, restore topic",
+        "send, start, batch, kill, copy, send, start, batch killed before write 2, restore topic",
+        "send, start, batch, kill, copy, send, start, batch killed before write 3, restore topic",
+        "start, kill, copy, send, start, batch killed before write 1, restore topic",
+        "start, kill, copy, send, start, batch killed before write 2, restore topic",
+    ],
+)
+def test_after_an_older_copy_of_the_topic_is_restored_no_record_counts_twice(
+    monkeypatch: pytest.MonkeyPatch, steps: str, deeper: int
+) -> None:
+    model = IngestModel(monkeypatch, by_spark=False, faults=_RESTORED_TOPIC, sends=4)
+    state = model.start
+    for name in steps.split(", "):
+        state = dict(model.steps(state))[name]
+    assert explore(state, model.steps, model.check, 5 + deeper).states > 20
 
 
 FOUND = {
@@ -144,6 +166,7 @@ def _read_known_partitions(_: object, append: AppendInfo | None) -> str:
 
 
 _RESTORED_LAKE: Final = ("copy", "restore lake")
+_RESTORED_TOPIC: Final = ("copy", "restore topic")
 _LOST: Final = ("lose checkpoint",)
 _RECREATED: Final = ("recreate topic",)
 MUTATIONS: Final = {
@@ -173,6 +196,16 @@ MUTATIONS: Final = {
     ),
     "accept-gap records no gap": Mutation(_replace(ModelLake, "write_marker", lambda *_: None), _RECREATED),
     "accept-gap deletes the checkpoint before it records the gap": Mutation(_checkpoint_deleted_first, ("retention",)),
+    "an older copy of the topic is read from its beginning": Mutation(
+        _replace(PartitionGap, "resume_at", property(lambda gap: gap.earliest if gap.is_beyond_end else gap.position)),
+        _RESTORED_TOPIC,
+        "send, start, batch, kill, copy, send, start, batch, kill, restore topic",
+    ),
+    "a batch of records that an older copy lacks is repeated": Mutation(
+        _replace(commands, "_is_batch_beyond_end", lambda *_: False),
+        _RESTORED_TOPIC,
+        "send, start, batch, kill, copy, send, start, batch killed before write 1, restore topic",
+    ),
     "the unfinished batch is not known": Mutation(_replace(Checkpoint, "unfinished_batch", lambda _: None)),
     "the last append leaves the history": Mutation(
         _replace(ModelLake, "first_version_to_keep", lambda self: self.version() + 1),

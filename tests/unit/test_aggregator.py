@@ -9,7 +9,7 @@ from typing import Any, cast
 import polars as pl
 import pytest
 from pyspark.sql import SparkSession
-from stream_processing import aggregator, spark_internals
+from stream_processing import aggregator, published_topic, spark_internals
 from stream_processing.aggregator import Aggregator, Append
 from stream_processing.keyed_state import KeyedState
 from stream_processing.lake import EVENT_FRAME, AppendInfo, Lake, append_rows
@@ -68,10 +68,12 @@ def running(
 
     monkeypatch.setattr(aggregator, "RowProducer", lambda *_: producer)
     monkeypatch.setattr(aggregator, "max_message_bytes", lambda *_: 1 << 20)
-    monkeypatch.setattr(aggregator, "topic_id", lambda *_: "topic")
+    monkeypatch.setattr(published_topic, "topic_id", lambda *_: "topic")
+    monkeypatch.setattr(published_topic, "offset_ranges", lambda *_: {0: (0, len(producer.keys))})
     monkeypatch.setattr(spark_internals, "max_heap_bytes", lambda _: 1 << 30)
-    monkeypatch.setattr(aggregator, "read_text_if_exists", read)
-    monkeypatch.setattr(aggregator, "write_text", write)
+    for module in (aggregator, published_topic):
+        monkeypatch.setattr(module, "read_text_if_exists", read)
+    monkeypatch.setattr(published_topic, "write_text", write)
     monkeypatch.setattr(aggregator, "modified_at", lambda *_: time.time())
     Lake.of(settings).create_missing_tables()
     started = Aggregator(_NO_SESSION, settings, Lake.of(settings))

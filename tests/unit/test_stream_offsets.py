@@ -29,8 +29,9 @@ from runtime.health import Health
         (PartitionGap(0, 5, 7, 9), 7, "the records 5 to 6 are lost"),
         (
             PartitionGap(0, 9, 0, 4),
-            0,
-            "the topic was recreated: records of the deleted topic from offset 9 on are lost",
+            4,
+            "the topic ends at 4, before 9: it is an older copy, or has lost records. None is read twice; those that it"
+            " got since then are not read",
         ),
         (
             PartitionGap(0, 5, 0, 9, topic_recreated=True),
@@ -40,7 +41,7 @@ from runtime.health import Health
     ],
     ids=["in the middle", "at the start", "at the end", "empty", "behind retention", "beyond the end", "recreated"],
 )
-def test_a_partition_resumes_at_its_position_or_else_at_its_earliest_record(
+def test_a_partition_resumes_at_its_position_or_else_at_the_nearest_record(
     gap: PartitionGap, resume_at: int, description: str
 ) -> None:
     assert (gap.resume_at, gap.description) == (resume_at, description)
