@@ -1,6 +1,6 @@
 """OpenTelemetry traces, sent over OTLP/HTTP in the background.
 
-A service imports this module only if `OTEL_EXPORTER_OTLP_ENDPOINT` is set: the SDK takes half a second to import. The
+A service imports this module only if `OTEL_EXPORTER_OTLP_ENDPOINT` is set: the SDK takes 0.2 s and 6 MB to import. The
 context of a trace is in a record's header `contract.topics.TRACEPARENT`, in the form of W3C Trace Context.
 """
 

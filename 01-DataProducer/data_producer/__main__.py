@@ -83,7 +83,7 @@ def main() -> int:
 def _traces(settings: ProducerSettings) -> "SendTraces | None":
     if settings.otel_exporter_otlp_endpoint is None:
         return None
-    # Only traces need OpenTelemetry, which takes half a second to import.
+    # Only traces need OpenTelemetry, which takes 0.2 s and 6 MB to import.
     from data_producer.tracing import SendTraces
 
     return SendTraces(settings.otel_exporter_otlp_endpoint, settings.otel_traces_sampler_arg, settings.kafka_topic)

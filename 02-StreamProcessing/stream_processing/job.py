@@ -169,7 +169,7 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
 def _traces(settings: StreamProcessingSettings) -> "JobTraces | None":
     if settings.otel_exporter_otlp_endpoint is None:
         return None
-    # Only traces need OpenTelemetry, which takes half a second to import.
+    # Only traces need OpenTelemetry, which takes 0.2 s and 6 MB to import.
     from stream_processing.tracing import JobTraces
 
     return JobTraces(settings, settings.otel_exporter_otlp_endpoint)

@@ -156,7 +156,7 @@ def _run_sink(
 def _traces(settings: SinkSettings) -> "RowTraces | None":
     if settings.otel_exporter_otlp_endpoint is None:
         return None
-    # Only traces need OpenTelemetry, which takes half a second to import.
+    # Only traces need OpenTelemetry, which takes 0.2 s and 6 MB to import.
     from elasticsearch_sink_alert.tracing import RowTraces
 
     return RowTraces(settings.otel_exporter_otlp_endpoint, settings.aggregated_topic)
