@@ -15,13 +15,15 @@ from data_producer.generator import EventGenerator
 from data_producer.publisher import KAFKA, Publisher
 from data_producer.tracing import SendTraces
 from opentelemetry import trace
+from pyspark.sql import Row
 from stream_processing.counts import Counts
 from stream_processing.event_reader import frame, read
 from stream_processing.kafka_io import RowProducer
 from stream_processing.lake import Lake
 from stream_processing.measures import KEYS
 from stream_processing.row_publisher import RowPublisher
-from stream_processing.tracing import _changes
+from stream_processing.settings import StreamProcessingSettings
+from stream_processing.tracing import JobTraces, _changes
 
 from contract.topics import TRACEPARENT
 from runtime.health import Health
@@ -146,6 +148,20 @@ def test_rows_with_a_trace_are_the_same_records_as_without() -> None:
     assert traced.values == plain.values
     assert not plain.headers
     assert traced.headers == {"agg_interactions_user-user_1": "a", "avg_interactions": "b"}
+
+
+def test_of_a_batch_in_which_every_record_claims_to_be_sampled_a_hundred_are_traced_and_malformed_ones_not() -> None:
+    values = [record_of(event)["value"] for event in EventGenerator(4, 4, seed=3).batch(150, 1736404972)]
+    values[7] = b"not JSON"
+    record = Row("value", "partition", "offset", TRACEPARENT)
+    traces = JobTraces(StreamProcessingSettings(), "http://127.0.0.1:1")
+    try:
+        traced = traces.ingested([record(value, 0, n, _PARENT) for n, value in enumerate(values)], 1)
+    finally:
+        traces.close()
+    assert traced is not None
+    assert (len(traced.events), len(traced.contexts)) == (99, 99)
+    assert traced.events.rows() == frame(read(values[:100])[0]).rows()
 
 
 @pytest.mark.parametrize("package", ["data_producer", "stream_processing", "elasticsearch_sink_alert"])
