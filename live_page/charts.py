@@ -21,7 +21,9 @@ _INK: Final = "#80868f"
 _MARKS_WITH_TEXT: Final = 12
 """This many marks with a text fit beside each other into a chart over time."""
 _TEXTS_ABOVE: Final = 4
-"""This many texts, which are cut at a width that fits on a phone too, are beside each other above a chart."""
+_TEXTS_ABOVE_LINE: Final = 2
+"""This many texts, which are cut at a width that fits on a phone too, are beside each other above a chart of bars, and
+of a line, which has less room."""
 _TEXT_ABOVE_WIDTH: Final = 160
 """Pixels."""
 _DISTINCT_BARS: Final = 4
@@ -48,6 +50,9 @@ _FAR_OUT: Final = 1.5
 _MARKED_OUTLIERS: Final = 3
 _OUTLIERS_WITH_TEXT: Final = 5
 """This many of their texts fit beside each other, also on a phone."""
+_TOP_MARGIN: Final = 16
+_TEXTS_MARGIN: Final = 36
+"""Pixels above the axes: without texts of marks, and with them."""
 _TIME_MARGIN: Final = 28
 """Pixels to the right of an axis: half of the text of a time at its end."""
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
@@ -197,7 +202,10 @@ def update_line(
     """
     series = chart.options["series"][0]
     series["data"] = [[round(at * 1000), value] for at, value in points]
-    series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
+    times = [round(at * 1000) for at in span or [at for at, _ in points]]
+    shown = [mark for mark in marks if times and times[0] <= mark[0] * 1000 <= times[-1]]
+    chart.options["grid"]["top"] = _TEXTS_MARGIN if shown else _TOP_MARGIN
+    series["markLine"] = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
     series["markLine"]["data"] += _horizontal_lines(levels or {}, chart.unit)
     bound = clipped_bound([value for _, value in points if value is not None])
     series["markPoint"] = _outlier_marks(points, bound, chart.unit, span)
@@ -295,7 +303,9 @@ def update_stacked(
     ]
     if series:
         times = [at for points in values.values() for at, _ in points]
-        series[0]["markLine"] = _lines_below_texts(marks, times) if has_texts_above else _vertical_lines(marks, times)
+        series[0]["markLine"] = (
+            _lines_below_texts(marks, times, _TEXTS_ABOVE) if has_texts_above else _vertical_lines(marks, times)
+        )
     if series != chart.options["series"]:
         chart.options["series"] = series
         chart.update()
@@ -313,7 +323,7 @@ def _options(label: str) -> dict[str, Any]:
         "animation": False,
         "useUTC": True,
         "aria": {"enabled": True, "label": {"description": label}, "decal": {"show": False}},
-        "grid": {"left": 8, "right": 16, "top": 16, "bottom": 8, "containLabel": True},
+        "grid": {"left": 8, "right": 16, "top": _TOP_MARGIN, "bottom": 8, "containLabel": True},
         "tooltip": {
             "trigger": "axis",
             "confine": True,
@@ -336,14 +346,15 @@ def _value_axis(unit: str = "") -> dict[str, Any]:
 
 
 def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dict[str, Any]]:
-    """Mark values: the text of the lowest is below its line, so that two of them can be close together."""
+    """Mark values. The text of the lowest is below its line if the next line is close, where texts would overlap."""
     known = [(name, value) for name, value in levels.items() if value is not None]
+    are_close = len(known) > 1 and known[0][1] > known[1][1] / 2
     return [
         {
             "yAxis": value,
             "name": f"{name} {format_compact(value)}{unit}",
             "lineStyle": {"color": _COLOURS[1 + n % 2], "type": "solid", "width": 1.5},
-            "label": {"position": "insideEndBottom" if n == 0 < len(known) - 1 else "insideEndTop"},
+            "label": {"position": "insideEndBottom" if n == 0 and are_close else "insideEndTop"},
         }
         for n, (name, value) in enumerate(known)
     ]
@@ -388,15 +399,24 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
 
 
-def _lines_below_texts(marks: Marks, times: Sequence[int]) -> dict[str, Any]:
-    """Mark moments as `_vertical_lines` does, each with its text above the chart, or with a ▲ if they are close."""
+def _lines_below_texts(marks: Marks, times: Sequence[int], texts: int) -> dict[str, Any]:
+    """Mark moments as `_vertical_lines` does, with texts above the chart, so many beside each other.
+
+    A text is to the right of its line, or to the left where the axis ends. Of lines that are close to each other the
+    last one has its text, the others have a ▲, unless the text is there.
+    """
     lines = _vertical_lines(marks, times)
     begin, end = (min(times), max(times)) if times else (0, 0)
-    following = [line["xAxis"] for line in lines["data"][1:]]
-    for line, after in zip_longest(lines["data"], following):
-        has_room = after is None or after - line["xAxis"] >= (end - begin) / _TEXTS_ABOVE
-        align = "left" if line["xAxis"] - begin <= (end - begin) / 2 else "right"
-        line["label"] = {"align": align} if has_room else {"formatter": "▲"}
+    width = (end - begin) / texts
+    taken_from = math.inf
+    for line in reversed(lines["data"]):
+        at = line["xAxis"]
+        if at + width <= min(end, taken_from):
+            line["label"], taken_from = {"align": "left"}, at
+        elif at <= taken_from and at - width >= begin:
+            line["label"], taken_from = {"align": "right"}, at - width
+        else:
+            line["label"] = {"formatter": "▲"} if at <= taken_from else {"show": False}
     lines["label"] |= {"position": "end", "width": _TEXT_ABOVE_WIDTH, "overflow": "truncate"}
     return lines
 

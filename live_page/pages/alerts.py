@@ -155,15 +155,16 @@ def rule_counts(of_rule: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def alert_row(alert: Mapping[str, Any]) -> dict[str, Any]:
-    """Format an alert for `ALERT_COLUMNS`."""
+def alert_row(alert: Mapping[str, Any], *, is_short: bool = False) -> dict[str, Any]:
+    """Format an alert for `ALERT_COLUMNS`; a short one has no condition beside the name of its rule."""
     of_table = _TABLES.get(alert["index"])
     rule, text = alert["rule"], alert["alert_text"]
+    name = _condition(rule)
     return {
         "key": f"{rule} {alert['id']} {alert['fired_at']}",
         "fired": format_time(alert["fired_at"]),
         "state": f"{'▲' if alert['status'] == 'firing' else '✓'} {alert['status']}",
-        "rule": format_text(_condition(rule) + ("" if text in rule else f" ({text})")),
+        "rule": format_text(name if is_short or text in rule else f"{name} ({text})"),
         "id": format_text(_row(alert)),
         "value": format_value(alert["value"]),
         "lasted": format_duration(alert["fired_at"], alert["resolved_at"]),

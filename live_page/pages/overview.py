@@ -270,7 +270,7 @@ def _show_alerts() -> Update:
 
     def update(reading: Reading, _: ProcessList) -> None:
         if _is_indexed(reading, panel):
-            table.rows = [alert_row(alert) for alert in reading.snapshot.alerts]
+            table.rows = [alert_row(alert, is_short=True) for alert in reading.snapshot.alerts]
 
     return update
 

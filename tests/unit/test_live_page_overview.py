@@ -253,11 +253,33 @@ def test_an_axis_that_was_clipped_is_free_again() -> None:
 
 
 def test_levels_are_lines_with_their_values_and_an_unknown_one_has_none() -> None:
-    lines = _charted([0.5], p50=0.5, p95=1.25).options["series"][0]["markLine"]["data"]
-    assert [(line["yAxis"], line["name"]) for line in lines] == [(0.5, "p50 0.5 s"), (1.25, "p95 1.25 s")]
+    lines = _charted([0.5], p50=0.5, p95=0.75).options["series"][0]["markLine"]["data"]
+    assert [(line["yAxis"], line["name"]) for line in lines] == [(0.5, "p50 0.5 s"), (0.75, "p95 0.75 s")]
     # One text is below its line, and the other one above.
-    assert len({line["label"]["position"] for line in lines}) == 2
+    assert [line["label"]["position"] for line in lines] == ["insideEndBottom", "insideEndTop"]
+    # Below it would be over the times of the axis.
+    far = _charted([0.5], p50=0.5, p95=18.0).options["series"][0]["markLine"]["data"]
+    assert [line["label"]["position"] for line in far] == ["insideEndTop", "insideEndTop"]
     assert _charted([None], p50=None, p95=None).options["series"][0]["markLine"]["data"] == []
+
+
+def test_the_texts_of_deaths_are_above_the_line_and_never_over_each_other() -> None:
+    def labels(*marks: float) -> list[dict[str, object]]:
+        update_line(chart, [], [(at, "sink\nready again") for at in marks], span=(0.0, 60.0))
+        return [line["label"] for line in chart.options["series"][0]["markLine"]["data"]]
+
+    right_of_it, left_of_it, arrow, hidden = {"align": "left"}, {"align": "right"}, {"formatter": "▲"}, {"show": False}
+    chart = _charted([0.5])
+    margin = chart.options["grid"]["top"]
+    assert labels(10.0) == [right_of_it]
+    assert chart.options["grid"]["top"] > margin
+    assert labels(50.0) == [left_of_it]
+    assert labels(5.0, 40.0) == [arrow, left_of_it]
+    # The text of the last one covers where the second one is.
+    assert labels(5.0, 30.0, 50.0) == [arrow, hidden, left_of_it]
+    # One beyond the axis has neither.
+    assert labels(-5.0) == []
+    assert chart.options["grid"]["top"] == margin
 
 
 # --- The banner ------------------------------------------------------------------------------------

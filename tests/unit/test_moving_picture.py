@@ -2,12 +2,14 @@
 
 import io
 import random
+import re
 
 import pytest
 from PIL import Image, ImageDraw
 
 from img import animation
 from img.animation import AnimationError, Frame, Shot, animate, choose_frames
+from local_stack.services import ROOT
 
 WHITE, BLUE, AMBER, GREEN = (255, 255, 255), (31, 106, 165), (240, 180, 41), (20, 98, 47)
 
@@ -112,3 +114,20 @@ def test_a_gif_that_is_too_large_leaves_out_changes_and_one_that_is_still_too_la
 def test_a_recording_that_would_play_for_too_long_is_refused() -> None:
     with pytest.raises(AnimationError, match=r"it would play for 34\.0 s, more than 25: is the machine busy\?"):
         animate([Shot(0, _png("green")), Shot(60, _png("blue"))], speed=2, pause=4)
+
+
+def test_the_readme_begins_with_it_and_with_its_last_frame_for_those_who_want_no_motion() -> None:
+    first_screen = (ROOT / "README.md").read_text().partition("\n## ")[0]
+    still, moving = re.findall(r'(?:srcset|src)="(img/kill\.\w+)"', first_screen)
+    assert "prefers-reduced-motion: reduce" in first_screen
+    assert re.search(r'alt="[^"]{40,}"', first_screen)
+    assert (ROOT / moving).stat().st_size <= animation.MAX_BYTES
+    with Image.open(ROOT / moving) as picture, Image.open(ROOT / still) as last:
+        durations = []
+        for number in range(picture.n_frames):  # type: ignore[attr-defined]
+            picture.seek(number)
+            durations.append(picture.info["duration"])
+        assert picture.info["loop"] == 0
+        assert len(durations) > 10
+        assert sum(durations) <= animation.MAX_SECONDS * 1_000
+        assert picture.convert("RGB").tobytes() == last.convert("RGB").tobytes()
