@@ -93,6 +93,9 @@ def test_an_alert_names_its_window_by_the_time_and_links_to_its_row() -> None:
     }  # fmt: skip
     row = alert_row(alert)
     assert (row["id"], row["href"]) == ("item_1, 2020-11-27 07:00:00", f"/items-by-hour/{encode_id(WINDOW_IDS[1])}")
+    # The condition of a rule that has a name is beside it, but not in the narrow panel of the overview.
+    assert row["rule"] == "viral item (total_interactions > 400)"
+    assert alert_row(alert, is_short=True)["rule"] == "viral item"
     # An index of an earlier declaration.
     assert alert_row(alert | {"index": "gone"})["id"] == WINDOW_IDS[1]
 
