@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -49,6 +49,14 @@ _FAR_OUT: Final = 1.5
 _MARKED_OUTLIERS: Final = 3
 _OUTLIERS_WITH_TEXT: Final = 5
 """This many of their texts fit beside each other, also on a phone."""
+_OUTLIER: Final[Mapping[str, Any]] = {
+    "symbol": "triangle",
+    "symbolSize": 9,
+    "symbolOffset": [0, 5],
+    "silent": True,
+    "itemStyle": {"color": _THRESHOLD_COLOUR},
+    "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
+}
 _TIME_MARGIN: Final = 28
 """Pixels to the right of an axis: half of the text of a time at its end."""
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
@@ -262,10 +270,12 @@ def fill_line(
     """Set the values of `line_options`, as `update_line` does."""
     series = options["series"][0]
     series["data"] = [[round(at * 1000), value] for at, value in points]
-    series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
-    series["markLine"]["data"] += _horizontal_lines(levels or {}, unit)
     bound = clipped_bound([value for _, value in points if value is not None])
-    series["markPoint"] = _outlier_marks(points, bound, unit, span)
+    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
+    outliers = _outlier_marks(points, bound, unit, begin, end)
+    series["markPoint"] = {**_OUTLIER, "data": list(outliers.values())}
+    series["markLine"] = _vertical_lines(marks, [at for at, _ in series["data"]])
+    series["markLine"]["data"] += _horizontal_lines(levels or {}, unit, _place_of_levels(outliers, begin, end))
     # None replaces an earlier bound.
     options["yAxis"]["max"] = bound
     options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
@@ -406,7 +416,19 @@ def _value_axis(unit: str = "") -> dict[str, Any]:
     return {"type": "value", "axisLabel": label, "splitLine": {"lineStyle": {"color": _INK, "opacity": 0.25}}}
 
 
-def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dict[str, Any]]:
+def _place_of_levels(outliers: Collection[float], begin: float, end: float) -> str:
+    """Return where the texts of levels are not over those of outliers, which begin at these times of the axis.
+
+    >>> [_place_of_levels(texts, 0, 100) for texts in ([], [75.0], [75.0, 0.0])]
+    ['End', 'Start', 'Middle']
+    """
+    room = (end - begin) / _OUTLIERS_WITH_TEXT
+    starts = {"End": end - room, "Start": begin, "Middle": (begin + end - room) / 2}
+    free = (name for name, start in starts.items() if all(abs(start - text) >= room for text in outliers))
+    return next(free, "End")
+
+
+def _horizontal_lines(levels: Mapping[str, float | None], unit: str, place: str) -> list[dict[str, Any]]:
     """Mark values: the text of the lowest is below its line, so that two of them can be close together."""
     known = [(name, value) for name, value in levels.items() if value is not None]
     return [
@@ -414,24 +436,23 @@ def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dic
             "yAxis": value,
             "name": f"{name} {format_compact(value)}{unit}",
             "lineStyle": {"color": _COLOURS[1 + n % 2], "type": "solid", "width": 1.5},
-            "label": {"position": "insideEndBottom" if n == 0 < len(known) - 1 else "insideEndTop"},
+            "label": {"position": f"inside{place}{'Bottom' if n == 0 < len(known) - 1 else 'Top'}"},
         }
         for n, (name, value) in enumerate(known)
     ]
 
 
 def _outlier_marks(
-    points: TimePoints, bound: float | None, unit: str, span: tuple[float, float] | None
-) -> dict[str, Any]:
+    points: TimePoints, bound: float | None, unit: str, begin: float, end: float
+) -> dict[float, dict[str, Any]]:
     """Mark at the upper end of the axis where values are beyond it, with the highest of those that are adjacent.
 
     Of marks whose texts would overlap only the highest is drawn. The text is to the right of its mark, or to the left
-    where the axis ends.
+    where the axis ends. Returns the marks by the time at which their texts begin.
     """
     limit = math.inf if bound is None else bound
     runs = groupby(((value or 0, at) for at, value in points), lambda each: each[0] > limit)
     beyond = [max(run) for is_beyond, run in runs if is_beyond]
-    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
     room = (end - begin) / _OUTLIERS_WITH_TEXT
     marks: dict[float, dict[str, Any]] = {}
     for value, at in sorted(beyond, reverse=True):
@@ -441,15 +462,7 @@ def _outlier_marks(
             continue
         mark = {"coord": [round(at * 1000), bound], "name": f"↑ {format_compact(value)}{unit}"}
         marks[text_from] = mark | ({"label": {"position": "left"}} if is_last else {})
-    return {
-        "symbol": "triangle",
-        "symbolSize": 9,
-        "symbolOffset": [0, 5],
-        "silent": True,
-        "itemStyle": {"color": _THRESHOLD_COLOUR},
-        "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
-        "data": list(marks.values()),
-    }
+    return marks
 
 
 def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _DEATHS = (
     Column("at", "Death (UTC)"),
     Column("name", "Process", wraps=True),
     Column("ready", "Ready again after"),
-    Column("reason", "Reason", is_minor=True, wraps=True),
+    Column("reason", "Reason", wraps=True),
 )
 _PAGE = "live_page"
 _DEFAULT_SPAN: Final = "5 min"
@@ -159,7 +159,7 @@ def _show_health(processes: Processes) -> Update:
     lines: dict[str, _HealthLine] = {}
     with Panel("Health", "health lg:[flex:8_1_0]"):
         box = ui.column().classes("w-full gap-1 min-h-36 lg:gap-0.5")
-        deaths = RecordTable(_DEATHS, "")
+        deaths = RecordTable(_DEATHS, "").classes("deaths")
         deaths.set_loaded()
 
     def update(latest: Overview) -> None:
