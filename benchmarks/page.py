@@ -5,9 +5,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
-
-from playwright.sync_api import Browser, Page
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.cost import demo_process, wait_until_ready
 from benchmarks.page_tabs import open_tabs
@@ -15,8 +13,10 @@ from benchmarks.process_tree import sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from contract.declared import table_named
-from img.browser import WIDE, chromium
 from live_page.pages.links import KEYED, row_href, table_href
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PATHS: Final = (
     "/",
@@ -31,6 +31,8 @@ PATHS: Final = (
 _TABS_AT: Final = ("/", "/topics")
 _NUMBERS_OF_TABS: Final = (1, 50)
 _LOADS: Final = 5
+_WIDTH: Final = 1280
+"""Pixels of a desktop's window."""
 _SETTLE_SECONDS: Final = 5.0
 """For a page to be filled and updated, and for opened tabs to be."""
 _LONGEST_SECONDS: Final = 3_600.0
@@ -44,6 +46,9 @@ _FIRST_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]
 
 def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
     """Measure each page `warm` seconds after the demo is ready, and open tabs over `seconds` each."""
+    # The other benchmarks run without Playwright.
+    from img.browser import chromium
+
     with demo_process(stack, _LONGEST_SECONDS, {}) as process:
         address = wait_until_ready(process)
         time.sleep(warm)
@@ -57,7 +62,7 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
         process.terminate()
 
 
-def _loads(browser: Browser, address: str, path: str) -> Iterator[Result]:
+def _loads(browser: "Browser", address: str, path: str) -> Iterator[Result]:
     """Load a page, which the browser has opened before, several times."""
     with _tab(browser, address) as page:
         _first_paint(page, path)
@@ -70,8 +75,8 @@ def _loads(browser: Browser, address: str, path: str) -> Iterator[Result]:
 
 
 @contextmanager
-def _tab(browser: Browser, address: str) -> Iterator[Page]:
-    context = browser.new_context(base_url=address, viewport={"width": WIDE, "height": 900})
+def _tab(browser: "Browser", address: str) -> Iterator["Page"]:
+    context = browser.new_context(base_url=address, viewport={"width": _WIDTH, "height": 900})
     try:
         page = context.new_page()
         page.add_init_script(_RECORD_SHIFTS)
@@ -80,7 +85,7 @@ def _tab(browser: Browser, address: str) -> Iterator[Page]:
         context.close()
 
 
-def _first_paint(page: Page, path: str) -> float:
+def _first_paint(page: "Page", path: str) -> float:
     """Load a page; return the seconds to its first text or picture."""
     page.goto(path)
     page.wait_for_function(f"{_FIRST_PAINT} !== undefined")

@@ -3,12 +3,13 @@
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
 from nicegui import ui
+from nicegui.json import dumps
 
 from live_page.formatting import chart_value, format_compact, format_text
 from observer.reading_history import percentile
@@ -53,6 +54,14 @@ _OUTLIERS_WITH_TEXT: Final = 5
 _TOP_MARGIN: Final = 16
 _TEXTS_MARGIN: Final = 36
 """Pixels above the axes: without texts of marks, and with them."""
+_OUTLIER: Final[Mapping[str, Any]] = {
+    "symbol": "triangle",
+    "symbolSize": 9,
+    "symbolOffset": [0, 5],
+    "silent": True,
+    "itemStyle": {"color": _THRESHOLD_COLOUR},
+    "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
+}
 _TIME_MARGIN: Final = 28
 """Pixels to the right of an axis: half of the text of a time at its end."""
 _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
@@ -60,6 +69,8 @@ _STEPS: Final = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 12)
 
 _LABEL: Final = "each => Number(each.value) ? Number(each.value).toLocaleString('en-US', {notation: 'compact'}) : ''"
 
+Options = dict[str, Any]
+"""Options of ECharts."""
 TimePoints = Sequence[tuple[float, float | None]]
 """Values over time, in seconds since the epoch; None: unknown."""
 
@@ -69,13 +80,47 @@ class Chart(
     component="chart.js",
     esm={"nicegui-echart-component": str(Path(inspect.getfile(ui.echart)).parent)},
 ):
-    """A chart that can be removed before it is drawn; NiceGUI's own raises an error in the browser then."""
+    """A chart that can be removed before it is drawn; NiceGUI's own raises an error in the browser then.
+
+    Its options are sent as text. As a dict, NiceGUI would observe each of their values, and its socket would look for
+    bytes in each of them, once a second and for each browser.
+    """
 
     unit = ""
+
+    def __init__(self, options: Options, label: str, *, group: str = "") -> None:
+        # The style sheet colours the text of an SVG.
+        super().__init__({}, renderer="svg")
+        del self.props["options"]
+        self._drawn = options
+        self.props["drawing"] = dumps(options)
+        self.props["group"] = group
+        self.classes("w-full h-56").props('role="img"')
+        # Set as a value, since it may hold an id from a record.
+        self.props["aria-label"] = label
+
+    @property
+    def options(self) -> Options:
+        """The options; `redraw` shows what was changed in them."""
+        return self._drawn
+
+    def redraw(self) -> None:
+        """Show the current options."""
+        self.draw(dumps(self._drawn))
+
+    def draw(self, drawing: str) -> None:
+        """Show options as JSON; they are sent if they differ from those shown."""
+        if self.props["drawing"] != drawing:
+            self.props["drawing"] = drawing
 
 
 def bar_chart(names: Sequence[str], label: str, *, horizontal: bool = False) -> Chart:
     """Create a bar chart with one bar per name; `update_bars` fills it."""
+    return Chart(bar_options(names, label, horizontal=horizontal), label)
+
+
+def bar_options(names: Sequence[str], label: str, *, horizontal: bool = False) -> Options:
+    """Return the options of a bar chart; `fill_bars` fills them."""
     # Truncates longer names: the tooltip has the whole.
     axis = {"color": _INK, "width": 160 if horizontal else 128, "overflow": "truncate", "hideOverlap": True}
     category: dict[str, Any] = {"type": "category", "data": list(names), "axisLabel": axis}
@@ -85,7 +130,7 @@ def bar_chart(names: Sequence[str], label: str, *, horizontal: bool = False) -> 
     options = _options(label)
     options["xAxis"], options["yAxis"] = (value, category) if horizontal else (category, value)
     options["series"] = [{"type": "bar", "data": [], "barMaxWidth": 48, "name": label}]
-    return _create(options, label)
+    return options
 
 
 def update_bars(
@@ -100,8 +145,21 @@ def update_bars(
 
     With `has_labels` each value but 0 is above its bar, which may be too low to be seen.
     """
-    is_horizontal = chart.options["yAxis"]["type"] == "category"
-    axis, scale = (chart.options[name] for name in (("yAxis", "xAxis") if is_horizontal else ("xAxis", "yAxis")))
+    fill_bars(chart.options, names, values, threshold, has_labels=has_labels)
+    chart.redraw()
+
+
+def fill_bars(
+    options: Options,
+    names: Sequence[str],
+    values: Sequence[float],
+    threshold: float | None = None,
+    *,
+    has_labels: bool = False,
+) -> None:
+    """Set the values of `bar_options`, as `update_bars` does."""
+    is_horizontal = options["yAxis"]["type"] == "category"
+    axis, scale = (options[name] for name in (("yAxis", "xAxis") if is_horizontal else ("xAxis", "yAxis")))
     shown = [format_text(name) for name in names]
     data = [
         {
@@ -110,10 +168,8 @@ def update_bars(
         }
         for n, value in enumerate(values)
     ]
-    series = chart.options["series"][0]
+    series = options["series"][0]
     mark_line = None if threshold is None else _mark_line(threshold, is_horizontal)
-    if (shown, data, mark_line) == (axis["data"], series["data"], series.get("markLine")):
-        return
     axis["data"] = shown
     # ECharts leaves out labels that would fit.
     axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
@@ -130,12 +186,11 @@ def update_bars(
     # No half rows.
     scale["minInterval"] = 1 if all(isinstance(value, int) for value in values) else 0
     # Half of the number at the end of the axis.
-    chart.options["grid"]["right"] = _TIME_MARGIN if is_horizontal else 16
+    options["grid"]["right"] = _TIME_MARGIN if is_horizontal else 16
     if threshold is not None:
         series["markLine"] = mark_line
-        chart.options["grid"]["right"] = 110
+        options["grid"]["right"] = 110
         scale.update(axis_bounds(values, threshold))
-    chart.update()
 
 
 def axis_bounds(values: Sequence[float], threshold: float) -> dict[str, float]:
@@ -164,6 +219,13 @@ def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -
 
     The crosshair calls the line by its name, or by the label; the charts of a group have one in common.
     """
+    chart = Chart(line_options(label, unit, name=name), label, group=group)
+    chart.unit = unit
+    return chart
+
+
+def line_options(label: str, unit: str = "", *, name: str = "") -> Options:
+    """Return the options of a line chart; `fill_line` fills them."""
     options = _options(label)
     options["xAxis"] = _time_axis()
     options["grid"]["right"] = _TIME_MARGIN
@@ -173,10 +235,7 @@ def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -
     options["series"] = [
         {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": name or label}
     ]
-    chart = _create(options, label)
-    chart.props["group"] = group
-    chart.unit = unit
-    return chart
+    return options
 
 
 Marks = Sequence[tuple[float, str]]
@@ -200,19 +259,34 @@ def update_line(
         levels: values to mark by a line each, the lowest first, by name.
         span: the times of the axis (seconds since the epoch); as default those of the values.
     """
-    series = chart.options["series"][0]
+    fill_line(chart.options, points, marks, unit=chart.unit, levels=levels, span=span)
+    chart.redraw()
+
+
+def fill_line(
+    options: Options,
+    points: TimePoints,
+    marks: Marks = (),
+    *,
+    unit: str = "",
+    levels: Mapping[str, float | None] | None = None,
+    span: tuple[float, float] | None = None,
+) -> None:
+    """Set the values of `line_options`, as `update_line` does."""
+    series = options["series"][0]
     series["data"] = [[round(at * 1000), value] for at, value in points]
     times = [round(at * 1000) for at in span or [at for at, _ in points]]
     shown = [mark for mark in marks if times and times[0] <= mark[0] * 1000 <= times[-1]]
-    chart.options["grid"]["top"] = _TEXTS_MARGIN if shown else _TOP_MARGIN
-    series["markLine"] = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
-    series["markLine"]["data"] += _horizontal_lines(levels or {}, chart.unit)
+    options["grid"]["top"] = _TEXTS_MARGIN if shown else _TOP_MARGIN
     bound = clipped_bound([value for _, value in points if value is not None])
-    series["markPoint"] = _outlier_marks(points, bound, chart.unit, span)
+    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
+    outliers = _outlier_marks(points, bound, unit, begin, end)
+    series["markPoint"] = {**_OUTLIER, "data": list(outliers.values())}
+    series["markLine"] = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
+    series["markLine"]["data"] += _horizontal_lines(levels or {}, unit, _place_of_levels(outliers, begin, end))
     # None replaces an earlier bound.
-    chart.options["yAxis"]["max"] = bound
-    chart.options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
-    chart.update()
+    options["yAxis"]["max"] = bound
+    options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
 
 
 def clipped_bound(values: Sequence[float]) -> float | None:
@@ -269,6 +343,11 @@ def in_buckets(points: TimePoints, seconds: float, combine: Callable[[Sequence[f
 
 def stacked_chart(label: str) -> Chart:
     """Create a chart of stacked bars over time (UTC); `update_stacked` fills it."""
+    return Chart(stacked_options(label), label)
+
+
+def stacked_options(label: str) -> Options:
+    """Return the options of a chart of stacked bars over time; `fill_stacked` fills them."""
     options = _options(label)
     options["xAxis"] = _time_axis()
     options["grid"]["right"] = _TIME_MARGIN
@@ -276,7 +355,7 @@ def stacked_chart(label: str) -> Chart:
     options["legend"] = {"type": "scroll", "top": 0, "textStyle": {"color": _INK, "width": 240, "overflow": "truncate"}}
     options["grid"]["top"] = 36
     options["series"] = []
-    return _create(options, label)
+    return options
 
 
 def update_stacked(
@@ -290,7 +369,19 @@ def update_stacked(
 
     With `has_texts_above` the texts of the marks are above the bars, otherwise along the lines.
     """
-    series = [
+    fill_stacked(chart.options, values, marks, has_texts_above=has_texts_above)
+    chart.redraw()
+
+
+def fill_stacked(
+    options: Options,
+    values: Mapping[str, Sequence[tuple[int, float | None]]],
+    marks: Marks = (),
+    *,
+    has_texts_above: bool = False,
+) -> None:
+    """Set the values of `stacked_options`, as `update_stacked` does."""
+    options["series"] = series = [
         {
             "type": "bar",
             "stack": "all",
@@ -306,19 +397,9 @@ def update_stacked(
         series[0]["markLine"] = (
             _lines_below_texts(marks, times, _TEXTS_ABOVE) if has_texts_above else _vertical_lines(marks, times)
         )
-    if series != chart.options["series"]:
-        chart.options["series"] = series
-        chart.update()
 
 
-def _create(options: dict[str, Any], label: str) -> Chart:
-    # The style sheet colours the text of an SVG. The label is set as a value, since it may hold an id from a record.
-    chart = Chart(options, renderer="svg").classes("w-full h-56").props('role="img"')
-    chart.props["aria-label"] = label
-    return chart
-
-
-def _options(label: str) -> dict[str, Any]:
+def _options(label: str) -> Options:
     return {
         "animation": False,
         "useUTC": True,
@@ -345,7 +426,19 @@ def _value_axis(unit: str = "") -> dict[str, Any]:
     return {"type": "value", "axisLabel": label, "splitLine": {"lineStyle": {"color": _INK, "opacity": 0.25}}}
 
 
-def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dict[str, Any]]:
+def _place_of_levels(outliers: Collection[float], begin: float, end: float) -> str:
+    """Return where the texts of levels are not over those of outliers, which begin at these times of the axis.
+
+    >>> [_place_of_levels(texts, 0, 100) for texts in ([], [75.0], [75.0, 0.0])]
+    ['End', 'Start', 'Middle']
+    """
+    room = (end - begin) / _OUTLIERS_WITH_TEXT
+    starts = {"End": end - room, "Start": begin, "Middle": (begin + end - room) / 2}
+    free = (name for name, start in starts.items() if all(abs(start - text) >= room for text in outliers))
+    return next(free, "End")
+
+
+def _horizontal_lines(levels: Mapping[str, float | None], unit: str, place: str) -> list[dict[str, Any]]:
     """Mark values. The text of the lowest is below its line if the next line is close, where texts would overlap."""
     known = [(name, value) for name, value in levels.items() if value is not None]
     are_close = len(known) > 1 and known[0][1] > known[1][1] / 2
@@ -354,24 +447,23 @@ def _horizontal_lines(levels: Mapping[str, float | None], unit: str) -> list[dic
             "yAxis": value,
             "name": f"{name} {format_compact(value)}{unit}",
             "lineStyle": {"color": _COLOURS[1 + n % 2], "type": "solid", "width": 1.5},
-            "label": {"position": "insideEndBottom" if n == 0 and are_close else "insideEndTop"},
+            "label": {"position": f"inside{place}{'Bottom' if n == 0 and are_close else 'Top'}"},
         }
         for n, (name, value) in enumerate(known)
     ]
 
 
 def _outlier_marks(
-    points: TimePoints, bound: float | None, unit: str, span: tuple[float, float] | None
-) -> dict[str, Any]:
+    points: TimePoints, bound: float | None, unit: str, begin: float, end: float
+) -> dict[float, dict[str, Any]]:
     """Mark at the upper end of the axis where values are beyond it, with the highest of those that are adjacent.
 
     Of marks whose texts would overlap only the highest is drawn. The text is to the right of its mark, or to the left
-    where the axis ends.
+    where the axis ends. Returns the marks by the time at which their texts begin.
     """
     limit = math.inf if bound is None else bound
     runs = groupby(((value or 0, at) for at, value in points), lambda each: each[0] > limit)
     beyond = [max(run) for is_beyond, run in runs if is_beyond]
-    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
     room = (end - begin) / _OUTLIERS_WITH_TEXT
     marks: dict[float, dict[str, Any]] = {}
     for value, at in sorted(beyond, reverse=True):
@@ -381,15 +473,7 @@ def _outlier_marks(
             continue
         mark = {"coord": [round(at * 1000), bound], "name": f"↑ {format_compact(value)}{unit}"}
         marks[text_from] = mark | ({"label": {"position": "left"}} if is_last else {})
-    return {
-        "symbol": "triangle",
-        "symbolSize": 9,
-        "symbolOffset": [0, 5],
-        "silent": True,
-        "itemStyle": {"color": _THRESHOLD_COLOUR},
-        "label": {"position": "right", "color": _INK, "fontSize": 11, "formatter": "{b}"},
-        "data": list(marks.values()),
-    }
+    return marks
 
 
 def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:

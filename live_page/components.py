@@ -9,7 +9,7 @@ from nicegui import run, ui
 
 from live_page.banner import SERVERS
 from live_page.formatting import format_time
-from live_page.sources.errors import EmptyError, UnavailableError
+from live_page.sources.errors import EmptyError, UnavailableError, WaitingError
 
 T = TypeVar("T")
 
@@ -179,6 +179,11 @@ class Panel:
         async def refresh() -> None:
             try:
                 value = await run.io_bound(read)
+            except WaitingError as reason:
+                # What is shown is not older than it would be anyway.
+                if self._loaded_at is None:
+                    self.set_status(str(reason))
+                return
             except UnavailableError as reason:
                 self.set_unavailable(str(reason), is_in_banner=reason.server in SERVERS)
                 return

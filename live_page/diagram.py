@@ -62,6 +62,7 @@ class PipelineDiagram:
 
 class _BoxView:
     def __init__(self, box: Box) -> None:
+        self._shown: Box | None = None
         column = _COLUMNS.get(_BRANCHES.get(box.name, box.name), 1)
         link = ui.link("", box.href).classes("box store" if box.is_store else "box")
         self._link = link.style(f"--column: {column}").props(f'data-box="{box.name}"')
@@ -83,6 +84,9 @@ class _BoxView:
                             self._parts.append(ui.label())
 
     def show(self, box: Box) -> None:
+        if box == self._shown:
+            return
+        self._shown = box
         self._rate.set_text(box.rate_text)
         self._figure.set_text(box.figure)
         state = "ok" if box.state == OK else "problem" if box.has_problem else "unknown"
@@ -99,13 +103,16 @@ class _BoxView:
 
 class _EdgeView:
     def __init__(self, edge: Edge) -> None:
+        self._shown: Edge | None = None
         source = _COLUMNS.get(edge.source, 1)
         self._line = ui.element("div").classes("edge").props('role="img"')
         self._line.props(f'data-edge="{edge.source} to {edge.target}"')
         self._column = source if edge.target in _BRANCHES else source + 1
 
     def show(self, edge: Edge) -> None:
-        # Nothing is sent unless it differs.
+        if edge == self._shown:
+            return
+        self._shown = edge
         self._line.style(replace=f"--column: {self._column}; --width: {edge_width(edge.rate):g}px")
         _set_prop(self._line, "data-state", edge.flow.value)
         _set_prop(self._line, "aria-label", edge.text)

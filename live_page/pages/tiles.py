@@ -39,15 +39,33 @@ class _Figure:
         return self.format_point(point) if self.format_point else self.format(getattr(point, self.field))
 
 
-def show_tiles(history: ReadingHistory) -> Callable[[], None]:
-    """Build the tiles; returns the function that shows the latest figures."""
-    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 lg:gap-2 w-full"):
-        tiles = [_Tile(figure) for figure in _figures()]
+@dataclass(frozen=True)
+class TileText:
+    """What a tile shows."""
 
-    def update() -> None:
-        points, half_hour = history.points(_MINUTE + _NEAR), history.points(HISTORY_SECONDS)
-        for tile in tiles:
-            tile.update(points, half_hour)
+    value: str
+    change: str
+    is_stale: bool
+    """Whether its value is not known now."""
+    drawing: str
+    """The path of its line."""
+
+
+def tile_texts(history: ReadingHistory) -> list[TileText]:
+    """Return what the tiles show as of the latest reading."""
+    points, half_hour = history.points(_MINUTE + _NEAR), history.points(HISTORY_SECONDS)
+    shown = [point for point in points if points[-1].at - point.at <= _MINUTE]
+    return [_tile_text(figure, points, shown, half_hour) for figure in _FIGURES]
+
+
+def show_tiles() -> Callable[[Sequence[TileText]], None]:
+    """Build the tiles; returns the function that shows their texts."""
+    with ui.element("div").classes("grid grid-cols-2 sm:grid-cols-3 lg:grid-cols-6 gap-3 lg:gap-2 w-full"):
+        tiles = [_Tile(figure.title) for figure in _FIGURES]
+
+    def update(texts: Sequence[TileText]) -> None:
+        for tile, text in zip(tiles, texts, strict=True):
+            tile.update(text)
 
     return update
 
@@ -72,39 +90,51 @@ def _figures() -> list[_Figure]:
     return figures
 
 
+_FIGURES: Final = _figures()
+
+
 class _Tile:
-    def __init__(self, figure: _Figure) -> None:
-        self._figure = figure
+    def __init__(self, title: str) -> None:
         with ui.card().classes("tile p-3 gap-0 min-w-0").props("flat bordered") as self._card:
             with ui.row().classes("w-full items-center no-wrap gap-2"):
                 self._value = ui.label(UNKNOWN).classes("text-2xl font-semibold tabular-nums whitespace-nowrap")
-                self._value.props(f'data-tile="{figure.title}"')
+                self._value.props(f'data-tile="{title}"')
                 drawing = ui.element("svg").props('viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true"')
                 with drawing:
                     self._line = ui.element("path")
-            ui.label(figure.title).classes("text-sm")
+            ui.label(title).classes("text-sm")
             self._change = ui.label().classes("text-sm opacity-75 tabular-nums min-h-5 truncate w-full")
-            self._change.props(f'data-change="{figure.title}"')
+            self._change.props(f'data-change="{title}"')
 
-    def update(self, points: Sequence[Point], half_hour: Sequence[Point]) -> None:
-        """Show the last minute of points; if a value is unknown now, the last one of half an hour with its time."""
-        value_of, format_ = attrgetter(self._figure.field), self._figure.format
-        shown = [point for point in points if points[-1].at - point.at <= _MINUTE]
-        current = value_of(shown[-1]) if shown else None
-        if self._figure.field == "latency" and shown and shown[-1].is_latency_lower_bound:
-            change = _WAITS
-        elif current is not None:
-            change = change_text(current, minute_before(points, value_of), format_)
-        else:
-            last = next((point for point in reversed(half_hour) if value_of(point) is not None), None)
-            change = f"{self._figure.text(last)} as of {_time(last)}" if last else ""
-        self._value.set_text(self._figure.text(shown[-1]) if shown else UNKNOWN)
-        self._change.set_text(change)
-        self._card.classes(**{"add" if shown and current is None else "remove": "stale"})
-        values = in_buckets([(point.at, value_of(point)) for point in shown], _STEP, _last)
-        drawing = sparkline(values, _MINUTE, from_zero=self._figure.from_zero)
-        if self._line.props.get("d") != drawing:
-            self._line.props["d"] = drawing
+    def update(self, text: TileText) -> None:
+        """Show a text; what does not differ is not sent."""
+        self._value.set_text(text.value)
+        self._change.set_text(text.change)
+        self._card.classes(**{"add" if text.is_stale else "remove": "stale"})
+        if self._line.props.get("d") != text.drawing:
+            self._line.props["d"] = text.drawing
+
+
+def _tile_text(
+    figure: _Figure, points: Sequence[Point], shown: Sequence[Point], half_hour: Sequence[Point]
+) -> TileText:
+    """Return the last minute of points; if a value is unknown now, the last one of half an hour with its time."""
+    value_of, format_ = attrgetter(figure.field), figure.format
+    current = value_of(shown[-1]) if shown else None
+    if figure.field == "latency" and shown and shown[-1].is_latency_lower_bound:
+        change = _WAITS
+    elif current is not None:
+        change = change_text(current, minute_before(points, value_of), format_)
+    else:
+        last = next((point for point in reversed(half_hour) if value_of(point) is not None), None)
+        change = f"{figure.text(last)} as of {_time(last)}" if last else ""
+    values = in_buckets([(point.at, value_of(point)) for point in shown], _STEP, _last)
+    return TileText(
+        figure.text(shown[-1]) if shown else UNKNOWN,
+        change,
+        bool(shown) and current is None,
+        sparkline(values, _MINUTE, from_zero=figure.from_zero),
+    )
 
 
 def _time(point: Point) -> str:

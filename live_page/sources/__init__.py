@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from elasticsearch import Elasticsearch
 
+from live_page.overview_model import LatestOverview
 from live_page.settings import PageSettings
 from live_page.sources.consumers import Consumers
 from live_page.sources.documents import Documents
@@ -31,6 +32,7 @@ class Sources:
     lake: LakeReader
     producer: ProducerControls
     processes: Processes
+    overview: LatestOverview
 
 
 def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
@@ -42,14 +44,16 @@ def create_sources(settings: PageSettings) -> Sources:
     """Create the sources without connecting to anything."""
     consumers = Consumers(settings)
     producer = ProducerControls(settings.producer_url)
+    history, processes = ReadingHistory(), Processes(settings.processes_file)
     return Sources(
         settings=settings,
-        history=ReadingHistory(),
+        history=history,
         documents=Documents(elasticsearch_client(settings)),
         topics=Topics(settings, consumers),
         records=TopicRecords(consumers),
         replays=DeadLetterReplays(settings, producer),
         lake=LakeReader(settings.warehouse, settings.sql_seconds),
         producer=producer,
-        processes=Processes(settings.processes_file),
+        processes=processes,
+        overview=LatestOverview(history, processes.read, settings.kafka_topic),
     )

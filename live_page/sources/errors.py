@@ -17,6 +17,10 @@ class UnavailableError(Exception):
         self.server = server
 
 
+class WaitingError(UnavailableError):
+    """The source is busy with something else; the next refresh asks again."""
+
+
 class EmptyError(Exception):
     """Nothing to show yet; the message gives the reason and the remedy."""
 

@@ -22,7 +22,7 @@ from deltalake import DeltaTable
 
 from contract import declared
 from live_page.sources import sql_worker
-from live_page.sources.errors import EmptyError, UnavailableError, translate_errors
+from live_page.sources.errors import EmptyError, UnavailableError, WaitingError, translate_errors
 
 DELTA: Final = "The lake"
 TABLES: Final = (declared.EVENT.name, *(table.name for table in declared.TABLES))
@@ -34,6 +34,7 @@ _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\b.*")
 _KEPT_ANSWERS: Final = 100
 _ANSWER_SECONDS: Final = 7.0
 _FAILED_SECONDS: Final = 30.0
+_WAITING: Final = "waiting for another query"
 NOT_LOCAL: Final = "needs a warehouse that is a local folder; this one is not"
 
 
@@ -132,28 +133,33 @@ class LakeReader:
         size: int = 10,
         version: int | None = None,
     ) -> QueryResult:
-        """Read some rows of a table, as default of its current version; raises `EmptyError`, `UnavailableError`."""
+        """Read some rows of a table, as default of its current version.
+
+        Raises `EmptyError`, `UnavailableError`, or `WaitingError` while another query runs.
+        """
         # Names in quotes, since they can be words of SQL.
         where = f" WHERE {condition}" if condition else ""
         by = f' ORDER BY "{order}" DESC' if order else ""
         try:
             versions = {} if version is None else {name: version}
             return self.query(f'SELECT * FROM "{name}"{where}{by} LIMIT {size}', *parameters, versions=versions)
+        except BusyError:
+            raise WaitingError(_WAITING) from None
         except QueryError as error:
             raise UnavailableError(str(error)) from None
 
     def answer(self, sql: str, *parameters: str) -> QueryResult:
         """Answer a query of the page's own, or repeat the answer of a moment ago, also if it has failed.
 
-        Raises `EmptyError`, `UnavailableError`.
+        Raises `EmptyError`, `UnavailableError`, or `WaitingError` while another query runs.
         """
         with self._answers_lock:
             known = self._answers.get((sql, *parameters))
         if known is None:
             try:
                 known = self.query(sql, *parameters)
-            except BusyError as error:
-                raise UnavailableError(str(error)) from None
+            except BusyError:
+                raise WaitingError(_WAITING) from None
             except QueryError as error:
                 known = UnavailableError(str(error))
             with self._answers_lock:

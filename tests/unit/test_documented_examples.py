@@ -15,7 +15,6 @@ from live_page.charts import Chart
 from live_page.settings import PageSettings
 from live_page.sources import create_sources
 from local_stack.services import ROOT
-from observer.processes import ProcessList
 from observer.snapshot import Snapshot
 
 _PAGES = ROOT / "docs/adapting"
@@ -87,13 +86,17 @@ def test_the_rules_of_a_page_are_valid(page: str, tmp_path: Path) -> None:
 def test_the_panels_of_the_page_can_be_pasted_into_the_overview(tmp_path: Path) -> None:
     file = tmp_path / "overview.py"
     examples = "\n\n".join(_blocks(_PAGES / "page-panel.md", "python"))
-    imports = "from live_page.sources.documents import Documents, Hits\n"
+    imports = (
+        "from live_page.charts import update_bars, update_line\n"
+        "from live_page.sources.documents import Documents, Hits\n"
+        "from observer.reading_history import ReadingHistory\n"
+    )
     file.write_text((ROOT / "live_page/pages/overview.py").read_text() + imports + examples)
     pasted = runpy.run_path(str(file))
     sources = create_sources(PageSettings.read({}, {}))
     sources.history.add(Snapshot(sink_lag=3), 1.0)
     with Client(ui.page("/"), request=None) as client:
         for update in (pasted["_show_lag"](sources.history), pasted["_show_buyers"](sources.documents)):
-            update(sources.history.latest, ProcessList())
+            update(sources.overview.get())
     lag, _ = (each for each in client.elements.values() if isinstance(each, Chart))
     assert lag.options["series"][0]["data"] == [[1_000, 3]]

@@ -8,11 +8,12 @@ import httpx
 import pytest
 from nicegui import app
 
-from live_page import stylesheet
+from live_page import overview_model, stylesheet
+from live_page.charts import Chart, line_chart, update_line
 from live_page.guard import Guard
 from live_page.layout import build
 from live_page.pages import overview
-from live_page.pages.tiles import show_tiles
+from live_page.pages.tiles import show_tiles, tile_texts
 from live_page.pipeline_model import PipelineModel, pipeline_model
 from live_page.settings import PageSettings
 from live_page.sources import Sources, create_sources
@@ -38,7 +39,7 @@ def _head(path: str = "/", headers: dict[str, str] | None = None) -> str:
 # --- The overview ----------------------------------------------------------------------------------
 
 
-def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading(
+def test_pages_of_one_reading_and_span_share_the_diagram_the_tiles_and_the_charts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     computed: list[PipelineModel] = []
@@ -47,12 +48,44 @@ def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading
         computed.append(pipeline_model(history, topic))
         return computed[-1]
 
-    monkeypatch.setattr(overview, "pipeline_model", counted)
-    with page_client() as client:
-        overview.show(_sources(Snapshot(sent=41_203)))
+    monkeypatch.setattr(overview_model, "pipeline_model", counted)
+    sources = _sources(Snapshot(sent=40_000), Snapshot(sent=41_203))
+    drawings = []
+    for _ in range(2):
+        with page_client() as client:
+            overview.show(sources)
+        elements = client.elements.values()
+        assert "41,203 records" in [getattr(element, "text", "") for element in elements]
+        drawings.append([element.props["drawing"] for element in elements if isinstance(element, Chart)])
     assert len(computed) == 1
-    texts = [getattr(element, "text", "") for element in client.elements.values()]
-    assert "41,203 records" in texts
+    # The same text, not an equal one.
+    assert [first is second for first, second in zip(*drawings, strict=True)][:2] == [True, True]
+
+
+def test_a_newer_reading_and_a_death_are_in_the_next_overview() -> None:
+    sources = _sources(Snapshot(sent=40_000))
+    first = sources.overview.get()
+    assert sources.overview.get() is first
+    drawing = first.rate("5 min")
+    assert first.rate("5 min") is drawing
+    sources.history.add(Snapshot(sent=40_200), 2.0)
+    second = sources.overview.get()
+    assert second.reading is sources.history.latest
+    assert second.rate("5 min") != drawing
+
+
+def test_a_chart_that_has_not_changed_is_not_sent_again() -> None:
+    with page_client() as client:
+        chart = line_chart("per second")
+    client.outbox.updates.clear()
+    update_line(chart, [(0.0, 1.0), (1.0, 2.0)])
+    assert list(client.outbox.updates) == [chart.id]
+    client.outbox.updates.clear()
+    update_line(chart, [(0.0, 1.0), (1.0, 2.0)])
+    assert not client.outbox.updates
+    # Its options are text, so that nothing looks into each of their values.
+    assert isinstance(chart.props["drawing"], str)
+    assert "options" not in chart.props
 
 
 @pytest.mark.parametrize(
@@ -67,7 +100,7 @@ def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int |
     sent = [100, 250, 350]
     snapshots = [Snapshot(sent=a, indexed=b, dead_letters=0) for a, b in zip(sent, indexed, strict=True)]
     with page_client() as client:
-        show_tiles(_sources(*snapshots).history)()
+        show_tiles()(tile_texts(_sources(*snapshots).history))
     (tile,) = (each for each in client.elements.values() if each.props.get("data-tile") == "Latency")
     (change,) = (each for each in client.elements.values() if each.props.get("data-change") == "Latency")
     assert (getattr(tile, "text", ""), getattr(change, "text", "")) == (shown, about)
@@ -81,7 +114,7 @@ def test_the_tile_of_a_figure_that_is_unknown_shows_the_last_one_of_half_an_hour
 ) -> None:
     snapshots = [Snapshot(indexed=100), *[Snapshot()] * (seconds - 1)]
     with page_client() as client:
-        show_tiles(_sources(*snapshots).history)()
+        show_tiles()(tile_texts(_sources(*snapshots).history))
     (change,) = (each for each in client.elements.values() if each.props.get("data-change") == "Interactions counted")
     assert getattr(change, "text", "") == shown
 

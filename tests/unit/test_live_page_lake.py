@@ -23,7 +23,8 @@ from live_page.pages.queries import (
     history_of,
     with_latest,
 )
-from live_page.sources.lake import LakeReader, QueryResult, Versions, first_version
+from live_page.sources.errors import WaitingError
+from live_page.sources.lake import BusyError, LakeReader, QueryResult, Versions, first_version
 from live_page.sources.sql_worker import run_query
 from local_stack.services import ROOT
 
@@ -79,6 +80,25 @@ def test_the_types_of_columns_are_those_of_sql() -> None:
         "customer_id": "text", "category": "text", "quantity": "bigint", "price": "decimal", "coupon": "text",
         "ordered_at": "timestamp",
     }  # fmt: skip
+
+
+def test_a_query_of_the_page_waits_for_another_one_without_an_error_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lake = LakeReader(str(tmp_path), 0.01)
+    asked = []
+
+    def busy(*args: object, **_: object) -> QueryResult:
+        asked.append(args)
+        raise BusyError("Another query is running: try again in a moment.")
+
+    monkeypatch.setattr(lake, "query", busy)
+    for _ in range(2):
+        for ask in (lake.answer, lake.sample):
+            with pytest.raises(WaitingError, match="waiting for another query"):
+                ask("SELECT 1")
+    # It is asked again, and not answered with the error of a moment ago.
+    assert len(asked) == 4
 
 
 # --- Results ----------------------------------------------------------------------------------------

@@ -244,6 +244,20 @@ def test_of_marks_whose_texts_would_overlap_the_highest_is_drawn() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("late", "places"),
+    [
+        ({}, {"insideEndTop", "insideEndBottom"}),
+        ({97: 6.0}, {"insideStartTop", "insideStartBottom"}),
+        ({3: 6.0, 97: 6.0}, {"insideMiddleTop", "insideMiddleBottom"}),
+    ],
+)
+def test_the_texts_of_levels_are_not_over_those_of_outliers(late: dict[int, float], places: set[str]) -> None:
+    chart = _charted([late.get(second, 0.5) for second in range(101)], p50=0.5, p95=0.55)
+    lines = chart.options["series"][0]["markLine"]["data"]
+    assert {line["label"]["position"] for line in lines} == places
+
+
 def test_an_axis_that_was_clipped_is_free_again() -> None:
     chart = _charted([3.1, *[0.5] * 40])
     assert chart.options["yAxis"]["max"] is not None
