@@ -33,6 +33,8 @@ _SHORT: Final = 24
 """Names of up to so many characters have a place below so few bars, in several lines."""
 _BROKEN_LABELS: Final[Mapping[str, Any]] = {
     "width": 72,
+    # As default it is the width of a character that the font may lack.
+    "lineHeight": 14,
     "overflow": "break",
     "hideOverlap": False,
     ":formatter": "each => each.length > 9 && !each.includes(' ') ? each.replaceAll('_', '_\\n') : each",
