@@ -65,7 +65,7 @@ lint: installed-tests ## check with ruff: lint and format
 types: installed-tests ## check types with mypy, strict
 	@$(RUN) -m mypy
 
-bench: installed-demo ## measure throughput and latency; ARGS="throughput latency" for some benchmarks, ARGS=peers for other engines
+bench: installed-tests installed-demo ## measure throughput and latency; ARGS="throughput latency" for some benchmarks, ARGS=peers for other engines
 	@$(RUN) -m benchmarks $(ARGS)
 
 plots: installed-tests ## draw the benchmarks' charts and write the table of peers, from docs/benchmarks.json

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import budget, cost, documents, growth, latency, sink, start, throughput, verification
+from benchmarks import budget, cost, documents, growth, latency, page, sink, start, throughput, verification
 from benchmarks.peers import driver
 from benchmarks.results import Result, save, show
 from benchmarks.stack import Stack, running
@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "latency-10k": lambda stack, args: latency.measure(stack, 10_000, args.warm, 60),
     "cost": lambda stack, args: cost.measure(stack, args.warm, 60),
     "demo": lambda stack, args: cost.demo(stack, args.warm, 60),
+    "page": lambda stack, args: page.measure(stack, args.warm, 30),
     "budget": lambda stack, args: budget.measure(stack, args.warm),
     "users": lambda stack, args: growth.users(stack, args.interactions),
     "soak": lambda stack, args: growth.soak(stack, args.minutes),

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from benchmarks.process_tree import Sample, process_id, sample
@@ -53,16 +53,16 @@ def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
 def demo(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
     """Measure all processes of the demo at 50/s over `seconds`, `warm` seconds after it is ready."""
     started_at = time.monotonic()
-    with _demo(stack, warm + seconds + 30) as process:
-        _wait_until_ready(process)
+    with demo_process(stack, warm + seconds + 30, _DEMO) as process:
+        wait_until_ready(process)
         yield Result("demo without data → ready", time.monotonic() - started_at, "s")
         time.sleep(warm)
         before = sample(process.pid)
         time.sleep(seconds)
         yield from _costs("whole demo at 50/s", before, sample(process.pid))
     started_at = time.monotonic()
-    with _demo(stack, 1) as process:
-        _wait_until_ready(process)
+    with demo_process(stack, 1, _DEMO) as process:
+        wait_until_ready(process)
         yield Result("demo with data → ready", time.monotonic() - started_at, "s")
 
 
@@ -73,10 +73,11 @@ def _costs(name: str, before: Sample, after: Sample) -> Iterator[Result]:
 
 
 @contextmanager
-def _demo(stack: Stack, seconds: float) -> Iterator["subprocess.Popen[str]"]:
+def demo_process(stack: Stack, seconds: float, settings: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """Run the demo for `seconds`, or until it is terminated, and wait for its end after the `with` block."""
     command = [sys.executable, "-m", "local_stack", "demo", "--free-ports", "--no-view"]
     command += ["--data", str(stack.data / "demo"), "--for", str(seconds)]
-    variables = {**os.environ, **_DEMO}
+    variables = {**os.environ, **settings}
     process = subprocess.Popen(
         command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
     )
@@ -90,7 +91,10 @@ def _demo(stack: Stack, seconds: float) -> Iterator["subprocess.Popen[str]"]:
             process.wait(60)
 
 
-def _wait_until_ready(process: "subprocess.Popen[str]") -> None:
+def wait_until_ready(process: "subprocess.Popen[str]") -> str:
+    """Wait until everything of a demo is ready; return the address of its page. Raises RuntimeError if it ends."""
     assert process.stdout is not None
-    if not any(_READY in line for line in process.stdout):
-        raise RuntimeError("the demo has ended before it was ready")
+    for line in process.stdout:
+        if line.startswith(_READY):
+            return line.removeprefix(_READY).split()[0]
+    raise RuntimeError("the demo has ended before it was ready")

@@ -10,7 +10,7 @@ from typing import Any, Final, overload
 from contract.dead_letters import truncated
 from contract.event import Event
 from contract.fields import ColumnType, FieldType
-from contract.measures import Measure
+from contract.measures import Measure, latest
 from contract.source_lines import declared_at
 from contract.windows import LONGEST, Window
 
@@ -138,6 +138,12 @@ class Table:
             for name, measure in self.measures.items()
         )
         return (*key, *measures)
+
+    @property
+    def latest_event(self) -> str | None:
+        """The column with the time of a row's latest event; not every table has one."""
+        time = latest(self.event.time)
+        return next((name for name, measure in self.measures.items() if measure == time), None)
 
     def column(self, name: str) -> Column | None:
         """Return the column with this name, or None."""

@@ -5,6 +5,9 @@ from typing import Final, Protocol
 
 from contract import dead_letters
 
+TRACEPARENT: Final = "traceparent"
+"""The header with the trace that a sampled record belongs to (W3C Trace Context), where traces are on; a record means
+the same with and without it."""
 _AGGREGATED_SUFFIX: Final = "_aggregated"
 _DEAD_LETTER_SUFFIX: Final = "_dead_letter"
 

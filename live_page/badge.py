@@ -18,7 +18,8 @@ _ICONS: Final = {
 
 def show_badge(history: ReadingHistory) -> None:
     """Build the line, which follows the latest reading: by icon and text, not by colour alone."""
-    with ui.row().classes("w-full items-center gap-2 no-wrap px-3 py-1 text-sm") as line:
+    # On a phone its text has one line or two.
+    with ui.row().classes("w-full items-center gap-2 no-wrap px-3 py-1 text-sm max-sm:min-h-12") as line:
         icon = ui.icon("").classes("shrink-0 text-base")
         text = ui.label().classes("min-w-0 tabular-nums [overflow-wrap:anywhere]")
 

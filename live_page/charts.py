@@ -20,8 +20,27 @@ _INK: Final = "#80868f"
 """Colour of axes. No colour of text is readable on both backgrounds: the style sheet overrides that."""
 _MARKS_WITH_TEXT: Final = 12
 """This many marks with a text fit beside each other into a chart over time."""
+_TEXTS_ABOVE: Final = 4
+"""This many texts, which are cut at a width that fits on a phone too, are beside each other above a chart."""
+_TEXT_ABOVE_WIDTH: Final = 160
+"""Pixels."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
+_SHORT: Final = 24
+"""Names of up to so many characters have a place below so few bars, in several lines."""
+_BROKEN_LABELS: Final[Mapping[str, Any]] = {
+    "width": 72,
+    "overflow": "break",
+    "hideOverlap": False,
+    ":formatter": "each => each.length > 9 && !each.includes(' ') ? each.replaceAll('_', '_\\n') : each",
+}
+"""Each of them is shown, also on a phone."""
+_TRUNCATED_LABELS: Final[Mapping[str, Any]] = {
+    "width": 128,
+    "overflow": "truncate",
+    "hideOverlap": True,
+    ":formatter": "each => each",
+}
 _OUTLIERS: Final = 0.05
 """This share of the values does not stretch an axis."""
 _FAR_OUT: Final = 1.5
@@ -93,6 +112,9 @@ def update_bars(
     axis["data"] = shown
     # ECharts leaves out labels that would fit.
     axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
+    if not is_horizontal:
+        is_broken = len(names) <= _DISTINCT_BARS and all(len(name) <= _SHORT for name in shown)
+        axis["axisLabel"] |= _BROKEN_LABELS if is_broken else _TRUNCATED_LABELS
     series["data"] = data
     if has_labels:
         series["label"] = {"show": True, "position": "top", "color": _INK, "fontSize": 11, ":formatter": _LABEL}
@@ -102,7 +124,8 @@ def update_bars(
         scale.pop(bound, None)
     # No half rows.
     scale["minInterval"] = 1 if all(isinstance(value, int) for value in values) else 0
-    chart.options["grid"]["right"] = 16
+    # Half of the number at the end of the axis.
+    chart.options["grid"]["right"] = _TIME_MARGIN if is_horizontal else 16
     if threshold is not None:
         series["markLine"] = mark_line
         chart.options["grid"]["right"] = 110
@@ -248,8 +271,17 @@ def stacked_chart(label: str) -> Chart:
     return _create(options, label)
 
 
-def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float | None]]], marks: Marks = ()) -> None:
-    """Show values over time (milliseconds since the epoch) per name; None leaves a gap."""
+def update_stacked(
+    chart: Chart,
+    values: Mapping[str, Sequence[tuple[int, float | None]]],
+    marks: Marks = (),
+    *,
+    has_texts_above: bool = False,
+) -> None:
+    """Show values over time (milliseconds since the epoch) per name; None leaves a gap.
+
+    With `has_texts_above` the texts of the marks are above the bars, otherwise along the lines.
+    """
     series = [
         {
             "type": "bar",
@@ -262,7 +294,8 @@ def update_stacked(chart: Chart, values: Mapping[str, Sequence[tuple[int, float 
         for n, (name, points) in enumerate(values.items())
     ]
     if series:
-        series[0]["markLine"] = _vertical_lines(marks, [at for points in values.values() for at, _ in points])
+        times = [at for points in values.values() for at, _ in points]
+        series[0]["markLine"] = _lines_below_texts(marks, times) if has_texts_above else _vertical_lines(marks, times)
     if series != chart.options["series"]:
         chart.options["series"] = series
         chart.update()
@@ -353,6 +386,19 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     label = {"formatter": f"threshold {format_compact(at)}", "color": _INK, "position": "end"}
     position = {"xAxis": at} if is_horizontal else {"yAxis": at}
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
+
+
+def _lines_below_texts(marks: Marks, times: Sequence[int]) -> dict[str, Any]:
+    """Mark moments as `_vertical_lines` does, each with its text above the chart, or with a ▲ if they are close."""
+    lines = _vertical_lines(marks, times)
+    begin, end = (min(times), max(times)) if times else (0, 0)
+    following = [line["xAxis"] for line in lines["data"][1:]]
+    for line, after in zip_longest(lines["data"], following):
+        has_room = after is None or after - line["xAxis"] >= (end - begin) / _TEXTS_ABOVE
+        align = "left" if line["xAxis"] - begin <= (end - begin) / 2 else "right"
+        line["label"] = {"align": align} if has_room else {"formatter": "▲"}
+    lines["label"] |= {"position": "end", "width": _TEXT_ABOVE_WIDTH, "overflow": "truncate"}
+    return lines
 
 
 def _vertical_lines(marks: Marks, times: Sequence[int]) -> dict[str, Any]:

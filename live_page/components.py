@@ -154,8 +154,11 @@ class Panel:
             each.set_unavailable(reason)
 
     def _set_empty(self, reason: str) -> None:
-        self.set_status(reason)
-        for each in self._tables():
+        tables = self._tables()
+        # Once: a table says it in place of its rows.
+        self.set_status("" if tables else reason)
+        self._card.classes(remove=_STALE)
+        for each in tables:
             each.clear_rows(reason)
 
     def _tables(self) -> list[RecordTable]:

@@ -95,6 +95,10 @@ class Settings(BaseSettings):
     """Of the services' logs; a command prints text."""
     metrics_host: str = "127.0.0.1"
     """The address that /health and /metrics listen on."""
+    otel_exporter_otlp_endpoint: HttpUrl | None = None
+    """Base URL of the collector that producer, stream job and sink send traces to, over OTLP/HTTP; unset: no traces."""
+    otel_traces_sampler_arg: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """The share of the producer's interactions that start a trace; the other services continue it."""
 
     @property
     def kafka_client(self) -> dict[str, str | int]:

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from contract.dead_letters import MAX_REASON_CHARACTERS, truncated
 from data_producer.events import Event, record_of
@@ -12,6 +12,9 @@ from runtime.client_logs import lower_routine
 from runtime.health import Health
 from runtime.kafka_client import ALL_BROKERS_DOWN, QUEUE_FULL, producer_config
 from runtime.logs import coordinates
+
+if TYPE_CHECKING:
+    from data_producer.tracing import SendTraces
 
 logger = logging.getLogger(__name__)
 logger.addFilter(lower_routine)
@@ -33,9 +36,15 @@ class Publisher:
     """
 
     def __init__(
-        self, kafka_client: Mapping[str, str | int], topic: str, health: Health, max_message_bytes: int
+        self,
+        kafka_client: Mapping[str, str | int],
+        topic: str,
+        health: Health,
+        max_message_bytes: int,
+        traces: "SendTraces | None" = None,
     ) -> None:
         self._topic = topic
+        self._traces = traces
         self._health = health
         self._fatal: KafkaError | None = None
         self.accepted = 0
@@ -60,7 +69,11 @@ class Publisher:
 
     def publish(self, events: Sequence[Event]) -> None:
         """Accept events, blocking while the queue is full. Raises `PublishError`."""
-        self.publish_records(list(map(record_of, events)))
+        records = list(map(record_of, events))
+        if self._traces is None:
+            self.publish_records(records)
+        else:
+            self._publish_traced(records, self._traces)
 
     def publish_records(self, pending: list[dict[str, Any]]) -> None:
         """Accept records with a `value` and an optional `key`, like `publish`."""
@@ -76,6 +89,29 @@ class Publisher:
             self.accepted += len(pending) - len(queue_full)
             pending = queue_full
             self.poll(0.05 if pending else 0)
+
+    def _publish_traced(self, records: list[dict[str, Any]], traces: "SendTraces") -> None:
+        """Publish records in their order, and those that are sampled one by one: a batch has no headers."""
+        start = 0
+        for number in traces.sampled(len(records)):
+            self.publish_records(records[start:number])
+            with traces.sending(records[number]) as headers:
+                self._publish_with(headers, records[number])
+            start = number + 1
+        self.publish_records(records[start:])
+
+    def _publish_with(self, headers: dict[str, str | bytes | None], record: dict[str, Any]) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, **record, headers=headers)
+            except BufferError:
+                self.poll(0.05)
+            except KafkaException:
+                # The topic may accept it without the header.
+                return self.publish_records([record])
+            else:
+                self.accepted += 1
+                return None
 
     def poll(self, seconds: float) -> None:
         """Serve librdkafka's callbacks for up to `seconds`. Raises `PublishError`."""

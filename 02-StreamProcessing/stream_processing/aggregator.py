@@ -9,11 +9,11 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 from confluent_kafka import KafkaException
@@ -36,6 +36,9 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.snapshots import Snapshots, snapshots_folder
 from stream_processing.storage import modified_at, read_text_if_exists
 from stream_processing.table_writer import TableWriter, run_every
+
+if TYPE_CHECKING:
+    from stream_processing.tracing import JobTraces, TracedEvents
 
 NAME: Final = "aggregate"
 _MATERIALISE: Final = "materialise"
@@ -63,6 +66,8 @@ class Append:
     files: Sequence[str] = ()
     more: bool = False
     """Whether the next append follows at once, because of a backlog."""
+    traced: "TracedEvents | None" = None
+    """The interactions whose traces go on, if there are any."""
 
     def scan(self, storage_options: dict[str, str]) -> pl.LazyFrame:
         """Return the interactions."""
@@ -74,8 +79,17 @@ class Append:
 class Aggregator:
     """Keeps the counts in the memory of this process, and follows the lake in threads of its own."""
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    def __init__(
+        self,
+        session: SparkSession,
+        settings: StreamProcessingSettings,
+        lake: Lake,
+        traces: "JobTraces | None" = None,
+    ) -> None:
         self._session = session
+        self._traces = traces
+        self._traced: list[TracedEvents] = []
+        """Of appends that are counted, and whose rows are not published yet."""
         self._settings = settings
         self._lake = lake
         self._stop = threading.Event()
@@ -171,6 +185,8 @@ class Aggregator:
                         self._next_publication = 0.0
                     with metrics.PHASE_SECONDS.labels("count").time():
                         self._counts.add(append.version, append.scan(self._lake.storage_options))
+                    if append.traced is not None:
+                        self._traced.append(append.traced)
                 if self._counts.has_unpublished and not self._pause():
                     published = self._publish()
             if append is not None or published:
@@ -189,10 +205,10 @@ class Aggregator:
     def _publish(self) -> int:
         """Publish the rows that have changed since the last publication; returns their number."""
         started = time.monotonic()
-        with metrics.PHASE_SECONDS.labels("publish").time():
+        with metrics.PHASE_SECONDS.labels("publish").time(), self._trace_contexts() as contexts:
             changed = self._counts.take_unpublished()
             for key, rows in changed.items():
-                self._publisher.publish(key, rows, self._counts.clock)
+                self._publisher.publish(key, rows, self._counts.clock, contexts)
         metrics.AGGREGATED.set(self._counts.events)
         self._report_rows()
         finished = time.monotonic()
@@ -200,6 +216,11 @@ class Aggregator:
         published = sum(map(len, changed.values()))
         metrics.PUBLISHED_ROWS.inc(published)
         return published
+
+    def _trace_contexts(self) -> AbstractContextManager[Mapping[str, str] | None]:
+        """Record the publication of traced interactions, with the header of each row by topic key."""
+        traced, self._traced = self._traced, []
+        return self._traces.publishing(traced) if self._traces is not None and traced else nullcontext()
 
     def _report_rows(self) -> None:
         sizes = self._counts.sizes

@@ -16,10 +16,11 @@ _RECORDS: Final = "array<struct<key string, value string, topic string, partitio
 """The type of records as JSON, with the bytes in Base64."""
 
 
-def collect_records(batch: DataFrame) -> list[Row] | None:
-    """Return the records of a batch; None if one of them is large."""
+def collect_records(batch: DataFrame, *others: str) -> list[Row] | None:
+    """Return the records of a batch, with the values of other columns; None if one of them is large."""
     is_small = (F.octet_length("value") <= _MAX_BYTES) & (F.coalesce(F.octet_length("key"), F.lit(0)) <= _MAX_BYTES)
-    records = batch.select(*(F.when(is_small, F.col(name)).alias(name) for name in ("key", "value")), *ORIGIN).collect()
+    small = [F.when(is_small, F.col(name)).alias(name) for name in ("key", "value")]
+    records = batch.select(*small, *ORIGIN, *others).collect()
     return None if any(record.value is None for record in records) else records
 
 
@@ -29,7 +30,8 @@ def data_frame(session: SparkSession, records: Sequence[Row]) -> DataFrame:
     `createDataFrame` would start Python processes, by whatever `python3` is on the path, which takes seconds.
     """
     texts = [
-        row.asDict() | {name: None if row[name] is None else b64encode(row[name]).decode() for name in ("key", "value")}
+        {name: row[name] for name in ORIGIN}
+        | {name: None if row[name] is None else b64encode(row[name]).decode() for name in ("key", "value")}
         for row in records
     ]
     rows = session.range(0, 1, 1, 1).select(F.inline(F.from_json(F.lit(json.dumps(texts)), _RECORDS)))

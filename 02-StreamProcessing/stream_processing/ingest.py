@@ -9,14 +9,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
-from pyspark.sql import DataFrame, Observation, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from contract.declared import EVENT
+from contract.topics import TRACEPARENT
 from stream_processing import metrics, spark_internals
 from stream_processing.aggregator import Append
 from stream_processing.checkpoint import Checkpoint
@@ -39,6 +40,9 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.start_position import QUERY, StartPosition, ingest_checkpoint
 from stream_processing.storage import read_text_if_exists
 
+if TYPE_CHECKING:
+    from stream_processing.tracing import JobTraces
+
 NAME: Final = QUERY
 _MAX_COLLECTED_RECORDS: Final = 20_000
 """The size of a batch up to which Spark's fixed cost of writing it exceeds the cost of writing it without Spark."""
@@ -48,6 +52,8 @@ _MAX_PARSED_BY_SPARK: Final = 2_000
 """Records of such a batch that the fast parser leaves to Spark: these pass it in one piece."""
 _BATCHES_WITH_OTHERS: Final = 20
 """Large batches after one with records that are not canonical for which the same is expected."""
+_MAX_TRACEPARENT: Final = 64
+"""Bytes: those of version 00 of the header have 55."""
 _TASKS_TIMEOUT: Final = 2.0
 """Seconds for the tasks of a failed write to end."""
 _LOGGERS_OF_FAILED_WRITES: Final = (
@@ -67,6 +73,7 @@ def start_ingest(
     position: StartPosition,
     on_append: Callable[[Append], None],
     running: RunningBatch,
+    traces: "JobTraces | None" = None,
 ) -> StreamingQuery:
     """Start the query at `position`; `running` follows its batches."""
     if position.unverified is not None:
@@ -76,19 +83,26 @@ def start_ingest(
         session.readStream.format("kafka")
         .options(**options)
         .option("maxOffsetsPerTrigger", settings.max_offsets_per_batch)
+        .option("includeHeaders", str(traces is not None).lower())
         .load()
     )
+    context = [] if traces is None else [_traceparent()]
     # A task per core: each has a fixed cost, and writes a file.
-    coalesced = records.select("key", "value", *ORIGIN).coalesce(session.sparkContext.defaultParallelism)
+    coalesced = records.select("key", "value", *ORIGIN, *context).coalesce(session.sparkContext.defaultParallelism)
     set_polling_interval(session, settings.loop_sleep)
     checkpoint = ingest_checkpoint(session, settings)
     return (
         coalesced.writeStream.queryName(NAME)
         .trigger(processingTime=trigger_interval(settings.batch_interval))
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, position, on_append, running))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, position, on_append, running, traces))
         .start()
     )
+
+
+def _traceparent() -> Column:
+    value = F.filter("headers", lambda header: header["key"] == TRACEPARENT)[0]["value"]
+    return F.when(F.octet_length(value) <= _MAX_TRACEPARENT, value.cast("string")).alias(TRACEPARENT)
 
 
 def _send_missing_dead_letters(session: SparkSession, settings: StreamProcessingSettings, start: str, end: str) -> None:
@@ -119,8 +133,12 @@ class _BatchWriter:
         position: StartPosition,
         on_append: Callable[[Append], None],
         running: RunningBatch,
+        traces: "JobTraces | None",
     ) -> None:
         self._running = running
+        self._traces = traces
+        self._start_ns = 0
+        """When the batch was started, since the epoch."""
         self._dead_letters = DeadLetterCount(settings.dead_letter_topic)
         self._topic_id = position.topic_id
         self._settings = settings
@@ -139,6 +157,7 @@ class _BatchWriter:
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         started = time.monotonic()
+        self._start_ns = time.time_ns()
         info = self._append_info(batch_id)
         size = self._size(info)
         with self._running.of(size), metrics.BATCH_SECONDS.labels(NAME).time():
@@ -150,13 +169,16 @@ class _BatchWriter:
 
     def _process(self, batch: DataFrame, info: AppendInfo, size: int, *, is_repeated: bool) -> int | None:
         """Append a batch and send its dead letters; returns the number of its records if it needed no Spark."""
+        with_context = batch
+        batch = batch if self._traces is None else batch.drop(TRACEPARENT)
         if is_repeated and self._lake.has_append(info):
             self._send_dead_letters(malformed_records(parse(batch)), is_repeated)
             return None
         records = None
         if size <= _MAX_COLLECTED_RECORDS:
             with metrics.PHASE_SECONDS.labels("collect").time():
-                records = collect_records(batch)
+                context = () if self._traces is None else (TRACEPARENT,)
+                records = collect_records(with_context, *context)
         if records is None:
             self._write_by_spark(batch, info, is_repeated, more=size >= self._settings.max_offsets_per_batch)
             return None
@@ -172,7 +194,10 @@ class _BatchWriter:
                 append(parsed.observe(observed, self._malformed).where(F.col(IS_VALID)), self._lake, info)
         self._table.update_incremental()
         files = list(self._log.added_files(range(before + 1, self._table.version() + 1)))
-        self._hand_over(Append(self._table.version(), files=files, more=more), self._table.count() - rows_before)
+        rows = self._table.count() - rows_before
+        if self._traces is not None:
+            self._traces.written_by_spark(rows, self._start_ns)
+        self._hand_over(Append(self._table.version(), files=files, more=more), rows)
         if parsed is not None and observed.get["malformed"]:
             self._send_dead_letters(malformed_records(parsed), is_repeated)
 
@@ -222,7 +247,8 @@ class _BatchWriter:
             rows = pl.concat([rows, frame(valid)])
         with metrics.PHASE_SECONDS.labels("append").time():
             append_rows(self._table, rows, info)
-        self._hand_over(Append(self._table.version(), rows), len(rows))
+        traced = None if self._traces is None else self._traces.ingested(records, self._start_ns)
+        self._hand_over(Append(self._table.version(), rows, traced=traced), len(rows))
         if malformed:
             self._send_dead_letters(with_reason(data_frame(self._checkpoint.session, malformed)), is_repeated)
 

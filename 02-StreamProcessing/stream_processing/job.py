@@ -4,7 +4,7 @@ import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
@@ -36,6 +36,9 @@ from stream_processing.snapshots import snapshots_folder
 from stream_processing.spark_aggregation import SparkAggregation
 from stream_processing.start_position import find_start_position
 from stream_processing.storage import remove
+
+if TYPE_CHECKING:
+    from stream_processing.tracing import JobTraces
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +86,12 @@ class Queries:
     """
 
     def __init__(
-        self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, stop: threading.Event
+        self,
+        session: SparkSession,
+        settings: StreamProcessingSettings,
+        lake: Lake,
+        stop: threading.Event,
+        traces: "JobTraces | None",
     ) -> None:
         require_compatible_event(session, settings, lake)
         require_same_definitions(session, settings)
@@ -92,7 +100,7 @@ class Queries:
         if settings.state_store == "memory":
             for query in (aggregate.NAME, materialise.NAME):
                 remove(session, f"{settings.checkpoints}/{query}")
-            self._aggregation: Aggregation = Aggregator(session, settings, lake)
+            self._aggregation: Aggregation = Aggregator(session, settings, lake, traces)
         else:
             remove(session, snapshots_folder(settings))
             self._aggregation = SparkAggregation(session, settings, lake)
@@ -102,7 +110,9 @@ class Queries:
             raise KafkaUnavailableError(str(error)) from error
         self.first_needed_version = self._aggregation.first_needed_version
         self.running = progress.RunningBatch()
-        self._ingest = ingest.start_ingest(session, settings, lake, position, self._aggregation.put, self.running)
+        self._ingest = ingest.start_ingest(
+            session, settings, lake, position, self._aggregation.put, self.running, traces
+        )
 
     def report(self, state: health.Health) -> None:
         """Publish progress and health."""
@@ -127,10 +137,11 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     """
     state = health.Health(ingest.NAME, aggregate.NAME)
     health.serve(state, settings.metrics_host, settings.stream_metrics_port, setting="STREAM_METRICS_PORT")
+    traces = _traces(settings)
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
         lock = claim(session, settings.checkpoints, stop)
-        queries = Queries(session, settings, lake, stop)
+        queries = Queries(session, settings, lake, stop, traces)
         maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
         lag = follow_lag(settings, queries.running, stop)
         logger.info("ready")
@@ -139,7 +150,10 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
         _report_failures(failures, stop)
         return 1
     logger.info("stopping")
-    if _shut_down(session, queries):
+    has_stopped = _shut_down(session, queries)
+    if traces is not None:
+        traces.close()
+    if has_stopped:
         # Python must not end while one of its threads is in native code: that would be a crash.
         maintenance.join(_MAINTENANCE_TIMEOUT)
         lag.join(_MAINTENANCE_TIMEOUT)
@@ -150,6 +164,15 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
         spark_internals.kill_java()
     del lock
     return 0
+
+
+def _traces(settings: StreamProcessingSettings) -> "JobTraces | None":
+    if settings.otel_exporter_otlp_endpoint is None:
+        return None
+    # Only traces need OpenTelemetry, which takes 0.2 s and 6 MB to import.
+    from stream_processing.tracing import JobTraces
+
+    return JobTraces(settings, settings.otel_exporter_otlp_endpoint)
 
 
 def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -> SparkSession:

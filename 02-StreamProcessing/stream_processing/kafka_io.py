@@ -3,8 +3,9 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -148,15 +149,17 @@ class RowProducer:
             logger=logger,
         )
 
-    def send(self, records: Iterable[tuple[str, str | None]]) -> None:
+    def send(self, records: Iterable[tuple[str, str | None]], headers: Mapping[str, str] | None = None) -> None:
         """Send keys and values, without waiting for the broker while there is room for them.
 
         The value of a deleted row is None. Raises `UndeliveredError` if earlier ones have failed.
         """
+        # To pass no headers would cost a seventh of sending a record.
+        produce = self._producer.produce if headers is None else partial(self._producer.produce, headers=dict(headers))
         for key, value in records:
             while True:
                 try:
-                    self._producer.produce(self._topic, key=key, value=value, on_delivery=self._on_error)
+                    produce(self._topic, key=key, value=value, on_delivery=self._on_error)
                     break
                 except BufferError:
                     self._poll(self._producer.poll)

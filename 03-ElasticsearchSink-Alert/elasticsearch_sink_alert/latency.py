@@ -6,17 +6,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from contract.declared import EVENT, TABLES
-from contract.measures import latest
+from contract.declared import TABLES
 from elasticsearch_sink_alert import metrics
 from elasticsearch_sink_alert.kafka.rows import Row
 
-_LATEST_EVENT: Final = {
-    table.name: column
-    for table in TABLES
-    for column, measure in table.measures.items()
-    if measure == latest(EVENT.time)
-}
+_LATEST_EVENT: Final = {table.name: table.latest_event for table in TABLES if table.latest_event is not None}
 """The column with the time of a row's latest event, by table; not every table has one."""
 _MAX_PARSED: Final = 1_000
 """Times of events that are parsed in a batch, evenly spread over its rows: each stands for as many rows."""

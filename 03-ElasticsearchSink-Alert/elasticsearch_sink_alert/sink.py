@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import TopicPartition
 
@@ -26,6 +26,9 @@ from elasticsearch_sink_alert.kafka.dead_letter_writer import DeadLetterWriter
 from elasticsearch_sink_alert.kafka.group_consumer import GroupConsumer
 from elasticsearch_sink_alert.kafka.rows import Rejected, Row, latest_rows
 from runtime.signals import StoppedError
+
+if TYPE_CHECKING:
+    from elasticsearch_sink_alert.tracing import RowTraces
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +59,15 @@ class Sink:
     """Indexes the records of the aggregated topic, and raises alerts."""
 
     def __init__(
-        self, consumer: GroupConsumer, row_index: RowIndex, alert_engine: AlertEngine, dead_letters: DeadLetterWriter
+        self,
+        consumer: GroupConsumer,
+        row_index: RowIndex,
+        alert_engine: AlertEngine,
+        dead_letters: DeadLetterWriter,
+        traces: "RowTraces | None" = None,
     ) -> None:
         self._consumer = consumer
+        self._traces = traces
         self._row_index = row_index
         self._alert_engine = alert_engine
         self._dead_letters = dead_letters
@@ -159,7 +168,10 @@ class Sink:
             self._write_dead_letters(rejected)
         self._consumer.commit(offsets)
         metrics.RECORDS.inc(batch.size)
-        metrics.BATCH_SECONDS.observe(time.monotonic() - batch.polled_at)
+        seconds = time.monotonic() - batch.polled_at
+        metrics.BATCH_SECONDS.observe(seconds)
+        if self._traces is not None:
+            self._traces.finished(batch.rows, batch.requests, outcomes, seconds)
         self._finishing = None
 
     def _write_dead_letters(self, rejected: Sequence[Rejected]) -> None:

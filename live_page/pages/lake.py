@@ -45,6 +45,10 @@ _FIRST_EXAMPLE = next(iter(_EXAMPLES.values()))
 _STORED = f"queries of {PIPELINE.event.name}"
 """Where a browser stores the queries that it has run."""
 _MAX_VERSION = 10**15
+_DRAWN_SECONDS = 60.0
+"""For a busy browser to draw the editor."""
+_ANSWER_SECONDS = 10.0
+"""For a browser to send the text of the editor."""
 _STATUS = "text-sm w-full min-h-5 break-words whitespace-pre-wrap"
 _EDITOR_LABEL = "SQL (DuckDB), one SELECT"
 _EMPTY = "No tables yet: the stream job creates them with its first batch"
@@ -146,7 +150,7 @@ class _QueryBox:
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
         ui.context.client.on_disconnect(self._cancelled.set)
-        ui.timer(0, self._name_editor, once=True)
+        ui.timer(0, self._open_editor, once=True)
         ui.timer(0, self._read_history, once=True)
         # Not at each key: a browser limits how often its address changes.
         ui.timer(1.0, self._remember)
@@ -174,27 +178,47 @@ class _QueryBox:
         self._history.classes("grow min-w-48 max-w-md ml-auto")
         self._status = ui.label("").classes(_STATUS).props('role="status"')
         self._history.on_value_change(self._choose)
+        # Until the browser is connected: what is typed before would not arrive.
+        self._query.disable()
+        self._run.disable()
         self._cancel.disable()
         self._csv.disable()
 
-    def _name_editor(self) -> None:
-        """Give the editor's own text box its name, which the element around it cannot have for it."""
-        editor = f"getElement({self._query.id})"
-        name = f"{editor}.editor.contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
-        ui.run_javascript(f"{editor}.editorPromise.then(() => {name})")
+    async def _open_editor(self) -> None:
+        """Let the editor take input, once the browser is connected and has drawn it."""
+        # Its own text box cannot get a name from the element around it.
+        name = f"contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
+        with suppress(TimeoutError):
+            await ui.run_javascript(f"{self._editor}.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+        self._query.enable()
+        self._run.enable()
+
+    @property
+    def _editor(self) -> str:
+        """The editor in the browser, as an expression of JavaScript."""
+        return f"getElement({self._query.id})"
+
+    async def _shown_text(self) -> str:
+        """Return the text that the editor shows, which becomes the value here too; raises TimeoutError."""
+        shown = f"{self._editor}.editor.state.doc.toString()"
+        # None of a browser that has gone.
+        text: str = await ui.run_javascript(f"return {shown}", timeout=_ANSWER_SECONDS) or ""
+        if text != self._query.value:
+            self._query.set_value(text)
+        return text
 
     async def _run_query(self) -> None:
         if not self._run.enabled:
             return
-        sql = self._query.value or ""
         self._begin()
-        self._remember()
-        await self._read_history()
-        self._keep(sql)
-        versions = self._version.versions
         try:
+            sql = await self._shown_text()
+            self._remember()
+            await self._read_history()
+            self._keep(sql)
+            versions = self._version.versions
             result = await run.io_bound(self._lake.query, sql, cancelled=self._cancelled, versions=versions)
-        except (QueryError, EmptyError, UnavailableError) as error:
+        except (QueryError, EmptyError, UnavailableError, TimeoutError) as error:
             self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
             self._status.set_text(format_text(error, 1_000))
             return
@@ -218,7 +242,8 @@ class _QueryBox:
         # The previous result is never shown below the new query.
         self._answer = None
         self._chart.clear()
-        self._result.clear_rows("")
+        # Without a text the table has one of its own.
+        self._result.clear_rows(" ")
 
     def _show(self, result: QueryResult) -> None:
         self._answer = result

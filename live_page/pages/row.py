@@ -10,7 +10,6 @@ from nicegui import ui
 
 from contract.alerts import ALERT_TEXT, FIRED_AT, ROW
 from contract.fields import ColumnType
-from contract.measures import Operation
 from contract.tables import Table
 from live_page.charts import Marks, bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, height_of, hint, two_columns
@@ -151,7 +150,7 @@ def _show_trend(sources: Sources, of: Table, row_id: str) -> None:
         shown = [
             (at // 60 * 60, text) for at, text in marks if times and min(times) <= at * 1_000 < max(times) + 60_000
         ]
-        update_stacked(chart, found.counts, shown)
+        update_stacked(chart, found.counts, shown, has_texts_above=True)
         about.set_text(_describe_trend(found, len(shown), len(marks)))
 
     panel.refresh_from(read, show_trend, interval=_LAKE_SECONDS)
@@ -162,20 +161,9 @@ def marks_of(of: Table, alerts: Sequence[Mapping[str, Any]]) -> Marks:
 
     Of a table that does not have the time of its latest event, at the time of the clock.
     """
-    is_event_time = Operation.MOST
-    latest = next(
-        (
-            column.name
-            for column in of.columns
-            if column.measure is not None
-            and column.type is ColumnType.DATE
-            and [each.operation for each in column.measure.state(of.event)] == [is_event_time]
-        ),
-        "",
-    )
     found = []
     for alert in alerts:
-        at = (alert.get(ROW) or {}).get(latest) or alert[FIRED_AT]
+        at = (alert.get(ROW) or {}).get(of.latest_event) or alert[FIRED_AT]
         with suppress(ValueError, TypeError, OverflowError):
             found.append((datetime.fromisoformat(at).timestamp(), f"▲ {format_text(alert[ALERT_TEXT], _MAX_MARK)}"))
     return found

@@ -17,6 +17,8 @@ from observer.reading_history import Point, ReadingHistory
 _MINUTE: Final = 60.0
 _NEAR: Final = 5.0
 """Seconds by which a reading may differ from the one a minute before."""
+_WAITS: Final = "waits and is not counted yet"
+"""Instead of the change of a latency that is the age of a record."""
 _STEP: Final = 2.0
 """Seconds that a point of a line stands for."""
 
@@ -89,7 +91,9 @@ class _Tile:
         value_of, format_ = attrgetter(self._figure.field), self._figure.format
         shown = [point for point in points if points[-1].at - point.at <= _MINUTE]
         current = value_of(shown[-1]) if shown else None
-        if current is not None:
+        if self._figure.field == "latency" and shown and shown[-1].is_latency_lower_bound:
+            change = _WAITS
+        elif current is not None:
             change = change_text(current, minute_before(points, value_of), format_)
         else:
             last = next((point for point in reversed(half_hour) if value_of(point) is not None), None)

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from deltalake import write_deltalake
 from elasticsearch import helpers
 from elasticsearch_sink_alert.indexing.index_templates import mappings
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 
 from contract.declared import PIPELINE, table_named
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
@@ -38,6 +38,8 @@ RULES = ("many likes", "few views")
 APPENDS = 3
 ROWS = 10
 """Rows of an append."""
+_EDITABLE = ".cm-content[contenteditable=true]"
+"""The editor for SQL, once it takes input."""
 
 
 @dataclass
@@ -288,7 +290,7 @@ def _run(page: Page, sql: str = "") -> Locator:
     """Run a query, as default that of the box, and return the line about its result."""
     query = _panel(page, "SQL query")
     if sql:
-        query.get_by_role("textbox").fill(sql)
+        query.locator(_EDITABLE).fill(sql)
     query.get_by_role("button", name="Run", exact=True).click()
     return query.get_by_role("status").last
 
@@ -296,8 +298,71 @@ def _run(page: Page, sql: str = "") -> Locator:
 def _go_to_lake(page: Page) -> Locator:
     _go(page, "Lake")
     query = _panel(page, "SQL query")
-    expect(query.locator(".cm-content")).to_be_visible()
+    expect(query.locator(_EDITABLE)).to_be_visible()
     return query
+
+
+def test_the_box_takes_no_input_before_it_is_ready_and_runs_what_it_shows(site: Site, browser: Browser) -> None:
+    address, typed = "SELECT 1 AS of_the_address", "SELECT 42 AS typed"
+    with page_of(browser, site.address) as page:
+        release = _hold_answers(page)
+        page.goto(f"/lake?{urlencode({'sql': address})}")
+        query = _panel(page, "SQL query")
+        box, run = query.locator(".cm-content"), query.get_by_role("button", name="Run", exact=True)
+        expect(box).to_have_text(address)
+        expect(run).to_be_disabled()
+        box.click()
+        _type(page, "SELECT 41 AS early")
+        expect(box).to_have_text(address)
+        release()
+        # At the first moment.
+        query.locator(_EDITABLE).click()
+        _type(page, typed)
+        run.click()
+        expect(query.get_by_role("status").last).to_contain_text("1 row,")
+        expect(box).to_have_text(typed)
+        expect(query.locator("thead")).to_contain_text("typed")
+        assert _column(query, 1) == ["42"]
+
+
+def test_what_runs_is_shown_also_if_the_page_has_lost_a_change_of_it(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address) as page:
+        query = _go_to_lake(page)
+        lose = "e => getElement(Number(e.closest('.nicegui-codemirror').id.slice(1))).emitting = false"
+        query.locator(".cm-content").evaluate(lose)
+        expect(_run(page, "SELECT 42 AS lost")).to_contain_text("1 row,")
+        expect(query.locator("thead")).to_contain_text("lost")
+        _expect_query(page, "sql=SELECT+42+AS+lost")
+
+
+def _type(page: Page, text: str) -> None:
+    page.keyboard.press("Control+a")
+    page.keyboard.type(text, delay=3)
+
+
+def _hold_answers(page: Page) -> Callable[[], None]:
+    """Hold back what the server sends by the socket of the page that is opened next, until the result is called."""
+    held: list[str | bytes] | None = []
+    sockets: list[WebSocketRoute] = []
+
+    def on_message(message: str | bytes) -> None:
+        if held is None:
+            sockets[-1].send(message)
+        else:
+            held.append(message)
+
+    def on_socket(socket: WebSocketRoute) -> None:
+        sockets.append(socket)
+        socket.connect_to_server().on_message(on_message)
+
+    def release() -> None:
+        nonlocal held
+        before, held = held or [], None
+        for message in before:
+            sockets[-1].send(message)
+
+    page.route_web_socket("**/socket.io/**", on_socket)
+    return release
 
 
 def test_the_examples_run_and_the_columns_are_beside_the_box(site: Site, browser: Browser) -> None:

@@ -249,11 +249,15 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
         expect(sample.locator("tbody tr")).to_have_count(10)
         assert set(_column(sample, 1)) <= set(shown)
         query = _panel(page, "SQL query")
-        query.get_by_role("textbox").fill("SELECT user_id AS \"<img src=x>{{7*7}}\", 'wrong' FROM interactions")
+        query.locator(".cm-content[contenteditable=true]").fill(
+            "SELECT user_id AS \"<img src=x>{{7*7}}\", 'wrong' FROM interactions"
+        )
         query.get_by_role("button", name="Run").click()
         expect(query.get_by_role("status").last).to_contain_text(f"{len(IDS)} rows")
         expect(query.get_by_role("columnheader").first).to_have_text("<img src=x>{{7*7}}")
-        query.get_by_role("textbox").fill(f'SELECT * FROM "{ATTACK.replace(chr(34), chr(34) * 2)}"')
+        query.locator(".cm-content[contenteditable=true]").fill(
+            f'SELECT * FROM "{ATTACK.replace(chr(34), chr(34) * 2)}"'
+        )
         query.get_by_role("button", name="Run").click()
         expect(query.get_by_role("status").last).to_contain_text("<img src=x onerror=")
         _assert_nothing_ran(page)
@@ -337,7 +341,9 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         expect(_panel(page, "Records")).to_contain_text('"n": 12345678901234567890, "x": 1e400')
         _go(page, "Lake")
         query = _panel(page, "SQL query")
-        query.get_by_role("textbox").fill("SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727")
+        query.locator(".cm-content[contenteditable=true]").fill(
+            "SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727"
+        )
         query.get_by_role("button", name="Run").click()
         expect(query.locator("tbody")).to_contain_text("12345678901234567890")
         expect(query.locator("tbody")).to_contain_text("170141183460469231731687303715884105727")
@@ -509,13 +515,13 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
         _go(page, "Lake")
         query = _panel(page, "SQL query")
         status = query.get_by_role("status").last
-        query.get_by_role("textbox").fill("SELECT 42 AS answer")
+        query.locator(".cm-content[contenteditable=true]").fill("SELECT 42 AS answer")
         query.get_by_role("button", name="Run").click()
         expect(query.locator("tbody")).to_contain_text("42")
         for sql in WORST:
             query_finished = threading.Event()
             health_times = pool.submit(_health_seconds, site.address, query_finished)
-            query.get_by_role("textbox").fill(sql)
+            query.locator(".cm-content[contenteditable=true]").fill(sql)
             query.get_by_role("button", name="Run").click()
             # The previous result disappears at once; in the end there is one line.
             expect(query.locator("tbody")).not_to_contain_text("42")
@@ -525,14 +531,14 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
             print(f"{sql}: /health in {statistics.median(seconds):.3f} s, at most {max(seconds):.3f} s")
             # On an idle machine 0.2 s at most; without a process of its own, a query blocks the page until it ends.
             assert statistics.median(seconds) < 2
-        query.get_by_role("textbox").fill(WORST[-1])
+        query.locator(".cm-content[contenteditable=true]").fill(WORST[-1])
         query.get_by_role("button", name="Run").click()
         query.get_by_role("button", name="Cancel").click()
         expect(status).to_have_text("The query was cancelled.")
-        query.get_by_role("textbox").fill("SELECT 43 AS answer")
+        query.locator(".cm-content[contenteditable=true]").fill("SELECT 43 AS answer")
         query.get_by_role("button", name="Run").click()
         expect(query.locator("tbody")).to_contain_text("43")
-        query.get_by_role("textbox").fill("SELECT wrong")
+        query.locator(".cm-content[contenteditable=true]").fill("SELECT wrong")
         query.get_by_role("button", name="Run").click()
         expect(status).to_contain_text("wrong")
         expect(query.locator("tbody tr")).to_have_count(0)

@@ -1,9 +1,11 @@
 import pytest
 
 from contract import alerts
-from contract.declared import TABLES, table_named
+from contract.declared import EVENT, TABLES, table_named
 from contract.fields import ColumnType
 from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
+from contract.measures import latest
+from contract.tables import Table
 from contract.topics import aggregated_topic, dead_letter_topic, interactions_topic
 from runtime.settings import Settings
 
@@ -59,6 +61,18 @@ def test_the_tables_have_exactly_the_columns_of_the_contract() -> None:
     assert {c.type for c in table_named("avg_interactions").columns} == {ColumnType.DOUBLE, ColumnType.DATE}
     with pytest.raises(KeyError):
         table_named("nothing")
+
+
+def test_the_column_of_the_latest_event_is_the_one_of_all_events() -> None:
+    assert {table.name: table.latest_event for table in TABLES} == {
+        "agg_interactions_user": "last_interaction",
+        "agg_interactions_item": "last_interaction",
+        "avg_interactions": "last_interaction",
+        "agg_interactions_minute": None,
+        "agg_interactions_item_hour": "last_interaction",
+    }
+    purchases = latest(EVENT.time, where={EVENT.field("interaction_type"): "purchase"})
+    assert Table("items", EVENT, ("item_id",), {"last_purchase": purchases}).latest_event is None
 
 
 def test_the_alert_document_has_exactly_the_fields_of_the_contract() -> None:

@@ -56,15 +56,21 @@ def test_the_diagram_of_a_new_page_is_computed_once_and_shows_the_latest_reading
 
 
 @pytest.mark.parametrize(
-    ("indexed", "shown"), [([100, 200, 300], "0.5 s"), ([100, 100, 100], "≥ 1 s"), ([100, 100, None], "–")]
+    ("indexed", "shown", "about"),
+    [
+        ([100, 200, 300], "0.5 s", ""),
+        ([100, 100, 100], "≥ 1 s", "waits and is not counted yet"),
+        ([100, 100, None], "–", "≥ 0.9 s as of 1970-01-01 00:00:02"),
+    ],
 )
-def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int | None], shown: str) -> None:
+def test_the_tile_of_the_latency_shows_a_lower_bound_as_such(indexed: list[int | None], shown: str, about: str) -> None:
     sent = [100, 250, 350]
     snapshots = [Snapshot(sent=a, indexed=b, dead_letters=0) for a, b in zip(sent, indexed, strict=True)]
     with page_client() as client:
         show_tiles(_sources(*snapshots).history)()
     (tile,) = (each for each in client.elements.values() if each.props.get("data-tile") == "Latency")
-    assert getattr(tile, "text", "") == shown
+    (change,) = (each for each in client.elements.values() if each.props.get("data-change") == "Latency")
+    assert (getattr(tile, "text", ""), getattr(change, "text", "")) == (shown, about)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from contract.alerts import ALERTS
 from live_page.banner import banner_text
-from live_page.charts import Chart, line_chart, update_line
+from live_page.charts import Chart, bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
 from live_page.diagram import edge_width
 from live_page.pages.tiles import minute_before
 from live_page.pipeline_model import Box, Edge, Flow, PipelineModel, pipeline_model
@@ -281,3 +281,34 @@ def test_one_banner_names_the_servers_that_do_not_answer(silent: list[str], text
 def test_the_banner_says_that_there_is_no_new_reading_but_not_before_the_first_one() -> None:
     assert banner_text(ReadingHistory().latest, now=1e9) == ""
     assert banner_text(_history(_snapshot(1)).latest, now=100) == "No new figures since 1970-01-01 00:00:01"
+
+
+# --- Bars --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "is_hidden"),
+    [
+        (["total_click", "total_like", "total_view", "total_purchase"], False),
+        (["click", "a text that has more characters than fit"], True),
+        ([f"user_{n}" for n in range(10)], True),
+    ],
+)
+def test_the_names_of_few_bars_are_never_hidden(names: list[str], is_hidden: bool) -> None:
+    with page_client():
+        chart = bar_chart([], "counts")
+        update_bars(chart, names, list(range(len(names))))
+    assert chart.options["xAxis"]["axisLabel"]["hideOverlap"] is is_hidden
+
+
+def test_the_texts_of_marks_are_above_the_bars_beside_each_other() -> None:
+    minutes = [60_000 * n for n in range(60)]
+    with page_client():
+        chart = stacked_chart("per minute")
+        marks = [(600.0, "▲ a > 1"), (660.0, "▲ b > 1"), (3_000.0, "▲ c > 1")]
+        update_stacked(chart, {"view": [(at, 1) for at in minutes]}, marks, has_texts_above=True)
+    lines = chart.options["series"][0]["markLine"]
+    assert lines["label"]["position"] == "end"
+    # The first one has no room for its text: it would be over that of the second one.
+    assert [line["label"] for line in lines["data"]] == [{"formatter": "▲"}, {"align": "left"}, {"align": "right"}]
+    assert [line["name"] for line in lines["data"]] == [text for _, text in marks]

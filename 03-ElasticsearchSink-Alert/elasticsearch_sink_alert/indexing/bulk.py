@@ -102,6 +102,10 @@ class BulkRequest:
 
     def __init__(self, actions: Sequence[bytes]) -> None:
         self.actions = actions
+        self.sent_ns = 0
+        """When it was sent first, in nanoseconds since the epoch."""
+        self.answered_ns = 0
+        """When the last attempt ended."""
         self._outcomes: list[Outcome | None] = [None] * len(actions)
 
     def attempt(self, send: Send) -> None:
@@ -110,7 +114,11 @@ class BulkRequest:
         Raises `ReindexRequiredError` if an index is missing.
         """
         rest = [n for n, outcome in enumerate(self._outcomes) if outcome is None]
-        response = send([self.actions[n] for n in rest])
+        self.sent_ns = self.sent_ns or time.time_ns()
+        try:
+            response = send([self.actions[n] for n in rest])
+        finally:
+            self.answered_ns = time.time_ns()
         items = response.items
         if len(items) != len(rest):
             raise UnavailableError(f"{len(rest)} documents were sent, but the response has {len(items)} items")

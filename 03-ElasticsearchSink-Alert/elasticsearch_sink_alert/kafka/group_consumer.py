@@ -9,6 +9,7 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from contract import dead_letters
+from contract.topics import TRACEPARENT
 from elasticsearch_sink_alert.kafka.offset_commits import OffsetCommits
 from elasticsearch_sink_alert.kafka.rows import Record
 from elasticsearch_sink_alert.kafka.versions import VersionClock
@@ -182,7 +183,8 @@ class GroupConsumer:
             message.timestamp()[1],
             message.key(),
             message.value(),
-            _replay_of(headers) if headers else None,
+            _text_of(headers, dead_letters.REPLAY_OF) if headers else None,
+            _text_of(headers, TRACEPARENT) if headers else None,
         )
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -281,10 +283,7 @@ def _consumer_config(
     }
 
 
-def _replay_of(headers: Sequence[tuple[str, str | bytes | None]]) -> str | None:
-    return (
-        next((as_bytes(value) or b"" for name, value in headers if name == dead_letters.REPLAY_OF), b"").decode(
-            errors="replace"
-        )
-        or None
-    )
+def _text_of(headers: Sequence[tuple[str, str | bytes | None]], name: str) -> str | None:
+    """Return the value of a header; None if it is missing or empty."""
+    value = next((as_bytes(value) for each, value in headers if each == name), None)
+    return value.decode(errors="replace") if value else None

@@ -29,6 +29,8 @@ class Record:
     value: bytes | None
     replay_of: str | None = None
     """The id of the dead letter that this record replays, if any."""
+    traceparent: str | None = None
+    """The trace that this record belongs to, if any."""
 
     @property
     def coordinates(self) -> dict[str, object]:
