@@ -1,19 +1,22 @@
 """Records the data that an older commit of this project leaves behind, for the test of upgrades.
 
-``python tests/old_data/record.py COMMIT FILE`` sets that commit up in a folder of its own (a minute), runs its demo for
-some seconds, with malformed records too, and packs what its servers and services have stored.
+``python tests/old_data/record.py COMMIT FILE`` sets that commit up in a folder of its own (a minute), runs its demo
+until interactions are counted in documents, with malformed records too, and packs what its servers and services have
+stored.
 """
 
+import json
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-import time
 import urllib.request
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 _FOLDER: Final = Path("/tmp/upgrade")
 """It gets into the logs of the Delta tables."""
@@ -21,7 +24,10 @@ _SETTINGS: Final = {"RANDOM_DATA_MAX_USERS": "20", "RANDOM_DATA_MAX_ITEMS": "12"
 _STORED: Final = ("kafka/logs", "elasticsearch/data", "warehouse", "checkpoints")
 _RULES: Final = tuple(f"03-ElasticsearchSink-Alert/{name}" for name in ("demo_data_mapper.yml", "data_mapper.yml"))
 """The demo's rules: the first one that exists. Rules are the user's, and stay with the data."""
-_SECONDS: Final = 15.0
+_COUNTED: Final = 500
+"""Interactions in the documents before the demo is stopped: the stream job has stored state of several batches."""
+_TIMEOUT: Final = 300.0
+"""Seconds for them to be counted."""
 
 
 def main() -> None:
@@ -49,14 +55,14 @@ def _run_demo(clone: Path, data: Path) -> None:
         ["make", "demo", arguments], cwd=clone, stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as demo:
         assert demo.stdout is not None
-        producer = ""
+        urls: dict[str, str] = {}
         for line in demo.stdout:
             print(line, end="")
-            if found := re.search(r"ready data_producer +(http://[^/]+)/", line):
-                producer = found[1]
+            if found := re.search(r"ready (\S+) .*?(http://[^/\s]+)", line):
+                urls[found[1].lower()] = found[2]
             if line.startswith("running"):
-                time.sleep(_SECONDS)
-                _send_malformed(producer)
+                _send_malformed(urls["data_producer"])
+                _wait_until_counted(urls["elasticsearch"])
                 # The records in flight are processed before it ends.
                 demo.send_signal(signal.SIGINT)
                 _interrupt_children(demo.pid)
@@ -68,6 +74,22 @@ def _send_malformed(producer: str) -> None:
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         print(answer.read().decode())
+
+
+@retry(
+    retry=retry_if_exception_type((OSError, LookupError)),
+    wait=wait_fixed(0.5),
+    stop=stop_after_delay(_TIMEOUT),
+    reraise=True,
+)
+def _wait_until_counted(elasticsearch: str) -> None:
+    """Wait until the documents of users count enough interactions."""
+    url = f"{elasticsearch}/agg_interactions_user/_search?size=1000"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        hits: list[dict[str, Any]] = json.load(answer)["hits"]["hits"]
+    counted = sum(hit["_source"]["total_interactions"] for hit in hits)
+    if counted < _COUNTED:
+        raise LookupError(f"{counted} interactions are counted after {_TIMEOUT:.0f} s, and not {_COUNTED}")
 
 
 def _interrupt_children(make: int) -> None:
