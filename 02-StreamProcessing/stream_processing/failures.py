@@ -59,10 +59,11 @@ _REMEDIES: Final = {
         " for the topic, delete its records up to that one (kafka-delete-records.sh), and run"
         f" `{command('stream_processing', 'accept-gap')}`"
     ),
-    # From Spark's clients, from librdkafka's about a topic, and from its producer.
+    # From Spark's clients, and from librdkafka's.
     "UnknownTopicOrPartitionException": _TOPIC_DELETED,
-    "KafkaError{code=UNKNOWN_TOPIC_OR_PART": _TOPIC_DELETED,
-    "KafkaError{code=_UNKNOWN_TOPIC": _TOPIC_DELETED,
+    "Broker: Unknown topic or partition": _TOPIC_DELETED,
+    "Local: Unknown topic": _TOPIC_DELETED,
+    "Local: Unknown partition": _TOPIC_DELETED,
     _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
 _TRACEBACK: Final = "Traceback (most recent call last):"

@@ -40,8 +40,8 @@ def test_the_pipeline_continues_with_the_data_of_an_older_one(upgraded: Pipeline
 # From before two of the tables.
 @pytest.mark.parametrize("upgraded", ["5c7a034"], indirect=True)
 def test_data_of_other_tables_are_refused_until_the_command_that_the_job_names(upgraded: Pipeline) -> None:
-    with pytest.raises(ProcessExitedWithError):
-        upgraded.service(STREAM).start()
+    with pytest.raises(ProcessExitedWithError), upgraded.running(STREAM):
+        pass
     assert "run `python -m stream_processing rebuild`" in upgraded.log(STREAM)
     upgraded.command(STREAM, "rebuild")
     _assert_continues(upgraded)

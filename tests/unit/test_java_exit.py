@@ -168,6 +168,7 @@ def test_a_failure_is_logged_with_reason_and_remedy_on_its_first_line(caplog: py
     [
         'cimpl.KafkaException: KafkaError{code=UNKNOWN_TOPIC_OR_PART,val=3,str="Broker: Unknown topic or partition"}',
         'KafkaException: KafkaError{code=_UNKNOWN_TOPIC,val=-188,str="Unable to produce: Local: Unknown topic"}',
+        "UndeliveredError: avroic_aggregated: 28 records were not delivered: Local: Unknown partition",
         "org.apache.kafka.common.errors.UnknownTopicOrPartitionException: This server does not host this"
         " topic-partition\ncaused by: UnknownTopicOrPartitionException",
     ],
