@@ -45,6 +45,7 @@ _TRANSIENT_ERRORS: Final = (
 """Parts of the texts of a query's exception or of its causes, or of the error of the aggregator."""
 _DATA_LOSS: Final = "failOnDataLoss"
 """Part of Spark's message when offsets that it has not read are no longer in the topic."""
+_TOPIC_DELETED: Final = "a topic was deleted: the next start creates it again, and says whether a command is needed"
 _OUT_OF_MEMORY: Final = "OutOfMemoryError"
 _OVERFLOW: Final = "java.lang.ArithmeticException: long overflow"
 """Raised by Spark's source, which converts the time of each record to microseconds."""
@@ -58,6 +59,11 @@ _REMEDIES: Final = {
         " for the topic, delete its records up to that one (kafka-delete-records.sh), and run"
         f" `{command('stream_processing', 'accept-gap')}`"
     ),
+    # From Spark's clients, and from librdkafka's.
+    "UnknownTopicOrPartitionException": _TOPIC_DELETED,
+    "Broker: Unknown topic or partition": _TOPIC_DELETED,
+    "Local: Unknown topic": _TOPIC_DELETED,
+    "Local: Unknown partition": _TOPIC_DELETED,
     _OUT_OF_MEMORY: "if it was out of memory, raise SPARK_DRIVER_MEMORY; no data is lost",
 }
 _TRACEBACK: Final = "Traceback (most recent call last):"
@@ -141,7 +147,8 @@ def remedies(failure: str) -> list[str]:
     >>> remedies("an unknown error"), len(remedies("java.lang.ArithmeticException: long overflow"))
     ([], 1)
     """
-    return [remedy for sign, remedy in _REMEDIES.items() if sign in failure]
+    # Several signs can have the same one.
+    return list(dict.fromkeys(remedy for sign, remedy in _REMEDIES.items() if sign in failure))
 
 
 def is_transient(failure: str | KafkaException) -> bool:

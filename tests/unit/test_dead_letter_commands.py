@@ -182,3 +182,14 @@ def test_an_older_dead_letter_does_not_replace_the_replay_of_a_later_one(
     rows = TopicRows({}, {b"avg_interactions": {"0-5"}})
     assert _replay_with(monkeypatch, rows, older, later) == ["the topic has a later row of its key", ""]
     assert {headers.get(dead_letters.REPLAY_OF, "0-5") for _, headers in sent} == {"0-5"}
+
+
+def test_two_replays_that_have_looked_before_either_has_sent_send_equal_records(
+    monkeypatch: pytest.MonkeyPatch, sent: list[tuple[str, dict[str, str]]]
+) -> None:
+    letter = _dead_letter("0-1", "elasticsearch-sink-alert", b"avg_interactions")
+    for _ in range(2):
+        assert _replay_with(monkeypatch, TopicRows({}), letter) == [""]
+    first, second = sent[:2], sent[2:]
+    # The sink takes both for replays of the same dead letter: neither becomes another one.
+    assert first == second

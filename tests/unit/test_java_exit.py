@@ -161,3 +161,18 @@ def test_a_failure_is_logged_with_reason_and_remedy_on_its_first_line(caplog: py
     assert "accept-gap" in first.splitlines()[0]
     assert first.endswith(failure)
     assert second == "aggregate has failed: DeltaError: gone"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        'cimpl.KafkaException: KafkaError{code=UNKNOWN_TOPIC_OR_PART,val=3,str="Broker: Unknown topic or partition"}',
+        'KafkaException: KafkaError{code=_UNKNOWN_TOPIC,val=-188,str="Unable to produce: Local: Unknown topic"}',
+        "UndeliveredError: avroic_aggregated: 28 records were not delivered: Local: Unknown partition",
+        "org.apache.kafka.common.errors.UnknownTopicOrPartitionException: This server does not host this"
+        " topic-partition\ncaused by: UnknownTopicOrPartitionException",
+    ],
+)
+def test_a_deleted_topic_has_one_remedy_whichever_client_finds_out(failure: str) -> None:
+    (remedy,) = remedies(failure)
+    assert remedy.startswith("a topic was deleted: the next start creates it again")
