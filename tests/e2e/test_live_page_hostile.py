@@ -94,7 +94,7 @@ def site(kafka: str, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFa
     # A proxy that does not answer: the page ignores it.
     proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
     proxies |= {"no_proxy": "", "NO_PROXY": ""}
-    with pipeline.running(PAGE, **urls, **proxies, SQL_SECONDS="3") as page:
+    with pipeline.running(PAGE, **urls, **proxies, SQL_SECONDS="15") as page:
         yield Site(pipeline, controls, page.url.geturl().removesuffix("/health"), settings)
     assert "Traceback" not in pipeline.log(PAGE)
     with pipeline.elasticsearch as client:
@@ -525,7 +525,7 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
             query.get_by_role("button", name="Run").click()
             # The previous result disappears at once; in the end there is one line.
             expect(query.locator("tbody")).not_to_contain_text("42")
-            expect(status).to_contain_text(re.compile("rows, cells truncated|more than 256 MB|longer than 3 seconds"))
+            expect(status).to_contain_text(re.compile("rows, cells truncated|more than 256 MB|longer than 15 seconds"))
             query_finished.set()
             seconds = health_times.result()
             print(f"{sql}: /health in {statistics.median(seconds):.3f} s, at most {max(seconds):.3f} s")
