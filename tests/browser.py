@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, expect
 
 from img import browser as installed
 from img.browser import NARROW, WIDE
 from tests import without_netlink
 
-__all__ = ["NARROW", "TIMEOUT_MS", "WIDE", "chromium", "page_of"]
+__all__ = ["NARROW", "TIMEOUT_MS", "WIDE", "chromium", "page_of", "write_query"]
 
 TIMEOUT_MS = 120_000
 """Costs time only when a test fails: a busy machine can take half a minute to load a page."""
@@ -69,3 +69,16 @@ def page_of(
         assert problems == [], problems
     finally:
         context.close()
+
+
+def write_query(panel: Locator, sql: str) -> None:
+    """Replace the text of the SQL editor in a panel, when it is ready.
+
+    `Locator.fill` would select the text without the editor, which may just be drawing it in colour: then only a part
+    of it is replaced.
+    """
+    editor = panel.locator(".cm-content[contenteditable=true]")
+    editor.click()
+    editor.press("ControlOrMeta+a")
+    panel.page.keyboard.insert_text(sql)
+    expect(editor).to_have_text(sql)

@@ -23,7 +23,7 @@ from contract.tables import Table
 from live_page.pages.links import KEYED, row_href, row_label
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
-from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of, write_query
 from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
@@ -462,10 +462,10 @@ def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, br
     with page_of(browser, site.address) as page:
         _go(page, "Lake")
         query = _panel(page, "SQL query")
-        box, status = query.locator(".cm-content[contenteditable=true]"), query.get_by_role("status").last
+        status = query.get_by_role("status").last
 
         def run(sql: str) -> None:
-            box.fill(sql)
+            write_query(query, sql)
             query.get_by_role("button", name="Run").click()
 
         run("SELECT count(*) AS n, count(DISTINCT user_id) AS users FROM interactions")

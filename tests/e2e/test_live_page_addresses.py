@@ -26,7 +26,7 @@ from live_page.pages.queries import example_queries
 from local_stack import servers
 from local_stack.services import PAGE
 from runtime import topic_admin
-from tests.browser import NARROW, TIMEOUT_MS, page_of
+from tests.browser import NARROW, TIMEOUT_MS, page_of, write_query
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 USERS = table_named("agg_interactions_user")
@@ -290,7 +290,7 @@ def _run(page: Page, sql: str = "") -> Locator:
     """Run a query, as default that of the box, and return the line about its result."""
     query = _panel(page, "SQL query")
     if sql:
-        query.locator(_EDITABLE).fill(sql)
+        write_query(query, sql)
     query.get_by_role("button", name="Run", exact=True).click()
     return query.get_by_role("status").last
 

@@ -41,7 +41,7 @@ from observer.snapshot import Observer
 from runtime import topic_admin
 from runtime.health import Health, serve
 from runtime.kafka_client import headers_of
-from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of, write_query
 from tests.pipeline import Pipeline, assert_equal, eventually
 
 LARGE = 9_007_199_254_740_993
@@ -249,15 +249,11 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
         expect(sample.locator("tbody tr")).to_have_count(10)
         assert set(_column(sample, 1)) <= set(shown)
         query = _panel(page, "SQL query")
-        query.locator(".cm-content[contenteditable=true]").fill(
-            "SELECT user_id AS \"<img src=x>{{7*7}}\", 'wrong' FROM interactions"
-        )
+        write_query(query, "SELECT user_id AS \"<img src=x>{{7*7}}\", 'wrong' FROM interactions")
         query.get_by_role("button", name="Run").click()
         expect(query.get_by_role("status").last).to_contain_text(f"{len(IDS)} rows")
         expect(query.get_by_role("columnheader").first).to_have_text("<img src=x>{{7*7}}")
-        query.locator(".cm-content[contenteditable=true]").fill(
-            f'SELECT * FROM "{ATTACK.replace(chr(34), chr(34) * 2)}"'
-        )
+        write_query(query, f'SELECT * FROM "{ATTACK.replace(chr(34), chr(34) * 2)}"')
         query.get_by_role("button", name="Run").click()
         expect(query.get_by_role("status").last).to_contain_text("<img src=x onerror=")
         _assert_nothing_ran(page)
@@ -341,9 +337,7 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         expect(_panel(page, "Records")).to_contain_text('"n": 12345678901234567890, "x": 1e400')
         _go(page, "Lake")
         query = _panel(page, "SQL query")
-        query.locator(".cm-content[contenteditable=true]").fill(
-            "SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727"
-        )
+        write_query(query, "SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727")
         query.get_by_role("button", name="Run").click()
         expect(query.locator("tbody")).to_contain_text("12345678901234567890")
         expect(query.locator("tbody")).to_contain_text("170141183460469231731687303715884105727")
@@ -517,7 +511,7 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
         status = query.get_by_role("status").last
 
         def run(sql: str) -> None:
-            query.locator(".cm-content[contenteditable=true]").fill(sql)
+            write_query(query, sql)
             query.get_by_role("button", name="Run").click()
 
         for sql in WORST:
