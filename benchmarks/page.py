@@ -13,6 +13,7 @@ from benchmarks.process_tree import sample
 from benchmarks.results import Result
 from benchmarks.stack import Stack
 from contract.declared import table_named
+from img.browser import WIDE, chromium
 from live_page.pages.links import KEYED, row_href, table_href
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ PATHS: Final = (
 _TABS_AT: Final = ("/", "/topics")
 _NUMBERS_OF_TABS: Final = (1, 50)
 _LOADS: Final = 5
-_WIDTH: Final = 1280
-"""Pixels of a desktop's window."""
 _SETTLE_SECONDS: Final = 5.0
 """For a page to be filled and updated, and for opened tabs to be."""
 _LONGEST_SECONDS: Final = 3_600.0
@@ -46,9 +45,6 @@ _FIRST_PAINT: Final = "performance.getEntriesByName('first-contentful-paint')[0]
 
 def measure(stack: Stack, warm: float, seconds: float) -> Iterator[Result]:
     """Measure each page `warm` seconds after the demo is ready, and open tabs over `seconds` each."""
-    # The other benchmarks run without Playwright.
-    from img.browser import chromium
-
     with demo_process(stack, _LONGEST_SECONDS, {}) as process:
         address = wait_until_ready(process)
         time.sleep(warm)
@@ -76,7 +72,7 @@ def _loads(browser: "Browser", address: str, path: str) -> Iterator[Result]:
 
 @contextmanager
 def _tab(browser: "Browser", address: str) -> Iterator["Page"]:
-    context = browser.new_context(base_url=address, viewport={"width": _WIDTH, "height": 900})
+    context = browser.new_context(base_url=address, viewport={"width": WIDE, "height": 900})
     try:
         page = context.new_page()
         page.add_init_script(_RECORD_SHIFTS)

@@ -4,8 +4,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Browser, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDE, NARROW = 1280, 390
@@ -20,8 +22,11 @@ def installed_chromium() -> str:
 
 
 @contextmanager
-def chromium(executable: str | None = None) -> Iterator[Browser]:
+def chromium(executable: str | None = None) -> Iterator["Browser"]:
     """Run the browser, the installed one unless another is given, during the `with` block."""
+    # What needs no browser runs without Playwright.
+    from playwright.sync_api import sync_playwright
+
     # Its sandbox does not start for root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:

@@ -345,11 +345,6 @@ def in_buckets(points: TimePoints, seconds: float, combine: Callable[[Sequence[f
 
 def stacked_chart(label: str) -> Chart:
     """Create a chart of stacked bars over time (UTC); `update_stacked` fills it."""
-    return Chart(stacked_options(label), label)
-
-
-def stacked_options(label: str) -> Options:
-    """Return the options of a chart of stacked bars over time; `fill_stacked` fills them."""
     options = _options(label)
     options["xAxis"] = _time_axis()
     options["grid"]["right"] = _TIME_MARGIN
@@ -357,7 +352,7 @@ def stacked_options(label: str) -> Options:
     options["legend"] = {"type": "scroll", "top": 0, "textStyle": {"color": _INK, "width": 240, "overflow": "truncate"}}
     options["grid"]["top"] = 36
     options["series"] = []
-    return options
+    return Chart(options, label)
 
 
 def update_stacked(
@@ -371,19 +366,7 @@ def update_stacked(
 
     With `has_texts_above` the texts of the marks are above the bars, otherwise along the lines.
     """
-    fill_stacked(chart.options, values, marks, has_texts_above=has_texts_above)
-    chart.redraw()
-
-
-def fill_stacked(
-    options: Options,
-    values: Mapping[str, Sequence[tuple[int, float | None]]],
-    marks: Marks = (),
-    *,
-    has_texts_above: bool = False,
-) -> None:
-    """Set the values of `stacked_options`, as `update_stacked` does."""
-    options["series"] = series = [
+    chart.options["series"] = series = [
         {
             "type": "bar",
             "stack": "all",
@@ -399,6 +382,7 @@ def fill_stacked(
         series[0]["markLine"] = (
             _lines_below_texts(marks, times, _TEXTS_ABOVE) if has_texts_above else _vertical_lines(marks, times)
         )
+    chart.redraw()
 
 
 def _options(label: str) -> Options:
