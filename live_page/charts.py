@@ -75,6 +75,8 @@ Options = dict[str, Any]
 """Options of ECharts."""
 TimePoints = Sequence[tuple[float, float | None]]
 """Values over time, in seconds since the epoch; None: unknown."""
+Marks = Sequence[tuple[float, str]]
+"""Moments to mark in a chart over time (seconds since the epoch), each with a text."""
 
 
 class Chart(
@@ -87,8 +89,6 @@ class Chart(
     Its options are sent as text. As a dict, NiceGUI would observe each of their values, and its socket would look for
     bytes in each of them, once a second and for each browser.
     """
-
-    unit = ""
 
     def __init__(self, options: Options, label: str, *, group: str = "") -> None:
         # The style sheet colours the text of an SVG.
@@ -109,6 +109,11 @@ class Chart(
     def redraw(self) -> None:
         """Show the current options."""
         self.draw(dumps(self._drawn))
+
+    def show(self, options: Options) -> None:
+        """Show other options."""
+        self._drawn = options
+        self.redraw()
 
     def draw(self, drawing: str) -> None:
         """Show options as JSON; they are sent if they differ from those shown."""
@@ -216,79 +221,54 @@ def _round_up(number: float) -> float:
     return float(math.ceil(number * 1.05 / step) * step)
 
 
-def line_chart(label: str, unit: str = "", *, name: str = "", group: str = "") -> Chart:
-    """Create a chart of one line over time (UTC); `update_line` fills it.
-
-    The crosshair calls the line by its name, or by the label; the charts of a group have one in common.
-    """
-    chart = Chart(line_options(label, unit, name=name), label, group=group)
-    chart.unit = unit
-    return chart
-
-
-def line_options(label: str, unit: str = "", *, name: str = "") -> Options:
-    """Return the options of a line chart; `fill_line` fills them."""
-    options = _options(label)
-    options["xAxis"] = _time_axis()
-    options["grid"]["right"] = _TIME_MARGIN
-    options["yAxis"] = _value_axis(unit)
-    options["tooltip"]["axisPointer"] = {"type": "line", "lineStyle": {"color": _INK, "width": 1.5, "type": "solid"}}
-    style = {"color": _COLOURS[0], "width": 2}
-    options["series"] = [
-        {"type": "line", "data": [], "showSymbol": False, "lineStyle": style, "itemStyle": style, "name": name or label}
-    ]
-    return options
-
-
-Marks = Sequence[tuple[float, str]]
-"""Moments to mark in a chart over time (seconds since the epoch), each with a text."""
-
-
-def update_line(
-    chart: Chart,
+def line_options(
+    label: str,
     points: TimePoints,
     marks: Marks = (),
     *,
-    levels: Mapping[str, float | None] | None = None,
-    span: tuple[float, float] | None = None,
-) -> None:
-    """Show values over time; None leaves a gap.
-
-    Args:
-        chart: a line chart.
-        points: the values.
-        marks: moments to mark.
-        levels: values to mark by a line each, the lowest first, by name.
-        span: the times of the axis (seconds since the epoch); as default those of the values.
-    """
-    fill_line(chart.options, points, marks, unit=chart.unit, levels=levels, span=span)
-    chart.redraw()
-
-
-def fill_line(
-    options: Options,
-    points: TimePoints,
-    marks: Marks = (),
-    *,
+    name: str = "",
     unit: str = "",
     levels: Mapping[str, float | None] | None = None,
     span: tuple[float, float] | None = None,
-) -> None:
-    """Set the values of `line_options`, as `update_line` does."""
-    series = options["series"][0]
-    series["data"] = [[round(at * 1000), value] for at, value in points]
-    times = [round(at * 1000) for at in span or [at for at, _ in points]]
-    shown = [mark for mark in marks if times and times[0] <= mark[0] * 1000 <= times[-1]]
-    options["grid"]["top"] = _TEXTS_MARGIN if shown else _TOP_MARGIN
+) -> Options:
+    """Return the options of a chart of one line over time (UTC); None leaves a gap.
+
+    Args:
+        label: what the chart shows, for who does not see it.
+        points: the values.
+        marks: moments to mark.
+        name: what the crosshair calls the line, if not by the label.
+        unit: what is behind a value.
+        levels: values to mark by a line each, the lowest first, by name.
+        span: the times of the axis (seconds since the epoch); as default those of the values.
+    """
+    begin, end = span or ((points[0][0], points[-1][0]) if points else (0.0, 0.0))
+    times = [round(at * 1000) for at in (begin, end)]
     bound = clipped_bound([value for _, value in points if value is not None])
-    begin, end = span or (points[0][0], points[-1][0]) if points else (0.0, 0.0)
     outliers = _outlier_marks(points, bound, unit, begin, end)
-    series["markPoint"] = {**_OUTLIER, "data": list(outliers.values())}
-    series["markLine"] = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
-    series["markLine"]["data"] += _horizontal_lines(levels or {}, unit, _place_of_levels(outliers, begin, end))
+    shown = [mark for mark in marks if times[0] <= mark[0] * 1000 <= times[1]]
+    lines = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
+    lines["data"] += _horizontal_lines(levels or {}, unit, _place_of_levels(outliers, begin, end))
+    style = {"color": _COLOURS[0], "width": 2}
+    options = _options(label)
+    options["grid"] |= {"right": _TIME_MARGIN, "top": _TEXTS_MARGIN if shown else _TOP_MARGIN}
+    options["xAxis"] = _time_axis() | (dict(zip(("min", "max"), times, strict=True)) if span else {})
     # None replaces an earlier bound.
-    options["yAxis"]["max"] = bound
-    options["xAxis"] |= dict(zip(("min", "max"), (round(at * 1000) for at in span or ()), strict=False))
+    options["yAxis"] = _value_axis(unit) | {"max": bound}
+    options["tooltip"]["axisPointer"] = {"type": "line", "lineStyle": {"color": _INK, "width": 1.5, "type": "solid"}}
+    options["series"] = [
+        {
+            "type": "line",
+            "name": name or label,
+            "data": [[round(at * 1000), value] for at, value in points],
+            "showSymbol": False,
+            "lineStyle": style,
+            "itemStyle": style,
+            "markPoint": {**_OUTLIER, "data": list(outliers.values())},
+            "markLine": lines,
+        }
+    ]
+    return options
 
 
 def clipped_bound(values: Sequence[float]) -> float | None:

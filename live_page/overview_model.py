@@ -15,7 +15,6 @@ from live_page.charts import (
     TimePoints,
     bar_options,
     fill_bars,
-    fill_line,
     in_buckets,
     line_options,
 )
@@ -31,7 +30,7 @@ SPANS: Final = {"1 min": (60.0, 1.0), "5 min": (300.0, 2.0), "30 min": (HISTORY_
 """Seconds that the charts over time show, and those that a point of them stands for."""
 RATE_LABEL: Final = f"{EVENTS.lower()} per second, in Kafka"
 LATENCY_LABEL: Final = "seconds from a record's arrival in Kafka until the indices count it"
-LATENCY_UNIT: Final = " s"
+_LATENCY_UNIT: Final = " s"
 _SHORTEST_SPAN: Final = 60.0
 _LISTED_DEATHS: Final = 8
 _READ_PROCESSES_EVERY: Final = 0.5
@@ -90,19 +89,23 @@ class Overview:
         return self._drawings[name, span]
 
     def _rate(self, points: Sequence[Point], seconds_of_a_point: float) -> dict[str, Any]:
-        options = line_options(RATE_LABEL, name="per second")
         rates = in_buckets(_values(points, lambda point: point.rate, 1), seconds_of_a_point, _mean)
-        fill_line(options, rates, self._marks, span=_bounds(points))
-        return options
+        return line_options(RATE_LABEL, rates, self._marks, name="per second", span=_bounds(points))
 
     def _latency(self, points: Sequence[Point], seconds_of_a_point: float) -> dict[str, Any]:
-        options = line_options(LATENCY_LABEL, LATENCY_UNIT, name="latency in s")
         latencies = _values(points, lambda point: point.latency, 2)
         known = [seconds for _, seconds in latencies if seconds is not None]
         levels = {"p50": percentile(known, 0.5), "p95": percentile(known, 0.95)}
         highest = in_buckets(latencies, seconds_of_a_point, max)
-        fill_line(options, highest, self._marks, unit=LATENCY_UNIT, levels=levels, span=_bounds(points))
-        return options
+        return line_options(
+            LATENCY_LABEL,
+            highest,
+            self._marks,
+            name="latency in s",
+            unit=_LATENCY_UNIT,
+            levels=levels,
+            span=_bounds(points),
+        )
 
     @cached_property
     def _marks(self) -> Marks:

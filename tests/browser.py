@@ -17,6 +17,8 @@ __all__ = ["NARROW", "TIMEOUT_MS", "WIDE", "chromium", "page_of", "write_query"]
 
 TIMEOUT_MS = 120_000
 """Costs time only when a test fails: a busy machine can take half a minute to load a page."""
+SQL_EDITOR = ".cm-content[contenteditable=true]"
+"""The editor for SQL, once it takes input."""
 
 expect.set_options(timeout=TIMEOUT_MS)
 
@@ -77,7 +79,7 @@ def write_query(panel: Locator, sql: str) -> None:
     `Locator.fill` would select the text without the editor, which may just be drawing it in colour: then only a part
     of it is replaced.
     """
-    editor = panel.locator(".cm-content[contenteditable=true]")
+    editor = panel.locator(SQL_EDITOR)
     editor.click()
     editor.press("ControlOrMeta+a")
     panel.page.keyboard.insert_text(sql)

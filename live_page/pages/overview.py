@@ -8,11 +8,11 @@ from nicegui import ui
 
 from contract.declared import PIPELINE
 from live_page.address import current_query, one_of, remember
-from live_page.charts import Marks, bar_chart, line_chart, stacked_chart, update_stacked
+from live_page.charts import Chart, Marks, bar_chart, stacked_chart, update_stacked
 from live_page.components import Column, Panel, RecordTable, hint, toggle
 from live_page.diagram import PipelineDiagram
 from live_page.formatting import format_text
-from live_page.overview_model import EVENTS, LATENCY_LABEL, LATENCY_UNIT, RATE_LABEL, SPANS, Overview, totals_title
+from live_page.overview_model import EVENTS, LATENCY_LABEL, RATE_LABEL, SPANS, Overview, totals_title
 from live_page.pages.alerts import ALERT_COLUMNS, alert_row
 from live_page.pages.kill_button import KillButton
 from live_page.pages.tiles import show_tiles
@@ -93,7 +93,7 @@ class _Span:
 
 def _show_rate(span: _Span) -> Update:
     with Panel(f"{EVENTS} per second (UTC)", "lg:[flex:9_1_0]") as panel:
-        chart = line_chart(RATE_LABEL, name="per second", group=_GROUP)
+        chart = Chart({}, RATE_LABEL, group=_GROUP)
     with panel.header:
         span.add_buttons()
 
@@ -106,7 +106,7 @@ def _show_rate(span: _Span) -> Update:
 
 def _show_latency(span: _Span) -> Update:
     with Panel("Latency from Kafka to Elasticsearch (UTC)", "lg:[flex:8_1_0]") as panel:
-        chart = line_chart(LATENCY_LABEL, LATENCY_UNIT, name="latency in s", group=_GROUP)
+        chart = Chart({}, LATENCY_LABEL, group=_GROUP)
 
     def update(latest: Overview) -> None:
         chart.draw(latest.latency(span.chosen))

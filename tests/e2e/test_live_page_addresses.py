@@ -26,7 +26,7 @@ from live_page.pages.queries import example_queries
 from local_stack import servers
 from local_stack.services import PAGE
 from runtime import topic_admin
-from tests.browser import NARROW, TIMEOUT_MS, page_of, write_query
+from tests.browser import NARROW, SQL_EDITOR, TIMEOUT_MS, page_of, write_query
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 USERS = table_named("agg_interactions_user")
@@ -38,8 +38,6 @@ RULES = ("many likes", "few views")
 APPENDS = 3
 ROWS = 10
 """Rows of an append."""
-_EDITABLE = ".cm-content[contenteditable=true]"
-"""The editor for SQL, once it takes input."""
 
 
 @dataclass
@@ -298,7 +296,7 @@ def _run(page: Page, sql: str = "") -> Locator:
 def _go_to_lake(page: Page) -> Locator:
     _go(page, "Lake")
     query = _panel(page, "SQL query")
-    expect(query.locator(_EDITABLE)).to_be_visible()
+    expect(query.locator(SQL_EDITOR)).to_be_visible()
     return query
 
 
@@ -316,7 +314,7 @@ def test_the_box_takes_no_input_before_it_is_ready_and_runs_what_it_shows(site: 
         expect(box).to_have_text(address)
         release()
         # At the first moment.
-        query.locator(_EDITABLE).click()
+        query.locator(SQL_EDITOR).click()
         _type(page, typed)
         run.click()
         expect(query.get_by_role("status").last).to_contain_text("1 row,")

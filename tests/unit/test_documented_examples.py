@@ -87,7 +87,7 @@ def test_the_panels_of_the_page_can_be_pasted_into_the_overview(tmp_path: Path) 
     file = tmp_path / "overview.py"
     examples = "\n\n".join(_blocks(_PAGES / "page-panel.md", "python"))
     imports = (
-        "from live_page.charts import update_bars, update_line\n"
+        "from live_page.charts import line_options, update_bars\n"
         "from live_page.sources.documents import Documents, Hits\n"
         "from observer.reading_history import ReadingHistory\n"
     )

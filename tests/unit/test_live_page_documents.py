@@ -9,7 +9,7 @@ import pytest
 from nicegui import app
 
 from live_page import overview_model, stylesheet
-from live_page.charts import Chart, line_chart, update_line
+from live_page.charts import Chart, line_options
 from live_page.guard import Guard
 from live_page.layout import build
 from live_page.pages import overview
@@ -76,12 +76,12 @@ def test_a_newer_reading_and_a_death_are_in_the_next_overview() -> None:
 
 def test_a_chart_that_has_not_changed_is_not_sent_again() -> None:
     with page_client() as client:
-        chart = line_chart("per second")
+        chart = Chart({}, "per second")
     client.outbox.updates.clear()
-    update_line(chart, [(0.0, 1.0), (1.0, 2.0)])
+    chart.show(line_options("per second", [(0.0, 1.0), (1.0, 2.0)]))
     assert list(client.outbox.updates) == [chart.id]
     client.outbox.updates.clear()
-    update_line(chart, [(0.0, 1.0), (1.0, 2.0)])
+    chart.show(line_options("per second", [(0.0, 1.0), (1.0, 2.0)]))
     assert not client.outbox.updates
     # Its options are text, so that nothing looks into each of their values.
     assert isinstance(chart.props["drawing"], str)

@@ -6,7 +6,7 @@ import pytest
 
 from contract.alerts import ALERTS
 from live_page.banner import banner_text
-from live_page.charts import Chart, bar_chart, line_chart, stacked_chart, update_bars, update_line, update_stacked
+from live_page.charts import Options, bar_chart, line_options, stacked_chart, update_bars, update_stacked
 from live_page.diagram import edge_width
 from live_page.pages.tiles import minute_before
 from live_page.pipeline_model import Box, Edge, Flow, PipelineModel, pipeline_model
@@ -212,22 +212,19 @@ def test_a_change_is_against_the_value_a_minute_before_if_that_is_known() -> Non
     assert minute_before(_history(*unknown).points(65), lambda point: point.firing) == 41
 
 
-def _charted(values: list[float | None], **levels: float | None) -> Chart:
+def _charted(values: list[float | None], **levels: float | None) -> Options:
     points = [(float(second), value) for second, value in enumerate(values)]
-    with page_client():
-        chart = line_chart("seconds", " s")
-        update_line(chart, points, levels=levels, span=(0, 100))
-    return chart
+    return line_options("seconds", points, unit=" s", levels=levels, span=(0, 100))
 
 
 def test_a_cold_start_does_not_flatten_a_chart_and_is_marked() -> None:
     chart = _charted([3.1, 2.0, *[0.5] * 60, None, 9.0, *[0.5] * 20])
-    bound = chart.options["yAxis"]["max"]
+    bound = chart["yAxis"]["max"]
     assert bound == pytest.approx(0.6)
-    marks = chart.options["series"][0]["markPoint"]["data"]
+    marks = chart["series"][0]["markPoint"]["data"]
     # The highest of each run; the values themselves are still there.
     assert [(mark["coord"], mark["name"]) for mark in marks] == [([63_000, bound], "↑ 9 s"), ([0, bound], "↑ 3.1 s")]
-    assert sorted((value for _, value in chart.options["series"][0]["data"] if value), reverse=True)[:2] == [9.0, 3.1]
+    assert sorted((value for _, value in chart["series"][0]["data"] if value), reverse=True)[:2] == [9.0, 3.1]
 
 
 def test_of_marks_whose_texts_would_overlap_the_highest_is_drawn() -> None:
@@ -235,7 +232,7 @@ def test_of_marks_whose_texts_would_overlap_the_highest_is_drawn() -> None:
     for second, value in {9: 4.0, 18: 5.0, 38: 2.0, 97: 6.0, 75: 3.0}.items():
         values[second] = value
     chart = _charted(values)
-    marks = chart.options["series"][0]["markPoint"]["data"]
+    marks = chart["series"][0]["markPoint"]["data"]
     # Within a fifth of the axis of 18 is 9; the text of 97 is to its left, where that of 75 would be.
     assert [(mark["name"], mark.get("label")) for mark in marks] == [
         ("↑ 6 s", {"position": "left"}),
@@ -254,46 +251,47 @@ def test_of_marks_whose_texts_would_overlap_the_highest_is_drawn() -> None:
 )
 def test_the_texts_of_levels_are_not_over_those_of_outliers(late: dict[int, float], places: set[str]) -> None:
     chart = _charted([late.get(second, 0.5) for second in range(101)], p50=0.5, p95=0.55)
-    lines = chart.options["series"][0]["markLine"]["data"]
+    lines = chart["series"][0]["markLine"]["data"]
     assert {line["label"]["position"] for line in lines} == places
 
 
 def test_an_axis_that_was_clipped_is_free_again() -> None:
-    chart = _charted([3.1, *[0.5] * 40])
-    assert chart.options["yAxis"]["max"] is not None
-    update_line(chart, [(0.0, 0.5), (1.0, 0.6)])
-    assert chart.options["yAxis"]["max"] is None
-    assert chart.options["series"][0]["markPoint"]["data"] == []
+    assert _charted([3.1, *[0.5] * 40])["yAxis"]["max"] is not None
+    chart = _charted([0.5, 0.6])
+    # It is sent, since ECharts would keep a bound that is left out.
+    assert chart["yAxis"]["max"] is None
+    assert chart["series"][0]["markPoint"]["data"] == []
 
 
 def test_levels_are_lines_with_their_values_and_an_unknown_one_has_none() -> None:
-    lines = _charted([0.5], p50=0.5, p95=0.75).options["series"][0]["markLine"]["data"]
+    lines = _charted([0.5], p50=0.5, p95=0.75)["series"][0]["markLine"]["data"]
     assert [(line["yAxis"], line["name"]) for line in lines] == [(0.5, "p50 0.5 s"), (0.75, "p95 0.75 s")]
     # One text is below its line, and the other one above.
     assert [line["label"]["position"] for line in lines] == ["insideEndBottom", "insideEndTop"]
     # Below it would be over the times of the axis.
-    far = _charted([0.5], p50=0.5, p95=18.0).options["series"][0]["markLine"]["data"]
+    far = _charted([0.5], p50=0.5, p95=18.0)["series"][0]["markLine"]["data"]
     assert [line["label"]["position"] for line in far] == ["insideEndTop", "insideEndTop"]
-    assert _charted([None], p50=None, p95=None).options["series"][0]["markLine"]["data"] == []
+    assert _charted([None], p50=None, p95=None)["series"][0]["markLine"]["data"] == []
 
 
 def test_the_texts_of_deaths_are_above_the_line_and_never_over_each_other() -> None:
+    def charted(*marks: float) -> Options:
+        return line_options("seconds", [], [(at, "sink\nready again") for at in marks], span=(0.0, 60.0))
+
     def labels(*marks: float) -> list[dict[str, object]]:
-        update_line(chart, [], [(at, "sink\nready again") for at in marks], span=(0.0, 60.0))
-        return [line["label"] for line in chart.options["series"][0]["markLine"]["data"]]
+        return [line["label"] for line in charted(*marks)["series"][0]["markLine"]["data"]]
 
     right_of_it, left_of_it, arrow, hidden = {"align": "left"}, {"align": "right"}, {"formatter": "▲"}, {"show": False}
-    chart = _charted([0.5])
-    margin = chart.options["grid"]["top"]
+    margin = charted()["grid"]["top"]
     assert labels(10.0) == [right_of_it]
-    assert chart.options["grid"]["top"] > margin
+    assert charted(10.0)["grid"]["top"] > margin
     assert labels(50.0) == [left_of_it]
     assert labels(5.0, 40.0) == [arrow, left_of_it]
     # The text of the last one covers where the second one is.
     assert labels(5.0, 30.0, 50.0) == [arrow, hidden, left_of_it]
     # One beyond the axis has neither.
     assert labels(-5.0) == []
-    assert chart.options["grid"]["top"] == margin
+    assert charted(-5.0)["grid"]["top"] == margin
 
 
 # --- The banner ------------------------------------------------------------------------------------
