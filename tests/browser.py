@@ -13,7 +13,7 @@ from img import browser as installed
 from img.browser import NARROW, WIDE
 from tests import without_netlink
 
-__all__ = ["NARROW", "TIMEOUT_MS", "WIDE", "chromium", "page_of", "write_query"]
+__all__ = ["NARROW", "SQL_EDITOR", "TIMEOUT_MS", "WIDE", "chromium", "page_of", "write_query"]
 
 TIMEOUT_MS = 120_000
 """Costs time only when a test fails: a busy machine can take half a minute to load a page."""
