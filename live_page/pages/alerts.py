@@ -64,8 +64,8 @@ def _show_alerts_per_minute(documents: Documents) -> None:
         chart = stacked_chart("alerts fired per minute in the last hour, UTC")
 
     def show_counts(counts: Mapping[str, list[tuple[int, int]]]) -> None:
-        by_condition = {_condition(rule): of_rule for rule, of_rule in counts.items()}
-        update_stacked(chart, dict(sorted(by_condition.items())))
+        by_name = {short_rule(rule): of_rule for rule, of_rule in counts.items()}
+        update_stacked(chart, dict(sorted(by_name.items())))
 
     panel.refresh_from(documents.alerts_over_time, show_counts, interval=2.0)
 
@@ -138,7 +138,7 @@ def _row(alert: Mapping[str, Any]) -> str:
     return row_label(of_table, alert["id"]) if of_table else f"{alert['id']}"
 
 
-def _condition(rule: str) -> str:
+def short_rule(rule: str) -> str:
     """Return a rule's name without the table that the name of an unnamed rule starts with."""
     table, _, condition = rule.partition(": ")
     return condition if condition and table in _TABLES else rule
@@ -159,7 +159,7 @@ def alert_row(alert: Mapping[str, Any], *, is_short: bool = False) -> dict[str, 
     """Format an alert for `ALERT_COLUMNS`; a short one has no condition beside the name of its rule."""
     of_table = _TABLES.get(alert["index"])
     rule, text = alert["rule"], alert["alert_text"]
-    name = _condition(rule)
+    name = short_rule(rule)
     return {
         "key": f"{rule} {alert['id']} {alert['fired_at']}",
         "fired": format_time(alert["fired_at"]),

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from contract.alerts import ALERT_TEXT, FIRED_AT, ROW
+from contract.alerts import FIRED_AT, ROW, RULE
 from contract.fields import ColumnType
 from contract.tables import Table
 from live_page.charts import Marks, bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, height_of, hint, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_name, format_text, format_time
-from live_page.pages.alerts import ALERT_COLUMNS, alert_row
+from live_page.pages.alerts import ALERT_COLUMNS, alert_row, short_rule
 from live_page.pages.cells import EMPTY, format_cell, is_total
 from live_page.pages.links import noun, plural, row_href, row_label, table_href
 from live_page.pages.row_queries import (
@@ -157,7 +157,7 @@ def _show_trend(sources: Sources, of: Table, row_id: str) -> None:
 
 
 def marks_of(of: Table, alerts: Sequence[Mapping[str, Any]]) -> Marks:
-    """Return when alerts of a row fired, each with its condition: at the time of the event that the row had then.
+    """Return when alerts of a row fired, each with its rule: at the time of the event that the row had then.
 
     Of a table that does not have the time of its latest event, at the time of the clock.
     """
@@ -165,7 +165,8 @@ def marks_of(of: Table, alerts: Sequence[Mapping[str, Any]]) -> Marks:
     for alert in alerts:
         at = (alert.get(ROW) or {}).get(of.latest_event) or alert[FIRED_AT]
         with suppress(ValueError, TypeError, OverflowError):
-            found.append((datetime.fromisoformat(at).timestamp(), f"▲ {format_text(alert[ALERT_TEXT], _MAX_MARK)}"))
+            rule = format_text(short_rule(alert[RULE]), _MAX_MARK)
+            found.append((datetime.fromisoformat(at).timestamp(), f"▲ {rule}"))
     return found
 
 

@@ -187,11 +187,14 @@ def test_the_key_of_a_row_is_in_parameters_and_never_in_the_query() -> None:
 
 def test_an_alert_is_on_the_chart_at_the_time_of_the_event_that_fired_it() -> None:
     event_time, clock = AT - timedelta(days=400), AT
-    alert = {"fired_at": clock.isoformat(), "alert_text": "a > 1", "row": {"last_interaction": event_time.isoformat()}}
-    assert marks_of(USERS, [alert]) == [(event_time.timestamp(), "▲ a > 1")]
-    assert marks_of(MINUTES, [alert]) == [(clock.timestamp(), "▲ a > 1")]
-    assert marks_of(USERS, [{**alert, "row": {}}]) == [(clock.timestamp(), "▲ a > 1")]
+    row = {"last_interaction": event_time.isoformat()}
+    alert = {"fired_at": clock.isoformat(), "rule": "possible bot", "row": row}
+    assert marks_of(USERS, [alert]) == [(event_time.timestamp(), "▲ possible bot")]
+    assert marks_of(MINUTES, [alert]) == [(clock.timestamp(), "▲ possible bot")]
+    assert marks_of(USERS, [{**alert, "row": {}}]) == [(clock.timestamp(), "▲ possible bot")]
     assert marks_of(USERS, [{**alert, "row": {"last_interaction": "never"}}]) == []
+    unnamed = {**alert, "rule": "agg_interactions_user: a > 1"}
+    assert marks_of(USERS, [unnamed]) == [(event_time.timestamp(), "▲ a > 1")]
 
 
 def test_in_another_declaration_a_key_by_two_columns_is_a_counterpart() -> None:
