@@ -31,8 +31,9 @@ _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
 _SHORT: Final = 24
 """Names of up to so many characters have a place below so few bars, in several lines."""
+_BROKEN_WIDTH: Final = 288
+"""Pixels for all of them, which a phone has."""
 _BROKEN_LABELS: Final[Mapping[str, Any]] = {
-    "width": 72,
     # As default it is the width of a character that the font may lack.
     "lineHeight": 14,
     "overflow": "break",
@@ -44,7 +45,9 @@ _TRUNCATED_LABELS: Final[Mapping[str, Any]] = {
     "width": 128,
     "overflow": "truncate",
     "hideOverlap": True,
-    ":formatter": "each => each",
+    # Wide bounds of a bucket have a line each: at the ends of an axis there is little room.
+    ":formatter": r"each => each.length > 9 ? each.replace(/^([\d.,]+–)(?=[\d.,]+$)/, '$1\n') : each",
+    "lineHeight": 14,
 }
 _OUTLIERS: Final = 0.05
 """This share of the values does not stretch an axis."""
@@ -182,7 +185,8 @@ def fill_bars(
     axis["axisLabel"]["interval"] = 0 if len(names) <= _DISTINCT_BARS else "auto"
     if not is_horizontal:
         is_broken = len(names) <= _DISTINCT_BARS and all(len(name) <= _SHORT for name in shown)
-        axis["axisLabel"] |= _BROKEN_LABELS if is_broken else _TRUNCATED_LABELS
+        width = _BROKEN_WIDTH // max(1, len(names))
+        axis["axisLabel"] |= _BROKEN_LABELS | {"width": width} if is_broken else _TRUNCATED_LABELS
     series["data"] = data
     if has_labels:
         series["label"] = {"show": True, "position": "top", "color": _INK, "fontSize": 11, ":formatter": _LABEL}

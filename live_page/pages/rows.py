@@ -74,7 +74,7 @@ def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> N
 
     def show_distribution(buckets: Sequence[Bucket]) -> None:
         update_bars(chart, [each.label for each in buckets], [each.rows for each in buckets], has_labels=True)
-        growing = ", in steps that grow tenfold" if has_growing_steps(buckets) else ""
+        growing = ", in growing steps" if has_growing_steps(buckets) else ""
         about.set_text(f"{plural(of).capitalize()} by {format_name(measure.value)}{growing}")
 
     panel.refresh_from(lambda: documents.distribution(of.name, measure.value), show_distribution, interval=2.0)

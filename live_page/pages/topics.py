@@ -30,6 +30,8 @@ _PARTITIONS = (
     Column("leader", "Leader", is_number=True, is_minor=True),
 )
 _LATEST_DEAD_LETTERS: Final = 30
+_INTERVAL: Final = 2.0
+"""Seconds between two refreshes of what is around the records, which are refreshed more often."""
 
 
 def show(sources: Sources) -> None:
@@ -59,7 +61,7 @@ def _show_topics(topics: Topics) -> None:
             if each.exists
         ]
 
-    panel.refresh_from(lambda: [topics.state(name) for name in topics.names], show_topics)
+    panel.refresh_from(lambda: [topics.state(name) for name in topics.names], show_topics, _INTERVAL)
 
 
 def _show_partitions(topics: Topics, topic: ui.toggle) -> None:
@@ -69,7 +71,7 @@ def _show_partitions(topics: Topics, topic: ui.toggle) -> None:
     def show_partitions(state: TopicState) -> None:
         table.rows = list(_partition_rows(state))
 
-    panel.refresh_from(lambda: topics.state(topic.value), show_partitions)
+    panel.refresh_from(lambda: topics.state(topic.value), show_partitions, _INTERVAL)
     topic.on_value_change(panel.refresh)
 
 
@@ -87,7 +89,7 @@ def _show_dead_letters(sources: Sources) -> None:
         found = [record for record in records if record.is_dead_letter][:_LATEST_DEAD_LETTERS]
         table.rows = [_dead_letter_row(topic, record, is_replayed=record.id in replayed) for record in found]
 
-    panel.refresh_from(lambda: sources.records.latest(topic), show_dead_letters, interval=2.0)
+    panel.refresh_from(lambda: sources.records.latest(topic), show_dead_letters, _INTERVAL)
 
 
 def _dead_letter_row(topic: str, record: Record, *, is_replayed: bool) -> dict[str, Any]:

@@ -335,6 +335,19 @@ def test_the_names_of_few_bars_are_never_hidden(names: list[str], is_hidden: boo
     assert chart.options["xAxis"]["axisLabel"]["hideOverlap"] is is_hidden
 
 
+def test_the_fewer_the_bars_the_more_room_their_names_have() -> None:
+    def width(*names: str) -> int:
+        with page_client():
+            chart = bar_chart([], "counts")
+            update_bars(chart, names, [1] * len(names))
+        return int(chart.options["xAxis"]["axisLabel"]["width"])
+
+    assert width("total_click", "total_like", "total_view", "total_purchase") == 72
+    # "interactions" is a few pixels wider than 72, and would be broken within.
+    assert width("min_interactions", "max_interactions") == 144
+    assert width(*(f"user_{n}" for n in range(10))) == 128
+
+
 def test_the_texts_of_marks_are_above_the_bars_beside_each_other() -> None:
     minutes = [60_000 * n for n in range(60)]
     with page_client():
