@@ -186,7 +186,7 @@ def fill_bars(
     if not is_horizontal:
         is_broken = len(names) <= _DISTINCT_BARS and all(len(name) <= _SHORT for name in shown)
         width = _BROKEN_WIDTH // max(1, len(names))
-        axis["axisLabel"] |= _BROKEN_LABELS | {"width": width} if is_broken else _TRUNCATED_LABELS
+        axis["axisLabel"] |= {**_BROKEN_LABELS, "width": width} if is_broken else _TRUNCATED_LABELS
     series["data"] = data
     if has_labels:
         series["label"] = {"show": True, "position": "top", "color": _INK, "fontSize": 11, ":formatter": _LABEL}

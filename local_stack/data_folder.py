@@ -40,7 +40,7 @@ def resolve(folder: str) -> Path:
 
 
 def require_usable(data: Path) -> None:
-    """Create the data folder. Raises `DataFolderError` if it cannot be used."""
+    """Create the data folder, which only its user can read. Raises `DataFolderError` if it cannot be used."""
     if not str(data).isprintable():
         raise DataFolderError(f"the data folder {str(data)!r} has unprintable characters in its path: {_REMEDY}")
     for text, reason in _UNUSABLE.items():
@@ -48,7 +48,7 @@ def require_usable(data: Path) -> None:
             raise DataFolderError(f"the data folder {data} has {text!r} in its path, and {reason}: {_REMEDY}")
     probe = data / f".writable-{os.getpid()}"
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(0o700, parents=True, exist_ok=True)
         probe.write_bytes(b"x")
         probe.unlink()
         free = shutil.disk_usage(data).free

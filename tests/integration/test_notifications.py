@@ -1,5 +1,7 @@
 """The sink notifies people of alerts, over a real HTTP server and a real SMTP server."""
 
+import html
+
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -49,7 +51,7 @@ def test_a_webhook_and_a_mailbox_get_one_message_per_alert_that_fires_or_is_reso
                 eventually(lambda: assert_equal(len(hook.received), 4))
     finally:
         mail_server.stop()
-    firing, resolved, _, summary = (message["text"] for message in hook.received)
+    firing, resolved, _, summary = (html.unescape(message["text"]) for message in hook.received)
     rule = "agg_interactions_item: max_interactions > 12"
     assert firing.startswith(f"*firing [warning] {rule}: item_1*\nmax_interactions was 13 when it fired")
     assert resolved.startswith(f"*resolved [warning] {rule}: item_1*")

@@ -2,10 +2,12 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +104,23 @@ def test_a_data_folder_without_a_path_is_one_line_with_the_remedy(tmp_path: Path
         data_folder.require_usable(data_folder.resolve(str(tmp_path / name) if name == "loop" else name))
 
 
-def test_a_data_folder_is_locked_until_the_last_process_of_its_stack_has_exit_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_a_new_data_folder_is_readable_by_its_user_alone_and_an_existing_one_stays_as_it_is(
+    tmp_path: Path, umask: int
+) -> None:
+    new, existing = tmp_path / "new", tmp_path / "existing"
+    existing.mkdir(0o755)
+    existing.chmod(0o755)
+    before = os.umask(umask)
+    try:
+        for data in (new, existing):
+            data_folder.require_usable(data)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(data.stat().st_mode) for data in (new, existing)] == [0o700, 0o755]
+
+
+def test_a_data_folder_is_locked_until_the_last_process_of_its_stack_has_ended(tmp_path: Path) -> None:
     with data_folder.locked(tmp_path) as descriptor:
         left_behind = subprocess.Popen(["sleep", "600"], pass_fds=(descriptor,))
     try:

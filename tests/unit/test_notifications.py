@@ -1,5 +1,6 @@
 """Notifiers, their retries, the texts and the settings, against a real local HTTP server where one is needed."""
 
+import html
 import logging
 import time
 from collections import Counter
@@ -104,6 +105,19 @@ def test_a_permanent_refusal_fails_at_once_and_does_not_block_the_next_message(
     assert f"responded {status}: " in error
     assert setting in error or "README" in error
     assert error.endswith(": first")
+
+
+@pytest.mark.parametrize("id_", ["<!channel>", "<@U024BE7LH>", "<https://evil.example.com|your bank>", "a&lt;b"])
+def test_an_id_in_a_message_for_chat_is_text_and_neither_a_mention_nor_a_link(
+    receiver: WebhookReceiver, id_: str
+) -> None:
+    alert = replace(ALERT, id=id_)
+    _webhook(receiver).send(Texts.load(None, KIBANA).of_alert(alert))
+    (received,) = receiver.received
+    assert not set("<>") & set(received["text"])
+    # A reader sees the id as it is, and so does a program.
+    assert id_ in html.unescape(received["text"])
+    assert received["alert"]["id"] == id_
 
 
 @NOTIFIERS

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import html
 import re
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -45,7 +46,9 @@ class Webhook:
     def send(self, message: Message) -> None:
         """Post one message; raises `NotSentError`, or `RefusedError` for a permanent status."""
         alert = message.alert.document() if message.alert else None
-        body = orjson.dumps({"text": f"*{message.title}*\n{message.text}", "alert": alert})
+        # As Slack asks for it: an id such as <!channel> is text then, and mentions nobody.
+        text = html.escape(f"*{message.title}*\n{message.text}", quote=False)
+        body = orjson.dumps({"text": text, "alert": alert})
         headers = {"Content-Type": "application/json"}
         if self._secret:
             headers[SIGNATURE] = "sha256=" + hmac.new(self._secret, body, hashlib.sha256).hexdigest()
