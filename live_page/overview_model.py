@@ -19,6 +19,7 @@ from live_page.charts import (
     line_options,
 )
 from live_page.formatting import UNKNOWN, format_name, format_text, format_time
+from live_page.pages.alert_rows import alert_row
 from live_page.pages.tiles import TileText, tile_texts
 from live_page.pipeline_model import PipelineModel, pipeline_model
 from observer.latency import HISTORY_SECONDS
@@ -62,6 +63,11 @@ class Overview:
     def deaths(self) -> Sequence[dict[str, Any]]:
         """The rows of the latest deaths, the last one first."""
         return [_death_row(death) for death in self.listed.deaths[: -_LISTED_DEATHS - 1 : -1]]
+
+    @cached_property
+    def alerts(self) -> Sequence[dict[str, Any]]:
+        """The rows of the latest alerts; those that fire have lasted until now."""
+        return [alert_row(alert, is_short=True) for alert in self.reading.snapshot.alerts]
 
     @cached_property
     def totals(self) -> str:

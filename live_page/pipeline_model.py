@@ -136,7 +136,7 @@ def pipeline_model(history: ReadingHistory, topic: str) -> PipelineModel:
     kafka, elasticsearch, producer, stream, sink = health.values()
     ingest_lag = _lag(readings, _after_the_lake(now, lake), "sent", stream)
     aggregate_lag = _lag(readings, aggregated.lag, "in_the_lake", stream)
-    sink_lag = _lag(readings, now.uncommitted if now.sink_lag is None else now.sink_lag, "published", sink)
+    sink_lag = _lag(readings, now.waiting_rows, "published", sink)
     # What cannot be indexed stays with the sink.
     index_lag = Lag(sink_lag.rows, bool(sink_lag.rows) and _has_problem(elasticsearch))
 

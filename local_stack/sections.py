@@ -166,9 +166,13 @@ def alerts(snapshot: Snapshot, width: int) -> Table:
         style = "red" if alert["status"] == FIRING else "green"
         fired = _as_text(str(alert["fired_at"])[11:19])
         status = Text(escape_controls(str(alert["status"])), style=style)
-        table.add_row(fired, status, *(_as_text(alert[name]) for name in ("alert_text", "id", "value")))
+        rule, condition = (str(alert[name]) for name in ("rule", "alert_text"))
+        # The name of a rule without one is its condition, behind that of the table.
+        named = condition if condition in rule else rule
+        table.add_row(fired, status, _as_text(named), _as_text(alert["id"]), _as_text(alert["value"]))
     if not snapshot.alerts:
-        table.add_row(UNKNOWN, "", "none yet", "", "")
+        known = "none yet" if snapshot.firing is not None else "Elasticsearch does not answer"
+        table.add_row(UNKNOWN, "", known, "", "")
     return table
 
 

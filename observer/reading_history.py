@@ -136,7 +136,7 @@ class ReadingHistory:
             "sent": ("sent to Kafka", None),
             "in_the_lake": ("in the lake", _lake_lag(now)),
             "aggregated": ("aggregated", _difference(now.in_the_lake, now.aggregated)),
-            "published": ("rows published", now.sink_lag),
+            "published": ("rows published", now.waiting_rows),
         }
         return [
             Stage(name, getattr(now, field), stage_rate(readings, attrgetter(field)), lag)

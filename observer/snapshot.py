@@ -24,6 +24,7 @@ from runtime.topic_reader import offset_ranges
 _TIMEOUT: Final = 2.0
 _LATEST_ALERTS: Final = 8
 _ALL: Final = "all"
+_SINK: Final = "elasticsearch_sink_alert"
 """The name of the total among the aggregations."""
 
 
@@ -73,6 +74,14 @@ class Snapshot:
     def committed(self) -> int | None:
         """Number of published rows that the sink has committed, which it does after indexing."""
         return None if self.published is None or self.uncommitted is None else self.published - self.uncommitted
+
+    @property
+    def waiting_rows(self) -> int | None:
+        """Published rows that wait for the sink: those that it knows of, or those that it has not committed.
+
+        A sink that has a problem, such as no partitions yet, does not know them all.
+        """
+        return self.sink_lag if self.health.get(_SINK, OK) == OK and self.sink_lag is not None else self.uncommitted
 
     @property
     def is_drained(self) -> bool:

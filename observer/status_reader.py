@@ -216,9 +216,8 @@ def _stages(history: ReadingHistory) -> tuple[Stage, ...]:
     """Return the stages, with the sink as the last one: it has the lag of the published rows."""
     *stages, published = history.stages()
     readings = history.readings()
-    now, rate = readings[-1].snapshot, stage_rate(readings, attrgetter("committed"))
-    lag = now.uncommitted if published.lag is None else published.lag
-    return (*stages, replace(published, lag=None), Stage("rows indexed", now.committed, rate, lag))
+    committed, rate = readings[-1].snapshot.committed, stage_rate(readings, attrgetter("committed"))
+    return (*stages, replace(published, lag=None), Stage("rows indexed", committed, rate, published.lag))
 
 
 def _tables(snapshot: Snapshot, lake_rows: Mapping[str, int | None]) -> tuple[TableRows, ...]:

@@ -6,12 +6,11 @@ from typing import Any
 from nicegui import ui
 
 from contract.alerts import FIRING, RESOLVED
-from contract.declared import TABLES
 from live_page.address import current_query, one_of, remember
 from live_page.charts import bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import Column, Panel, RecordTable, toggle, two_columns
-from live_page.formatting import UNKNOWN, format_count, format_duration, format_text, format_time, format_value
-from live_page.pages.links import row_href, row_label
+from live_page.formatting import UNKNOWN, format_count, format_text, format_time
+from live_page.pages.alert_rows import alert_row, alerted_row, short_rule
 from live_page.sources import Sources
 from live_page.sources.documents import Documents, Hits
 
@@ -29,8 +28,7 @@ COUNT_COLUMNS = (
     Column("last", "Last fired (UTC)", is_minor=True),
 )
 _RULES = (Column("rule", "Rule", wraps=True), *COUNT_COLUMNS)
-_TABLES = {each.name: each for each in TABLES}
-_EMPTY = "No alerts: no row has matched a rule of data_mapper.yml yet"
+_EMPTY = "No alerts: no row has matched a rule yet"
 _ALL = "all"
 _CHARTED_ALERTS = 15
 
@@ -87,7 +85,7 @@ def _show_values(documents: Documents) -> ui.select:
         alerts = [alert for alert in page.rows if isinstance(alert["value"], int | float)]
         update_bars(
             chart,
-            [f"{_row(alert)} {format_time(alert['fired_at'])}" for alert in alerts],
+            [f"{alerted_row(alert)} {format_time(alert['fired_at'])}" for alert in alerts],
             [alert["value"] for alert in alerts],
             threshold if isinstance(threshold, int | float) else None,
         )
@@ -132,18 +130,6 @@ def _rule_of_address(name: str) -> str | None:
     return rule if rule and rule == format_text(rule) else None
 
 
-def _row(alert: Mapping[str, Any]) -> str:
-    """Return the row of an alert to be read."""
-    of_table = _TABLES.get(alert["index"])
-    return row_label(of_table, alert["id"]) if of_table else f"{alert['id']}"
-
-
-def short_rule(rule: str) -> str:
-    """Return a rule's name without the table that the name of an unnamed rule starts with."""
-    table, _, condition = rule.partition(": ")
-    return condition if condition and table in _TABLES else rule
-
-
 def rule_counts(of_rule: Mapping[str, Any] | None) -> dict[str, Any]:
     """Format an entry of `Documents.alerts_per_rule` for `COUNT_COLUMNS`; None: not available."""
     if of_rule is None:
@@ -152,21 +138,4 @@ def rule_counts(of_rule: Mapping[str, Any] | None) -> dict[str, Any]:
         "firing": format_count(of_rule.get("firing", 0)),
         "all": format_count(of_rule.get("all", 0)),
         "last": format_time(of_rule.get("last")),
-    }
-
-
-def alert_row(alert: Mapping[str, Any], *, is_short: bool = False) -> dict[str, Any]:
-    """Format an alert for `ALERT_COLUMNS`; a short one has no condition beside the name of its rule."""
-    of_table = _TABLES.get(alert["index"])
-    rule, text = alert["rule"], alert["alert_text"]
-    name = short_rule(rule)
-    return {
-        "key": f"{rule} {alert['id']} {alert['fired_at']}",
-        "fired": format_time(alert["fired_at"]),
-        "state": f"{'▲' if alert['status'] == 'firing' else '✓'} {alert['status']}",
-        "rule": format_text(name if is_short or text in rule else f"{name} ({text})"),
-        "id": format_text(_row(alert)),
-        "value": format_value(alert["value"]),
-        "lasted": format_duration(alert["fired_at"], alert["resolved_at"]),
-        "href": row_href(of_table, alert["id"]) if of_table and of_table.key else "",
     }

@@ -26,7 +26,19 @@ def noun(table: Table) -> str:
     if len(table.key) == 1:
         return table.key[0].removesuffix("_id").replace("_", " ")
     rows, by, key = plural(table).partition(" by ")
-    return f"{rows.removesuffix('s')}{by}{key}"
+    return f"{_singular(rows)}{by}{key}"
+
+
+def _singular(nouns: str) -> str:
+    """Return the singular of a regular noun.
+
+    >>> [_singular(each) for each in ("items", "cities", "days", "branches", "prices", "series of readings")]
+    ['item', 'city', 'day', 'branch', 'price', 'series of reading']
+    """
+    for ending, singular in (("ies", "y"), ("sses", "ss"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"), ("s", "")):
+        if nouns.endswith(ending):
+            return nouns.removesuffix(ending) + singular
+    return nouns
 
 
 def row_label(table: Table, row_id: str) -> str:

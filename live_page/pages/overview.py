@@ -1,8 +1,8 @@
 """The overview page: the pipeline as a diagram, rate, latency, health and the latest alerts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -13,7 +13,7 @@ from live_page.components import Column, Panel, RecordTable, hint, toggle
 from live_page.diagram import PipelineDiagram
 from live_page.formatting import format_text
 from live_page.overview_model import EVENTS, LATENCY_LABEL, RATE_LABEL, SPANS, Overview, totals_title
-from live_page.pages.alerts import ALERT_COLUMNS, alert_row
+from live_page.pages.alerts import ALERT_COLUMNS
 from live_page.pages.kill_button import KillButton
 from live_page.pages.tiles import show_tiles
 from live_page.sources import Sources
@@ -197,16 +197,11 @@ class _HealthLine:
 
 def _show_alerts() -> Update:
     with Panel("Latest alerts", "alerts lg:[flex:11_1_0]") as panel:
-        table = RecordTable(ALERT_COLUMNS, "No alerts yet: the rules are in data_mapper.yml", height="min-h-56")
-
-    shown: Sequence[Mapping[str, Any]] = ()
+        table = RecordTable(ALERT_COLUMNS, "No alerts: no row has matched a rule yet", height="min-h-56")
 
     def update(latest: Overview) -> None:
-        nonlocal shown
-        alerts = latest.reading.snapshot.alerts
-        if _is_indexed(latest.reading, panel) and alerts != shown:
-            shown = alerts
-            table.rows = [alert_row(alert, is_short=True) for alert in alerts]
+        if _is_indexed(latest.reading, panel) and table.rows != latest.alerts:
+            table.rows = list(latest.alerts)
 
     return update
 

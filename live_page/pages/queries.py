@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from contract.pipeline import Pipeline
 from live_page.formatting import format_name
 from live_page.sources.lake import QueryResult
 
+_TIME: Final = re.compile(r"(?P<date>\d{4}-\d\d-\d\d) (?P<time>\d\d:\d\d:\d\d(\.\d+)?)\+00")
 MAX_BARS: Final = 40
 MAX_HISTORY: Final = 20
 _MAX_LENGTH: Final = 10_000
@@ -93,7 +95,21 @@ def bars_of(result: QueryResult) -> tuple[str, list[str], list[float]] | None:
     bars = [(" · ".join(_label(cell) for cell in cells), value) for cells, value in rows if value is not None]
     if not bars:
         return None
-    return result.columns[number], [name for name, _ in bars], [value for _, value in bars]
+    return result.columns[number], _without_date([name for name, _ in bars]), [value for _, value in bars]
+
+
+def _without_date(names: list[str]) -> list[str]:
+    """Leave out the date of times (UTC) that have it in common, which would take the place of what differs.
+
+    >>> _without_date(["2026-01-31 14:59:00+00", "2026-01-31 15:00:00+00"])
+    ['14:59:00', '15:00:00']
+    >>> _without_date(["2026-01-31 23:59:00+00", "2026-02-01 00:00:00+00"])
+    ['2026-01-31 23:59:00+00', '2026-02-01 00:00:00+00']
+    """
+    times = [_TIME.fullmatch(name) for name in names]
+    if len({time and time["date"] for time in times}) > 1:
+        return names
+    return [time["time"] if time else name for name, time in zip(names, times, strict=True)]
 
 
 def _label(cell: str | None) -> str:

@@ -14,7 +14,8 @@ from contract.tables import Table
 from live_page.charts import Marks, bar_chart, stacked_chart, update_bars, update_stacked
 from live_page.components import LINK, Column, Panel, RecordTable, height_of, hint, two_columns
 from live_page.formatting import UNKNOWN, format_count, format_name, format_text, format_time
-from live_page.pages.alerts import ALERT_COLUMNS, alert_row, short_rule
+from live_page.pages.alert_rows import alert_row, short_rule
+from live_page.pages.alerts import ALERT_COLUMNS
 from live_page.pages.cells import EMPTY, format_cell, is_total
 from live_page.pages.links import noun, plural, row_href, row_label, table_href
 from live_page.pages.row_queries import (
@@ -194,8 +195,12 @@ def _show_counterparts(lake: LakeReader, of: Table, row_id: str, counterparts: C
         Column("n", format_name(of.event.name).capitalize(), is_number=True),
     )
     with Panel(f"{other.plural} of this {noun(of)}") as panel:
-        table = RecordTable(columns, f"No {plural(other)} in the lake yet", links="name", height="min-h-56")
+        table = RecordTable(
+            columns, f"No {plural(other)} of this {noun(of)} in the lake yet", links="name", height="min-h-56"
+        )
         about = hint("")
+    # Those of a window are its own.
+    in_lake = ", in the whole lake" if of.key.window is None else ""
 
     def read() -> QueryResult:
         query, parameters = count_counterparts(of, row_id, counterparts.column)
@@ -206,7 +211,7 @@ def _show_counterparts(lake: LakeReader, of: Table, row_id: str, counterparts: C
         table.rows = [_counterpart_row(counterparts, own, value or "", n or "0") for value, n, _ in result.rows]
         total = int(result.rows[0][2] or 0) if result.rows else 0
         shown = f"the {len(result.rows)} with most of {format_count(total)}" if total > len(result.rows) else "all"
-        about.set_text(f"{shown.capitalize()} {plural(other)}, in the whole lake" if total else "")
+        about.set_text(f"{shown.capitalize()} {plural(other)}{in_lake}" if total else "")
 
     panel.refresh_from(read, show_counts, interval=_LAKE_SECONDS)
 
@@ -234,7 +239,9 @@ def _show_events(lake: LakeReader, of: Table, row_id: str) -> None:
     names = sorted(event.names, key=lambda name: name != time)
     columns = [Column(name, f"{name} (UTC)" if event.field(name).type.is_time else name) for name in names]
     with Panel(f"Latest {format_name(event.name)} in the lake") as panel:
-        table = RecordTable(columns, f"No {format_name(event.name)} in the lake yet", height="min-h-96")
+        table = RecordTable(
+            columns, f"No {format_name(event.name)} of this {noun(of)} in the lake yet", height="min-h-96"
+        )
 
     def read() -> QueryResult:
         condition, parameters = events_of(of, row_id)

@@ -23,7 +23,7 @@ from contract.keys import RowKey, UnknownKeyError, decode_key, encode_key
 from contract.tables import decode_row_id, encode_row_id
 from live_page.formatting import format_json, format_text, format_time, format_value
 from live_page.guard import Guard
-from live_page.pages.alerts import alert_row
+from live_page.pages.alert_rows import alert_row
 from live_page.pages.links import KEYED, decode_id, encode_id, row_href, row_label, table_href
 from live_page.pages.row_queries import events_of
 from live_page.pages.topics import _dead_letter_row

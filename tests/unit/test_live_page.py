@@ -28,7 +28,7 @@ from live_page.charts import _vertical_lines, axis_bounds
 from live_page.guard import Guard
 from live_page.layout import _STYLE
 from live_page.login import Login
-from live_page.pages.alerts import alert_row
+from live_page.pages.alert_rows import alert_row
 from live_page.pages.controls import _describe_flow
 from live_page.pages.links import KEYED, decode_id, encode_id, noun, row_label, table_href
 from live_page.pages.row_queries import events_of

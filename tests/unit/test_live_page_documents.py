@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import time
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import httpx
@@ -72,6 +74,21 @@ def test_a_newer_reading_and_a_death_are_in_the_next_overview() -> None:
     second = sources.overview.get()
     assert second.reading is sources.history.latest
     assert second.rate("5 min") != drawing
+
+
+def test_an_alert_that_fires_lasts_until_the_time_of_each_reading() -> None:
+    fired = datetime.now(UTC) - timedelta(seconds=20)
+    alert = {
+        "rule": "viral item", "alert_text": "max_interactions > 1500", "index": "agg_interactions_item", "id": "item_7",
+        "value": 1_501, "status": "firing", "fired_at": fired.isoformat(), "resolved_at": None,
+    }  # fmt: skip
+    sources = _sources(Snapshot(firing=1, alerts=(alert,)))
+    (first,) = sources.overview.get().alerts
+    time.sleep(1.1)
+    sources.history.add(Snapshot(firing=1, alerts=(alert,)), 2.0)
+    (second,) = sources.overview.get().alerts
+    seconds = [int(row["lasted"].removesuffix(" s")) for row in (first, second)]
+    assert 20 <= seconds[0] < seconds[1]
 
 
 def test_a_chart_that_has_not_changed_is_not_sent_again() -> None:

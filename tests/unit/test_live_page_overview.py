@@ -115,6 +115,12 @@ def test_rows_that_wait_for_a_service_that_does_not_answer_are_behind_at_once() 
     assert _edge(model, "topic", "ingest").flow == Flow.FLOWING
 
 
+def test_rows_that_wait_for_a_sink_without_partitions_yet_are_behind() -> None:
+    starting = HEALTHY | {"elasticsearch_sink_alert": "kafka: starting"}
+    model = _model(_snapshot(1), _snapshot(2, health=starting, sink_lag=0, uncommitted=60))
+    assert _edge(model, "aggregated topic", "sink").text == "aggregated topic to sink: 0/s, behind by 60"
+
+
 def test_a_service_that_does_not_answer_and_has_nothing_to_do_is_not_behind() -> None:
     away = HEALTHY | {"elasticsearch_sink_alert": "does not answer"}
     model = _model(_snapshot(1), _snapshot(2, health=away, sink_lag=None, uncommitted=0))

@@ -40,6 +40,7 @@ def _alert(**fields: Any) -> dict[str, Any]:
     return {
         "fired_at": "2026-01-01T10:20:30.000Z",
         "status": "firing",
+        "rule": f"agg_interactions_item: {fields.get('alert_text', 'max_interactions > 12')}",
         "alert_text": "max_interactions > 12",
         "id": "item_7",
         "value": 13,
@@ -280,6 +281,18 @@ def test_the_row_of_an_alert_is_shown_in_full_and_its_rule_as_far_as_possible(wi
     line = _line_with(_lines(view, width, 24), "10:20:30")
     assert rule in line
     assert line.split()[-2:] == ["item_134", "1501"]
+
+
+def test_an_alert_has_the_name_of_its_rule_and_no_alerts_are_not_said_without_elasticsearch() -> None:
+    view = _view()
+    view.add(Snapshot(firing=0), 0.0)
+    assert "none yet" in " ".join(_lines(view))
+    view.add(Snapshot(firing=1, alerts=(_alert(rule="viral item"),)), 1.0)
+    assert "viral item" in _line_with(_lines(view), "10:20:30")
+    view.add(Snapshot(), 2.0)
+    lines = " ".join(_lines(view))
+    assert "none yet" not in lines
+    assert "Elasticsearch does not answer" in lines
 
 
 def test_in_a_narrow_terminal_rules_and_rows_are_truncated_and_nothing_else() -> None:
