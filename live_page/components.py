@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from nicegui import run, ui
 
 from live_page.banner import SERVERS
+from live_page.charts import Chart
 from live_page.formatting import format_time
 from live_page.sources.errors import EmptyError, UnavailableError, WaitingError
 
@@ -124,7 +125,10 @@ class Panel:
             heading.props('role="heading" aria-level="2"')
             self._status = ui.label().classes("text-sm text-orange-800 dark:text-orange-400").props('role="status"')
         self._refresh: Callable[[], Any] | None = None
+        self._clear: Callable[[], object] = lambda: None
         self._loaded_at: datetime | None = None
+        self._choice = self._shown_choice = 0
+        """How often the reader had chosen something else, now and when the content was read."""
 
     def __enter__(self) -> "Panel":
         self._card.__enter__()
@@ -142,6 +146,7 @@ class Panel:
         self.set_status("")
         self._card.classes(remove=_STALE)
         self._loaded_at = at or datetime.now(UTC)
+        self._shown_choice = self._choice
         for each in self._tables():
             each.set_loaded()
 
@@ -158,8 +163,22 @@ class Panel:
         # Once: a table says it in place of its rows.
         self.set_status("" if tables else reason)
         self._card.classes(remove=_STALE)
+        self._shown_choice = self._choice
         for each in tables:
             each.clear_rows(reason)
+
+    def _forget_other_choice(self) -> None:
+        """Remove the content if it is that of an earlier choice."""
+        if self._shown_choice == self._choice:
+            return
+        self._shown_choice = self._choice
+        self._loaded_at = None
+        for table in self._tables():
+            table.clear_rows(_LOADING)
+        for chart in self._card.descendants():
+            if isinstance(chart, Chart):
+                chart.remove_values()
+        self._clear()
 
     def _tables(self) -> list[RecordTable]:
         return [each for each in self._card.descendants() if isinstance(each, RecordTable)]
@@ -170,28 +189,36 @@ class Panel:
         show: Callable[[T], None],
         interval: float = 1.0,
         show_empty: Callable[[EmptyError], None] = lambda _: None,
+        clear: Callable[[], object] = lambda: None,
     ) -> None:
         """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block.
 
-        `show_empty` is called if there is nothing to show.
+        `show_empty` is called if there is nothing to show, and `clear` if the content is of an earlier choice and must
+        not be shown any more: it removes what is neither in a table nor in a chart.
         """
+        self._clear = clear
 
         async def refresh() -> None:
+            choice = self._choice
             try:
-                value = await run.io_bound(read)
-            except WaitingError as reason:
+                value, reason = await run.io_bound(read), None
+            except (UnavailableError, EmptyError) as error:
+                value, reason = None, error
+            # The reader has chosen something else meanwhile, which is being read.
+            if choice != self._choice:
+                return
+            if isinstance(reason, UnavailableError):
+                self._forget_other_choice()
+            if isinstance(reason, WaitingError):
                 # What is shown is not older than it would be anyway.
                 if self._loaded_at is None:
                     self.set_status(str(reason))
-                return
-            except UnavailableError as reason:
+            elif isinstance(reason, UnavailableError):
                 self.set_unavailable(str(reason), is_in_banner=reason.server in SERVERS)
-                return
-            except EmptyError as reason:
+            elif reason is not None:
                 self._set_empty(str(reason))
                 show_empty(reason)
-                return
-            if value is not None:
+            elif value is not None:
                 show(value)
                 self.set_loaded()
 
@@ -199,8 +226,13 @@ class Panel:
         with self._card:
             ui.timer(interval, refresh)
 
+    async def choose(self) -> None:
+        """Refresh now, as the reader has chosen something else, such as a filter: what is shown is not of it."""
+        self._choice += 1
+        await self.refresh()
+
     async def refresh(self) -> None:
-        """Refresh now, such as after a change of a filter."""
+        """Refresh now."""
         if self._refresh is not None:
             await self._refresh()
 

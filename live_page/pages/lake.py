@@ -65,8 +65,8 @@ def show(sources: Sources) -> None:
         history, sample = _show_history(lake, version.table), _show_sample(lake, version)
 
     async def refresh() -> None:
-        await history.refresh()
-        await sample.refresh()
+        await history.choose()
+        await sample.choose()
 
     version.on_change(refresh)
 
@@ -322,7 +322,12 @@ class _ChosenVersion:
                 self._slider = ui.slider(min=0, max=0, value=0).classes("grow px-2").props('aria-label="Version"')
                 self._text = ui.label().classes("text-sm tabular-nums w-64 shrink-0 min-h-5").props("data-version")
         remember(self.table, "table", lambda: TABLES[0])
-        self._panel.refresh_from(lambda: (self.table.value, lake.versions(self.table.value)), self._show, interval=2.0)
+        self._panel.refresh_from(
+            lambda: (self.table.value, lake.versions(self.table.value)),
+            self._show,
+            interval=2.0,
+            clear=lambda: self._text.set_text(""),
+        )
 
     @property
     def versions(self) -> dict[str, int]:
@@ -334,7 +339,7 @@ class _ChosenVersion:
 
         async def on_table() -> None:
             self._set(-1)
-            await self._panel.refresh()
+            await self._panel.choose()
             await refresh()
 
         async def on_version(event: events.GenericEventArguments) -> None:

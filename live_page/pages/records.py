@@ -109,7 +109,9 @@ class RecordsPanel:
             self._table = OpenableTable(self._columns(), "No records", height="min-h-96")
         self._table.on("open", self._on_open)
         self._table.on("replay", self._confirm_replay)
-        self._panel.refresh_from(self._read, self._show, show_empty=self._show_empty)
+        self._panel.refresh_from(
+            self._read, self._show, show_empty=self._show_empty, clear=lambda: self._about.set_text("")
+        )
         self._topic.on_value_change(self._on_topic)
         self._show_problems()
         self._show_pause()
@@ -234,7 +236,8 @@ class RecordsPanel:
         problems = self._show_problems()
         self._until, self._open, self._found = (), "", None
         values = {name: "" if name in problems else self._text(name) for name in FILTERS}
-        await self._apply(values)
+        self._keep(values)
+        await self._panel.choose()
 
     async def _on_topic(self) -> None:
         self._table.columns = [column.props for column in self._columns()]
@@ -243,19 +246,21 @@ class RecordsPanel:
         for name in ("partition", "offset"):
             self._filters[name].set_value("")
         self._until, self._open, self._found = (), "", None
-        await self._apply({"partition": "", "offset": ""})
+        self._keep({"partition": "", "offset": ""})
+        await self._panel.choose()
 
-    async def _apply(self, changes: dict[str, str]) -> None:
+    def _keep(self, changes: dict[str, str]) -> None:
+        """Keep in the address what has changed, and what is opened and paused."""
         set_query({**changes, "until": format_offsets(self._until), "open": self._open})
         self._show_pause()
-        await self._panel.refresh()
 
     async def _switch(self) -> None:
         if self._until:
             self._until, self._open = (), ""
         elif self._found is not None:
             self._until = self._found.next_offsets
-        await self._apply({})
+        self._keep({})
+        await self._panel.refresh()
 
     async def _on_open(self, event: events.GenericEventArguments) -> None:
         key = f"{event.args}"
@@ -263,7 +268,8 @@ class RecordsPanel:
         # An open row stays where it is.
         if self._open and not self._until and self._found is not None and not self._query().is_forward:
             self._until = self._found.next_offsets
-        await self._apply({})
+        self._keep({})
+        await self._panel.refresh()
 
     def _show_pause(self) -> None:
         is_forward = self._query().is_forward

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import threading
 from hashlib import sha256
 
 import httpx
@@ -9,7 +10,8 @@ import pytest
 from nicegui import app
 
 from live_page import overview_model, stylesheet
-from live_page.charts import Chart, line_chart, update_line
+from live_page.charts import Chart, bar_chart, line_chart, update_bars, update_line
+from live_page.components import Column, Panel, RecordTable
 from live_page.guard import Guard
 from live_page.layout import build
 from live_page.pages import overview
@@ -17,6 +19,8 @@ from live_page.pages.tiles import show_tiles, tile_texts
 from live_page.pipeline_model import PipelineModel, pipeline_model
 from live_page.settings import PageSettings
 from live_page.sources import Sources, create_sources
+from live_page.sources.documents import ELASTICSEARCH
+from live_page.sources.errors import UnavailableError
 from observer.reading_history import ReadingHistory
 from observer.snapshot import Snapshot
 from tests.page_client import page_client
@@ -86,6 +90,52 @@ def test_a_chart_that_has_not_changed_is_not_sent_again() -> None:
     # Its options are text, so that nothing looks into each of their values.
     assert isinstance(chart.props["drawing"], str)
     assert "options" not in chart.props
+
+
+def test_what_is_not_of_the_readers_choice_is_not_shown_as_its_last_state() -> None:
+    async def choose() -> None:
+        await panel.choose()
+        assert [row["name"] for row in table.rows] == ["a"]
+        # The server does not answer: at first this is the last state, then it is that of another choice.
+        answers.clear()
+        await panel.refresh()
+        assert [row["name"] for row in table.rows] == ["a"]
+        assert "as of" in panel._status.text
+        await panel.choose()
+        assert (table.rows, table.props["no-data-label"]) == ([], "Not available: Elasticsearch does not answer")
+        assert panel._status.text == "unknown"
+        assert chart.options["series"][0]["data"] == chart.options["xAxis"]["data"] == []
+        assert is_cleared == [True]
+        # An answer for the choice before arrives late.
+        answers.append("late")
+        late = asyncio.ensure_future(panel.refresh())
+        await asyncio.to_thread(is_read.wait, 10)
+        answers[0] = "c"
+        await panel.choose()
+        may_answer.set()
+        await late
+        assert [row["name"] for row in table.rows] == ["c"]
+
+    def read() -> str:
+        answer = answers[0] if answers else ""
+        if answer == "late":
+            is_read.set()
+            may_answer.wait()
+        if not answer:
+            raise UnavailableError("Elasticsearch does not answer", ELASTICSEARCH)
+        return answer
+
+    def show(answer: str) -> None:
+        table.rows = [{"key": answer, "name": answer}]
+        update_bars(chart, [answer], [1])
+
+    answers, is_cleared = ["a"], list[bool]()
+    is_read, may_answer = threading.Event(), threading.Event()
+    with page_client():
+        with Panel("Rows") as panel:
+            table, chart = RecordTable((Column("name", "Name"),), "No rows"), bar_chart([], "rows")
+        panel.refresh_from(read, show, clear=lambda: is_cleared.append(True))
+    asyncio.run(choose())
 
 
 @pytest.mark.parametrize(
