@@ -204,8 +204,8 @@ class Panel:
                 value, reason = await run.io_bound(read), None
             except (UnavailableError, EmptyError) as error:
                 value, reason = None, error
-            # The reader has chosen something else meanwhile, which is being read.
-            if choice != self._choice:
+            # The reader has chosen something else meanwhile, which is being read, or has left the page.
+            if choice != self._choice or self._card.is_deleted:
                 return
             if isinstance(reason, UnavailableError):
                 self._forget_other_choice()

@@ -149,7 +149,6 @@ class _QueryBox:
         self._result.clear_rows("Run a query to see its rows (Ctrl+Enter)")
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
-        ui.context.client.on_disconnect(self._cancelled.set)
         ui.timer(0, self._open_editor, once=True)
         ui.timer(0, self._read_history, once=True)
         # Not at each key: a browser limits how often its address changes.
@@ -211,26 +210,36 @@ class _QueryBox:
         if not self._run.enabled:
             return
         self._begin()
+        versions, result, problem = self._version.versions, None, None
         try:
             sql = await self._shown_text()
             self._remember()
             await self._read_history()
             self._keep(sql)
-            versions = self._version.versions
-            result = await run.io_bound(self._lake.query, sql, cancelled=self._cancelled, versions=versions)
+            query = partial(self._lake.query, sql, is_cancelled=self._is_cancelled, versions=versions)
+            result = await run.io_bound(query)
         except (QueryError, EmptyError, UnavailableError, TimeoutError) as error:
-            self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
-            self._status.set_text(format_text(error, 1_000))
-            return
+            problem = format_text(error, 1_000)
         finally:
-            self._run.enable()
-            self._cancel.disable()
+            # Unless the reader has left the page.
+            if not self._query.is_deleted:
+                self._run.enable()
+                self._cancel.disable()
+        if self._query.is_deleted:
+            return
+        if problem is not None:
+            self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
+            self._status.set_text(problem)
         if result is None:
             return
         rows = f"{format_count(len(result.rows))} row{'' if len(result.rows) == 1 else 's'}"
         as_of = [f"{name} as of version {version}" for name, version in versions.items()]
         self._status.set_text(", ".join([rows, *result.truncations, *as_of, f"{result.seconds:.2f} s"]))
         self._show(result)
+
+    def _is_cancelled(self) -> bool:
+        """Whether the answer is not wanted any more: by the button, or as the reader has left the page."""
+        return self._cancelled.is_set() or self._query.is_deleted
 
     def _begin(self) -> None:
         self._cancelled.clear()

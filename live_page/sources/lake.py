@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,6 +35,7 @@ _KEPT_ANSWERS: Final = 100
 _ANSWER_SECONDS: Final = 7.0
 _FAILED_SECONDS: Final = 30.0
 _WAITING: Final = "waiting for another query"
+_CANCELLED: Final = "The query was cancelled."
 NOT_LOCAL: Final = "needs a warehouse that is a local folder; this one is not"
 
 
@@ -172,13 +173,13 @@ class LakeReader:
         self,
         sql: str,
         *parameters: str,
-        cancelled: threading.Event | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
         versions: Mapping[str, int] = MappingProxyType({}),
     ) -> QueryResult:
         """Run one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`.
 
-        Runs in a separate process, which is killed on timeout or when `cancelled` is set. A table is read as of its
-        version in `versions`, or its current one.
+        Runs in a separate process, which is killed on timeout or when `is_cancelled` returns true. A table is read as
+        of its version in `versions`, or its current one.
         """
         if not self._is_local:
             raise QueryError(f"A query {NOT_LOCAL}.")
@@ -187,19 +188,22 @@ class LakeReader:
         if not sql.isascii() and any("\ud800" <= character <= "\udfff" for character in sql):
             raise QueryError("The query has half of a surrogate pair, which is not a character.")
         began = time.monotonic()
-        if not self._lock.acquire(timeout=self._seconds):
-            raise BusyError("Another query is running: try again in a moment.")
+        while not self._lock.acquire(timeout=_CANCEL_CHECK_INTERVAL):
+            if is_cancelled():
+                raise QueryError(_CANCELLED)
+            if time.monotonic() > began + self._seconds:
+                raise BusyError("Another query is running: try again in a moment.")
         try:
             folder = str(Path(self._warehouse).resolve())
             request = {"sql": sql, "parameters": parameters, "files": self._files(versions), "folder": folder}
-            result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
+            result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), is_cancelled)
         finally:
             self._lock.release()
         if "error" in result:
             raise QueryError(result["error"])
         return QueryResult(**result, seconds=time.monotonic() - began)
 
-    def _run_worker(self, request: str, cancelled: threading.Event | None) -> dict[str, Any]:
+    def _run_worker(self, request: str, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Return the worker's answer; raises `QueryError` if it was killed."""
         # Without the environment, which may hold passwords; one arena, or each thread reserves memory.
         command = [sys.executable, "-I", str(Path(sql_worker.__file__))]
@@ -213,7 +217,7 @@ class LakeReader:
             stderr=subprocess.DEVNULL,
         ) as worker:
             try:
-                output = self._communicate(worker, request, cancelled)
+                output = self._communicate(worker, request, is_cancelled)
             finally:
                 worker.kill()
         if worker.returncode == -signal.SIGALRM:
@@ -230,7 +234,7 @@ class LakeReader:
             ) from None
         return result
 
-    def _communicate(self, worker: "subprocess.Popen[str]", request: str, cancelled: threading.Event | None) -> str:
+    def _communicate(self, worker: "subprocess.Popen[str]", request: str, is_cancelled: Callable[[], bool]) -> str:
         """Send the request and return the worker's output; raises `QueryError` on timeout or cancellation."""
         deadline, unsent = time.monotonic() + self._seconds, request
         while True:
@@ -238,8 +242,8 @@ class LakeReader:
                 return worker.communicate(unsent or None, timeout=_CANCEL_CHECK_INTERVAL)[0]
             except subprocess.TimeoutExpired:
                 unsent = ""
-            if cancelled is not None and cancelled.is_set():
-                raise QueryError("The query was cancelled.")
+            if is_cancelled():
+                raise QueryError(_CANCELLED)
             if time.monotonic() > deadline:
                 raise self._timeout_error()
 
