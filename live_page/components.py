@@ -9,8 +9,9 @@ from nicegui import run, ui
 
 from live_page.banner import SERVERS
 from live_page.charts import Chart
-from live_page.formatting import format_time
+from live_page.formatting import format_text, format_time
 from live_page.sources.errors import EmptyError, UnavailableError, WaitingError
+from live_page.sources.producer import RefusedError
 
 T = TypeVar("T")
 
@@ -138,8 +139,9 @@ class Panel:
         self._card.__exit__(*args)
 
     def set_status(self, text: str) -> None:
-        """Show a text beside the title."""
-        self._status.set_text(text)
+        """Show a text beside the title, unless the reader has left the page."""
+        if not self._status.is_deleted:
+            self._status.set_text(text)
 
     def set_loaded(self, at: datetime | None = None) -> None:
         """Mark the content as current, or as of another time."""
@@ -235,6 +237,23 @@ class Panel:
         """Refresh now."""
         if self._refresh is not None:
             await self._refresh()
+
+
+async def report(change: Callable[[], object], done: str) -> bool:
+    """Make a change in a thread, and tell the reader its result, on whichever page he is by then.
+
+    Returns whether it was made.
+    """
+    # The elements of the page from which it was asked for may be gone.
+    client = ui.context.client
+    problem = ""
+    try:
+        await run.io_bound(change)
+    except (RefusedError, EmptyError, UnavailableError) as reason:
+        problem = format_text(reason, 1_000)
+    with client:
+        ui.notify(problem or done, type="negative" if problem else "positive", multi_line=True)
+    return not problem
 
 
 def toggle(options: Sequence[str], selected: str | None = None) -> ui.toggle:

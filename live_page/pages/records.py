@@ -5,15 +5,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from elasticsearch_sink_alert.kafka.dead_letter_replay import NEVER_REPLAYED, is_replayable
-from nicegui import events, run, ui
+from nicegui import events, ui
 
 from contract import dead_letters
 from live_page.address import current_query, set_query, whole
-from live_page.components import Column, Panel, RecordTable, button, hint
+from live_page.components import Column, Panel, RecordTable, button, hint, report
 from live_page.formatting import UNKNOWN, format_bytes, format_count, format_json, format_text, format_time
 from live_page.sources import Sources
-from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import RefusedError
+from live_page.sources.errors import EmptyError
 from live_page.sources.records import (
     MAX_CHARACTERS,
     SEARCHED_RECORDS,
@@ -296,18 +295,9 @@ class RecordsPanel:
 
     async def _replay(self, dead_letter_id: str, *, again: bool) -> None:
         self._panel.set_status("replaying …")
-        problem = ""
-        try:
-            await run.io_bound(lambda: self._sources.replays.replay(dead_letter_id, again=again))
-        except (RefusedError, UnavailableError) as reason:
-            problem = format_text(reason, 1_000)
-        # Not in the dialog, which may be deleted meanwhile.
-        with self._panel:
-            self._panel.set_status("")
-            if problem:
-                ui.notify(problem, type="negative", multi_line=True)
-            else:
-                ui.notify(f"Dead letter {format_text(dead_letter_id, 60)} was replayed", type="positive")
+        done = f"Dead letter {format_text(dead_letter_id, 60)} was replayed"
+        await report(lambda: self._sources.replays.replay(dead_letter_id, again=again), done)
+        self._panel.set_status("")
 
 
 def describe(query: RecordQuery, found: Found) -> str:

@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import httpx
 import pytest
-from nicegui import app
+from nicegui import app, ui
 
 from live_page import overview_model, stylesheet
 from live_page.charts import Chart, bar_chart, line_chart, update_bars, update_line
-from live_page.components import Column, Panel, RecordTable
+from live_page.components import Column, Panel, RecordTable, report
 from live_page.guard import Guard
 from live_page.layout import build
 from live_page.pages import overview
@@ -136,6 +136,25 @@ def test_what_is_not_of_the_readers_choice_is_not_shown_as_its_last_state() -> N
             table, chart = RecordTable((Column("name", "Name"),), "No rows"), bar_chart([], "rows")
         panel.refresh_from(read, show, clear=lambda: is_cleared.append(True))
     asyncio.run(choose())
+
+
+@pytest.mark.parametrize("reason", ["", "The producer does not answer"])
+def test_a_reader_who_has_left_the_page_is_told_the_result_of_a_change(reason: str) -> None:
+    def change() -> None:
+        card.delete()
+        if reason:
+            raise UnavailableError(reason)
+
+    async def click() -> None:
+        with card:
+            assert await report(change, "paused") is not bool(reason)
+
+    with page_client() as client:
+        card = ui.card()
+    client.outbox.messages.clear()
+    asyncio.run(click())
+    (message,) = [data for _, kind, data in client.outbox.messages if kind == "notify"]
+    assert message["message"] == (reason or "paused")
 
 
 @pytest.mark.parametrize(
