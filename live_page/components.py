@@ -1,6 +1,7 @@
 """Building blocks of the pages: panels that refresh themselves, tables, toggles."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -26,6 +27,8 @@ _SHOW_FOCUSABLE: Final = """table => {
     scrolls ? box.setAttribute(key, value) : box.removeAttribute(key);
 }"""
 """Lets the keyboard scroll a table that is larger than its place."""
+_THREADS: Final = 64
+"""At most; one is started when all others are busy."""
 _STALE: Final = "stale"
 """Class of what is not current."""
 
@@ -237,6 +240,14 @@ class Panel:
         """Refresh now."""
         if self._refresh is not None:
             await self._refresh()
+
+
+def use_many_threads() -> None:
+    """Let every panel of some browsers read at once, so that a server that does not answer holds up only its own.
+
+    As default there are only 4 threads more than processors, which the panels of two browsers can keep waiting.
+    """
+    run.thread_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
 
 
 async def report(change: Callable[[], object], done: str) -> bool:

@@ -7,11 +7,11 @@ from hashlib import sha256
 
 import httpx
 import pytest
-from nicegui import app, ui
+from nicegui import app, run, ui
 
 from live_page import overview_model, stylesheet
 from live_page.charts import Chart, bar_chart, line_chart, update_bars, update_line
-from live_page.components import Column, Panel, RecordTable, report
+from live_page.components import Column, Panel, RecordTable, report, use_many_threads
 from live_page.guard import Guard
 from live_page.layout import build
 from live_page.pages import overview
@@ -136,6 +136,24 @@ def test_what_is_not_of_the_readers_choice_is_not_shown_as_its_last_state() -> N
             table, chart = RecordTable((Column("name", "Name"),), "No rows"), bar_chart([], "rows")
         panel.refresh_from(read, show, clear=lambda: is_cleared.append(True))
     asyncio.run(choose())
+
+
+def test_a_server_that_does_not_answer_does_not_hold_up_what_is_read_from_others() -> None:
+    async def read() -> None:
+        waiting = [asyncio.ensure_future(run.io_bound(end.wait, 60)) for _ in range(panels)]
+        try:
+            assert await asyncio.wait_for(run.io_bound(lambda: "of another server"), 20) == "of another server"
+        finally:
+            end.set()
+            await asyncio.gather(*waiting)
+
+    # Those of the topics page in ten browsers.
+    panels, end = 40, threading.Event()
+    use_many_threads()
+    try:
+        asyncio.run(read())
+    finally:
+        run.reset()
 
 
 @pytest.mark.parametrize("reason", ["", "The producer does not answer"])
