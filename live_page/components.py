@@ -11,6 +11,7 @@ from nicegui import run, ui
 from live_page.banner import SERVERS
 from live_page.charts import Chart
 from live_page.formatting import format_text, format_time
+from live_page.sources import READING_THREADS
 from live_page.sources.errors import EmptyError, UnavailableError, WaitingError
 from live_page.sources.producer import RefusedError
 
@@ -27,8 +28,6 @@ _SHOW_FOCUSABLE: Final = """table => {
     scrolls ? box.setAttribute(key, value) : box.removeAttribute(key);
 }"""
 """Lets the keyboard scroll a table that is larger than its place."""
-_THREADS: Final = 64
-"""At most; one is started when all others are busy."""
 _STALE: Final = "stale"
 """Class of what is not current."""
 
@@ -131,6 +130,7 @@ class Panel:
         self._refresh: Callable[[], Any] | None = None
         self._clear: Callable[[], object] = lambda: None
         self._loaded_at: datetime | None = None
+        self._followers: list[Panel] = []
         self._choice = self._shown_choice = 0
         """How often the reader had chosen something else, now and when the content was read."""
 
@@ -154,6 +154,8 @@ class Panel:
         self._shown_choice = self._choice
         for each in self._tables():
             each.set_loaded()
+        for follower in self._followers:
+            follower.set_loaded(at)
 
     def set_unavailable(self, reason: str, *, is_in_banner: bool = False) -> None:
         """Mark the content as old, and show from when it is, and the reason unless the page's banner has it."""
@@ -162,6 +164,8 @@ class Panel:
         self._card.classes(_STALE)
         for each in self._tables():
             each.set_unavailable(reason)
+        for follower in self._followers:
+            follower.set_unavailable(reason, is_in_banner=is_in_banner)
 
     def _set_empty(self, reason: str) -> None:
         tables = self._tables()
@@ -171,6 +175,9 @@ class Panel:
         self._shown_choice = self._choice
         for each in tables:
             each.clear_rows(reason)
+        for follower in self._followers:
+            # This one gives the reason.
+            follower._set_empty("")
 
     def _forget_other_choice(self) -> None:
         """Remove the content if it is that of an earlier choice."""
@@ -231,6 +238,10 @@ class Panel:
         with self._card:
             ui.timer(interval, refresh)
 
+    def add_follower(self, follower: "Panel") -> None:
+        """Have another panel be as current as this one, since it shows a part of what this one reads."""
+        self._followers.append(follower)
+
     async def choose(self) -> None:
         """Refresh now, as the reader has chosen something else, such as a filter: what is shown is not of it."""
         self._choice += 1
@@ -247,7 +258,7 @@ def use_many_threads() -> None:
 
     As default there are only 4 threads more than processors, which the panels of two browsers can keep waiting.
     """
-    run.thread_pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="read")
+    run.thread_pool = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
 
 
 async def report(change: Callable[[], object], done: str) -> bool:

@@ -9,12 +9,13 @@ import httpx
 import pytest
 from nicegui import app, run, ui
 
+from contract.declared import table_named
 from live_page import overview_model, stylesheet
 from live_page.charts import Chart, bar_chart, line_chart, update_bars, update_line
 from live_page.components import Column, Panel, RecordTable, report, use_many_threads
 from live_page.guard import Guard
 from live_page.layout import build
-from live_page.pages import overview
+from live_page.pages import overview, row
 from live_page.pages.tiles import show_tiles, tile_texts
 from live_page.pipeline_model import PipelineModel, pipeline_model
 from live_page.settings import PageSettings
@@ -136,6 +137,34 @@ def test_what_is_not_of_the_readers_choice_is_not_shown_as_its_last_state() -> N
             table, chart = RecordTable((Column("name", "Name"),), "No rows"), bar_chart([], "rows")
         panel.refresh_from(read, show, clear=lambda: is_cleared.append(True))
     asyncio.run(choose())
+
+
+def test_the_counts_of_a_row_are_as_old_as_its_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnavailableError("Elasticsearch does not answer", ELASTICSEARCH)
+
+    sources = _sources()
+    monkeypatch.setattr(sources.documents, "row", fail)
+    with page_client() as client:
+        row.show(sources, table_named("agg_interactions_user"), "user_1")
+    cards = {
+        next(label.text for label in card.descendants() if isinstance(label, ui.label)): card
+        for card in client.elements.values()
+        if isinstance(card, ui.card)
+    }
+
+    async def read() -> None:
+        (refresh,) = [
+            each.callback
+            for each in cards["Measures"].descendants()
+            if isinstance(each, ui.timer) and each.callback is not None
+        ]
+        await refresh()
+
+    asyncio.run(read())
+    for title in ("Measures", "Counts"):
+        status = [label.text for label in cards[title].descendants() if isinstance(label, ui.label)][1]
+        assert (status, "stale" in cards[title].classes) == ("unknown", True), title
 
 
 def test_a_server_that_does_not_answer_does_not_hold_up_what_is_read_from_others() -> None:
