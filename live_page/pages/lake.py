@@ -188,18 +188,20 @@ class _QueryBox:
         # Its own text box cannot get a name from the element around it.
         name = f"contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
         with suppress(TimeoutError):
-            await ui.run_javascript(f"{self._editor}.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+            await ui.run_javascript(f"{self._editor}?.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+        if self._query.is_deleted:
+            return
         self._query.enable()
         self._run.enable()
 
     @property
     def _editor(self) -> str:
-        """The editor in the browser, as an expression of JavaScript."""
+        """The editor in the browser, as an expression of JavaScript: null once the reader has left the page."""
         return f"getElement({self._query.id})"
 
     async def _shown_text(self) -> str:
         """Return the text that the editor shows, which becomes the value here too; raises TimeoutError."""
-        shown = f"{self._editor}.editor.state.doc.toString()"
+        shown = f"{self._editor}?.editor.state.doc.toString()"
         # None of a browser that has gone.
         text: str = await ui.run_javascript(f"return {shown}", timeout=_ANSWER_SECONDS) or ""
         if text != self._query.value:
