@@ -21,6 +21,7 @@ from nicegui.server import Server
 from starlette.responses import Response
 
 from live_page import metrics, stylesheet
+from live_page.components import use_many_threads
 from live_page.guard import Guard
 from live_page.layout import TITLE, build
 from live_page.login import Login
@@ -74,6 +75,7 @@ def main() -> int:
     # The server listens only after the handlers of its start have returned.
     app.on_startup(lambda: background_tasks.create(_log_when_listening(listening.url(host, port))))
     stylesheet.serve()
+    use_many_threads()
     # Quasar's bar on top shows every request of the browser, also those that nobody waits for, and has no name.
     app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run(

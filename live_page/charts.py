@@ -109,6 +109,17 @@ class Chart(
         """The options; `redraw` shows what was changed in them."""
         return self._drawn
 
+    def remove_values(self) -> None:
+        """Remove all values and names; what fills the chart sets them again."""
+        for series in self._drawn["series"]:
+            series["data"] = []
+            for mark in ("markLine", "markPoint"):
+                series.pop(mark, None)
+        for axis in (self._drawn["xAxis"], self._drawn["yAxis"]):
+            if "data" in axis:
+                axis["data"] = []
+        self.redraw()
+
     def redraw(self) -> None:
         """Show the current options."""
         self.draw(dumps(self._drawn))

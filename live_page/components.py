@@ -1,6 +1,7 @@
 """Building blocks of the pages: panels that refresh themselves, tables, toggles."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -8,8 +9,11 @@ from typing import Any, Final, TypeVar
 from nicegui import run, ui
 
 from live_page.banner import SERVERS
-from live_page.formatting import format_time
+from live_page.charts import Chart
+from live_page.formatting import format_text, format_time
+from live_page.sources import READING_THREADS
 from live_page.sources.errors import EmptyError, UnavailableError, WaitingError
+from live_page.sources.producer import RefusedError
 
 T = TypeVar("T")
 
@@ -124,7 +128,11 @@ class Panel:
             heading.props('role="heading" aria-level="2"')
             self._status = ui.label().classes("text-sm text-orange-800 dark:text-orange-400").props('role="status"')
         self._refresh: Callable[[], Any] | None = None
+        self._clear: Callable[[], object] = lambda: None
         self._loaded_at: datetime | None = None
+        self._followers: list[Panel] = []
+        self._choice = self._shown_choice = 0
+        """How often the reader had chosen something else, now and when the content was read."""
 
     def __enter__(self) -> "Panel":
         self._card.__enter__()
@@ -134,16 +142,20 @@ class Panel:
         self._card.__exit__(*args)
 
     def set_status(self, text: str) -> None:
-        """Show a text beside the title."""
-        self._status.set_text(text)
+        """Show a text beside the title, unless the reader has left the page."""
+        if not self._status.is_deleted:
+            self._status.set_text(text)
 
     def set_loaded(self, at: datetime | None = None) -> None:
         """Mark the content as current, or as of another time."""
         self.set_status("")
         self._card.classes(remove=_STALE)
         self._loaded_at = at or datetime.now(UTC)
+        self._shown_choice = self._choice
         for each in self._tables():
             each.set_loaded()
+        for follower in self._followers:
+            follower.set_loaded(at)
 
     def set_unavailable(self, reason: str, *, is_in_banner: bool = False) -> None:
         """Mark the content as old, and show from when it is, and the reason unless the page's banner has it."""
@@ -152,14 +164,33 @@ class Panel:
         self._card.classes(_STALE)
         for each in self._tables():
             each.set_unavailable(reason)
+        for follower in self._followers:
+            follower.set_unavailable(reason, is_in_banner=is_in_banner)
 
     def _set_empty(self, reason: str) -> None:
         tables = self._tables()
         # Once: a table says it in place of its rows.
         self.set_status("" if tables else reason)
         self._card.classes(remove=_STALE)
+        self._shown_choice = self._choice
         for each in tables:
             each.clear_rows(reason)
+        for follower in self._followers:
+            # This one gives the reason.
+            follower._set_empty("")
+
+    def _forget_other_choice(self) -> None:
+        """Remove the content if it is that of an earlier choice."""
+        if self._shown_choice == self._choice:
+            return
+        self._shown_choice = self._choice
+        self._loaded_at = None
+        for table in self._tables():
+            table.clear_rows(_LOADING)
+        for chart in self._card.descendants():
+            if isinstance(chart, Chart):
+                chart.remove_values()
+        self._clear()
 
     def _tables(self) -> list[RecordTable]:
         return [each for each in self._card.descendants() if isinstance(each, RecordTable)]
@@ -170,28 +201,36 @@ class Panel:
         show: Callable[[T], None],
         interval: float = 1.0,
         show_empty: Callable[[EmptyError], None] = lambda _: None,
+        clear: Callable[[], object] = lambda: None,
     ) -> None:
         """Show what `read` returns, now and every `interval` seconds; `read` runs in a thread and may block.
 
-        `show_empty` is called if there is nothing to show.
+        `show_empty` is called if there is nothing to show, and `clear` if the content is of an earlier choice and must
+        not be shown any more: it removes what is neither in a table nor in a chart.
         """
+        self._clear = clear
 
         async def refresh() -> None:
+            choice = self._choice
             try:
-                value = await run.io_bound(read)
-            except WaitingError as reason:
+                value, reason = await run.io_bound(read), None
+            except (UnavailableError, EmptyError) as error:
+                value, reason = None, error
+            # The reader has chosen something else meanwhile, which is being read, or has left the page.
+            if choice != self._choice or self._card.is_deleted:
+                return
+            if isinstance(reason, UnavailableError):
+                self._forget_other_choice()
+            if isinstance(reason, WaitingError):
                 # What is shown is not older than it would be anyway.
                 if self._loaded_at is None:
                     self.set_status(str(reason))
-                return
-            except UnavailableError as reason:
+            elif isinstance(reason, UnavailableError):
                 self.set_unavailable(str(reason), is_in_banner=reason.server in SERVERS)
-                return
-            except EmptyError as reason:
+            elif reason is not None:
                 self._set_empty(str(reason))
                 show_empty(reason)
-                return
-            if value is not None:
+            elif value is not None:
                 show(value)
                 self.set_loaded()
 
@@ -199,10 +238,44 @@ class Panel:
         with self._card:
             ui.timer(interval, refresh)
 
+    def add_follower(self, follower: "Panel") -> None:
+        """Have another panel be as current as this one, since it shows a part of what this one reads."""
+        self._followers.append(follower)
+
+    async def choose(self) -> None:
+        """Refresh now, as the reader has chosen something else, such as a filter: what is shown is not of it."""
+        self._choice += 1
+        await self.refresh()
+
     async def refresh(self) -> None:
-        """Refresh now, such as after a change of a filter."""
+        """Refresh now."""
         if self._refresh is not None:
             await self._refresh()
+
+
+def use_many_threads() -> None:
+    """Let every panel of some browsers read at once, so that a server that does not answer holds up only its own.
+
+    As default there are only 4 threads more than processors, which the panels of two browsers can keep waiting.
+    """
+    run.thread_pool = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="read")
+
+
+async def report(change: Callable[[], object], done: str) -> bool:
+    """Make a change in a thread, and tell the reader its result, on whichever page that is by then.
+
+    Returns whether it was made.
+    """
+    # The elements of the page from which it was asked for may be gone.
+    client = ui.context.client
+    problem = ""
+    try:
+        await run.io_bound(change)
+    except (RefusedError, EmptyError, UnavailableError) as reason:
+        problem = format_text(reason, 1_000)
+    with client:
+        ui.notify(problem or done, type="negative" if problem else "positive", multi_line=True)
+    return not problem
 
 
 def toggle(options: Sequence[str], selected: str | None = None) -> ui.toggle:

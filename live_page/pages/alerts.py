@@ -91,7 +91,7 @@ def _show_values(documents: Documents) -> ui.select:
         )
 
     panel.refresh_from(read, show_values)
-    rule.on_value_change(panel.refresh)
+    rule.on_value_change(panel.choose)
     return rule
 
 
@@ -116,11 +116,11 @@ def _show_list(documents: Documents) -> ui.select:
         shown = f", showing the latest {len(page.rows)}" if page.total > len(page.rows) else ""
         total.set_text(f"{format_count(page.total)} alert{'' if page.total == 1 else 's'}{shown}")
 
-    panel.refresh_from(read, show_alerts)
+    panel.refresh_from(read, show_alerts, clear=lambda: total.set_text(""))
     remember(status, "status", lambda: _ALL)
     remember(rule, "rule", lambda: _ALL)
-    status.on_value_change(panel.refresh)
-    rule.on_value_change(panel.refresh)
+    status.on_value_change(panel.choose)
+    rule.on_value_change(panel.choose)
     return rule
 
 

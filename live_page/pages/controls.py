@@ -6,15 +6,15 @@ from typing import Any
 from elasticsearch_sink_alert.alerting import data_mapper
 from elasticsearch_sink_alert.alerting.data_mapper import DataMapper, DataMapperError
 from elasticsearch_sink_alert.alerting.rules import Rule
-from nicegui import run, ui
+from nicegui import ui
 
 from contract.declared import EVENT
-from live_page.components import Column, Panel, RecordTable, button, hint
+from live_page.components import Column, Panel, RecordTable, button, hint, report
 from live_page.formatting import UNKNOWN, format_compact, format_name, format_rate, format_text
 from live_page.pages.alerts import COUNT_COLUMNS, rule_counts
 from live_page.sources import Sources
 from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import OTHER, VIRAL_INTERACTIONS, ProducerControls, RefusedError
+from live_page.sources.producer import OTHER, VIRAL_INTERACTIONS, ProducerControls
 
 _RATES = (1, 10, 50, 200, 1_000, 5_000)
 _BURSTS = (100, 1_000, 10_000)
@@ -56,13 +56,9 @@ def _show_producer(producer: ProducerControls) -> None:
         limits = hint("").classes("empty:hidden").props("data-without-effect")
 
         async def change(**changes: float | bool) -> None:
-            try:
-                await run.io_bound(lambda: producer.change(**changes))
-            except (RefusedError, EmptyError, UnavailableError) as reason:
-                ui.notify(format_text(reason, 1_000), type="negative")
-                return
-            ui.notify(", ".join(_describe(name, value) for name, value in changes.items()), type="positive")
-            await panel.refresh()
+            described = ", ".join(_describe(name, value) for name, value in changes.items())
+            if await report(lambda: producer.change(**changes), described):
+                await panel.refresh()
 
         buttons = _add_buttons(change)
         fields, set_button = _add_number_fields(change)

@@ -3,12 +3,10 @@
 import time
 from typing import Final
 
-from nicegui import run, ui
+from nicegui import ui
 
-from live_page.components import button
-from live_page.formatting import format_text
+from live_page.components import button, report
 from live_page.sources.processes import Processes, kill_refusal
-from live_page.sources.producer import RefusedError
 from observer.processes import ProcessList
 
 _CONFIRM_SECONDS: Final = 5.0
@@ -48,9 +46,4 @@ class KillButton:
             return
         self._confirm_until = 0.0
         self._show()
-        try:
-            await run.io_bound(self._processes.kill, self._name)
-        except RefusedError as reason:
-            ui.notify(format_text(reason, 1_000), type="negative")
-            return
-        ui.notify(f"{self._name} was killed: the stack starts it again", type="positive")
+        await report(lambda: self._processes.kill(self._name), f"{self._name} was killed: the stack starts it again")

@@ -15,6 +15,7 @@ from live_page.charts import bar_chart, update_bars
 from live_page.components import Column, Panel, RecordTable, button, height_of, hint, toggle, two_columns
 from live_page.formatting import format_bytes, format_count, format_text, format_time
 from live_page.pages.queries import (
+    MAX_BARS,
     as_csv,
     bars_of,
     columns_of_tables,
@@ -65,8 +66,8 @@ def show(sources: Sources) -> None:
         history, sample = _show_history(lake, version.table), _show_sample(lake, version)
 
     async def refresh() -> None:
-        await history.refresh()
-        await sample.refresh()
+        await history.choose()
+        await sample.choose()
 
     version.on_change(refresh)
 
@@ -149,7 +150,6 @@ class _QueryBox:
         self._result.clear_rows("Run a query to see its rows (Ctrl+Enter)")
         self._result.props(remove="hide-pagination")
         self._result.pagination = {"rowsPerPage": 10}
-        ui.context.client.on_disconnect(self._cancelled.set)
         ui.timer(0, self._open_editor, once=True)
         ui.timer(0, self._read_history, once=True)
         # Not at each key: a browser limits how often its address changes.
@@ -189,18 +189,20 @@ class _QueryBox:
         # Its own text box cannot get a name from the element around it.
         name = f"contentDOM.setAttribute('aria-label', {json.dumps(_EDITOR_LABEL)})"
         with suppress(TimeoutError):
-            await ui.run_javascript(f"{self._editor}.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+            await ui.run_javascript(f"{self._editor}?.editorPromise.then(view => view.{name})", timeout=_DRAWN_SECONDS)
+        if self._query.is_deleted:
+            return
         self._query.enable()
         self._run.enable()
 
     @property
     def _editor(self) -> str:
-        """The editor in the browser, as an expression of JavaScript."""
+        """The editor in the browser, as an expression of JavaScript: null once the reader has left the page."""
         return f"getElement({self._query.id})"
 
     async def _shown_text(self) -> str:
         """Return the text that the editor shows, which becomes the value here too; raises TimeoutError."""
-        shown = f"{self._editor}.editor.state.doc.toString()"
+        shown = f"{self._editor}?.editor.state.doc.toString()"
         # None of a browser that has gone.
         text: str = await ui.run_javascript(f"return {shown}", timeout=_ANSWER_SECONDS) or ""
         if text != self._query.value:
@@ -211,26 +213,36 @@ class _QueryBox:
         if not self._run.enabled:
             return
         self._begin()
+        versions, result, problem = self._version.versions, None, None
         try:
             sql = await self._shown_text()
             self._remember()
             await self._read_history()
             self._keep(sql)
-            versions = self._version.versions
-            result = await run.io_bound(self._lake.query, sql, cancelled=self._cancelled, versions=versions)
+            query = partial(self._lake.query, sql, is_cancelled=self._is_cancelled, versions=versions)
+            result = await run.io_bound(query)
         except (QueryError, EmptyError, UnavailableError, TimeoutError) as error:
-            self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
-            self._status.set_text(format_text(error, 1_000))
-            return
+            problem = format_text(error, 1_000)
         finally:
-            self._run.enable()
-            self._cancel.disable()
+            # Unless the reader has left the page.
+            if not self._query.is_deleted:
+                self._run.enable()
+                self._cancel.disable()
+        if self._query.is_deleted:
+            return
+        if problem is not None:
+            self._status.classes(replace=f"{_STATUS} text-red-700 dark:text-red-400")
+            self._status.set_text(problem)
         if result is None:
             return
         rows = f"{format_count(len(result.rows))} row{'' if len(result.rows) == 1 else 's'}"
         as_of = [f"{name} as of version {version}" for name, version in versions.items()]
         self._status.set_text(", ".join([rows, *result.truncations, *as_of, f"{result.seconds:.2f} s"]))
         self._show(result)
+
+    def _is_cancelled(self) -> bool:
+        """Whether the answer is not wanted any more: by the button, or as the reader has left the page."""
+        return self._cancelled.is_set() or self._query.is_deleted
 
     def _begin(self) -> None:
         self._cancelled.clear()
@@ -243,6 +255,7 @@ class _QueryBox:
         self._answer = None
         self._chart.clear()
         # Without a text the table has one of its own.
+        self._result.columns = []
         self._result.clear_rows(" ")
 
     def _show(self, result: QueryResult) -> None:
@@ -255,6 +268,8 @@ class _QueryBox:
             name, labels, values = bars
             with self._chart:
                 update_bars(bar_chart([], format_text(name)), labels, values)
+                if len(result.rows) > MAX_BARS:
+                    hint(f"The first {MAX_BARS} rows")
 
     def _download(self) -> None:
         if self._answer is not None:
@@ -322,7 +337,12 @@ class _ChosenVersion:
                 self._slider = ui.slider(min=0, max=0, value=0).classes("grow px-2").props('aria-label="Version"')
                 self._text = ui.label().classes("text-sm tabular-nums w-64 shrink-0 min-h-5").props("data-version")
         remember(self.table, "table", lambda: TABLES[0])
-        self._panel.refresh_from(lambda: (self.table.value, lake.versions(self.table.value)), self._show, interval=2.0)
+        self._panel.refresh_from(
+            lambda: (self.table.value, lake.versions(self.table.value)),
+            self._show,
+            interval=2.0,
+            clear=lambda: self._text.set_text(""),
+        )
 
     @property
     def versions(self) -> dict[str, int]:
@@ -334,7 +354,7 @@ class _ChosenVersion:
 
         async def on_table() -> None:
             self._set(-1)
-            await self._panel.refresh()
+            await self._panel.choose()
             await refresh()
 
         async def on_version(event: events.GenericEventArguments) -> None:

@@ -5,15 +5,14 @@ from dataclasses import replace
 from typing import Any, Final
 
 from elasticsearch_sink_alert.kafka.dead_letter_replay import NEVER_REPLAYED, is_replayable
-from nicegui import events, run, ui
+from nicegui import events, ui
 
 from contract import dead_letters
 from live_page.address import current_query, set_query, whole
-from live_page.components import Column, Panel, RecordTable, button, hint
+from live_page.components import Column, Panel, RecordTable, button, hint, report
 from live_page.formatting import UNKNOWN, format_bytes, format_count, format_json, format_text, format_time
 from live_page.sources import Sources
-from live_page.sources.errors import EmptyError, UnavailableError
-from live_page.sources.producer import RefusedError
+from live_page.sources.errors import EmptyError
 from live_page.sources.records import (
     MAX_CHARACTERS,
     SEARCHED_RECORDS,
@@ -109,7 +108,9 @@ class RecordsPanel:
             self._table = OpenableTable(self._columns(), "No records", height="min-h-96")
         self._table.on("open", self._on_open)
         self._table.on("replay", self._confirm_replay)
-        self._panel.refresh_from(self._read, self._show, show_empty=self._show_empty)
+        self._panel.refresh_from(
+            self._read, self._show, show_empty=self._show_empty, clear=lambda: self._about.set_text("")
+        )
         self._topic.on_value_change(self._on_topic)
         self._show_problems()
         self._show_pause()
@@ -234,7 +235,8 @@ class RecordsPanel:
         problems = self._show_problems()
         self._until, self._open, self._found = (), "", None
         values = {name: "" if name in problems else self._text(name) for name in FILTERS}
-        await self._apply(values)
+        self._keep(values)
+        await self._panel.choose()
 
     async def _on_topic(self) -> None:
         self._table.columns = [column.props for column in self._columns()]
@@ -243,19 +245,21 @@ class RecordsPanel:
         for name in ("partition", "offset"):
             self._filters[name].set_value("")
         self._until, self._open, self._found = (), "", None
-        await self._apply({"partition": "", "offset": ""})
+        self._keep({"partition": "", "offset": ""})
+        await self._panel.choose()
 
-    async def _apply(self, changes: dict[str, str]) -> None:
+    def _keep(self, changes: dict[str, str]) -> None:
+        """Keep in the address what has changed, and what is opened and paused."""
         set_query({**changes, "until": format_offsets(self._until), "open": self._open})
         self._show_pause()
-        await self._panel.refresh()
 
     async def _switch(self) -> None:
         if self._until:
             self._until, self._open = (), ""
         elif self._found is not None:
             self._until = self._found.next_offsets
-        await self._apply({})
+        self._keep({})
+        await self._panel.refresh()
 
     async def _on_open(self, event: events.GenericEventArguments) -> None:
         key = f"{event.args}"
@@ -263,7 +267,8 @@ class RecordsPanel:
         # An open row stays where it is.
         if self._open and not self._until and self._found is not None and not self._query().is_forward:
             self._until = self._found.next_offsets
-        await self._apply({})
+        self._keep({})
+        await self._panel.refresh()
 
     def _show_pause(self) -> None:
         is_forward = self._query().is_forward
@@ -289,19 +294,11 @@ class RecordsPanel:
         dialog.on("hide", dialog.delete)
 
     async def _replay(self, dead_letter_id: str, *, again: bool) -> None:
-        self._panel.set_status("replaying …")
-        problem = ""
-        try:
-            await run.io_bound(lambda: self._sources.replays.replay(dead_letter_id, again=again))
-        except (RefusedError, UnavailableError) as reason:
-            problem = format_text(reason, 1_000)
-        # Not in the dialog, which may be deleted meanwhile.
-        with self._panel:
-            self._panel.set_status("")
-            if problem:
-                ui.notify(problem, type="negative", multi_line=True)
-            else:
-                ui.notify(f"Dead letter {format_text(dead_letter_id, 60)} was replayed", type="positive")
+        done = f"Dead letter {format_text(dead_letter_id, 60)} was replayed"
+        with ui.context.client:
+            shown = ui.notification("replaying …", spinner=True, timeout=None)
+        await report(lambda: self._sources.replays.replay(dead_letter_id, again=again), done)
+        shown.dismiss()
 
 
 def describe(query: RecordQuery, found: Found) -> str:

@@ -73,8 +73,9 @@ def _show_measures(documents: Documents, of: Table, row_id: str, unknown: ui.row
                 _MEASURES, EMPTY, height=height_of(sum(column.measure is not None for column in of.columns))
             )
         if len(counts) > 1:
-            with Panel("Counts"):
+            with Panel("Counts") as counts_panel:
                 chart = bar_chart(counts, f"counts of {format_text(row_label(of, row_id))}")
+            panel.add_follower(counts_panel)
 
     def read() -> tuple[Mapping[str, Any], Ranks]:
         row = documents.row(of.name, row_id)

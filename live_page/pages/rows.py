@@ -53,7 +53,7 @@ def _show_top(documents: Documents, of: Table, measure: ui.select) -> None:
         update_bars(chart, names, [row.get(measure.value) or 0 for row in page.rows])
 
     panel.refresh_from(lambda: documents.rows(of.name, "", measure.value, True, 0, _TOP), show_top)
-    measure.on_value_change(panel.refresh)
+    measure.on_value_change(panel.choose)
 
 
 def _show_over_time(documents: Documents, of: Table, measure: ui.select) -> None:
@@ -64,7 +64,7 @@ def _show_over_time(documents: Documents, of: Table, measure: ui.select) -> None
         update_stacked(chart, values)
 
     panel.refresh_from(lambda: documents.over_time(of.name, measure.value), show_points)
-    measure.on_value_change(panel.refresh)
+    measure.on_value_change(panel.choose)
 
 
 def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> None:
@@ -77,8 +77,13 @@ def _show_distribution(documents: Documents, of: Table, measure: ui.select) -> N
         growing = ", in growing steps" if has_growing_steps(buckets) else ""
         about.set_text(f"{plural(of).capitalize()} by {format_name(measure.value)}{growing}")
 
-    panel.refresh_from(lambda: documents.distribution(of.name, measure.value), show_distribution, interval=2.0)
-    measure.on_value_change(panel.refresh)
+    panel.refresh_from(
+        lambda: documents.distribution(of.name, measure.value),
+        show_distribution,
+        interval=2.0,
+        clear=lambda: about.set_text(""),
+    )
+    measure.on_value_change(panel.choose)
 
 
 def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> None:
@@ -106,7 +111,7 @@ def _show_rows(documents: Documents, of: Table, measure: ui.select | None) -> No
     async def go_to(**pagination: Any) -> None:
         table.pagination = {**table.pagination, **pagination}
         set_query(query_of_pagination(table.pagination, _first_sort(of, measure)) | {"search": search.value or ""})
-        await panel.refresh()
+        await panel.choose()
 
     async def on_request(event: events.GenericEventArguments) -> None:
         await go_to(**event.args["pagination"])

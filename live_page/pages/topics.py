@@ -72,7 +72,7 @@ def _show_partitions(topics: Topics, topic: ui.toggle) -> None:
         table.rows = list(_partition_rows(state))
 
     panel.refresh_from(lambda: topics.state(topic.value), show_partitions, _INTERVAL)
-    topic.on_value_change(panel.refresh)
+    topic.on_value_change(panel.choose)
 
 
 def _show_dead_letters(sources: Sources) -> None:

@@ -1,6 +1,7 @@
 """Sources of the pages: Elasticsearch, Kafka, the Delta tables, producer, processes, and the history of snapshots."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from elasticsearch import Elasticsearch
 
@@ -17,6 +18,8 @@ from live_page.sources.topics import Topics
 from observer.reading_history import ReadingHistory
 
 _TIMEOUT = 4.0
+READING_THREADS: Final = 64
+"""At most; one is started when all others are busy, and each can have a connection."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class Sources:
 
 def elasticsearch_client(settings: PageSettings) -> Elasticsearch:
     """Create a client with a short timeout and no retries: the page polls again anyway."""
-    return Elasticsearch(settings.es_hosts, timeout=_TIMEOUT, max_retries=0, **settings.es_client)
+    return Elasticsearch(
+        settings.es_hosts, timeout=_TIMEOUT, max_retries=0, maxsize=READING_THREADS, **settings.es_client
+    )
 
 
 def create_sources(settings: PageSettings) -> Sources:

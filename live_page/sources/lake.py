@@ -7,8 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ _KEPT_ANSWERS: Final = 100
 _ANSWER_SECONDS: Final = 7.0
 _FAILED_SECONDS: Final = 30.0
 _WAITING: Final = "waiting for another query"
+_CANCELLED: Final = "The query was cancelled."
 NOT_LOCAL: Final = "needs a warehouse that is a local folder; this one is not"
 
 
@@ -91,6 +92,22 @@ class QueryResult:
     seconds: float
 
 
+class _Waiting:
+    """Counts the queries that wait before others."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.queries = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self.queries += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self.queries -= 1
+
+
 class LakeReader:
     """Reads the warehouse: history and rows if it is a folder, otherwise history alone."""
 
@@ -100,6 +117,7 @@ class LakeReader:
         self._seconds = seconds
         # One query at a time leaves the other cores to the pipeline.
         self._lock = threading.Lock()
+        self._first = _Waiting()
         self.state = ttl_cache(20, 2)(self._state)
         self.sample = ttl_cache(50, 4)(self._sample)
         self.versions = ttl_cache(20, 4)(self._versions)
@@ -142,7 +160,8 @@ class LakeReader:
         by = f' ORDER BY "{order}" DESC' if order else ""
         try:
             versions = {} if version is None else {name: version}
-            return self.query(f'SELECT * FROM "{name}"{where}{by} LIMIT {size}', *parameters, versions=versions)
+            query = f'SELECT * FROM "{name}"{where}{by} LIMIT {size}'
+            return self.query(query, *parameters, versions=versions, gives_way=True)
         except BusyError:
             raise WaitingError(_WAITING) from None
         except QueryError as error:
@@ -157,7 +176,7 @@ class LakeReader:
             known = self._answers.get((sql, *parameters))
         if known is None:
             try:
-                known = self.query(sql, *parameters)
+                known = self.query(sql, *parameters, gives_way=True)
             except BusyError:
                 raise WaitingError(_WAITING) from None
             except QueryError as error:
@@ -172,13 +191,14 @@ class LakeReader:
         self,
         sql: str,
         *parameters: str,
-        cancelled: threading.Event | None = None,
+        is_cancelled: Callable[[], bool] = lambda: False,
         versions: Mapping[str, int] = MappingProxyType({}),
+        gives_way: bool = False,
     ) -> QueryResult:
         """Run one SELECT over the tables; raises `QueryError`, `EmptyError`, `UnavailableError`.
 
-        Runs in a separate process, which is killed on timeout or when `cancelled` is set. A table is read as of its
-        version in `versions`, or its current one.
+        Runs in a separate process, which is killed on timeout or when `is_cancelled` returns true. A table is read as
+        of its version in `versions`, or its current one. A query that `gives_way` runs after those that do not.
         """
         if not self._is_local:
             raise QueryError(f"A query {NOT_LOCAL}.")
@@ -187,19 +207,32 @@ class LakeReader:
         if not sql.isascii() and any("\ud800" <= character <= "\udfff" for character in sql):
             raise QueryError("The query has half of a surrogate pair, which is not a character.")
         began = time.monotonic()
-        if not self._lock.acquire(timeout=self._seconds):
-            raise BusyError("Another query is running: try again in a moment.")
+        self._claim(is_cancelled, gives_way=gives_way)
         try:
             folder = str(Path(self._warehouse).resolve())
             request = {"sql": sql, "parameters": parameters, "files": self._files(versions), "folder": folder}
-            result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), cancelled)
+            result = self._run_worker(json.dumps(request | {"seconds": self._seconds}), is_cancelled)
         finally:
             self._lock.release()
         if "error" in result:
             raise QueryError(result["error"])
         return QueryResult(**result, seconds=time.monotonic() - began)
 
-    def _run_worker(self, request: str, cancelled: threading.Event | None) -> dict[str, Any]:
+    def _claim(self, is_cancelled: Callable[[], bool], *, gives_way: bool) -> None:
+        """Wait until no other query runs; raises `BusyError` if that takes too long."""
+        until = time.monotonic() + self._seconds
+        with nullcontext() if gives_way else self._first:
+            while True:
+                if gives_way and self._first.queries:
+                    time.sleep(_CANCEL_CHECK_INTERVAL)
+                elif self._lock.acquire(timeout=_CANCEL_CHECK_INTERVAL):
+                    return
+                if is_cancelled():
+                    raise QueryError(_CANCELLED)
+                if time.monotonic() > until:
+                    raise BusyError("Another query is running: try again in a moment.")
+
+    def _run_worker(self, request: str, is_cancelled: Callable[[], bool]) -> dict[str, Any]:
         """Return the worker's answer; raises `QueryError` if it was killed."""
         # Without the environment, which may hold passwords; one arena, or each thread reserves memory.
         command = [sys.executable, "-I", str(Path(sql_worker.__file__))]
@@ -213,7 +246,7 @@ class LakeReader:
             stderr=subprocess.DEVNULL,
         ) as worker:
             try:
-                output = self._communicate(worker, request, cancelled)
+                output = self._communicate(worker, request, is_cancelled)
             finally:
                 worker.kill()
         if worker.returncode == -signal.SIGALRM:
@@ -230,7 +263,7 @@ class LakeReader:
             ) from None
         return result
 
-    def _communicate(self, worker: "subprocess.Popen[str]", request: str, cancelled: threading.Event | None) -> str:
+    def _communicate(self, worker: "subprocess.Popen[str]", request: str, is_cancelled: Callable[[], bool]) -> str:
         """Send the request and return the worker's output; raises `QueryError` on timeout or cancellation."""
         deadline, unsent = time.monotonic() + self._seconds, request
         while True:
@@ -238,8 +271,8 @@ class LakeReader:
                 return worker.communicate(unsent or None, timeout=_CANCEL_CHECK_INTERVAL)[0]
             except subprocess.TimeoutExpired:
                 unsent = ""
-            if cancelled is not None and cancelled.is_set():
-                raise QueryError("The query was cancelled.")
+            if is_cancelled():
+                raise QueryError(_CANCELLED)
             if time.monotonic() > deadline:
                 raise self._timeout_error()
 

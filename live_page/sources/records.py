@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from contract import dead_letters
 from live_page.sources.consumers import TIMEOUT, Consumers
-from live_page.sources.errors import EmptyError
+from live_page.sources.errors import EmptyError, UnavailableError
 from runtime.kafka_client import PARTITION_EOF, readable_headers_of, time_of
 from runtime.topic_reader import offset_ranges
 
@@ -35,6 +36,8 @@ _READ_BYTES: Final = 64 << 20
 """Likewise."""
 _INTERVAL: Final = 0.9
 """Seconds between two readings of the same query."""
+_WATCHED_SECONDS: Final = 10.0
+"""Nobody looks any more if nobody has asked for so long."""
 _KEPT_QUERIES: Final = 100
 _BATCH: Final = 1_000
 _POSITION: Final = re.compile(r"(\d{1,9})-(\d{1,19})")
@@ -191,20 +194,35 @@ class _Search:
     _until: datetime | None = None
     _is_finished: bool = False
     _found: Found | None = None
+    _failure: UnavailableError | EmptyError | None = None
+    """Of the latest reading, if it has failed."""
     _read_at: float = 0.0
+    _asked_at: float = 0.0
 
     def read(self, consumers: Consumers) -> Found:
-        # While another browser reads, what is known is enough.
+        is_new = time.monotonic() - self._asked_at > _WATCHED_SECONDS
+        self._asked_at = time.monotonic()
+        # While another browser reads, what is known is enough, also that the reading before has failed.
         if not self._lock.acquire(blocking=self._found is None):
             assert self._found is not None
+            if (failure := self._failure) is not None:
+                # Another object, as this one gets the traceback of each thread that raises it.
+                raise copy(failure)
             return self._found
         try:
             is_due = self._found is None or time.monotonic() - self._read_at > _INTERVAL
             if self._found is None or (is_due and not self._is_finished):
-                with consumers.borrow() as consumer:
-                    self._read_further(consumer)
+                try:
+                    with consumers.borrow() as consumer:
+                        self._read_further(consumer)
+                    if is_new and not self.query.is_search:
+                        # Nobody has looked at what was skipped.
+                        self._skipped = 0
+                except (UnavailableError, EmptyError) as failure:
+                    self._failure = failure
+                    raise
                 self._read_at = time.monotonic()
-                self._found = self._result()
+                self._found, self._failure = self._result(), None
             return self._found
         finally:
             self._lock.release()

@@ -712,6 +712,16 @@ def test_a_page_can_be_left_before_its_charts_are_drawn(site: Site, browser: Bro
         expect(page.locator(".nicegui-echart svg").last).to_be_visible()
 
 
+def test_the_lake_can_be_left_before_its_editor_is_there(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address) as page:
+        # A race, which one of these rounds may lose.
+        for _ in range(10):
+            for name in ("Lake", "Controls"):
+                page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Controls")
+        page.wait_for_load_state("networkidle")
+
+
 def _assert_fits(page: Page, width: int) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == width, page.url
 

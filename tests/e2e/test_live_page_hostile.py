@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import orjson
+import psutil
 import pytest
 import requests
 from arro3.core import Array, DataType, Table
@@ -42,7 +43,8 @@ from runtime import topic_admin
 from runtime.health import Health, serve
 from runtime.kafka_client import headers_of
 from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of, write_query
-from tests.pipeline import Pipeline, assert_equal, eventually
+from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
+from tests.processes import command_line
 
 LARGE = 9_007_199_254_740_993
 """The first integer that JavaScript cannot represent exactly."""
@@ -537,6 +539,33 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
         run("SELECT wrong")
         expect(status).to_contain_text("wrong")
         expect(query.locator("tbody tr")).to_have_count(0)
+
+
+def test_a_query_whose_page_is_left_ends_and_the_next_one_need_not_wait(site: Site, browser: Browser) -> None:
+    with page_of(browser, site.address) as page:
+        _go(page, "Lake")
+        query = _panel(page, "SQL query")
+        write_query(query, WORST[-1])
+        query.get_by_role("button", name="Run").click()
+        # Its process, not one of the page's own queries.
+        eventually(lambda: assert_more_than(max(map(_cpu_seconds, _workers()), default=0.0), 2))
+        _go(page, "Users")
+        # Long before its time is up.
+        eventually(lambda: assert_equal(_workers(), []), 5)
+    assert "An element has been deleted" not in site.pipeline.log(PAGE)
+
+
+def _workers() -> list[psutil.Process]:
+    """The processes of the page's queries."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if any(part.endswith("sql_worker.py") for part in command_line(child))]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        return sum(process.cpu_times()[:2])
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def _health_seconds(address: str, query_finished: threading.Event) -> list[float]:

@@ -175,12 +175,25 @@ def test_a_query_that_takes_too_long_is_stopped_and_leaves_no_process(warehouse:
 def test_a_query_is_cancelled(lake: LakeReader) -> None:
     cancelled = threading.Event()
     with ThreadPoolExecutor() as pool:
-        query = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        query = pool.submit(lake.query, ENDLESS, is_cancelled=cancelled.is_set)
         eventually(lambda: assert_more_than(len(_workers()), 0))
         cancelled.set()
         with pytest.raises(QueryError, match="was cancelled"):
             query.result()
     assert _workers() == []
+
+
+def test_a_query_that_waits_for_another_one_is_cancelled_at_once(lake: LakeReader) -> None:
+    cancelled = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        query = pool.submit(lake.query, ENDLESS, is_cancelled=cancelled.is_set)
+        try:
+            eventually(lambda: assert_more_than(len(_workers()), 0))
+            with pytest.raises(QueryError, match="was cancelled"):
+                lake.query("SELECT 1", is_cancelled=lambda: True)
+            assert not query.done()
+        finally:
+            cancelled.set()
 
 
 def test_a_query_whose_process_is_killed_fails_in_one_line_and_the_next_one_works(lake: LakeReader) -> None:
@@ -254,7 +267,7 @@ def test_the_process_of_a_query_does_not_inherit_the_environment(
     monkeypatch.setenv("ES_PASSWORD", "secret")
     with ThreadPoolExecutor() as pool:
         cancelled = threading.Event()
-        query = pool.submit(lake.query, ENDLESS, cancelled=cancelled)
+        query = pool.submit(lake.query, ENDLESS, is_cancelled=cancelled.is_set)
         eventually(lambda: assert_more_than(len(_workers()), 0))
         environment = _workers()[0].environ()
         cancelled.set()

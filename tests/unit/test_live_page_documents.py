@@ -2,23 +2,28 @@
 
 import asyncio
 import re
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import httpx
 import pytest
-from nicegui import app
+from nicegui import app, run, ui
 
+from contract.declared import table_named
 from live_page import overview_model, stylesheet
-from live_page.charts import Chart, line_options
+from live_page.charts import Chart, bar_chart, line_options, update_bars
+from live_page.components import Column, Panel, RecordTable, report, use_many_threads
 from live_page.guard import Guard
 from live_page.layout import build
-from live_page.pages import overview
+from live_page.pages import overview, row
 from live_page.pages.tiles import show_tiles, tile_texts
 from live_page.pipeline_model import PipelineModel, pipeline_model
 from live_page.settings import PageSettings
 from live_page.sources import Sources, create_sources
+from live_page.sources.documents import ELASTICSEARCH
+from live_page.sources.errors import UnavailableError
 from observer.reading_history import ReadingHistory
 from observer.snapshot import Snapshot
 from tests.page_client import page_client
@@ -103,6 +108,117 @@ def test_a_chart_that_has_not_changed_is_not_sent_again() -> None:
     # Its options are text, so that nothing looks into each of their values.
     assert isinstance(chart.props["drawing"], str)
     assert "options" not in chart.props
+
+
+def test_what_is_not_of_the_readers_choice_is_not_shown_as_its_last_state() -> None:
+    async def choose() -> None:
+        await panel.choose()
+        assert [row["name"] for row in table.rows] == ["a"]
+        # The server does not answer: at first this is the last state, then it is that of another choice.
+        answers.clear()
+        await panel.refresh()
+        assert [row["name"] for row in table.rows] == ["a"]
+        assert "as of" in panel._status.text
+        await panel.choose()
+        assert (table.rows, table.props["no-data-label"]) == ([], "Not available: Elasticsearch does not answer")
+        assert panel._status.text == "unknown"
+        assert chart.options["series"][0]["data"] == chart.options["xAxis"]["data"] == []
+        assert is_cleared == [True]
+        # An answer for the choice before arrives late.
+        answers.append("late")
+        late = asyncio.ensure_future(panel.refresh())
+        await asyncio.to_thread(is_read.wait, 10)
+        answers[0] = "c"
+        await panel.choose()
+        may_answer.set()
+        await late
+        assert [row["name"] for row in table.rows] == ["c"]
+
+    def read() -> str:
+        answer = answers[0] if answers else ""
+        if answer == "late":
+            is_read.set()
+            may_answer.wait()
+        if not answer:
+            raise UnavailableError("Elasticsearch does not answer", ELASTICSEARCH)
+        return answer
+
+    def show(answer: str) -> None:
+        table.rows = [{"key": answer, "name": answer}]
+        update_bars(chart, [answer], [1])
+
+    answers, is_cleared = ["a"], list[bool]()
+    is_read, may_answer = threading.Event(), threading.Event()
+    with page_client():
+        with Panel("Rows") as panel:
+            table, chart = RecordTable((Column("name", "Name"),), "No rows"), bar_chart([], "rows")
+        panel.refresh_from(read, show, clear=lambda: is_cleared.append(True))
+    asyncio.run(choose())
+
+
+def test_the_counts_of_a_row_are_as_old_as_its_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise UnavailableError("Elasticsearch does not answer", ELASTICSEARCH)
+
+    sources = _sources()
+    monkeypatch.setattr(sources.documents, "row", fail)
+    with page_client() as client:
+        row.show(sources, table_named("agg_interactions_user"), "user_1")
+    cards = {
+        next(label.text for label in card.descendants() if isinstance(label, ui.label)): card
+        for card in client.elements.values()
+        if isinstance(card, ui.card)
+    }
+
+    async def read() -> None:
+        (refresh,) = [
+            each.callback
+            for each in cards["Measures"].descendants()
+            if isinstance(each, ui.timer) and each.callback is not None
+        ]
+        await refresh()
+
+    asyncio.run(read())
+    for title in ("Measures", "Counts"):
+        status = [label.text for label in cards[title].descendants() if isinstance(label, ui.label)][1]
+        assert (status, "stale" in cards[title].classes) == ("unknown", True), title
+
+
+def test_a_server_that_does_not_answer_does_not_hold_up_what_is_read_from_others() -> None:
+    async def read() -> None:
+        waiting = [asyncio.ensure_future(run.io_bound(end.wait, 60)) for _ in range(panels)]
+        try:
+            assert await asyncio.wait_for(run.io_bound(lambda: "of another server"), 20) == "of another server"
+        finally:
+            end.set()
+            await asyncio.gather(*waiting)
+
+    # Those of the topics page in ten browsers.
+    panels, end = 40, threading.Event()
+    use_many_threads()
+    try:
+        asyncio.run(read())
+    finally:
+        run.reset()
+
+
+@pytest.mark.parametrize("reason", ["", "The producer does not answer"])
+def test_a_reader_who_has_left_the_page_is_told_the_result_of_a_change(reason: str) -> None:
+    def change() -> None:
+        card.delete()
+        if reason:
+            raise UnavailableError(reason)
+
+    async def click() -> None:
+        with card:
+            assert await report(change, "paused") is not bool(reason)
+
+    with page_client() as client:
+        card = ui.card()
+    client.outbox.messages.clear()
+    asyncio.run(click())
+    (message,) = [data for _, kind, data in client.outbox.messages if kind == "notify"]
+    assert message["message"] == (reason or "paused")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,12 @@
 """The lake page without a browser: example queries, results as charts and CSV, a history, and kept versions."""
 
 import json
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -27,6 +31,7 @@ from live_page.sources.errors import WaitingError
 from live_page.sources.lake import BusyError, LakeReader, QueryResult, Versions, first_version
 from live_page.sources.sql_worker import run_query
 from local_stack.services import ROOT
+from tests.pipeline import assert_equal, eventually
 
 DECLARATIONS = (
     "pipeline.py", "examples/orders/pipeline.py", "examples/sensors/pipeline.py", "tests/declarations/only_windows.py",
@@ -99,6 +104,32 @@ def test_a_query_of_the_page_waits_for_another_one_without_an_error_of_its_own(
                 ask("SELECT 1")
     # It is asked again, and not answered with the error of a moment ago.
     assert len(asked) == 4
+
+
+def test_a_query_of_a_reader_runs_before_those_of_panels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lake = LakeReader(str(tmp_path), 60)
+    ran: list[str] = []
+    monkeypatch.setattr(lake, "_files", lambda _: {})
+    may_end = threading.Event()
+
+    def run(request: str, _: object) -> dict[str, Any]:
+        ran.append(json.loads(request)["sql"])
+        may_end.wait(30)
+        return {"columns": [], "numeric": [], "rows": [], "truncations": []}
+
+    monkeypatch.setattr(lake, "_run_worker", run)
+    with ThreadPoolExecutor() as pool:
+        pool.submit(lake.answer, "first")
+        eventually(lambda: assert_equal(ran, ["first"]))
+        panels = [pool.submit(lake.answer, f"panel {n}") for n in range(3)]
+        pool.submit(lake.query, "reader")
+        eventually(lambda: assert_equal(lake._first.queries, 1))
+        # Those that wait for the lock already may get it until then.
+        time.sleep(0.2)
+        may_end.set()
+        for panel in panels:
+            panel.result(30)
+    assert ran[:2] == ["first", "reader"]
 
 
 # --- Results ----------------------------------------------------------------------------------------

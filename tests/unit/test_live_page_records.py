@@ -1,7 +1,10 @@
 """The records of the topics page, the trend and the counterparts of a row, and distributions, without a server."""
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,11 @@ from live_page.pages.row_queries import (
     trend,
 )
 from live_page.settings import PageSettings
-from live_page.sources.errors import EmptyError
+from live_page.sources.consumers import Consumers
+from live_page.sources.errors import EmptyError, UnavailableError
 from live_page.sources.lake import QueryResult
 from live_page.sources.producer import ProducerControls, RefusedError
-from live_page.sources.records import Found, Record, RecordQuery, as_time, format_offsets, parse_offsets
+from live_page.sources.records import Found, Record, RecordQuery, _Search, as_time, format_offsets, parse_offsets
 from live_page.sources.replays import DeadLetterReplays
 
 AT = datetime(2026, 1, 31, 14, 5, tzinfo=UTC)
@@ -119,6 +123,64 @@ def test_the_mark_of_a_replay_is_shown_as_such_and_a_hostile_record_as_text() ->
     assert row["record_key"] == "\\x1b]0;t\\x07"
     assert row["value"] == "\\u202ex… (2.0 MB)"
     assert row["key"] == "0-3"
+
+
+def test_while_a_browser_waits_for_a_broker_that_does_not_answer_another_one_is_told_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_Search, "_read_further", lambda *_: None)
+    monkeypatch.setattr("live_page.sources.records._INTERVAL", 0)
+    is_asked, end = threading.Event(), threading.Event()
+    end.set()
+
+    class Broker(Consumers):
+        answers = True
+
+        @contextmanager
+        def borrow(self) -> Iterator[Any]:
+            is_asked.set()
+            end.wait()
+            if not self.answers:
+                raise UnavailableError("Kafka does not answer", "Kafka")
+            yield None
+
+    broker = Broker(PageSettings())
+    search = _Search(RecordQuery("t"))
+    found = search.read(broker)
+    broker.answers = False
+    with pytest.raises(UnavailableError):
+        search.read(broker)
+    is_asked.clear()
+    end.clear()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(search.read, broker)
+        try:
+            assert is_asked.wait(10)
+            with pytest.raises(UnavailableError, match="Kafka does not answer") as failure:
+                search.read(broker)
+            assert failure.value.server == "Kafka"
+        finally:
+            end.set()
+        assert isinstance(waiting.exception(), UnavailableError)
+    broker.answers = True
+    assert search.read(broker) == found
+
+
+def test_offsets_that_are_skipped_while_nobody_looks_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def skip(search: _Search, _: object) -> None:
+        search._skipped += 100
+
+    class Broker(Consumers):
+        @contextmanager
+        def borrow(self) -> Iterator[Any]:
+            yield None
+
+    monkeypatch.setattr(_Search, "_read_further", skip)
+    monkeypatch.setattr("live_page.sources.records._INTERVAL", 0)
+    broker, search = Broker(PageSettings()), _Search(RecordQuery("t"))
+    assert [search.read(broker).skipped for _ in range(3)] == [0, 100, 200]
+    monkeypatch.setattr("live_page.sources.records._WATCHED_SECONDS", 0)
+    assert search.read(broker).skipped == 0
 
 
 def test_without_controls_no_dead_letter_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
