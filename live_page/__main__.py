@@ -90,6 +90,8 @@ def main() -> int:
         reload=False,
         show_welcome_message=False,
         binding_refresh_interval=None,
+        # The longest with which a browser still asks every 4 s whether the page answers.
+        reconnect_timeout=5.0,
         # Its log goes through that of the page, in the same format.
         log_config=None,
     )
