@@ -34,6 +34,8 @@ class LatencyTracker:
         """How many records had arrived, and when."""
         self._offsets_match = True
         self._indexed: int | None = None
+        self._counted: tuple[int, float] | None = None
+        """How many records were done, and when, if it is not known yet when the latest of them arrived."""
         self._counted_after: float | None = None
         """The age of the latest counted record when it was counted."""
         self._done: int | None = None
@@ -51,10 +53,10 @@ class LatencyTracker:
         if sent is None or indexed is None or dead_letters is None or not self._offsets_match:
             return Latency()
         done = indexed + dead_letters
+        self._set_age(sent)
         if indexed != self._indexed:
-            self._indexed = indexed
-            arrived = _arrival_time(self._arrivals, done)
-            self._counted_after = None if arrived is None else at - arrived
+            self._indexed, self._counted = indexed, (done, at + snapshot.indexed_after)
+            self._set_age(sent)
         waited = self._waited(sent, done, at)
         if waited > (self._counted_after or 0):
             return Latency(waited, is_lower_bound=True)
@@ -67,6 +69,14 @@ class LatencyTracker:
         self._arrivals.append((sent, at))
         while at - self._arrivals[0][1] > HISTORY_SECONDS:
             self._arrivals.popleft()
+
+    def _set_age(self, sent: int) -> None:
+        """Set the age of the latest counted record, once `sent` has reached it: the indices may be read after Kafka."""
+        if self._counted is not None and self._counted[0] <= sent:
+            done, at = self._counted
+            arrived = _arrival_time(self._arrivals, done)
+            self._counted_after = None if arrived is None else max(0.0, at - arrived)
+            self._counted = None
 
     def _waited(self, sent: int, done: int, at: float) -> float:
         """Return for how long, at least, the oldest record that is not done has waited; 0 if all are done."""

@@ -1,6 +1,7 @@
 """Snapshots of a running pipeline: topics, lake, indices, and the services' health and metrics."""
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -53,6 +54,8 @@ class Snapshot:
     """Number of documents per index."""
     indexed: int | None = None
     """Events counted by the documents of the overview's table."""
+    indexed_after: float = 0.0
+    """Seconds from the reading of `sent` to that of `indexed`; negative if that was read first."""
     totals: Mapping[str, int] = field(default_factory=dict)
     """The same per value of the overview's choice."""
     mean: float | None = None
@@ -144,7 +147,7 @@ class Observer:
         service_states = {name: future.result() for name, future in pending.items()}
         metrics = {name: value for _, of_service in service_states.values() for name, value in of_service.items()}
         in_the_lake = self._interactions_in_the_lake(metrics)
-        topics, indices = pending_topics.result(), pending_indices.result()
+        (topics, sent_at), (indices, indexed_at) = pending_topics.result(), pending_indices.result()
         cuts = self._read_cuts()
         return Snapshot(
             cuts=self._with_malformed(cuts) if topics else tuple(cuts),
@@ -158,6 +161,7 @@ class Observer:
                 **{name: health for name, (health, _) in service_states.items()},
             },
             metrics={name: of_service for name, (_, of_service) in service_states.items() if of_service},
+            indexed_after=indexed_at - sent_at,
             **topics,
             **indices,
         )
@@ -195,21 +199,23 @@ class Observer:
         # The job adds an append to this metric after the aggregation has taken it over, when it may already be counted.
         return max(in_the_lake, _whole(metrics.get(metric_names.AGGREGATED_INTERACTIONS)) or 0)
 
-    def _read_topics(self) -> dict[str, Any]:
-        """Return the snapshot's fields about topics; empty without Kafka."""
-        settings = self._settings
+    def _read_topics(self) -> tuple[dict[str, Any], float]:
+        """Return the snapshot's fields about topics, empty without Kafka, and when the topic of events was read."""
+        settings, read_at = self._settings, time.monotonic()
         try:
             ends = self._end_offsets(settings.kafka_topic)
+            read_at = time.monotonic()
             rows = offset_ranges(self._consumer, settings.aggregated_topic, _TIMEOUT)
-            return {
+            topics = {
                 "ends": ends,
                 "sent": sum(ends.values()),
                 "published": sum(end for _, end in rows.values()),
                 "uncommitted": self._uncommitted(rows),
                 "dead_letters": sum(self._end_offsets(settings.dead_letter_topic).values()),
             }
+            return topics, read_at
         except KafkaException:
-            return {}
+            return {}, read_at
 
     def _end_offsets(self, topic: str) -> dict[int, int]:
         return {partition: end for partition, (_, end) in offset_ranges(self._consumer, topic, _TIMEOUT).items()}
@@ -220,13 +226,21 @@ class Observer:
         # Without a committed offset, it is negative.
         return sum(max(0, rows[p.partition][1] - max(p.offset, rows[p.partition][0])) for p in committed)
 
-    def _read_indices(self) -> dict[str, Any]:
-        """Return the snapshot's fields about indices; empty if Elasticsearch or any shard does not answer."""
+    def _read_indices(self) -> tuple[dict[str, Any], float]:
+        """Return the snapshot's fields about indices, and when the events that they count were read.
+
+        The fields are empty if Elasticsearch or any shard does not answer.
+        """
+        read_at = time.monotonic()
         try:
             documents = self._count_documents()
-            return {} if documents is None else {"documents": documents, **self._read_totals(), **self._read_alerts()}
+            if documents is None:
+                return {}, read_at
+            totals = self._read_totals()
+            read_at = time.monotonic()
+            return {"documents": documents, **totals, "mean": self._read_mean(), **self._read_alerts()}, read_at
         except ElasticsearchException:
-            return {}
+            return {}, read_at
 
     def _count_documents(self) -> dict[str, int] | None:
         """Count the documents per index; None if a shard does not answer."""
@@ -247,7 +261,6 @@ class Observer:
         return {
             "indexed": found.get(_ALL, 0),
             "totals": {value: found.get(f"by {value}", 0) for value in values},
-            "mean": self._read_mean(),
         }
 
     def _read_mean(self) -> float | None:

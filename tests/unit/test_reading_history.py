@@ -57,6 +57,14 @@ def test_the_latency_counts_dead_letters_as_done() -> None:
     assert history.latest.latency == pytest.approx(1.5)
 
 
+def test_the_latency_is_known_where_the_indices_are_read_later_than_kafka_and_count_more() -> None:
+    # At second n Kafka has 100 n, and 0.4 s later the indices count what arrived up to 0.2 s before.
+    snapshots = [_counted(100 * n, 100 * n + 20, indexed_after=0.4) for n in range(1, 6)]
+    history = _history(*snapshots)
+    # The 120th arrives between seconds 1 and 2: that is known at second 2.
+    assert _latencies(history)[1:] == [(0.2, False)] * 4
+
+
 def _latencies(history: ReadingHistory) -> list[tuple[float | None, bool]]:
     """The latency of each point, and whether it is a lower bound."""
     return [
