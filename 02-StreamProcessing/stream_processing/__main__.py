@@ -109,14 +109,16 @@ def _run_command(name: str, settings: StreamProcessingSettings, lake: Lake, stop
     starting = ThreadPoolExecutor().submit(start_session, settings)
     wait_for(stop, starting)
     session = starting.result()
-    lock = claim(session, settings.checkpoints, stop, COMMAND_TIMEOUT)
-    lake.create_missing_tables()
-    if stop.is_set():
-        raise StoppedError
-    _COMMANDS[name](session, settings, lake)
+    claimed = claim(session, settings.checkpoints, stop, COMMAND_TIMEOUT)
+    try:
+        lake.create_missing_tables()
+        if stop.is_set():
+            raise StoppedError
+        _COMMANDS[name](session, settings, lake)
+    finally:
+        claimed.release()
     spark_internals.silence(session)
     stop_session(session)
-    del lock
     return 0
 
 

@@ -6,7 +6,7 @@ rows again.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Final
 
@@ -47,8 +47,13 @@ _MAX_POLLING_INTERVAL: Final = 0.2
 logger = logging.getLogger(__name__)
 
 
-def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
-    """Start the query from its checkpoint, or recompute all aggregates from the lake."""
+def start_aggregate(
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, require_held: Callable[[], None]
+) -> StreamingQuery:
+    """Start the query from its checkpoint, or recompute all aggregates from the lake.
+
+    `require_held` is called before each batch is published.
+    """
     # As texts: the metrics of a batch are read as such.
     overall = [F.max(_as_text(column)) for column in state_of(ALL)]
     changed = changed_rows(session, lake).observe(_OVERALL, *overall, F.count(F.when(F.size("rows") == 0, F.lit(1))))
@@ -57,7 +62,7 @@ def start_aggregate(session: SparkSession, settings: StreamProcessingSettings, l
         changed.writeStream.queryName(NAME)
         .outputMode("update")
         .option("checkpointLocation", f"{settings.checkpoints}/{NAME}")
-        .foreachBatch(_BatchPublisher(session, settings))
+        .foreachBatch(_BatchPublisher(session, settings, require_held))
         .start()
     )
 
@@ -91,8 +96,11 @@ def _changed_rows_of_key(events: DataFrame, key: Key) -> DataFrame:
 
 
 class _BatchPublisher:
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings) -> None:
+    def __init__(
+        self, session: SparkSession, settings: StreamProcessingSettings, require_held: Callable[[], None]
+    ) -> None:
         self._session = session
+        self._require_held = require_held
         self._settings = settings
         self._max_message_bytes = max_message_bytes(settings, settings.aggregated_topic)
         self._sender = RecordSender(settings, settings.aggregated_topic, self._max_message_bytes)
@@ -102,6 +110,7 @@ class _BatchPublisher:
             self._publish(batch)
 
     def _publish(self, batch: DataFrame) -> None:
+        self._require_held()
         write_records(
             batch.selectExpr("inline(rows)"), self._settings, self._settings.aggregated_topic, self._max_message_bytes
         )

@@ -84,9 +84,12 @@ class Aggregator:
         session: SparkSession,
         settings: StreamProcessingSettings,
         lake: Lake,
+        require_held: Callable[[], None],
         traces: "JobTraces | None" = None,
     ) -> None:
+        """`require_held` is called before rows are published, and before tables are written."""
         self._session = session
+        self._require_held = require_held
         self._traces = traces
         self._traced: list[TracedEvents] = []
         """Of appends that are counted, and whose rows are not published yet."""
@@ -204,6 +207,7 @@ class Aggregator:
 
     def _publish(self) -> int:
         """Publish the rows that have changed since the last publication; returns their number."""
+        self._require_held()
         started = time.monotonic()
         with metrics.PHASE_SECONDS.labels("publish").time(), self._trace_contexts() as contexts:
             changed = self._counts.take_unpublished()
@@ -237,6 +241,7 @@ class Aggregator:
                 counted = self._counts.take_unwritten()
                 self._counts.remove_closed(counted)
                 self._report_rows()
+            self._require_held()
             if self._writer.write(counted, self._flush):
                 self._snapshot_version = counted.version
             self._check_memory()
@@ -246,6 +251,7 @@ class Aggregator:
 
     def _delete(self, keys: Sequence[str]) -> None:
         with self._lock:
+            self._require_held()
             self._producer.send((key, None) for key in keys)
             self._producer.flush()
 

@@ -112,7 +112,7 @@ def exit_after_java(java: "subprocess.Popen[bytes] | None", timeout: float = _RE
             java.wait()
             if not left.wait(timeout):
                 logger.error("%s has failed: %s", JAVA, describe_java_exit(java, ConnectionError()))
-                _exit_at_once(1)
+                exit_at_once(1)
 
     threading.Thread(target=follow, name="java", daemon=True).start()
     try:
@@ -121,7 +121,8 @@ def exit_after_java(java: "subprocess.Popen[bytes] | None", timeout: float = _RE
         left.set()
 
 
-def _exit_at_once(status: int) -> None:
+def exit_at_once(status: int) -> NoReturn:
+    """End this process, whatever its threads are doing."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)

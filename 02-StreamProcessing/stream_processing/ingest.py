@@ -73,9 +73,10 @@ def start_ingest(
     position: StartPosition,
     on_append: Callable[[Append], None],
     running: RunningBatch,
+    require_held: Callable[[], None],
     traces: "JobTraces | None" = None,
 ) -> StreamingQuery:
-    """Start the query at `position`; `running` follows its batches."""
+    """Start the query at `position`; `running` follows its batches. `require_held` is called before each write."""
     if position.unverified is not None:
         _send_missing_dead_letters(session, settings, *position.unverified)
     options = source_options(settings, settings.kafka_topic) | {"startingOffsets": position.starting_offsets}
@@ -95,7 +96,7 @@ def start_ingest(
         coalesced.writeStream.queryName(NAME)
         .trigger(processingTime=trigger_interval(settings.batch_interval))
         .option("checkpointLocation", checkpoint.path)
-        .foreachBatch(_BatchWriter(settings, lake, checkpoint, position, on_append, running, traces))
+        .foreachBatch(_BatchWriter(settings, lake, checkpoint, position, on_append, running, require_held, traces))
         .start()
     )
 
@@ -133,9 +134,11 @@ class _BatchWriter:
         position: StartPosition,
         on_append: Callable[[Append], None],
         running: RunningBatch,
+        require_held: Callable[[], None],
         traces: "JobTraces | None",
     ) -> None:
         self._running = running
+        self._require_held = require_held
         self._traces = traces
         self._start_ns = 0
         """When the batch was started, since the epoch."""
@@ -156,6 +159,7 @@ class _BatchWriter:
         running.finished = self._offsets
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        self._require_held()
         started = time.monotonic()
         self._start_ns = time.time_ns()
         info = self._append_info(batch_id)
@@ -186,6 +190,7 @@ class _BatchWriter:
         return len(records)
 
     def _write_by_spark(self, batch: DataFrame, info: AppendInfo, is_repeated: bool, *, more: bool) -> None:
+        self._require_held()
         before, rows_before = self._table.version(), self._table.count()
         parsed, observed = None, Observation()
         with metrics.PHASE_SECONDS.labels("parse and append by Spark").time():
@@ -246,6 +251,7 @@ class _BatchWriter:
             valid, malformed = self._parse_by_spark([records[n] for n in others])
             rows = pl.concat([rows, frame(valid)])
         with metrics.PHASE_SECONDS.labels("append").time():
+            self._require_held()
             append_rows(self._table, rows, info)
         traced = None if self._traces is None else self._traces.ingested(records, self._start_ns)
         self._hand_over(Append(self._table.version(), rows, traced=traced), len(rows))
@@ -267,6 +273,7 @@ class _BatchWriter:
     def _send_dead_letters(self, malformed: DataFrame, is_repeated: bool) -> None:
         if is_repeated:
             malformed = without_sent(malformed, self._settings)
+        self._require_held()
         self._dead_letters.add(send_dead_letters(malformed, self._settings))
 
     def _size(self, info: AppendInfo) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
@@ -34,7 +35,7 @@ from stream_processing.settings import StreamProcessingSettings
 from stream_processing.single_instance import claim
 from stream_processing.snapshots import snapshots_folder
 from stream_processing.spark_aggregation import SparkAggregation
-from stream_processing.start_position import find_start_position
+from stream_processing.start_position import StartPosition, find_start_position
 from stream_processing.storage import remove
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Queries:
     """The ingest query, and the aggregation that follows it.
 
     Raises `KafkaUnavailableError` if the aggregation's first rows cannot be published, and `StoppedError` as soon as
-    `stop` is set: the whole lake may have to be counted first.
+    `stop` is set: the whole lake may have to be counted first. `require_held` is called before each write.
     """
 
     def __init__(
@@ -90,20 +91,19 @@ class Queries:
         session: SparkSession,
         settings: StreamProcessingSettings,
         lake: Lake,
+        position: StartPosition,
         stop: threading.Event,
         traces: "JobTraces | None",
+        require_held: Callable[[], None],
     ) -> None:
-        require_compatible_event(session, settings, lake)
-        require_same_definitions(session, settings)
-        position = find_start_position(session, settings, lake)
         # The state of the other store would be an old one when the setting is changed back.
         if settings.state_store == "memory":
             for query in (aggregate.NAME, materialise.NAME):
                 remove(session, f"{settings.checkpoints}/{query}")
-            self._aggregation: Aggregation = Aggregator(session, settings, lake, traces)
+            self._aggregation: Aggregation = Aggregator(session, settings, lake, require_held, traces)
         else:
             remove(session, snapshots_folder(settings))
-            self._aggregation = SparkAggregation(session, settings, lake)
+            self._aggregation = SparkAggregation(session, settings, lake, require_held)
         try:
             wait_for(stop, ThreadPoolExecutor().submit(self._aggregation.start))
         except UndeliveredError as error:
@@ -111,7 +111,7 @@ class Queries:
         self.first_needed_version = self._aggregation.first_needed_version
         self.running = progress.RunningBatch()
         self._ingest = ingest.start_ingest(
-            session, settings, lake, position, self._aggregation.put, self.running, traces
+            session, settings, lake, position, self._aggregation.put, self.running, require_held, traces
         )
 
     def report(self, state: health.Health) -> None:
@@ -140,9 +140,16 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
     traces = _traces(settings)
     session = _prepare(settings, lake, stop)
     with exit_after_java(spark_internals.java_process()):
-        lock = claim(session, settings.checkpoints, stop)
-        queries = Queries(session, settings, lake, stop, traces)
-        maintenance = Maintenance(session, settings, lake, queries.first_needed_version).start(stop)
+        claimed = claim(session, settings.checkpoints, stop)
+        try:
+            position = _start_position(session, settings, lake)
+        except Exception:
+            # Nothing writes yet, and the remedy may be a command, which has to claim the checkpoints.
+            claimed.release()
+            raise
+        queries = Queries(session, settings, lake, position, stop, traces, claimed.require_held)
+        maintenance = Maintenance(session, settings, lake, queries.first_needed_version, claimed.require_held)
+        maintaining = maintenance.start(stop)
         lag = follow_lag(settings, queries.running, stop)
         logger.info("ready")
         failures = _watch(queries, state, stop)
@@ -155,14 +162,15 @@ def run(settings: StreamProcessingSettings, lake: Lake, stop: threading.Event) -
         traces.close()
     if has_stopped:
         # Python must not end while one of its threads is in native code: that would be a crash.
-        maintenance.join(_MAINTENANCE_TIMEOUT)
+        maintaining.join(_MAINTENANCE_TIMEOUT)
         lag.join(_MAINTENANCE_TIMEOUT)
+        if not maintaining.is_alive():
+            claimed.release()
         # Java holds the lock on the checkpoints, so it ends when nothing is left that writes.
         spark_internals.end_java(_JAVA_TIMEOUT)
     else:
         # Safe at any point: the interrupted batch runs again after the next start.
         spark_internals.kill_java()
-    del lock
     return 0
 
 
@@ -195,6 +203,13 @@ def _prepare(settings: StreamProcessingSettings, lake: Lake, stop: threading.Eve
     starting, creating = pool.submit(start_session, settings), pool.submit(create)
     wait_for(stop, starting, creating)
     return starting.result()
+
+
+def _start_position(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StartPosition:
+    """Return where ingest starts; raises the error that names the remedy if the data does not fit the settings."""
+    require_compatible_event(session, settings, lake)
+    require_same_definitions(session, settings)
+    return find_start_position(session, settings, lake)
 
 
 def _watch(queries: Queries, state: health.Health, stop: threading.Event) -> dict[str, str]:

@@ -41,8 +41,12 @@ class Maintenance:
         settings: StreamProcessingSettings,
         lake: Lake,
         first_needed_version: Callable[[], int],
+        require_held: Callable[[], None],
     ) -> None:
-        """`first_needed_version` returns the first version of the lake that the aggregation can still read."""
+        """`first_needed_version` returns the first version of the lake that the aggregation can still read.
+
+        `require_held` is called before each round.
+        """
         # A session of its own: its configuration does not affect the query.
         self._session = session.newSession()
         self._session.conf.set("spark.databricks.delta.retentionDurationCheck.enabled", "false")
@@ -53,6 +57,7 @@ class Maintenance:
         self._settings = settings
         self._lake = lake
         self._first_needed_version = first_needed_version
+        self._require_held = require_held
 
     def start(self, stop: threading.Event) -> threading.Thread:
         """Start the rounds, which end when `stop` is set."""
@@ -61,6 +66,7 @@ class Maintenance:
             next_round = time.monotonic() + self._settings.upkeep_interval
             while not stop.wait(min(_COMPACTION_INTERVAL, self._settings.upkeep_interval)):
                 try:
+                    self._require_held()
                     metrics.set_lake_size(self._lake.compact_small_files())
                     if time.monotonic() >= next_round:
                         next_round = time.monotonic() + self._settings.upkeep_interval

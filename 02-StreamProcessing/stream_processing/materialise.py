@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from itertools import islice
@@ -47,12 +47,15 @@ _MAX_ROWS_PER_MERGE: Final = 100_000
 logger = logging.getLogger(__name__)
 
 
-def start_materialise(session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> StreamingQuery:
+def start_materialise(
+    session: SparkSession, settings: StreamProcessingSettings, lake: Lake, require_held: Callable[[], None]
+) -> StreamingQuery:
     """Start the query from its checkpoint, or from the topic's earliest record.
 
     A batch reads all available records, without a limit. A key that moved to another partition, because partitions
     were added to the topic, has its older records in the one and its newer ones in the other: with a limit, a batch
-    could end in the middle of both, and the next one could merge an older row after a newer one.
+    could end in the middle of both, and the next one could merge an older row after a newer one. `require_held` is
+    called before each merge.
     """
     topic = settings.aggregated_topic
     sender = RecordSender(settings, topic, max_message_bytes(settings, topic))
@@ -68,6 +71,7 @@ def start_materialise(session: SparkSession, settings: StreamProcessingSettings,
         latest = latest_records(batch).toLocalIterator()
         while chunk := [(row["key"], row["value"]) for row in islice(latest, _MAX_ROWS_PER_MERGE)]:
             changed, deleted = _by_table(chunk, rejections)
+            require_held()
             for name, rows in changed.items():
                 _merge(lake, table_named(name), rows)
             for name, ids in deleted.items():

@@ -4,6 +4,7 @@ Two further queries do it: one reads the lake and publishes the changed rows, on
 """
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from pyspark.sql import SparkSession
@@ -25,8 +26,12 @@ sooner than the tables, and first batches slow each other down on a cold machine
 class SparkAggregation:
     """The queries aggregate and materialise."""
 
-    def __init__(self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake) -> None:
+    def __init__(
+        self, session: SparkSession, settings: StreamProcessingSettings, lake: Lake, require_held: Callable[[], None]
+    ) -> None:
+        """`require_held` is called before rows are published, and before tables are written."""
         self._session = session
+        self._require_held = require_held
         self._settings = settings
         self._lake = lake
         self._queries: list[StreamingQuery] = []
@@ -34,7 +39,7 @@ class SparkAggregation:
 
     def start(self) -> None:
         """Start the aggregate query; materialise follows after its first batch, or after its head start."""
-        self._queries.append(aggregate.start_aggregate(self._session, self._settings, self._lake))
+        self._queries.append(aggregate.start_aggregate(self._session, self._settings, self._lake, self._require_held))
         self._head_start_ends = time.monotonic() + _HEAD_START
 
     def put(self, append: Append) -> None:
@@ -54,7 +59,9 @@ class SparkAggregation:
         if len(self._queries) == 1 and (
             self._queries[0].lastProgress is not None or time.monotonic() > self._head_start_ends
         ):
-            self._queries.append(materialise.start_materialise(self._session, self._settings, self._lake))
+            self._queries.append(
+                materialise.start_materialise(self._session, self._settings, self._lake, self._require_held)
+            )
         for query in self._queries:
             progress.report(query, state)
 

@@ -8,11 +8,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from py4j.java_gateway import JavaGateway, JavaObject
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
@@ -20,11 +22,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from runtime.logs import relay
+from stream_processing.lease import StoredObject, StoreError, UnsupportedError
 
 _STATE_STORE_SAVE: Final = "StateStoreSave"
 _RELAY_TIMEOUT: Final = 1.0
 """Seconds; a child process of a killed Java may keep its output open."""
 _relays: Final[list[threading.Thread]] = []
+_T = TypeVar("_T")
 
 
 def jvm(session: SparkSession) -> Any:
@@ -210,6 +214,96 @@ def local_lock(session: SparkSession, folder: str, name: str) -> tuple[str, Call
     lock_file = f"{file_system.makeQualified(path).toUri().getPath()}/{name}"
     channel = jvm(session).java.io.RandomAccessFile(lock_file, "rw").getChannel()
     return lock_file, channel.tryLock
+
+
+_NOT_FOUND: Final = 404
+_PRECONDITION_FAILED: Final = 412
+_NOT_IMPLEMENTED: Final = 501
+_S3_TIMEOUT: Final = 3_000
+"""Milliseconds for one call, its repetitions included: several fit into the time for which a lease is valid."""
+
+
+def object_store(session: SparkSession, folder: str) -> "S3Objects | None":
+    """Return the store of the objects in `folder`; None if that is not in an object store (s3a://)."""
+    file_system, path = hadoop_file(session, folder)
+    return S3Objects(session, file_system, path) if file_system.getScheme() == "s3a" else None
+
+
+class S3Objects:
+    """Small objects in a folder of a bucket (`ConditionalStore`), written with the client of Hadoop's S3 connector."""
+
+    def __init__(self, session: SparkSession, file_system: JavaObject, folder: JavaObject) -> None:
+        self._jvm = jvm(session)
+        self._file_system = file_system
+        self._bucket: str = file_system.getBucket()
+        self._prefix: str = file_system.pathToKey(folder)
+        # The connector's own methods send no conditions. It logs that it hands its client out.
+        with muted(session, "org.apache.hadoop.fs.s3a.S3AFileSystem"):
+            self._client = file_system.getAmazonS3ClientForTesting("lease")
+
+    def get(self, name: str) -> StoredObject | None:
+        """Return an object; None if it does not exist. Raises `StoreError`."""
+        request = self._jvm.com.amazonaws.services.s3.model.GetObjectRequest(self._bucket, self._key(name))
+        return _unless({_NOT_FOUND}, lambda: self._read(request))
+
+    def put_if_absent(self, name: str, text: str) -> str | None:
+        """Create an object and return its ETag; None if it exists. Raises `StoreError`."""
+        return _unless({_PRECONDITION_FAILED}, lambda: self._put(name, text, "If-None-Match", "*"))
+
+    def put_if_match(self, name: str, text: str, etag: str) -> str | None:
+        """Replace the version with this ETag; None if another one is current, or none. Raises `StoreError`."""
+        put = partial(self._put, name, text, "If-Match", f'"{etag}"')
+        return _unless({_PRECONDITION_FAILED, _NOT_FOUND}, put)
+
+    def delete(self, name: str) -> None:
+        """Delete an object. Raises `StoreError`."""
+        request = self._jvm.com.amazonaws.services.s3.model.DeleteObjectRequest(self._bucket, self._key(name))
+        _unless({_NOT_FOUND}, lambda: self._client.deleteObject(_limited(request)))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    def _read(self, request: JavaObject) -> StoredObject:
+        found = self._client.getObject(_limited(request))
+        try:
+            text = self._jvm.org.apache.commons.io.IOUtils.toString(found.getObjectContent(), "UTF-8")
+            return StoredObject(str(text), str(found.getObjectMetadata().getETag()))
+        finally:
+            found.close()
+
+    def _put(self, name: str, text: str, condition: str, value: str) -> str:
+        content = bytearray(text.encode())
+        requests = self._file_system.getRequestFactory()
+        # With the connector's own settings, such as encryption.
+        stream = self._jvm.java.io.ByteArrayInputStream(content)
+        request = requests.newPutObjectRequest(self._key(name), requests.newObjectMetadata(len(content)), stream)
+        request.putCustomRequestHeader(condition, value)
+        return str(self._client.putObject(_limited(request)).getETag())
+
+
+def _limited(request: JavaObject) -> JavaObject:
+    request.setSdkClientExecutionTimeout(_S3_TIMEOUT)
+    return request
+
+
+def _unless(statuses: Container[int], request: Callable[[], _T]) -> _T | None:
+    """Return the result of a request to S3; None if the server has answered with one of these statuses."""
+    try:
+        return request()
+    except Py4JJavaError as error:
+        status = _http_status(error.java_exception)
+        if status in statuses:
+            return None
+        kind = UnsupportedError if status == _NOT_IMPLEMENTED else StoreError
+        raise kind(str(error.java_exception.toString())) from None
+    except (Py4JError, OSError) as error:
+        raise StoreError(f"Java does not answer ({type(error).__name__})") from None
+
+
+def _http_status(exception: JavaObject) -> int:
+    """Return the status of the response that an exception of the S3 client is about; 0 if it is about none."""
+    is_response = exception.getClass().getName().startswith("com.amazonaws.services.s3.model.")
+    return int(exception.getStatusCode()) if is_response else 0
 
 
 # Streaming queries.

@@ -1,6 +1,7 @@
 """Each access to an internal of Spark or Delta Lake works with the installed versions."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 from stream_processing import spark_internals
 from stream_processing.failures import describe_failure
+from stream_processing.lease import StoredObject, StoreError, Timing, enforces_conditions
 from stream_processing.session import start_session, trigger_interval
 from stream_processing.settings import StreamProcessingSettings
 
 from local_stack.cache import SPARK
+from tests.object_store import KEYS, running_object_store
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,47 @@ def test_a_lock_is_only_possible_on_a_local_file_system(spark: SparkSession, tmp
     assert file_lock is not None
     file_lock.release()
     assert spark_internals.local_lock(spark, "webhdfs://127.0.0.1:9/folder", ".lock") is None
+
+
+def test_objects_in_a_bucket_are_written_on_conditions_and_a_server_that_is_gone_is_reported_within_seconds(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    configuration = spark._jsc.hadoopConfiguration()
+    with running_object_store(tmp_path) as store:
+        for name, value in {
+            "endpoint": store.endpoint,
+            "path.style.access": "true",
+            "access.key": KEYS["AWS_ACCESS_KEY_ID"],
+            "secret.key": KEYS["AWS_SECRET_ACCESS_KEY"],
+        }.items():
+            configuration.set(f"fs.s3a.{name}", value)
+        objects = spark_internals.object_store(spark, store.location("a folder"))
+        assert objects is not None
+        assert enforces_conditions(objects)
+        assert objects.get("x") is None
+        assert objects.put_if_match("x", "0", "none") is None
+        first = objects.put_if_absent("x", "1")
+        assert first is not None
+        assert objects.put_if_absent("x", "2") is None
+        second = objects.put_if_match("x", "é", first)
+        assert second is not None
+        assert objects.put_if_match("x", "3", first) is None
+        assert objects.get("x") == StoredObject("é", second)
+        objects.delete("x")
+        assert objects.get("x") is None
+        at_root = spark_internals.object_store(spark, store.location(""))
+        assert at_root is not None
+        assert at_root.put_if_absent("y", "1") is not None
+        assert store.read("y") == "1"
+    started = time.monotonic()
+    with pytest.raises(StoreError):
+        objects.get("x")
+    assert time.monotonic() - started < Timing().validity
+
+
+@pytest.mark.parametrize("folder", ["/a/folder", "webhdfs://127.0.0.1:9/folder"])
+def test_a_file_system_is_no_object_store(spark: SparkSession, folder: str) -> None:
+    assert spark_internals.object_store(spark, folder) is None
 
 
 @pytest.mark.parametrize("seconds", [1e-5, 1 / 3, 86_400.0])

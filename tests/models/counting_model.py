@@ -284,7 +284,7 @@ class CountingModel:
         return cast(Aggregator, cloned)
 
     def _start(self) -> Aggregator:
-        job = Aggregator(cast(Any, None), _SETTINGS, self._lake)
+        job = Aggregator(cast(Any, None), _SETTINGS, self._lake, lambda: None)
         cast(Any, job)._writer._retention = SimpleNamespace(apply=lambda _: None)
         job._restore()
         return job

@@ -522,7 +522,9 @@ class IngestModel:
     def _start_job(self) -> Process:
         servers = self.servers
         position = start_position.find_start_position(self._session, SETTINGS, servers.lake)
-        ingest.start_ingest(self._session, SETTINGS, servers.lake, position, lambda _: None, RunningBatch())
+        ingest.start_ingest(
+            self._session, SETTINGS, servers.lake, position, lambda _: None, RunningBatch(), lambda: None
+        )
         return Process(position.starting_offsets, self._memory())
 
     def _memory(self) -> tuple[tuple[str, Any], ...]:

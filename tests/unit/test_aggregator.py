@@ -76,7 +76,7 @@ def running(
     monkeypatch.setattr(published_topic, "write_text", write)
     monkeypatch.setattr(aggregator, "modified_at", lambda *_: time.time())
     Lake.of(settings).create_missing_tables()
-    started = Aggregator(_NO_SESSION, settings, Lake.of(settings))
+    started = Aggregator(_NO_SESSION, settings, Lake.of(settings), lambda: None)
     started.start()
     yield started
     started.stop()

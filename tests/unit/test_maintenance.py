@@ -28,7 +28,8 @@ def test_the_metrics_of_the_lake_follow_its_appends_long_before_the_first_round(
     session.newSession = lambda: session
     monkeypatch.setattr(maintenance, "_COMPACTION_INTERVAL", 0.01)
     stop = threading.Event()
-    thread = Maintenance(cast(SparkSession, session), StreamProcessingSettings(), lake, lambda: 0).start(stop)
+    settings = StreamProcessingSettings()
+    thread = Maintenance(cast(SparkSession, session), settings, lake, lambda: 0, lambda: None).start(stop)
     try:
         eventually(lambda: _assert_metrics(lake, 0))
         for number in range(3):
@@ -48,7 +49,7 @@ def test_the_log_entries_of_the_last_two_appends_are_kept_however_old_they_are(
     session = SimpleNamespace(conf=SimpleNamespace(set=lambda *_: None))
     session.newSession = lambda: session
     settings = StreamProcessingSettings(lake_history=10)
-    maintenance_of = Maintenance(cast(SparkSession, session), settings, lake, lambda: 0)
+    maintenance_of = Maintenance(cast(SparkSession, session), settings, lake, lambda: 0, lambda: None)
     # The entry of version n was written n hours before.
     monkeypatch.setattr(maintenance, "modified_at", lambda _, file: time.time() - 3600 * int(file[-7:-5]))
     kept: list[tuple[int | None, int]] = []
