@@ -138,7 +138,8 @@ def known_topic_id(
     """Return the id of the topic that was read last: from the latest append, or from a file that is kept longer."""
     if last_append is not None:
         return last_append.topic_id
-    return read_text_if_exists(session, _topic_file(settings))
+    # A kill in an earlier release could leave an empty file.
+    return read_text_if_exists(session, _topic_file(settings)) or None
 
 
 def store_topic_id(session: SparkSession, settings: StreamProcessingSettings, topic_id: str) -> None:

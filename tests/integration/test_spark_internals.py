@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
-from stream_processing import spark_internals
+from stream_processing import spark_internals, start_position, storage
 from stream_processing.failures import describe_failure
 from stream_processing.lease import StoredObject, StoreError, Timing, enforces_conditions
 from stream_processing.session import start_session, trigger_interval
@@ -199,3 +199,23 @@ def test_expired_entries_of_a_delta_log_are_removed_and_the_table_is_not_changed
     assert not (table / "_delta_log" / f"{0:020d}.json").exists()
     assert list((table / "_delta_log").glob("*.checkpoint.parquet"))
     assert spark.read.format("delta").load(str(table)).count() == 6
+
+
+def test_a_file_that_could_not_be_written_to_its_end_is_the_one_before(spark: SparkSession, tmp_path: Path) -> None:
+    file = tmp_path / "a file"
+    storage.write_text(spark, str(file), "the first é")
+    # Only when the file is open it turns out that half a surrogate pair cannot be written.
+    with pytest.raises(UnicodeEncodeError):
+        storage.write_text(spark, str(file), "\ud800")
+    assert storage.read_text_if_exists(spark, str(file)) == "the first é"
+    storage.write_text(spark, str(file), "the second")
+    assert file.read_text() == "the second"
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_topic_id_that_a_kill_left_empty_is_unknown(spark: SparkSession, tmp_path: Path) -> None:
+    settings = StreamProcessingSettings(checkpoints=str(tmp_path))
+    (tmp_path / "ingest.topic").touch()
+    assert start_position.known_topic_id(spark, settings, None) is None
+    start_position.store_topic_id(spark, settings, "dGhlIGZpcnN0")
+    assert start_position.known_topic_id(spark, settings, None) == "dGhlIGZpcnN0"
