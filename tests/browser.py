@@ -1,5 +1,6 @@
 """Real Chromium for the tests of the live page, with its errors collected."""
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,17 @@ from img import browser as installed
 from img.browser import NARROW, WIDE
 from tests import without_netlink
 
-__all__ = ["NARROW", "SQL_EDITOR", "TIMEOUT_MS", "WIDE", "chromium", "page_of", "write_query"]
+__all__ = [
+    "NARROW",
+    "SQL_EDITOR",
+    "TIMEOUT_MS",
+    "WIDE",
+    "chromium",
+    "expect_path",
+    "go_to",
+    "page_of",
+    "write_query",
+]
 
 TIMEOUT_MS = 120_000
 """Costs time only when a test fails: a busy machine can take half a minute to load a page."""
@@ -71,6 +82,20 @@ def page_of(
         assert problems == [], problems
     finally:
         context.close()
+
+
+def go_to(page: Page, name: str) -> None:
+    """Follow a link of the navigation, until the page and its address are there: a step back begins at the address."""
+    link = page.get_by_role("navigation").get_by_role("link", name=name, exact=True)
+    path = link.get_attribute("href") or ""
+    link.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(name)
+    expect_path(page, path)
+
+
+def expect_path(page: Page, path: str) -> None:
+    """Expect the path of the page's address, which follows its content after a moment."""
+    expect(page).to_have_url(re.compile(rf"^\w+://[^/]*{re.escape(path)}(\?|$)"))
 
 
 def write_query(panel: Locator, sql: str) -> None:

@@ -23,7 +23,7 @@ from contract.tables import Table
 from live_page.pages.links import KEYED, row_href, row_label
 from local_stack import servers
 from local_stack.services import PAGE, PRODUCER, SINK, STREAM
-from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of, write_query
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, go_to, page_of, write_query
 from tests.interaction import INTERACTION_TYPES
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually, kill_9
 
@@ -167,10 +167,6 @@ def _wait_for(read: Callable[[], object], expected: object) -> None:
     eventually(lambda: assert_equal(read(), expected), TIMEOUT_MS / 1000)
 
 
-def _go(page: Page, name: str) -> None:
-    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-
-
 def _bars(panel: Locator) -> list[float]:
     return [
         float(bar["value"])
@@ -247,7 +243,7 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
             ("Users", "agg_interactions_user", "total_interactions"),
             ("Items", "agg_interactions_item", "max_interactions"),
         ):
-            _go(page, name)
+            go_to(page, name)
             expect(_panel(page, name).locator("tbody tr")).to_have_count(10)
             shown = {row[0]: row for row in _rows(_panel(page, name))}
             for id_, document in documents[table].items():
@@ -257,14 +253,14 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
             _wait_for(partial(_bars, top), greatest)
             _wait_for(partial(_sum_of_bars, distribution), 10)
 
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         expect(page.get_by_text(f"{len(alerts)} alerts", exact=False)).to_be_visible()
         by_rule = _panel(page, "Alerts by rule")
         eventually(lambda: assert_equal({row[0]: row[1:3] for row in _rows(by_rule)}, _numbers_by_rule(site)))
         page.get_by_role("button", name="firing", exact=True).click()
         eventually(lambda: _assert_lists_alerts(page, len(site.firing())))
 
-        _go(page, "Topics")
+        go_to(page, "Topics")
         expect(_panel(page, "Topics").locator("tbody tr")).to_have_count(3)
         topics = _panel(page, "Topics")
         interactions, aggregated = site.pipeline.topic, site.pipeline.settings.aggregated_topic
@@ -272,7 +268,7 @@ def test_every_page_shows_what_is_in_elasticsearch(site: Site, browser: Browser)
         _wait_for(lambda: {row[0]: row[1:3] for row in _rows(topics)}.get(interactions), ["4", sent])
         _wait_for(lambda: {row[0]: row[3] for row in _rows(topics)}.get(aggregated), "0")
 
-        _go(page, "Lake")
+        go_to(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(1 + len(TABLES))
         lake, row_count = _panel(page, "Delta tables"), f"{site.pipeline.lake_count():,}"
         _wait_for(lambda: {row[0]: row[1] for row in _rows(lake)}.get("interactions"), row_count)
@@ -302,7 +298,7 @@ def test_a_table_is_searched_and_sorted_and_links_to_its_rows(site: Site, browse
     site.pause()
     users = site.pipeline.documents("agg_interactions_user")
     with page_of(browser, site.address) as page:
-        _go(page, "Users")
+        go_to(page, "Users")
         panel = _panel(page, "Users")
         by_purchases = sorted(users, key=lambda id_: users[id_]["total_purchase"])
         panel.get_by_role("columnheader", name="Total purchase").click()
@@ -372,7 +368,7 @@ def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_pa
         # It begins with the first one, and has ten at least.
         assert (starts[0], starts[-1]) == (min(first, last - 9 * 60_000), last)
 
-        _go(page, "Minutes")
+        go_to(page, "Minutes")
         panel = _panel(page, "Minutes")
         labels = [row_label(MINUTES, id_) for id_ in sorted(minutes, reverse=True)][:15]
         _wait_for(lambda: [row[0] for row in _rows(panel)], labels)
@@ -385,7 +381,7 @@ def test_the_activity_over_time_is_that_of_the_windows_and_each_of_them_has_a_pa
         expect(interactions.locator("tbody tr")).to_have_count(min(15, of_latest))
         assert {row[0][-8:-3] for row in _rows(interactions)} == {latest[11:16]}
 
-        _go(page, "Items by hour")
+        go_to(page, "Items by hour")
         panel = _panel(page, "Items by hour")
         expect(panel.locator("tbody tr").first).to_be_visible()
         hours = site.pipeline.documents(ITEM_HOURS.name)
@@ -412,14 +408,14 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
     counted, dead_lettered = site.counted(), site.dead_lettered()
     with page_of(browser, site.address) as page, page_of(browser, site.address) as controls:
         expect(_tile(page, "Interactions counted")).to_have_text(f"{counted:,}")
-        _go(controls, "Controls")
+        go_to(controls, "Controls")
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
         controls.get_by_role("button", name="+ 1,000", exact=True).click()
         # The other tab updates itself.
         expect(_tile(page, "Interactions counted")).to_have_text(f"{counted + 1_000:,}")
         controls.get_by_role("button", name="+ 10 malformed").click()
         expect(_tile(page, "Dead letters")).to_have_text(f"{dead_lettered + 10}")
-        _go(page, "Topics")
+        go_to(page, "Topics")
         dead_letters = _panel(page, "Dead letters")
         expect(dead_letters.locator("tbody tr")).to_have_count(dead_lettered + 10)
         assert any("stare" in " ".join(row) for row in _rows(dead_letters))
@@ -438,9 +434,9 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
             "wave": 0,
             "paused": False,
         }
-        _go(page, "Users")
+        go_to(page, "Users")
         expect(_panel(page, "Users")).to_contain_text("1-15 of 25")
-        _go(page, "Overview")
+        go_to(page, "Overview")
         eventually(lambda: assert_more_than(float(_tile(page, "Interactions per second").inner_text()), 150), 30)
         # Less than 30 s, and of what is counted: a lower bound has a sign.
         expect(_tile(page, "Latency")).to_have_text(re.compile(r"^[12]?\d\.\d s$"), timeout=60_000)
@@ -449,7 +445,7 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
         controls.get_by_role("button", name="Pause", exact=True).click()
         expect(controls.locator("[data-flow]")).to_contain_text("paused")
 
-        _go(page, "Topics")
+        go_to(page, "Topics")
         records = _panel(page, "Records")
         records.get_by_role("textbox", name="Key").fill("user_7")
         expect(records.locator("[data-about]")).to_contain_text("50 records found in the latest")
@@ -460,7 +456,7 @@ def test_the_page_updates_itself_and_the_controls_change_the_producer(site: Site
 def test_the_sql_box_runs_queries_and_refuses_writes_and_runaways(site: Site, browser: Browser) -> None:
     site.pause()
     with page_of(browser, site.address) as page:
-        _go(page, "Lake")
+        go_to(page, "Lake")
         query = _panel(page, "SQL query")
         status = query.get_by_role("status").last
 
@@ -523,7 +519,7 @@ def test_the_diagram_shows_rates_and_links_to_the_pages(site: Site, browser: Bro
         for name, path in {"topic": "topics", "lake": "lake", "alerts": "alerts", "producer": "controls"}.items():
             _box(page, name).click()
             expect(page).to_have_url(re.compile(f"/{path}$"))
-            _go(page, "Overview")
+            go_to(page, "Overview")
 
 
 def test_an_edge_is_red_and_dashed_while_rows_wait_for_the_sink(site: Site, browser: Browser) -> None:
@@ -677,16 +673,16 @@ def test_a_killed_elasticsearch_is_shown_and_the_other_panels_go_on(site: Site, 
         before = _number(sent.inner_text())
         eventually(lambda: assert_more_than(_number(sent.inner_text()), before), 30)
         for name in ("Users", "Alerts"):
-            _go(page, name)
+            go_to(page, name)
             expect(_panel(page, name)).to_contain_text("Elasticsearch does not answer")
             expect(badge).to_contain_text("unknown: Elasticsearch does not answer")
-        _go(page, "Lake")
+        go_to(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr")).to_have_count(1 + len(TABLES))
         site.elasticsearch = servers.elasticsearch(site.pipeline.data, int(site.pipeline.es_url.rsplit(":", 1)[1]))
         site.elasticsearch.start()
-        _go(page, "Users")
+        go_to(page, "Users")
         expect(_panel(page, "Users").locator("tbody tr").first).to_be_visible()
-        _go(page, "Overview")
+        go_to(page, "Overview")
         expect(page.locator('[data-health="Elasticsearch"]')).to_have_text("ok")
         expect(banner).to_be_hidden()
         expect(page.locator(".stale")).to_have_count(0)
@@ -702,13 +698,13 @@ def test_a_page_can_be_left_before_its_charts_are_drawn(site: Site, browser: Bro
           const set = window.setTimeout;
           window.setTimeout = (f, ms, ...rest) => set(f, ms === 0 ? 2000 : ms, ...rest);
         }""")
-        _go(page, "Users")
+        go_to(page, "Users")
         charts = page.locator(".nicegui-echart")
         expect(charts).to_have_count(2)
-        _go(page, "Lake")
+        go_to(page, "Lake")
         expect(_panel(page, "Delta tables").locator("tbody tr").first).to_be_visible()
         expect(page.locator(".nicegui-echart")).to_have_count(0)
-        _go(page, "Overview")
+        go_to(page, "Overview")
         expect(page.locator(".nicegui-echart svg").last).to_be_visible()
 
 
@@ -812,7 +808,7 @@ def test_the_pages_work_by_keyboard_in_light_and_dark(site: Site, browser: Brows
 
 def test_on_a_phone_the_result_of_a_query_follows_its_status(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address, width=NARROW) as page:
-        _go(page, "Lake")
+        go_to(page, "Lake")
         query = _panel(page, "SQL query")
         query.get_by_role("button", name="Run", exact=True).click()
         expect(query.locator(".nicegui-echart svg")).to_be_visible()
@@ -847,20 +843,20 @@ def test_without_servers_and_services_the_page_shows_reasons_and_remedies(
         latest = _panel(page, "Latest alerts")
         expect(latest).to_contain_text("Not available: Elasticsearch does not answer")
         expect(latest).not_to_contain_text("No alerts")
-        _go(page, "Lake")
+        go_to(page, "Lake")
         expect(page.get_by_text("the stream job creates").first).to_be_visible()
-        _go(page, "Controls")
+        go_to(page, "Controls")
         expect(page.get_by_text("The producer does not answer")).to_be_visible()
         rules = _panel(page, "Alert rules")
         expect(rules.locator("tbody tr")).to_have_count(5)
         assert all(row[2:5] == ["–"] * 3 for row in _rows(rules))
         for name in ("Users", "Alerts"):
-            _go(page, name)
+            go_to(page, name)
             shown = _panel(page, name)
             expect(shown).to_contain_text("Elasticsearch does not answer")
             expect(shown).to_contain_text("Not available")
             expect(shown).not_to_contain_text(re.compile("No rows yet|No alerts"))
-        _go(page, "Topics")
+        go_to(page, "Topics")
         for name in ("Partitions", "Records", "Dead letters"):
             # Once, and not beside the title too.
             expect(_panel(page, name).get_by_text("The topic does not exist yet")).to_have_count(1)

@@ -26,7 +26,7 @@ from live_page.pages.queries import example_queries
 from local_stack import servers
 from local_stack.services import PAGE
 from runtime import topic_admin
-from tests.browser import NARROW, SQL_EDITOR, TIMEOUT_MS, page_of, write_query
+from tests.browser import NARROW, SQL_EDITOR, TIMEOUT_MS, expect_path, go_to, page_of, write_query
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 
 USERS = table_named("agg_interactions_user")
@@ -103,11 +103,6 @@ def _panel(page: Page, title: str) -> Locator:
     return page.locator(".q-card", has=page.get_by_role("heading", name=title, exact=True))
 
 
-def _go(page: Page, name: str) -> None:
-    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(name)
-
-
 def _column(panel: Locator, number: int) -> list[str]:
     cells = panel.locator(f"tbody tr td:nth-child({number})")
     return [f"{text}".strip() for text in cells.evaluate_all("cells => cells.map(each => each.textContent)")]
@@ -128,7 +123,7 @@ def _expect_query(page: Page, *parts: str) -> None:
 
 def test_search_sort_and_page_survive_a_reload_and_back(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Users")
+        go_to(page, "Users")
         users = _panel(page, "Users")
         expect(users.locator("tbody tr")).to_have_count(15)
         _expect_query(page)
@@ -144,7 +139,7 @@ def test_search_sort_and_page_survive_a_reload_and_back(site: Site, browser: Bro
             _wait_for_column(users, 1, sorted(found))
             _expect_query(page, "search=user_2", "sort=user_id", "order=asc")
         # The navigation leads to the page without them.
-        _go(page, "Users")
+        go_to(page, "Users")
         expect(users.locator("tbody tr")).to_have_count(15)
         expect(users.get_by_role("textbox")).to_have_value("")
         _expect_query(page)
@@ -178,6 +173,7 @@ def _visit(page: Page, id_: str) -> None:
     """Follow the link to a row, and go back."""
     page.get_by_role("link", name=id_, exact=True).click()
     expect(page).to_have_title(f"{id_} · Users")
+    expect_path(page, row_href(USERS, id_))
     page.go_back()
 
 
@@ -190,6 +186,7 @@ def test_an_id_with_special_characters_survives_link_reload_and_back(site: Site,
                 step()
                 expect(page.get_by_role("heading", level=1)).to_have_text(f"User {id_}")
                 expect(page).to_have_title(f"{id_} · Users")
+                expect_path(page, row_href(USERS, id_))
                 total = f"{1_000 + IDS.index(id_):,}"
                 expect(_panel(page, "Measures")).to_contain_text(total)
 
@@ -197,17 +194,17 @@ def test_an_id_with_special_characters_survives_link_reload_and_back(site: Site,
 def test_the_theme_is_kept_on_every_page_and_after_a_reload(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
         body, button = page.locator("body"), page.get_by_role("button", name=re.compile("Colour theme"))
-        _go(page, "Users")
+        go_to(page, "Users")
         button.click()
         _expect_query(page, "theme=light")
         button.click()
         _expect_query(page, "theme=dark")
         expect(body).to_have_class(re.compile("body--dark"))
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         _expect_query(page, "theme=dark")
         page.reload()
         expect(body).to_have_class(re.compile("body--dark"))
-        _go(page, "Lake")
+        go_to(page, "Lake")
         _expect_query(page, "theme=dark")
         # The address from before the change gets the theme too.
         for _ in range(3):
@@ -222,7 +219,7 @@ def test_the_theme_is_kept_on_every_page_and_after_a_reload(site: Site, browser:
 def test_filters_of_alerts_and_the_topic_are_in_the_address(site: Site, browser: Browser) -> None:
     firing = [n for n in range(len(IDS)) if n % 5 and n % 2]
     with page_of(browser, site.address) as page:
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         alerts = _panel(page, "Alerts")
         alerts.get_by_role("button", name="firing", exact=True).click()
         alerts.get_by_role("combobox", name="Rule").press("Enter")
@@ -232,7 +229,7 @@ def test_filters_of_alerts_and_the_topic_are_in_the_address(site: Site, browser:
             expect(alerts.get_by_text(f"{len(firing)} alerts")).to_be_visible()
             _expect_query(page, "status=firing", f"rule={RULES[1].replace(' ', '+')}")
 
-        _go(page, "Topics")
+        go_to(page, "Topics")
         topic = site.pipeline.settings.aggregated_topic
         page.get_by_role("button", name=topic, exact=True).click()
         records = _panel(page, "Records")
@@ -243,7 +240,7 @@ def test_filters_of_alerts_and_the_topic_are_in_the_address(site: Site, browser:
             _expect_query(page, f"topic={topic}", "key=a%3Bb")
             expect(records.locator("[data-about]")).to_contain_text("5 records found")
             _wait_for_column(records, 3, ["a;b"] * 5)
-        _go(page, "Overview")
+        go_to(page, "Overview")
         page.get_by_role("button", name="1 min", exact=True).click()
         _expect_query(page, "span=1+min")
         page.reload()
@@ -274,6 +271,7 @@ def test_an_unknown_address_or_id_says_what_there_is(site: Site, browser: Browse
         expect(page.get_by_text(f"No user has this id. There are {len(IDS)} users, such as")).to_be_visible()
         page.get_by_role("link", name="50% off", exact=True).click()
         expect(page.get_by_role("heading", level=1)).to_have_text("User 50% off")
+        expect_path(page, row_href(USERS, "50% off"))
         page.go_back()
         page.get_by_role("link", name="All users").click()
         expect(_panel(page, "Users").locator("tbody tr")).to_have_count(15)
@@ -294,7 +292,7 @@ def _run(page: Page, sql: str = "") -> Locator:
 
 
 def _go_to_lake(page: Page) -> Locator:
-    _go(page, "Lake")
+    go_to(page, "Lake")
     query = _panel(page, "SQL query")
     expect(query.locator(SQL_EDITOR)).to_be_visible()
     return query

@@ -42,7 +42,7 @@ from observer.snapshot import Observer
 from runtime import topic_admin
 from runtime.health import Health, serve
 from runtime.kafka_client import headers_of
-from tests.browser import NARROW, TIMEOUT_MS, WIDE, page_of, write_query
+from tests.browser import NARROW, TIMEOUT_MS, WIDE, go_to, page_of, write_query
 from tests.pipeline import Pipeline, assert_equal, assert_more_than, eventually
 from tests.processes import command_line
 
@@ -194,11 +194,6 @@ def _panel(page: Page, title: str) -> Locator:
     return page.locator(".q-card", has=page.get_by_role("heading", name=title, exact=True))
 
 
-def _go(page: Page, name: str) -> None:
-    page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(name)
-
-
 def _column(panel: Locator, number: int) -> list[str]:
     cells = panel.locator(f"tbody tr td:nth-child({number})")
     return [f"{text}" for text in cells.evaluate_all("cells => cells.map(each => each.textContent)")]
@@ -221,7 +216,7 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
         _assert_nothing_ran(page)
 
         for name, table in (("Users", USERS), ("Items", ITEMS)):
-            _go(page, name)
+            go_to(page, name)
             panel = _panel(page, name)
             expect(panel.locator("tbody tr")).to_have_count(15)
             assert set(_column(panel, 1)) <= set(shown), table
@@ -230,14 +225,14 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
             _hover_all_over(page, chart)
             _assert_nothing_ran(page)
 
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         alerts = _panel(page, "Alerts")
         expect(alerts.locator("tbody tr")).to_have_count(len(IDS) * 2)
         assert sorted(set(_column(alerts, 4))) == shown
         _hover_all_over(page, _panel(page, "Values against the threshold").locator(".nicegui-echart"))
         _assert_nothing_ran(page)
 
-        _go(page, "Topics")
+        go_to(page, "Topics")
         dead_letters = _panel(page, "Dead letters")
         expect(dead_letters.locator("tbody tr")).to_have_count(len(IDS) + 2)
         values = set(_column(dead_letters, 5))
@@ -246,7 +241,7 @@ def test_text_from_records_is_shown_as_text_on_every_page(site: Site, browser: B
         expect(_panel(page, "Records").locator("tbody tr")).to_have_count(len(IDS) + 5 + 1 + 3 + 1)
         _assert_nothing_ran(page)
 
-        _go(page, "Lake")
+        go_to(page, "Lake")
         sample = _panel(page, "Sample rows")
         expect(sample.locator("tbody tr")).to_have_count(10)
         assert set(_column(sample, 1)) <= set(shown)
@@ -279,7 +274,7 @@ def test_every_id_links_to_its_own_row(site: Site, browser: Browser) -> None:
                 page.goto(row_href(USERS, id_))
             else:
                 # By a click on its link.
-                _go(page, "Users")
+                go_to(page, "Users")
                 # Text typed before the page is connected is lost: wait for the first rows.
                 expect(_panel(page, "Users").locator("tbody tr")).to_have_count(15)
                 _panel(page, "Users").get_by_role("textbox").fill(id_)
@@ -320,7 +315,7 @@ def test_long_text_neither_widens_nor_stretches_a_page(site: Site, browser: Brow
 
 def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Items")
+        go_to(page, "Items")
         items = _panel(page, "Items")
         expect(items.locator("tbody tr")).to_have_count(15)
         highest = LARGE + len(IDS) - 1
@@ -333,11 +328,11 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
         assert box is not None
         page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 30)
         expect(chart).to_contain_text(f"{highest}")
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         expect(_panel(page, "Alerts")).to_contain_text(f"{LARGE:,}")
-        _go(page, "Topics")
+        go_to(page, "Topics")
         expect(_panel(page, "Records")).to_contain_text('"n": 12345678901234567890, "x": 1e400')
-        _go(page, "Lake")
+        go_to(page, "Lake")
         query = _panel(page, "SQL query")
         write_query(query, "SELECT 12345678901234567890 AS n, 170141183460469231731687303715884105727")
         query.get_by_role("button", name="Run").click()
@@ -347,7 +342,7 @@ def test_numbers_are_exact_and_formatted(site: Site, browser: Browser) -> None:
 
 def test_controls_show_rates_per_second_and_refuse_values_out_of_bounds(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Controls")
+        go_to(page, "Controls")
         flow = page.locator("[data-flow]")
         for rate in (1, 200, 1_000, 5_000):
             page.get_by_role("button", name=f"{rate:,}", exact=True).click()
@@ -377,7 +372,7 @@ def test_controls_without_effect_on_a_replay_are_disabled_and_named(site: Site, 
         site.pipeline.running(PAGE, PRODUCER_URL=url, STREAM_URL=url, SINK_URL=url) as service,
         page_of(browser, service.url.geturl().removesuffix("/health")) as page,
     ):
-        _go(page, "Controls")
+        go_to(page, "Controls")
         flow = page.locator("[data-flow]")
         expect(flow).to_have_text(f"replaying {ATTACK}.csv at 50 interactions per second")
         text = "No effect during this replay: users, items, burst, malformed, viral interactions"
@@ -393,7 +388,7 @@ def test_controls_without_effect_on_a_replay_are_disabled_and_named(site: Site, 
 
 def test_a_threshold_is_visible_above_all_bars(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         panel = _panel(page, "Values against the threshold")
         panel.get_by_role("combobox", name="rule").press("Enter")
         page.get_by_role("option", name=f"{USERS.name}: avg_interactions < 40").click()
@@ -411,7 +406,7 @@ def test_a_threshold_is_visible_above_all_bars(site: Site, browser: Browser) -> 
 def test_charts_are_in_utc_whatever_the_browsers_time_zone(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address, time_zone="Asia/Kathmandu") as page:
         expect(page.get_by_text("All times are UTC")).to_be_visible()
-        _go(page, "Alerts")
+        go_to(page, "Alerts")
         expect(page.get_by_text("All times are UTC")).to_be_visible()
         chart = _panel(page, "Alerts per minute (UTC)").locator(".nicegui-echart")
         labels = chart.locator("svg text", has_text=re.compile(r"^\d\d:\d\d$"))
@@ -508,7 +503,7 @@ def _socket_status(port: int, origin: str) -> int:
 
 def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page, ThreadPoolExecutor() as pool:
-        _go(page, "Lake")
+        go_to(page, "Lake")
         query = _panel(page, "SQL query")
         status = query.get_by_role("status").last
 
@@ -543,13 +538,13 @@ def test_the_page_answers_while_the_worst_queries_run(site: Site, browser: Brows
 
 def test_a_query_whose_page_is_left_ends_and_the_next_one_need_not_wait(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Lake")
+        go_to(page, "Lake")
         query = _panel(page, "SQL query")
         write_query(query, WORST[-1])
         query.get_by_role("button", name="Run").click()
         # Its process, not one of the page's own queries.
         eventually(lambda: assert_more_than(max(map(_cpu_seconds, _workers()), default=0.0), 2))
-        _go(page, "Users")
+        go_to(page, "Users")
         # Long before its time is up.
         eventually(lambda: assert_equal(_workers(), []), 5)
     assert "An element has been deleted" not in site.pipeline.log(PAGE)
@@ -598,7 +593,7 @@ def _wait_for_times(records: Locator, times: list[str]) -> None:
 
 def test_records_are_filtered_opened_and_paused_and_the_address_has_it_all(site: Site, browser: Browser) -> None:
     with page_of(browser, site.address) as page:
-        _go(page, "Topics")
+        go_to(page, "Topics")
         records = _panel(page, "Records")
         about, rows = records.locator("[data-about]"), records.locator("tbody tr")
         expect(about).to_contain_text("live: the latest")
@@ -628,7 +623,7 @@ def test_records_are_filtered_opened_and_paused_and_the_address_has_it_all(site:
         eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
         assert {each.split("-")[0] for each in _column(records, 2)} == {partition}
         _expect_query(page, partition=partition, offset=offset, text=None)
-        _go(page, "Overview")
+        go_to(page, "Overview")
         page.go_back()
         expect(records.get_by_role("textbox", name="From offset")).to_have_value(offset)
         eventually(lambda: assert_equal(_column(records, 2)[:1], [opened]), TIMEOUT_MS / 1000)
@@ -705,7 +700,7 @@ def test_a_dead_letter_is_replayed_after_a_confirmation_and_only_once(site: Site
         ]
 
     with page_of(browser, site.address) as page:
-        _go(page, "Topics")
+        go_to(page, "Topics")
         letters = _panel(page, "Dead letters")
         letters.locator("tbody tr", has_text="only a reason").get_by_role("link").click()
         records = _panel(page, "Records")
