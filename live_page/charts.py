@@ -21,11 +21,9 @@ _INK: Final = "#80868f"
 """Colour of axes. No colour of text is readable on both backgrounds: the style sheet overrides that."""
 _MARKS_WITH_TEXT: Final = 12
 """This many marks with a text fit beside each other into a chart over time."""
-_TEXTS_ABOVE: Final = 4
-_TEXTS_ABOVE_LINE: Final = 2
-"""This many texts, which are cut at a width that fits on a phone too, are beside each other above a chart of bars, and
-of a line, which has less room."""
-_TEXT_ABOVE_WIDTH: Final = 160
+_TEXTS_ABOVE: Final = 2
+"""This many texts are beside each other above a chart: they are cut at a width that fits on a phone too."""
+_TEXT_ABOVE_WIDTH: Final = 136
 """Pixels."""
 _DISTINCT_BARS: Final = 4
 """Up to this many bars have a colour each."""
@@ -58,6 +56,8 @@ _OUTLIERS_WITH_TEXT: Final = 5
 """This many of their texts fit beside each other, also on a phone."""
 _TOP_MARGIN: Final = 16
 _TEXTS_MARGIN: Final = 36
+_LEGEND_MARGIN: Final = 36
+_LEGEND_AND_TEXTS_MARGIN: Final = 48
 """Pixels above the axes: without texts of marks, and with them."""
 _OUTLIER: Final[Mapping[str, Any]] = {
     "symbol": "triangle",
@@ -262,7 +262,7 @@ def line_options(
     bound = clipped_bound([value for _, value in points if value is not None])
     outliers = _outlier_marks(points, bound, unit, begin, end)
     shown = [mark for mark in marks if times[0] <= mark[0] * 1000 <= times[1]]
-    lines = _lines_below_texts(shown, times, _TEXTS_ABOVE_LINE)
+    lines = _lines_below_texts(shown, times)
     lines["data"] += _horizontal_lines(levels or {}, unit, _place_of_levels(outliers, begin, end))
     style = {"color": _COLOURS[0], "width": 2}
     options = _options(label)
@@ -345,7 +345,7 @@ def stacked_chart(label: str) -> Chart:
     options["grid"]["right"] = _TIME_MARGIN
     options["yAxis"] = _value_axis() | {"minInterval": 1}
     options["legend"] = {"type": "scroll", "top": 0, "textStyle": {"color": _INK, "width": 240, "overflow": "truncate"}}
-    options["grid"]["top"] = 36
+    options["grid"]["top"] = _LEGEND_MARGIN
     options["series"] = []
     return Chart(options, label)
 
@@ -372,11 +372,10 @@ def update_stacked(
         }
         for n, (name, points) in enumerate(values.items())
     ]
+    chart.options["grid"]["top"] = _LEGEND_AND_TEXTS_MARGIN if has_texts_above and marks else _LEGEND_MARGIN
     if series:
         times = [at for points in values.values() for at, _ in points]
-        series[0]["markLine"] = (
-            _lines_below_texts(marks, times, _TEXTS_ABOVE) if has_texts_above else _vertical_lines(marks, times)
-        )
+        series[0]["markLine"] = _lines_below_texts(marks, times) if has_texts_above else _vertical_lines(marks, times)
     chart.redraw()
 
 
@@ -464,15 +463,15 @@ def _mark_line(at: float, is_horizontal: bool) -> dict[str, Any]:
     return {"symbol": "none", "silent": True, "lineStyle": style, "label": label, "data": [position]}
 
 
-def _lines_below_texts(marks: Marks, times: Sequence[int], texts: int) -> dict[str, Any]:
-    """Mark moments as `_vertical_lines` does, with texts above the chart, so many beside each other.
+def _lines_below_texts(marks: Marks, times: Sequence[int]) -> dict[str, Any]:
+    """Mark moments as `_vertical_lines` does, with texts above the chart.
 
     A text is to the right of its line, or to the left where the axis ends. Of lines that are close to each other the
     last one has its text, the others have a ▲, unless the text is there.
     """
     lines = _vertical_lines(marks, times)
     begin, end = (min(times), max(times)) if times else (0, 0)
-    width = (end - begin) / texts
+    width = (end - begin) / _TEXTS_ABOVE
     taken_from = math.inf
     for line in reversed(lines["data"]):
         at = line["xAxis"]

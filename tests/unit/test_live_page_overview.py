@@ -358,10 +358,13 @@ def test_the_texts_of_marks_are_above_the_bars_beside_each_other() -> None:
     minutes = [60_000 * n for n in range(60)]
     with page_client():
         chart = stacked_chart("per minute")
+        margin = chart.options["grid"]["top"]
         marks = [(600.0, "▲ a > 1"), (660.0, "▲ b > 1"), (3_000.0, "▲ c > 1")]
         update_stacked(chart, {"view": [(at, 1) for at in minutes]}, marks, has_texts_above=True)
     lines = chart.options["series"][0]["markLine"]
     assert lines["label"]["position"] == "end"
-    # The first one has no room for its text: it would be over that of the second one.
-    assert [line["label"] for line in lines["data"]] == [{"formatter": "▲"}, {"align": "left"}, {"align": "right"}]
+    # The first ones have no room for their texts, beside that of the last one.
+    assert [line["label"] for line in lines["data"]] == [{"formatter": "▲"}, {"formatter": "▲"}, {"align": "right"}]
+    # Below the legend.
+    assert chart.options["grid"]["top"] > margin
     assert [line["name"] for line in lines["data"]] == [text for _, text in marks]
