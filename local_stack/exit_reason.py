@@ -22,7 +22,7 @@ those that Spark logs before the stream job logs the reason."""
 _FRAME: Final = re.compile(r"\s+at |\s*\.\.\. \d+ more")
 _MAX_LENGTH: Final = 500
 _SIGNALS: Final = {
-    signal.SIGKILL: "kill -9, or the kernel for lack of memory: dmesg shows that",
+    signal.SIGKILL: "kill -9, or the kernel for lack of memory: dmesg shows that, close something then",
     signal.SIGTERM: "another program ended it",
     signal.SIGINT: "another program ended it",
     signal.SIGSEGV: "a crash",

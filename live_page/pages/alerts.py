@@ -28,7 +28,7 @@ COUNT_COLUMNS = (
     Column("last", "Last fired (UTC)", is_minor=True),
 )
 _RULES = (Column("rule", "Rule", wraps=True), *COUNT_COLUMNS)
-_EMPTY = "No alerts: no row has matched a rule yet"
+NO_ALERTS = "No alerts: no row has matched a rule yet"
 _ALL = "all"
 _CHARTED_ALERTS = 15
 
@@ -38,7 +38,7 @@ def show(sources: Sources) -> None:
     documents = sources.documents
     with two_columns():
         with Panel("Alerts by rule") as by_rule:
-            rules = RecordTable(_RULES, _EMPTY, row_key="rule", height="min-h-56")
+            rules = RecordTable(_RULES, NO_ALERTS, row_key="rule", height="min-h-56")
         _show_alerts_per_minute(documents)
     most_firing: str | None = None
     charted_rule = _show_values(documents)
@@ -105,7 +105,7 @@ def _show_list(documents: Documents) -> ui.select:
             rule = ui.select(list(dict.fromkeys((_ALL, filtered))), value=filtered, label="Rule")
             rule.classes("min-w-56 max-w-full").props("dense outlined")
             total = ui.label().classes("text-sm opacity-75 tabular-nums")
-        table = RecordTable(ALERT_COLUMNS, _EMPTY, links="id", height="min-h-96")
+        table = RecordTable(ALERT_COLUMNS, NO_ALERTS, links="id", height="min-h-96")
 
     def read() -> Hits:
         filters = {"status": status.value, "rule": rule.value}

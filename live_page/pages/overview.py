@@ -13,7 +13,7 @@ from live_page.components import Column, Panel, RecordTable, hint, toggle
 from live_page.diagram import PipelineDiagram
 from live_page.formatting import format_text
 from live_page.overview_model import EVENTS, LATENCY_LABEL, RATE_LABEL, SPANS, Overview, totals_title
-from live_page.pages.alerts import ALERT_COLUMNS
+from live_page.pages.alerts import ALERT_COLUMNS, NO_ALERTS
 from live_page.pages.kill_button import KillButton
 from live_page.pages.tiles import show_tiles
 from live_page.sources import Sources
@@ -197,7 +197,7 @@ class _HealthLine:
 
 def _show_alerts() -> Update:
     with Panel("Latest alerts", "alerts lg:[flex:11_1_0]") as panel:
-        table = RecordTable(ALERT_COLUMNS, "No alerts: no row has matched a rule yet", height="min-h-56")
+        table = RecordTable(ALERT_COLUMNS, NO_ALERTS, height="min-h-56")
 
     def update(latest: Overview) -> None:
         if _is_indexed(latest.reading, panel) and table.rows != latest.alerts:
